@@ -1,0 +1,60 @@
+# The front door. Every target sets up what it needs in $(VENV) and does it once.
+#   PYTHON    the interpreter to build the environment from (>= 3.10)
+#   PIP_ARGS  handed to pip, to choose another build of torch; see README.md
+#   RUN       where the demo writes
+PYTHON ?= python3
+VENV ?= .venv
+PIP_ARGS ?=
+RUN ?= runs/demo
+
+BIN := $(VENV)/bin
+SOURCES := pyproject.toml setup.py constraints.txt $(wildcard csrc/*)
+INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt $(PIP_ARGS)
+
+.DELETE_ON_ERROR:
+.PHONY: demo test bench lint format clean
+
+demo: $(VENV)/.eval
+	@if [ -e $(RUN)/.finished ]; then \
+	  echo "$(RUN) is finished; remove it to run the demo anew"; \
+	else \
+	  [ ! -e $(RUN) ] || echo "$(RUN) is unfinished: its files are written anew"; \
+	  $(BIN)/mipoison evaluate --preset demo --out $(RUN) --overwrite && touch $(RUN)/.finished; \
+	fi && echo "Open $(RUN)/report.html"
+
+test: $(VENV)/.test
+	$(BIN)/python -m pytest
+
+bench: $(VENV)/.test
+	$(BIN)/python -m pytest benchmarks --benchmark-only
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/clang-format --dry-run -Werror csrc/*
+
+format: $(VENV)/.dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	$(BIN)/clang-format -i csrc/*
+
+clean:
+	rm -rf $(VENV) build dist mipoison.egg-info mipoison/*.so
+
+$(VENV)/bin/python:
+	$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info >= (3, 10) else "mipoison needs Python 3.10 or newer, got " + sys.version.split()[0] + "; set PYTHON=")'
+	$(PYTHON) -m venv $(VENV)
+
+# One stamp for each set of extras; an edit under csrc/ builds the extension again.
+$(VENV)/.eval: $(SOURCES) | $(VENV)/bin/python
+	$(INSTALL) -e '.[eval]'
+	@touch $@
+
+$(VENV)/.test: $(SOURCES) | $(VENV)/bin/python
+	$(INSTALL) -e '.[eval,test]'
+	@touch $@ $(VENV)/.eval
+
+$(VENV)/.dev: $(SOURCES) | $(VENV)/bin/python
+	$(INSTALL) -e '.[dev]'
+	@touch $@ $(VENV)/.eval $(VENV)/.test

@@ -1,0 +1,188 @@
+// Sixty-four bytes of a row at a time, on GCC/Clang vector extensions.
+//
+// A block has the same number of lanes whatever the width of the machine's registers, and every
+// reduction adds the lanes in the same order: the bits of an answer depend on the row alone. Rows
+// in scratch memory are padded to whole blocks, so tails go through the same lane code.
+#pragma once
+
+#include <cstdint>
+#include <cstring>
+
+#include "isa.h"
+
+namespace mipoison {
+namespace MIPOISON_ISA {
+
+constexpr int kBlockBytes = 64;
+
+template <class T>
+struct Native;
+template <>
+struct Native<float> {
+  typedef float Vector __attribute__((vector_size(kVectorBytes)));
+  typedef int32_t Mask __attribute__((vector_size(kVectorBytes)));
+};
+template <>
+struct Native<double> {
+  typedef double Vector __attribute__((vector_size(kVectorBytes)));
+  typedef int64_t Mask __attribute__((vector_size(kVectorBytes)));
+};
+
+template <class T>
+constexpr int kLanes = kBlockBytes / static_cast<int>(sizeof(T));
+constexpr int kParts = kBlockBytes / kVectorBytes;
+
+template <class T>
+struct Mask {
+  typename Native<T>::Mask part[kParts];
+};
+
+template <class T>
+struct Block {
+  using Vector = typename Native<T>::Vector;
+  Vector part[kParts];
+
+  static Block load(const T* from) {
+    Block b;
+    for (int i = 0; i < kParts; ++i)
+      std::memcpy(&b.part[i], from + i * (kVectorBytes / sizeof(T)), kVectorBytes);
+    return b;
+  }
+  static Block all(T value) {
+    Block b;
+    for (int i = 0; i < kParts; ++i) b.part[i] = Vector{} + value;
+    return b;
+  }
+  void store(T* to) const {
+    for (int i = 0; i < kParts; ++i)
+      std::memcpy(to + i * (kVectorBytes / sizeof(T)), &part[i], kVectorBytes);
+  }
+};
+
+#define MIPOISON_BLOCK_OPERATOR(op)                                      \
+  template <class T>                                                     \
+  inline Block<T> operator op(Block<T> a, Block<T> b) {                  \
+    for (int i = 0; i < kParts; ++i) a.part[i] = a.part[i] op b.part[i]; \
+    return a;                                                            \
+  }
+MIPOISON_BLOCK_OPERATOR(+)
+MIPOISON_BLOCK_OPERATOR(-)
+MIPOISON_BLOCK_OPERATOR(*)
+#undef MIPOISON_BLOCK_OPERATOR
+
+template <class T>
+inline Block<T> max(Block<T> a, Block<T> b) {
+  for (int i = 0; i < kParts; ++i) a.part[i] = a.part[i] > b.part[i] ? a.part[i] : b.part[i];
+  return a;
+}
+
+template <class T>
+inline Block<T> min(Block<T> a, Block<T> b) {
+  for (int i = 0; i < kParts; ++i) a.part[i] = a.part[i] < b.part[i] ? a.part[i] : b.part[i];
+  return a;
+}
+
+template <class T>
+inline Mask<T> operator>(Block<T> a, Block<T> b) {
+  Mask<T> m;
+  for (int i = 0; i < kParts; ++i) m.part[i] = a.part[i] > b.part[i];
+  return m;
+}
+
+template <class T>
+inline Mask<T> operator==(Block<T> a, Block<T> b) {
+  Mask<T> m;
+  for (int i = 0; i < kParts; ++i) m.part[i] = a.part[i] == b.part[i];
+  return m;
+}
+
+template <class T>
+inline Mask<T> operator&(Mask<T> a, Mask<T> b) {
+  for (int i = 0; i < kParts; ++i) a.part[i] &= b.part[i];
+  return a;
+}
+
+// a where the mask holds, else +0.
+template <class T>
+inline Block<T> keep(Block<T> a, Mask<T> where) {
+  using V = typename Native<T>::Vector;
+  using M = typename Native<T>::Mask;
+  for (int i = 0; i < kParts; ++i) a.part[i] = (V)((M)a.part[i] & where.part[i]);
+  return a;
+}
+
+// Number of lanes in which masks held. One register for all parts: integers add in any order.
+template <class T>
+struct Counter {
+  typename Native<T>::Mask held = typename Native<T>::Mask{};
+  void add(Mask<T> m) {
+    for (int i = 0; i < kParts; ++i) held -= m.part[i];
+  }
+  int64_t total() const {
+    int64_t n = 0;
+    for (int i = 0; i < kVectorBytes / static_cast<int>(sizeof(T)); ++i) n += held[i];
+    return n;
+  }
+};
+
+template <class T>
+inline bool any(Mask<T> m) {
+  typename Native<T>::Mask merged = m.part[0];
+  for (int i = 1; i < kParts; ++i) merged |= m.part[i];
+  uint64_t word[kVectorBytes / 8];
+  std::memcpy(word, &merged, kVectorBytes);
+  uint64_t bits = 0;
+  for (int i = 0; i < kVectorBytes / 8; ++i) bits |= word[i];
+  return bits != 0;
+}
+
+// Sum of the lanes in float64, as a tree.
+template <class T>
+inline double total(Block<T> b) {
+  constexpr int n = kLanes<T>;
+  T lane[n];
+  b.store(lane);
+  double wide[n];
+  for (int i = 0; i < n; ++i) wide[i] = lane[i];
+  for (int half = n / 2; half > 0; half /= 2)
+    for (int i = 0; i < half; ++i) wide[i] += wide[i + half];
+  return wide[0];
+}
+
+template <class T>
+inline T largest(Block<T> b) {
+  T lane[kLanes<T>];
+  b.store(lane);
+  for (int half = kLanes<T> / 2; half > 0; half /= 2)
+    for (int i = 0; i < half; ++i) lane[i] = lane[i] > lane[i + half] ? lane[i] : lane[i + half];
+  return lane[0];
+}
+
+template <class T>
+inline int64_t padded(int64_t n) {
+  return (n + kLanes<T> - 1) / kLanes<T> * kLanes<T>;
+}
+
+// A sum over many blocks: float32 lanes are flushed to float64 before their rounding shows.
+constexpr int kFlushBlocks = 64;
+
+// Copies the last, partial block of a row into `block`, filled up with `filler`.
+template <class T>
+inline void load_tail(const T* from, int64_t n, T filler, T* block) {
+  for (int i = 0; i < kLanes<T>; ++i) block[i] = i < n ? from[i] : filler;
+}
+
+// Lowest index whose entry equals `value`; n if there is none.
+template <class T>
+inline int64_t first_index_of(const T* row, int64_t n, T value) {
+  const Block<T> wanted = Block<T>::all(value);
+  int64_t i = 0;
+  for (; i + kLanes<T> <= n; i += kLanes<T>)
+    if (any(Block<T>::load(row + i) == wanted)) break;
+  for (; i < n; ++i)
+    if (row[i] == value) return i;
+  return n;
+}
+
+}  // namespace MIPOISON_ISA
+}  // namespace mipoison

@@ -1,0 +1,55 @@
+// Rows shared out over plain threads that live for one call: nothing outlives it, so a process may
+// fork between calls.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+#include <exception>
+#include <system_error>
+#include <thread>
+#include <vector>
+
+#include "isa.h"
+
+namespace mipoison {
+namespace MIPOISON_ISA {
+
+// Below this a thread costs more to start than it saves.
+constexpr int64_t kElementsPerThread = 65536;
+
+// Sum of work(begin, end) over a partition of [0, rows).
+template <class Work>
+inline int64_t parallel_rows(int64_t rows, int64_t classes, int threads, const Work& work) {
+  if (rows == 0) return 0;
+  const int64_t worthwhile = rows * classes / kElementsPerThread;
+  const int64_t parts = std::max<int64_t>(1, std::min({worthwhile, rows, int64_t{threads}}));
+  std::vector<int64_t> counts(parts, 0);
+  std::vector<std::exception_ptr> errors(parts);
+  const auto run = [&](int64_t part) noexcept {
+    try {
+      counts[part] = work(rows * part / parts, rows * (part + 1) / parts);
+    } catch (...) {
+      errors[part] = std::current_exception();
+    }
+  };
+  std::vector<std::thread> pool;
+  pool.reserve(parts);
+  int64_t started = 1;
+  try {
+    for (; started < parts; ++started) pool.emplace_back(run, started);
+  } catch (const std::system_error&) {
+    // The system has no thread to spare: the caller's own does the rest.
+  }
+  run(0);
+  for (int64_t part = started; part < parts; ++part) run(part);
+  for (std::thread& thread : pool) thread.join();
+  int64_t sum = 0;
+  for (int64_t part = 0; part < parts; ++part) {
+    if (errors[part]) std::rethrow_exception(errors[part]);
+    sum += counts[part];
+  }
+  return sum;
+}
+
+}  // namespace MIPOISON_ISA
+}  // namespace mipoison

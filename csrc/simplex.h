@@ -1,0 +1,106 @@
+// 1. No ball: the label cone and the simplex, two roots of one equation (MATH.md 1).
+#pragma once
+
+#include <algorithm>
+#include <limits>
+
+#include "row.h"
+
+namespace mipoison {
+namespace MIPOISON_ISA {
+
+struct Excess {
+  double sum;    // sum of (z_j - theta)_+
+  double count;  // number of z_j > theta
+};
+
+template <class T>
+inline Excess excess(const T* z, int64_t width, T theta) {
+  const Block<T> level = Block<T>::all(theta), zero = Block<T>::all(0);
+  Excess result{0, 0};
+  for (int64_t begin = 0; begin < width; begin += kFlushBlocks * kLanes<T>) {
+    const int64_t end = std::min<int64_t>(width, begin + kFlushBlocks * kLanes<T>);
+    Block<T> sum = zero;
+    Counter<T> count;
+    for (int64_t i = begin; i < end; i += kLanes<T>) {
+      const Block<T> above = Block<T>::load(z + i) - level;
+      const Mask<T> positive = above > zero;
+      sum = sum + keep(above, positive);
+      count.add(positive);
+    }
+    result.sum += total(sum);
+    result.count += static_cast<double>(count.total());
+  }
+  return result;
+}
+
+// Root of  own * theta = x + sum_j (z_j - theta)_+ , own in {0, 1}, by Newton.
+//
+// The right side minus the left is convex and decreasing, so Newton is monotone from the left, and
+// one step from the right lands on the left. The support is exact once its count repeats. T is the
+// precision of the evaluation points; the root itself has float64 resolution.
+template <class T>
+inline double water_level(const T* z, int64_t width, double own, double x, double start) {
+  T theta = static_cast<T>(start);
+  double previous = -1;
+  double next = start;
+  for (int iteration = 0; iteration < 128; ++iteration) {
+    const Excess e = excess(z, width, theta);
+    if (own + e.count == 0) return next;
+    next = theta + (e.sum + x - own * theta) / (own + e.count);
+    if (e.count == previous || (iteration > 0 && next <= theta)) break;
+    previous = e.count;
+    theta = static_cast<T>(next);
+  }
+  return next;
+}
+
+struct Levels {
+  double pool;  // what z_t was lifted to
+  double w;     // the same in the coordinates z is left in
+  double tau;
+};
+
+// Levels of the projection of z onto the simplex and the cone q_t >= q_j + margin:
+// q_t = w - tau, q_j = (z_j - tau)_+ with z as this function leaves it, z_t = -inf.
+//
+// z is padded with -inf, and `top` is its largest entry. `start` is a guess of tau. A pooled row is
+// moved so that w = 0: only there do a huge z and its answer fit into one number.
+template <class T>
+inline Levels solve_levels(T* z, int64_t width, int64_t t, double margin, T top, double start) {
+  const double z_t = z[t];
+  z[t] = -std::numeric_limits<T>::infinity();
+  Levels at{z_t, z_t, 0};
+  if (margin != 0 || z_t != top) {
+    const double x = z_t - margin;
+    const double cap = water_level(z, width, 1, x, x);
+    if (cap > x) {
+      at.pool = cap + margin;
+      const Block<T> shift = Block<T>::all(static_cast<T>(at.pool));
+      const Block<T> limit = Block<T>::all(static_cast<T>(-margin));
+      for (int64_t i = 0; i < width; i += kLanes<T>)
+        min(Block<T>::load(z + i) - shift, limit).store(z + i);
+      start -= at.pool;
+      at.w = 0;
+    }
+  }
+  at.tau = water_level(z, width, 1, at.w - 1, std::max(start, at.w - 1));
+  return at;
+}
+
+// Projects z (padded with -inf; destroyed) and writes q, padded with zeros.
+// A z near the simplex has tau near 0, the guess to start from.
+inline void project_simplex(double* z, int64_t width, int64_t t, double margin, double* q) {
+  const double highest = max_of(z, width);
+  const Block<double> top = Block<double>::all(highest);
+  for (int64_t i = 0; i < width; i += kLanes<double>)
+    (Block<double>::load(z + i) - top).store(z + i);
+  const Levels at = solve_levels(z, width, t, margin, 0.0, -highest);
+  const Block<double> tau = Block<double>::all(at.tau), zero = Block<double>::all(0);
+  for (int64_t i = 0; i < width; i += kLanes<double>)
+    max(Block<double>::load(z + i) - tau, zero).store(q + i);
+  q[t] = at.w - at.tau;
+}
+
+}  // namespace MIPOISON_ISA
+}  // namespace mipoison

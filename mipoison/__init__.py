@@ -1,0 +1,30 @@
+"""Poison a classifier's confidence vectors before they leave, so that model inversion fails.
+
+See https://arxiv.org/abs/2412.07575 for the two methods: LPA, label-preserving poisoning of all
+output vectors, and LFP, label-flipping poisoning of a small subset.
+"""
+
+from importlib.metadata import version as _version
+
+from mipoison.defenses import LFP, LPA, Defended
+from mipoison.defenses.lfp import lfp
+from mipoison.defenses.lpa import lpa
+from mipoison.ops import backends, flip, move, project, row_bits, step
+from mipoison.surrogate import Surrogate
+
+__version__ = _version("mipoison")
+
+__all__ = [
+    "LFP",
+    "LPA",
+    "Defended",
+    "Surrogate",
+    "backends",
+    "flip",
+    "lfp",
+    "lpa",
+    "move",
+    "project",
+    "row_bits",
+    "step",
+]

@@ -1,0 +1,78 @@
+"""The bank: output vectors of the defender's own, non-private, data, picked by label and key.
+
+Answers show bank vectors (a decoy is one, and a move leads toward it): never put private data into
+a bank.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import torch
+from torch import Tensor, nn
+
+from mipoison.random import mulhi32
+from mipoison.reference import label_of
+from mipoison.reference.rounding import at
+
+# A bank vector nearer than this (l1) to the query is the query itself.
+_SAME: Final = 1e-7
+# Saturated classifiers give many equal vectors; after so many tries the fallback serves.
+_TRIES: Final = 4
+
+
+class Bank(nn.Module):
+    """Vectors grouped by label.
+
+    Args:
+        vectors: probability vectors, float32 [M, K], M ≥ 1.
+    """
+
+    vectors: Tensor
+    start: Tensor
+    count: Tensor
+
+    def __init__(self, vectors: Tensor) -> None:
+        super().__init__()
+        label = label_of(vectors)
+        order = torch.argsort(label, stable=True)
+        count = torch.bincount(label, minlength=vectors.shape[1])
+        self.register_buffer("vectors", vectors[order].clone())
+        self.register_buffer("count", count, persistent=False)
+        self.register_buffer("start", count.cumsum(0) - count, persistent=False)
+
+    def pick(self, p: Tensor, label: Tensor, word: Tensor) -> Tensor:
+        """A keyed vector of each row's label that is not the row itself.
+
+        Args:
+            p: rows, float32 [N, K].
+            label: their labels, int64 [N].
+            word: a keyed 32-bit word for each, int64 [N].
+
+        Returns:
+            float32 [N, K]. Where the label has no other vector: the fallback, see `away`.
+        """
+        count, start = self.count[label], self.start[label]
+        index = mulhi32(word, count)
+        chosen = away(p, label)
+        found = torch.zeros_like(count, dtype=torch.bool)
+        for turn in range(_TRIES):
+            place = start + (index + turn) % count.clamp_min(1)
+            candidate = self.vectors[place.clamp_max(len(self.vectors) - 1)]
+            fits = ~found & (count > 0) & ((candidate - p).abs().sum(-1) > _SAME)
+            chosen = torch.where(fits.unsqueeze(-1), candidate, chosen)
+            found = found | fits
+        return chosen
+
+
+def away(p: Tensor, label: Tensor) -> Tensor:
+    """The farther from p (l1) of its label's vertex and the middle between that and the uniform row; [N, K].
+
+    Both keep the label, and they lie so far apart that no row is near both: every row has somewhere
+    to move to.
+    """
+    vertex = torch.zeros_like(p).scatter(-1, label.unsqueeze(-1), 1.0)
+    middle = (vertex + 1 / p.shape[-1]) / 2
+    # The vertex is ‖p − e_t‖₁ = 2(1 − p_t) away, and the two points are 1 − 1/K apart.
+    near_vertex = 2 * (1 - at(p, label)) < (1 - 1 / p.shape[-1]) / 2
+    return torch.where(near_vertex.unsqueeze(-1), middle, vertex)

@@ -1,0 +1,78 @@
+"""Keyed additive noise, projected back onto the vectors of the row's label."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from mipoison import ops
+from mipoison.defenses.base import Defense
+from mipoison.ops.validation import as_number
+from mipoison.random import KeyLike, resolve_key, uniforms
+from mipoison.reference import label_of
+
+
+class KeyedNoise(Defense):
+    """p + scale·noise, then the nearest probability vector with p's label.
+
+    The noise is a function of (key, exact row): fresh noise would be averaged away by repeating the
+    query. The projection takes part of it back, so compare at the realised distortion, not at the
+    scale.
+
+    Args:
+        scale: of the noise, in [0, 1e6], in units of confidence.
+        key: int, bytes or None (one secret per process).
+        on_invalid: see `Defense`.
+    """
+
+    def __init__(
+        self, *, scale: float = 0.05, key: KeyLike = None, on_invalid: str = "raise"
+    ) -> None:
+        super().__init__(on_invalid=on_invalid)
+        self.scale = as_number("scale", scale, 0.0, 1e6)
+        self._key = resolve_key(key)
+
+    @staticmethod
+    @abstractmethod
+    def quantile(u: Tensor) -> Tensor:
+        """The distribution's quantiles at u in (0, 1), float64."""
+
+    def answer(self, p: Tensor) -> Tensor:
+        """See `Defense.answer`."""
+        words = ops.row_bits(p, key=self._key, words=p.shape[1])
+        noisy = p.to(torch.float64) + self.scale * self.quantile(uniforms(words))
+        # The label is p's, whatever the noise says; the rounding to p's dtype keeps it strict.
+        label = label_of(p)
+        exact = ops.project(noisy, label=label, validate=False)
+        return ops.project(exact.to(p.dtype), label=label, validate=False)
+
+    def extra_repr(self) -> str:
+        """Settings, without the key."""
+        return f"scale={self.scale:g}"
+
+
+class LaplaceNoise(KeyedNoise):
+    """Keyed Laplace noise; scale is its mean absolute value."""
+
+    name: ClassVar[str] = "Laplace noise"
+
+    @staticmethod
+    def quantile(u: Tensor) -> Tensor:
+        """−sgn(u − ½)·ln(1 − |2u − 1|)."""
+        centred = 2 * u - 1
+        return -centred.sign() * torch.log1p(-centred.abs())
+
+
+class GaussianNoise(KeyedNoise):
+    """Keyed Gaussian noise; scale is its standard deviation."""
+
+    name: ClassVar[str] = "Gaussian noise"
+
+    @staticmethod
+    def quantile(u: Tensor) -> Tensor:
+        """√2·erf⁻¹(2u − 1)."""
+        standard: Tensor = 2**0.5 * torch.special.erfinv(2 * u - 1)
+        return standard

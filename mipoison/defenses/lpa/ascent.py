@@ -1,0 +1,64 @@
+"""Ascent: away from what the surrogate recovers (Wen, Yiu, Hui, Defending against model inversion, 2021)."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Final
+
+from torch import Tensor
+
+from mipoison import ops
+from mipoison.defenses.lpa.direction import keyed_direction
+from mipoison.defenses.lpa.objective import Objective
+from mipoison.defenses.storage import below
+from mipoison.random import Key
+from mipoison.surrogate import Surrogate
+
+_STEPS: Final = 6
+
+
+class Ascent(Objective):
+    """Maximises ‖G(q) − G(p)‖² for the surrogate G by normalised gradient steps, each projected onto the row's set.
+
+    At q = p the gradient vanishes, so the first step goes along a keyed direction. Needs no bank.
+
+    Args:
+        surrogate: the fitted inversion models.
+    """
+
+    name: ClassVar[str] = "ascent"
+
+    def __init__(self, surrogate: Surrogate) -> None:
+        super().__init__()
+        self.surrogate = surrogate
+
+    @property
+    def classes(self) -> int:
+        """K of the surrogate."""
+        return self.surrogate.classes
+
+    def poison(self, p: Tensor, *, key: Key, epsilon: float, norm: str) -> Tensor:
+        """See `Objective.poison`."""
+        clean = self.surrogate(p)
+        direction = keyed_direction(p, key, grid=0.0)
+        q = p
+        for _ in range(_STEPS):
+            q = ops.step(
+                q,
+                direction,
+                center=p,
+                alpha=epsilon / 3,
+                epsilon=epsilon,
+                norm=norm,
+                validate=False,
+            )
+            direction = self.surrogate.gradient(q, clean).to(p.dtype)
+        return q
+
+    @classmethod
+    def restore(cls, settings: dict[str, Any], tensors: dict[str, Tensor]) -> Ascent:
+        """See `Objective.restore`."""
+        return cls(Surrogate(below("surrogate", tensors), tuple(settings["input_shape"])))
+
+    def settings(self) -> dict[str, Any]:
+        """See `Objective.settings`."""
+        return {"input_shape": list(self.surrogate.input_shape)}

@@ -1,0 +1,94 @@
+"""Decoy: toward what the surrogate recovers from another vector of the same label."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Final
+
+import torch
+from torch import Tensor
+
+from mipoison import ops
+from mipoison.defenses.bank import Bank
+from mipoison.defenses.lpa.objective import Objective
+from mipoison.defenses.storage import below
+from mipoison.random import Key
+from mipoison.reference import label_of
+from mipoison.surrogate import Surrogate
+
+_CANDIDATES: Final = 4
+_STEPS: Final = 12
+# A step is this share of epsilon: shorter than the ball, since long steps leave it and are cut
+# back.
+_STEP: Final = 0.1
+
+
+class Decoy(Objective):
+    """Minimises ‖G(q) − G(v)‖² for the surrogate G and a keyed bank vector v of the row's label.
+
+    1. Of a few keyed bank vectors of the label, v is the one that G reconstructs farthest from the
+    row.
+    2. The row moves toward v: water-filling in l1, which replaces the small entries and what their
+    logarithms tell.
+    3. Normalised gradient steps, each projected onto the row's set.
+
+    Args:
+        surrogate: the fitted inversion models.
+        bank: output vectors of the defender's own, non-private, data.
+        grid: cell width of the key's hash, in units of confidence. Rows in the same cells draw the
+            same bank vectors, so that slightly changed copies of a query are not a way to average
+            the key out; 0 keys the exact row.
+    """
+
+    name: ClassVar[str] = "decoy"
+
+    def __init__(self, surrogate: Surrogate, bank: Bank, *, grid: float = 0.1) -> None:
+        super().__init__()
+        self.surrogate = surrogate
+        self.bank = bank
+        self.grid = grid
+
+    @property
+    def classes(self) -> int:
+        """K of the surrogate."""
+        return self.surrogate.classes
+
+    def poison(self, p: Tensor, *, key: Key, epsilon: float, norm: str) -> Tensor:
+        """See `Objective.poison`."""
+        target = self._far_target(p, key).to(p.dtype)
+        goal = self.surrogate(target)
+        style = "waterfill" if norm == "l1" else "straight"
+        q = ops.move(p, target, epsilon=epsilon, norm=norm, style=style, validate=False)
+        for _ in range(_STEPS):
+            q = ops.step(
+                q,
+                -self.surrogate.gradient(q, goal).to(p.dtype),
+                center=p,
+                alpha=_STEP * epsilon,
+                epsilon=epsilon,
+                norm=norm,
+                validate=False,
+            )
+        return q
+
+    def _far_target(self, p: Tensor, key: Key) -> Tensor:
+        """The keyed bank vector, out of a few, whose reconstruction is farthest from the row's; [N, K]."""
+        single, label = p.to(torch.float32), label_of(p)
+        clean = self.surrogate(single)
+        words = ops.row_bits(p, key=key, grid=self.grid, words=_CANDIDATES)
+        target, farthest = single, torch.full_like(single[:, 0], -1.0)
+        for word in words.unbind(-1):
+            vector = self.bank.pick(single, label, word)
+            distance = (self.surrogate(vector) - clean).square().sum(-1)
+            target = torch.where((distance > farthest).unsqueeze(-1), vector, target)
+            farthest = torch.maximum(farthest, distance)
+        return target
+
+    def settings(self) -> dict[str, Any]:
+        """See `Objective.settings`."""
+        return {"input_shape": list(self.surrogate.input_shape), "grid": self.grid}
+
+    @classmethod
+    def restore(cls, settings: dict[str, Any], tensors: dict[str, Tensor]) -> Decoy:
+        """See `Objective.restore`."""
+        surrogate = Surrogate(below("surrogate", tensors), tuple(settings["input_shape"]))
+        return cls(surrogate, Bank(tensors["bank.vectors"]), grid=settings["grid"])

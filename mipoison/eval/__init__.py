@@ -1,0 +1,31 @@
+"""Judge a defense by how well strong adversaries reconstruct inputs from what it serves.
+
+From the command line::
+
+    mipoison evaluate --preset demo --out results/demo
+    mipoison report results/demo
+
+From Python::
+
+    from dataclasses import replace
+    from pathlib import Path
+    from mipoison.eval.experiment import run
+    from mipoison.eval.presets import DEMO
+    from mipoison.eval.report import write_report
+
+    configuration = replace(DEMO, seeds=(100,), temperatures=(3.0,))
+    run(configuration, Path("results/mine"), jobs=2)
+    write_report(Path("results/mine"))
+
+What lies where:
+
+- `data`, `targets`: who holds which rows; the classifier that is defended, and its temperature.
+- `methods`, `presets`, `configuration`: the defenses compared, and everything a run depends on.
+  A new defense is a builder in `methods.BUILDERS` and a `Method` in a preset.
+- `adversaries`: one file each; `adversaries.families` says who is A2 and who is A3.
+- `attack`, `metrics`, `utility`: attack all systems side by side; measure privacy; measure cost.
+- `cell`, `experiment`: one (seed, temperature); all of them, saved as they finish.
+- `summary`, `figures`, `tables`, `page`, `report`: from numbers to the page.
+
+Needs the extra: ``pip install 'mipoison[eval]'``. Nothing here is imported by `import mipoison`.
+"""

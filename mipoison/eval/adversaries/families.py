@@ -1,0 +1,83 @@
+"""Assemble the adversaries that judge a defense: standard (A2) and adaptive (A3)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from mipoison.eval.adversaries.knn import NearestNeighbours
+from mipoison.eval.adversaries.label_only import LabelOnly
+from mipoison.eval.adversaries.mlp import MLP
+
+
+@dataclass(frozen=True)
+class AdversarySettings:
+    """How hard the adversaries try.
+
+    Attributes:
+        width: hidden units of the standard network.
+        epochs: passes of the standard network.
+        wide_width: hidden units of the adaptive networks.
+        wide_epochs: passes of the adaptive networks.
+        batch: rows a step of the standard network.
+        wide_batch: rows a step of the adaptive networks.
+        learning_rate: peak of the one-cycle schedule.
+        log_floor: smallest entry before a logarithm.
+        neighbours: k of the nearest-neighbour variants, each on raw and on log features.
+        held_out: auxiliary rows that the adversary keeps back, to choose among its variants
+            and to watch its learning.
+    """
+
+    width: int = 256
+    epochs: int = 30
+    wide_width: int = 384
+    wide_epochs: int = 45
+    batch: int = 48
+    wide_batch: int = 64
+    learning_rate: float = 2e-3
+    log_floor: float = 1e-6
+    neighbours: tuple[int, ...] = (10, 25, 60)
+    held_out: int = 175
+
+
+def standard(settings: AdversarySettings, *, seed: int, stretch: int = 1) -> MLP:
+    """Returns A2's network: raw features; ``stretch`` multiplies its epochs."""
+    return MLP(
+        name="MLP, raw",
+        kind="raw",
+        width=settings.width,
+        epochs=settings.epochs * stretch,
+        batch=settings.batch,
+        learning_rate=settings.learning_rate,
+        log_floor=settings.log_floor,
+        seed=seed,
+    )
+
+
+def adaptive_networks(
+    settings: AdversarySettings, *, seed: int, stretch: int = 1
+) -> dict[str, MLP]:
+    """Returns A3's networks, wider and longer, by name: raw features and raw+log features."""
+    networks = (
+        MLP(
+            name=f"wide MLP, {kind}",
+            kind=kind,
+            width=settings.wide_width,
+            epochs=settings.wide_epochs * stretch,
+            batch=settings.wide_batch,
+            learning_rate=settings.learning_rate,
+            log_floor=settings.log_floor,
+            seed=seed + 1,
+        )
+        for kind in ("raw", "raw+log")
+    )
+    return {network.name: network for network in networks}
+
+
+def adaptive_lookups(settings: AdversarySettings) -> dict[str, NearestNeighbours | LabelOnly]:
+    """Returns A3's variants that need no training, by name: k-NN and label-only."""
+    lookups: list[NearestNeighbours | LabelOnly] = [
+        NearestNeighbours(neighbours=k, kind=kind, log_floor=settings.log_floor)
+        for kind in ("raw", "log")
+        for k in settings.neighbours
+    ]
+    return {lookup.name: lookup for lookup in (*lookups, LabelOnly())}

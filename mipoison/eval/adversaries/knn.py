@@ -1,0 +1,58 @@
+"""Reconstruct the mean input of the k nearest auxiliary vectors."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from mipoison.eval.adversaries.base import features
+
+
+class NearestNeighbours:
+    """Averages the inputs whose served vectors lie closest (Euclidean distance of the features).
+
+    There is nothing to train, so this adversary cannot be under-trained, and a defense that
+    fools gradients does not fool it.
+
+    Args:
+        neighbours: k, how many inputs are averaged.
+        kind: "raw" or "log" features.
+        log_floor: smallest entry before the logarithm.
+
+    Example:
+        >>> queries = torch.tensor([[0.9, 0.1], [0.6, 0.4], [0.2, 0.8]])
+        >>> pixels = torch.tensor([[0.0], [1.0], [0.5]])
+        >>> nearest = NearestNeighbours(neighbours=1).fit(queries, pixels)
+        >>> nearest.reconstruct(torch.tensor([[0.55, 0.45]]))
+        tensor([[1.]])
+    """
+
+    def __init__(self, *, neighbours: int = 10, kind: str = "raw", log_floor: float = 1e-6) -> None:
+        self.name = f"{neighbours}-NN, {kind}"
+        self.neighbours = neighbours
+        self.kind = kind
+        self.log_floor = log_floor
+
+    def fit(self, defended: Tensor, inputs: Tensor) -> NearestNeighbours:
+        """Keeps the features of ``defended`` ``[(E,) n, K]`` and the inputs ``[n, D]``.
+
+        Raises:
+            ValueError: if there are fewer rows than neighbours.
+        """
+        if len(inputs) < self.neighbours:
+            raise ValueError(
+                f"neighbours: expected at most the {len(inputs)} rows given, got {self.neighbours}"
+            )
+        self._features = features(defended, self.kind, log_floor=self.log_floor)
+        self._inputs = inputs
+        return self
+
+    def reconstruct(self, defended: Tensor) -> Tensor:
+        """Returns the mean input of the nearest rows, ``[(E,) m, D]``."""
+        queries = features(defended, self.kind, log_floor=self.log_floor)
+        distances = torch.cdist(
+            queries, self._features, compute_mode="donot_use_mm_for_euclid_dist"
+        )
+        # A stable sort breaks ties by position, so equal served vectors give one answer.
+        nearest = distances.argsort(dim=-1, stable=True)[..., : self.neighbours]
+        return self._inputs[nearest].mean(-2)

@@ -1,0 +1,182 @@
+"""Regress principal components of the inputs on the served vectors with a small network."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import pairwise
+from typing import TypedDict
+
+import torch
+from torch import Tensor
+
+from mipoison.eval.adversaries.base import features
+
+# Standardised features beyond this many deviations are cut: a value the network never saw in
+# training (a defended vector, for an adversary trained on clean ones) must not blow up.
+_FEATURE_LIMIT = 8.0
+
+
+class LearningCurves(TypedDict):
+    """Mean squared pixel error after each epoch, one list of E values an epoch."""
+
+    train: list[list[float]]
+    held_out: list[list[float]]
+
+
+class MLP:
+    """Minimises the mean squared error of min(80, D, n - 1) principal components.
+
+    Two hidden ReLU layers on standardised features, AdamW with a one-cycle learning rate. Pixel
+    error is the components' error plus a constant, so nothing is lost by predicting components.
+    E systems are attacked by E independent networks trained in one loop, each starting from the
+    same weights and seeing the same batches: comparisons between defenses are paired.
+
+    Args:
+        kind: "raw" or "raw+log" features.
+        width: units of both hidden layers.
+        epochs: passes over the auxiliary rows.
+        batch: rows a step.
+        learning_rate: peak of the one-cycle schedule.
+        log_floor: smallest entry before the logarithm.
+        seed: initial weights and order of the batches.
+        name: how reports call it.
+        on_epoch: called after every epoch.
+
+    Attributes:
+        curves: error on the training rows and on held-out rows after each epoch.
+    """
+
+    def __init__(
+        self,
+        *,
+        kind: str = "raw",
+        width: int = 256,
+        epochs: int = 30,
+        batch: int = 64,
+        learning_rate: float = 2e-3,
+        log_floor: float = 1e-6,
+        seed: int = 0,
+        name: str | None = None,
+        on_epoch: Callable[[], None] | None = None,
+    ) -> None:
+        self.name = f"MLP-{width}, {kind}" if name is None else name
+        self.kind = kind
+        self.width = width
+        self.epochs = epochs
+        self.batch = batch
+        self.learning_rate = learning_rate
+        self.log_floor = log_floor
+        self.seed = seed
+        self.on_epoch = on_epoch
+        self.curves: LearningCurves = {"train": [], "held_out": []}
+
+    def fit(
+        self, defended: Tensor, inputs: Tensor, held_out: tuple[Tensor, Tensor] | None = None
+    ) -> MLP:
+        """Trains on ``defended`` ``[(E,) n, K]`` and the inputs ``[n, D]`` behind them.
+
+        Args:
+            defended: served vectors of the adversary's queries.
+            inputs: the queries.
+            held_out: vectors and inputs that are only watched, for the learning curves.
+
+        Returns:
+            The adversary itself.
+        """
+        generator = torch.Generator().manual_seed(self.seed)
+        raw = features(defended, self.kind, log_floor=self.log_floor)
+        stacked = raw if raw.dim() == 3 else raw.unsqueeze(0)
+        self._centre = stacked.mean(1, keepdim=True)
+        deviation = stacked.std(1, keepdim=True)
+        # A feature that never varied in training carries no weight that was ever learnt.
+        self._scale = torch.where(deviation > 1e-6, 1.0 / deviation, 0.0)
+        stacked = self._standardise(stacked)
+        self._learn_components(inputs)
+        coefficients = (inputs - self._mean) @ self._components.T
+        self._parameters = self._initialise(stacked.shape[0], stacked.shape[2], generator)
+        self._train(stacked, coefficients, inputs, held_out, generator)
+        return self
+
+    def reconstruct(self, defended: Tensor) -> Tensor:
+        """Returns pixels in [0, 1], ``[(E,) m, D]``, for served vectors ``[(E,) m, K]``."""
+        raw = features(defended, self.kind, log_floor=self.log_floor)
+        with torch.no_grad():
+            predicted = self._forward(self._standardise(raw))
+            pixels: Tensor = (predicted @ self._components + self._mean).clamp(0.0, 1.0)
+        return pixels if defended.dim() == 3 else pixels[0]
+
+    def member(self, index: int) -> MLP:
+        """Returns the network that attacks one of the E systems, as an adversary of its own."""
+        alone = MLP(
+            kind=self.kind,
+            width=self.width,
+            epochs=self.epochs,
+            batch=self.batch,
+            learning_rate=self.learning_rate,
+            log_floor=self.log_floor,
+            seed=self.seed,
+            name=self.name,
+        )
+        pick = slice(index, index + 1)
+        alone._centre, alone._scale = self._centre[pick], self._scale[pick]
+        alone._mean, alone._components = self._mean, self._components
+        alone._parameters = [parameter[pick] for parameter in self._parameters]
+        return alone
+
+    def _standardise(self, raw: Tensor) -> Tensor:
+        scaled: Tensor = (raw - self._centre) * self._scale
+        return scaled.clamp(-_FEATURE_LIMIT, _FEATURE_LIMIT)
+
+    def _learn_components(self, inputs: Tensor) -> None:
+        self._mean = inputs.mean(0)
+        count = min(80, inputs.shape[1], len(inputs) - 1)
+        directions = torch.linalg.svd(inputs - self._mean, full_matrices=False).Vh
+        self._components = directions[:count]
+
+    def _initialise(self, systems: int, size: int, generator: torch.Generator) -> list[Tensor]:
+        sizes = (size, self.width, self.width, len(self._components))
+        parameters = []
+        for fan_in, fan_out in pairwise(sizes):
+            for rows in (fan_in, 1):
+                drawn = torch.rand(1, rows, fan_out, generator=generator) * 2.0 - 1.0
+                parameters.append((drawn / fan_in**0.5).repeat(systems, 1, 1).requires_grad_())
+        return parameters
+
+    def _forward(self, scaled: Tensor) -> Tensor:
+        hidden = scaled
+        weights, biases = self._parameters[::2], self._parameters[1::2]
+        for weight, bias in zip(weights[:-1], biases[:-1], strict=True):
+            hidden = torch.relu(hidden @ weight + bias)
+        return hidden @ weights[-1] + biases[-1]
+
+    def _train(
+        self,
+        scaled: Tensor,
+        coefficients: Tensor,
+        inputs: Tensor,
+        held_out: tuple[Tensor, Tensor] | None,
+        generator: torch.Generator,
+    ) -> None:
+        optimizer = torch.optim.AdamW(self._parameters, lr=self.learning_rate, fused=True)
+        steps = self.epochs * -(-len(inputs) // self.batch)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(
+            optimizer, self.learning_rate, total_steps=steps
+        )
+        lost = (inputs - self._mean).square().sum() - coefficients.square().sum()
+        for _ in range(self.epochs):
+            squared = torch.zeros(scaled.shape[0])
+            for rows in torch.randperm(len(inputs), generator=generator).split(self.batch):
+                errors = (self._forward(scaled[:, rows]) - coefficients[rows]).square()
+                optimizer.zero_grad()
+                errors.mean((1, 2)).sum().backward()
+                optimizer.step()
+                schedule.step()
+                squared += errors.detach().sum((1, 2))
+            self.curves["train"].append(((squared + lost) / inputs.numel()).tolist())
+            if held_out is not None:
+                defended, originals = held_out
+                stacked = defended if defended.dim() == 3 else defended.unsqueeze(0)
+                watched = (self.reconstruct(stacked) - originals).square().mean((1, 2))
+                self.curves["held_out"].append(watched.tolist())
+            if self.on_epoch is not None:
+                self.on_epoch()

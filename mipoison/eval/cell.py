@@ -1,0 +1,275 @@
+"""Run one cell of an experiment: one seed at one temperature, every defense, every adversary."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from mipoison.eval.attack import STANDARD, Attack, attack, attack_trained_clean
+from mipoison.eval.configuration import Configuration
+from mipoison.eval.data import Split, split
+from mipoison.eval.methods import time_per_row
+from mipoison.eval.metrics import gain, psnr, row_errors, row_gain, ssim
+from mipoison.eval.seeding import derive_seed
+from mipoison.eval.targets import serve, train_target
+from mipoison.eval.utility import utility
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What one cell yields.
+
+    Attributes:
+        numbers: plain JSON values.
+        images: arrays for the picture of the victims: "originals" ``[V, H, W]``, "label only" and
+            one entry a defense, the strongest adversary's reconstruction of the same victims.
+    """
+
+    numbers: dict[str, Any]
+    images: dict[str, npt.NDArray[np.float32]]
+
+
+def steps_of(configuration: Configuration) -> int:
+    """Returns how often `run_cell` calls ``tick``."""
+    settings = configuration.adversary
+    epochs = settings.epochs + 2 * settings.wide_epochs
+    return 1 + len(configuration.methods) + 3 * epochs
+
+
+def run_cell(
+    configuration: Configuration,
+    seed: int,
+    temperature: float,
+    *,
+    tick: Callable[[], None] = lambda: None,
+) -> Cell:
+    """Trains the target, fits the defenses, attacks them and measures, on one thread.
+
+    Args:
+        configuration: the experiment.
+        seed: of split, target, defenses and adversaries, each by a stream of its own.
+        temperature: softmax temperature that the target is served at.
+        tick: called after each piece of work, for progress bars.
+
+    Returns:
+        The cell's numbers and pictures; the same on the same machine at every run, but for times.
+    """
+    threads = torch.get_num_threads()
+    # One thread: the numbers then do not depend on how many cores the machine has.
+    torch.set_num_threads(1)
+    try:
+        return _run(configuration, seed, temperature, tick)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _run(
+    configuration: Configuration, seed: int, temperature: float, tick: Callable[[], None]
+) -> Cell:
+    started = perf_counter()
+    settings = configuration.adversary
+    parts = split(configuration.dataset, seed=seed)
+    model = train_target(
+        parts.private,
+        classes=parts.classes,
+        seed=derive_seed(seed, "target"),
+        epochs=configuration.target_epochs,
+    )
+    tick()
+    queries, served, costs = _defend(configuration, parts, model, seed, temperature, tick)
+    adversary_seed = derive_seed(seed, "adversary")
+    names = [method.name for method in configuration.methods]
+    bare = names.index("none")
+    adaptive = attack(
+        settings, queries, parts.auxiliary, served, parts.victims, seed=adversary_seed, tick=tick
+    )
+    clean = attack_trained_clean(adaptive, bare, served, parts.victims)
+    checked = [names.index(name) for name in configuration.checked_methods]
+    longer = attack(
+        settings,
+        queries[checked],
+        parts.auxiliary,
+        served[checked],
+        parts.victims,
+        seed=adversary_seed,
+        stretch=2,
+        tick=tick,
+    )
+    label_only = float(adaptive.errors["label only"][bare].mean())
+    swapped = adaptive.networks[STANDARD].reconstruct(served[bare].expand_as(served))
+    defenses: dict[str, Any] = {}
+    for system, name in enumerate(names):
+        defenses[name] = {
+            "attacks": _score(adaptive, clean, system, bare, label_only, parts),
+            "variants": _variants(adaptive, clean, system),
+            "utility": utility(served[bare], served[system], parts.victims.labels),
+            "cost": costs[name],
+            "train_test": {
+                "clean_clean": float(adaptive.errors[STANDARD][bare].mean()),
+                "clean_defended": float(clean.errors[STANDARD][system].mean()),
+                "defended_clean": float(row_errors(swapped[system], parts.victims.inputs).mean()),
+                "defended_defended": float(adaptive.errors[STANDARD][system].mean()),
+            },
+            "curves": {
+                variant: {
+                    side: [round(epoch[system], 6) for epoch in epochs]
+                    for side, epochs in (("train", curve["train"]), ("held_out", curve["held_out"]))
+                }
+                for variant, curve in adaptive.curves.items()
+            },
+        }
+    numbers = {
+        "seed": seed,
+        "temperature": temperature,
+        "floors": _floors(parts) | {"label_only": label_only},
+        "defenses": defenses,
+        "doubled_epochs": _doubling(adaptive, longer, checked, names, label_only, bare),
+        "seconds": perf_counter() - started,
+    }
+    return Cell(numbers, _pictures(configuration, parts, adaptive, names, bare))
+
+
+def _defend(
+    configuration: Configuration,
+    parts: Split,
+    model: torch.nn.Module,
+    seed: int,
+    temperature: float,
+    tick: Callable[[], None],
+) -> tuple[Tensor, Tensor, dict[str, dict[str, float]]]:
+    """Returns the defended vectors of auxiliary and victims, each ``[E, n, K]``, and the costs."""
+    own = serve(model, parts.defender.inputs, temperature=temperature)
+    asked = torch.cat([parts.auxiliary.inputs, parts.victims.inputs])
+    bare = serve(model, asked, temperature=temperature)
+    answers, costs = [], {}
+    for method in configuration.methods:
+        started = perf_counter()
+        defense = method.build(
+            own,
+            parts.defender.inputs,
+            key=derive_seed(seed, "key"),
+            seed=derive_seed(seed, "surrogate"),
+        )
+        fit_seconds = perf_counter() - started
+        answer, row_seconds = time_per_row(defense, bare)
+        answers.append(answer)
+        costs[method.name] = {
+            "fit_seconds": fit_seconds,
+            "microseconds_per_row": row_seconds * 1e6 if method.builder != "none" else 0.0,
+        }
+        tick()
+    everyone = torch.stack(answers)
+    queried = len(parts.auxiliary)
+    return everyone[:, :queried], everyone[:, queried:], costs
+
+
+def _score(
+    adaptive: Attack, clean: Attack, system: int, bare: int, label_only: float, parts: Split
+) -> dict[str, Any]:
+    """Scores one defense under A1, A2, A3 and A3 with the variant chosen on held-out rows."""
+    picks = {
+        "A1": (clean, clean.strongest(system), clean.strongest(bare)),
+        "A2": (adaptive, STANDARD, STANDARD),
+        "A3": (adaptive, adaptive.strongest(system), adaptive.strongest(bare)),
+        "A3 chosen": (adaptive, adaptive.chosen(system), adaptive.chosen(bare)),
+    }
+    scores = {}
+    for family, (attacked, variant, bare_variant) in picks.items():
+        errors, undefended = attacked.errors[variant][system], attacked.errors[bare_variant][bare]
+        mse = float(errors.mean())
+        scores[family] = {
+            "variant": variant,
+            "mse": mse,
+            "psnr": psnr(mse),
+            "ssim": ssim(
+                attacked.reconstructions[variant][system],
+                parts.victims.inputs,
+                image_shape=parts.image_shape,
+            ),
+            "gain": gain(mse, float(undefended.mean()), label_only),
+            **asdict(row_gain(errors, undefended, label_only)),
+        }
+    return scores
+
+
+def _variants(adaptive: Attack, clean: Attack, system: int) -> dict[str, dict[str, float]]:
+    """Returns every variant's error on the victims and on the adversary's held-out rows."""
+    table = {
+        name: {
+            "mse": float(errors[system].mean()),
+            "held_out_mse": float(adaptive.held_out[name][system]),
+        }
+        for name, errors in adaptive.errors.items()
+    }
+    for name, errors in clean.errors.items():
+        table[f"{name}, trained clean"] = {"mse": float(errors[system].mean())}
+    return table
+
+
+def _doubling(
+    once: Attack,
+    twice: Attack,
+    checked: list[int],
+    names: list[str],
+    label_only: float,
+    bare: int,
+) -> dict[str, Any]:
+    """Compares the adversaries with themselves after twice the epochs."""
+    bare_twice = checked.index(bare)
+    report: dict[str, Any] = {}
+    for position, system in enumerate(checked):
+        families = {
+            "A2": (STANDARD, STANDARD, STANDARD),
+            "A3": (once.strongest(system), twice.strongest(position), twice.strongest(bare_twice)),
+        }
+        report[names[system]] = {}
+        for family, (first, second, undefended) in families.items():
+            mse = float(once.errors[first][system].mean())
+            doubled = float(twice.errors[second][position].mean())
+            reference = float(twice.errors[undefended][bare_twice].mean())
+            report[names[system]][family] = {
+                "mse": mse,
+                "mse_doubled": doubled,
+                "change": doubled / mse - 1.0,
+                "gain_doubled": gain(doubled, reference, label_only),
+            }
+    return report
+
+
+def _floors(parts: Split) -> dict[str, float]:
+    """Returns the errors of answering with the auxiliary mean, and with the true class's mean."""
+    inputs, labels = parts.auxiliary.inputs, parts.auxiliary.labels
+    means = torch.stack([inputs[labels == label].mean(0) for label in range(parts.classes)])
+    victims = parts.victims
+    return {
+        "global_mean": float(row_errors(inputs.mean(0), victims.inputs).mean()),
+        "class_mean": float(row_errors(means[victims.labels], victims.inputs).mean()),
+    }
+
+
+def _pictures(
+    configuration: Configuration, parts: Split, adaptive: Attack, names: list[str], bare: int
+) -> dict[str, npt.NDArray[np.float32]]:
+    """Cuts the first victim of each class, as every defense's strongest adversary sees it."""
+    labels = parts.victims.labels
+    first = [int((labels == label).nonzero()[0]) for label in range(parts.classes)]
+    rows = torch.tensor(first[: configuration.victims_shown])
+
+    def image(pixels: Tensor) -> npt.NDArray[np.float32]:
+        shown: npt.NDArray[np.float32] = pixels[rows].reshape(-1, *parts.image_shape).numpy()
+        return shown
+
+    pictures = {
+        "originals": image(parts.victims.inputs),
+        "label only": image(adaptive.reconstructions["label only"][bare]),
+    }
+    for system, name in enumerate(names):
+        pictures[name] = image(adaptive.reconstructions[adaptive.strongest(system)][system])
+    return pictures

@@ -1,0 +1,100 @@
+"""The command line of the harness: `mipoison evaluate` and `mipoison report`."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+from rich.console import Console
+
+from mipoison.eval.experiment import RESULTS, run
+from mipoison.eval.presets import PRESETS
+from mipoison.eval.report import write_report
+
+
+@dataclass(frozen=True)
+class Evaluate:
+    """Attack every defense with every adversary and write a report.
+
+    Writes one folder: config.json, results.json, report.html, its pictures, and the images shown.
+    """
+
+    out: Path = Path("mipoison-demo")
+    """Output folder; one with content is refused unless --overwrite is given."""
+    preset: Literal["demo", "quick"] = "demo"
+    """"demo": digits, seeds 0-2, T = 1 and 3, eleven defenses. "quick": one short cell."""
+    seeds: tuple[int, ...] = ()
+    """Seeds instead of the preset's, one repetition each."""
+    temperatures: tuple[float, ...] = ()
+    """Softmax temperatures instead of the preset's."""
+    defenses: tuple[str, ...] = ()
+    """Only these of the preset's defenses; "none" and "label-only" always take part."""
+    jobs: int = min(2, os.cpu_count() or 1)
+    """Processes, one thread each; the numbers do not depend on it."""
+    overwrite: bool = False
+    """Replace what an earlier run left in the output folder."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """Write the report of an existing folder anew, from its results.json."""
+
+    out: Annotated[Path, tyro.conf.Positional]
+    """Folder that `mipoison evaluate` wrote."""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Runs the command line; exits with 2 for a wrong option, 130 after Ctrl-C.
+
+    Args:
+        arguments: instead of the process's own.
+    """
+    command = tyro.cli(
+        Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
+        | Annotated[Report, tyro.conf.subcommand("report")],
+        prog="mipoison",
+        args=arguments,
+        description="Measure how well confidence vectors can be inverted, and what a defense wins.",
+    )
+    console = Console(stderr=True)
+    try:
+        finished = _evaluate(command, console) if isinstance(command, Evaluate) else True
+        if (command.out / RESULTS).exists() or isinstance(command, Report):
+            console.print(f"report: {write_report(command.out)}")
+    except (ValueError, FileExistsError, FileNotFoundError) as error:
+        console.print(f"mipoison: {error}", style="red", markup=False)
+        sys.exit(2)
+    if not finished:
+        some = (command.out / RESULTS).exists()
+        covered = (
+            "the report covers the cells that were finished" if some else "no cell was finished"
+        )
+        console.print(f"interrupted: {covered}")
+        sys.exit(130)
+
+
+def _evaluate(command: Evaluate, console: Console) -> bool:
+    configuration = PRESETS[command.preset]
+    if command.defenses:
+        configuration = configuration.with_methods(command.defenses)
+    configuration = replace(
+        configuration,
+        seeds=command.seeds or configuration.seeds,
+        temperatures=command.temperatures or configuration.temperatures,
+    )
+    return run(
+        configuration,
+        command.out,
+        jobs=command.jobs,
+        overwrite=command.overwrite,
+        console=console,
+    )
+
+
+if __name__ == "__main__":
+    main()

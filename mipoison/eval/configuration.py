@@ -1,0 +1,119 @@
+"""Say what an experiment consists of, completely: the same configuration, the same numbers."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field, fields, replace
+from typing import Any
+
+from mipoison.eval.adversaries import AdversarySettings
+from mipoison.eval.data import ROLE_SIZES
+from mipoison.eval.methods import BUILDERS, Method
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """One experiment: every defense against every adversary, in each cell (seed, temperature).
+
+    Attributes:
+        seeds: one independent repetition each; develop on seeds from 100 up, publish 0, 1, 2.
+        temperatures: softmax temperatures that the target is served at.
+        methods: the defenses compared; "none" and "label-only" must be among them.
+        checked_methods: defenses for which the adversaries are also trained twice as long.
+        dataset: name of the data set.
+        adversary: how hard the adversaries try.
+        target_epochs: passes of the target classifier over the private rows.
+        victims_shown: victims in the picture, the first of each class in the split's order.
+
+    Raises:
+        ValueError: if a part is missing, unknown or named twice.
+    """
+
+    seeds: tuple[int, ...]
+    temperatures: tuple[float, ...]
+    methods: tuple[Method, ...]
+    checked_methods: tuple[str, ...] = ("none",)
+    dataset: str = "digits"
+    adversary: AdversarySettings = field(default_factory=AdversarySettings)
+    target_epochs: int = 20
+    victims_shown: int = 10
+
+    def __post_init__(self) -> None:
+        if self.dataset not in ROLE_SIZES:
+            raise ValueError(f"dataset: expected one of {sorted(ROLE_SIZES)}, got {self.dataset!r}")
+        if not self.seeds or len(set(self.seeds)) != len(self.seeds):
+            raise ValueError(f"seeds: expected at least one, all different, got {self.seeds}")
+        if not self.temperatures or min(self.temperatures) <= 0:
+            raise ValueError(f"temperatures: expected numbers > 0, got {self.temperatures}")
+        names = [method.name for method in self.methods]
+        if len(set(names)) != len(names):
+            raise ValueError(f"methods: expected different names, got {names}")
+        for needed in ("none", "label-only"):
+            if needed not in names:
+                raise ValueError(f"methods: expected {needed!r} among them, got {names}")
+        for method in self.methods:
+            if method.builder not in BUILDERS:
+                raise ValueError(
+                    f"method {method.name!r}: expected a builder out of {sorted(BUILDERS)}, "
+                    f"got {method.builder!r}"
+                )
+        if "none" not in self.checked_methods or not set(self.checked_methods) <= set(names):
+            raise ValueError(
+                f"checked_methods: expected 'none' and others out of {names}, "
+                f"got {self.checked_methods}"
+            )
+
+    @property
+    def cells(self) -> tuple[tuple[int, float], ...]:
+        """All (seed, temperature) pairs, in the order they are started."""
+        return tuple((seed, heat) for seed in self.seeds for heat in self.temperatures)
+
+    def with_methods(self, names: tuple[str, ...]) -> Configuration:
+        """Keeps the named defenses, "none" and "label-only", in their present order.
+
+        Raises:
+            ValueError: if a name is unknown.
+        """
+        known = [method.name for method in self.methods]
+        unknown = [name for name in names if name not in known]
+        if unknown:
+            raise ValueError(f"methods: expected names out of {known}, got {unknown}")
+        wanted = {"none", "label-only", *names}
+        return replace(
+            self,
+            methods=tuple(method for method in self.methods if method.name in wanted),
+            checked_methods=tuple(name for name in self.checked_methods if name in wanted),
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns the configuration as plain JSON values."""
+        plain = asdict(self)
+        for method in plain["methods"]:
+            method["options"] = dict(method["options"])
+        return plain
+
+    @classmethod
+    def from_json(cls, plain: dict[str, Any]) -> Configuration:
+        """Rebuilds a configuration from `to_json`'s answer.
+
+        Raises:
+            ValueError: if there are names that a configuration does not have.
+        """
+        known = {item.name for item in fields(cls)}
+        if not set(plain) <= known:
+            raise ValueError(f"configuration: expected keys out of {sorted(known)}, got {plain}")
+        methods = tuple(
+            Method(**{**method, "options": tuple(method["options"].items())})
+            for method in plain["methods"]
+        )
+        adversary = dict(plain["adversary"])
+        adversary["neighbours"] = tuple(adversary["neighbours"])
+        return cls(
+            **{
+                **plain,
+                "seeds": tuple(plain["seeds"]),
+                "temperatures": tuple(plain["temperatures"]),
+                "checked_methods": tuple(plain["checked_methods"]),
+                "methods": methods,
+                "adversary": AdversarySettings(**adversary),
+            }
+        )

@@ -1,0 +1,54 @@
+"""Record what the numbers were measured with."""
+
+from __future__ import annotations
+
+import os
+import platform
+from datetime import datetime, timezone
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+_PACKAGES = (
+    "mipoison",
+    "torch",
+    "numpy",
+    "scikit-learn",
+    "torchmetrics",
+    "matplotlib",
+    "joblib",
+)
+
+
+def describe_environment(*, jobs: int) -> dict[str, Any]:
+    """Returns date, library versions, processor, and how many processes and threads ran.
+
+    Args:
+        jobs: processes that ran side by side.
+    """
+    return {
+        "date": datetime.now(timezone.utc).strftime("%Y-%m-%d"),
+        "python": platform.python_version(),
+        "versions": {name: _version(name) for name in _PACKAGES},
+        "system": f"{platform.system()} {platform.machine()}",
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+        "processes": jobs,
+        "threads_per_process": 1,
+    }
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "not installed"
+
+
+def _processor() -> str:
+    description = Path("/proc/cpuinfo")
+    if description.exists():
+        for line in description.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor() or "unknown"

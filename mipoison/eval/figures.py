@@ -1,0 +1,186 @@
+"""Draw the report's pictures from the numbers of results.json and the arrays beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from matplotlib import colormaps
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.ticker import FixedLocator, FormatStrFormatter, NullLocator
+
+# Okabe and Ito's palette, told apart by readers with any colour vision; each family of defenses
+# also has a marker of its own, and keeps both in every picture.
+_PALETTE = ("#000000", "#888888", "#D55E00", "#009E73", "#CC79A7", "#0072B2", "#56B4E9", "#E69F00")
+_MARKERS = ("o", "*", "s", "^", "D", "v", "P", "X")
+_DISTORTIONS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
+_ATTACKS = {"A2": "standard adversary (A2)", "A3": "strongest adaptive adversary (A3)"}
+_FONT = 9
+
+
+def privacy_utility(summary: Mapping[str, Any], methods: Sequence[Mapping[str, Any]]) -> Figure:
+    """Draws gain against realised mean l1, one row of panels a temperature, A2 left and A3 right.
+
+    Args:
+        summary: "summary" of results.json.
+        methods: "configuration.methods" of results.json.
+    """
+    temperatures = list(summary)
+    figure = Figure(figsize=(9.6, 3.7 * len(temperatures) + 0.5), layout="constrained")
+    panels = figure.subplots(len(temperatures), 2, sharey="row", sharex=True, squeeze=False)
+    styles = _styles(methods)
+    shown = [method for method in methods if method["name"] != "none"]
+    families = list(dict.fromkeys(method["family"] for method in shown))
+    for row, temperature in zip(panels, temperatures, strict=True):
+        for panel, (attack, title) in zip(row, _ATTACKS.items(), strict=True):
+            for family in families:
+                names = [method["name"] for method in shown if method["family"] == family]
+                _curve(panel, summary[temperature]["defenses"], names, attack, styles[family])
+            panel.axhline(1.0, color="#444444", linestyle="--", linewidth=1.2)
+            panel.annotate(
+                "label-only ceiling (gain 1)",
+                (0.02, 1.0),
+                (0, 3),
+                xycoords=("axes fraction", "data"),
+                textcoords="offset points",
+                fontsize=_FONT - 1,
+                color="#444444",
+            )
+            panel.axhline(0.0, color="#999999", linewidth=0.8)
+            panel.set_xscale("log")
+            panel.xaxis.set_major_locator(FixedLocator(_DISTORTIONS))
+            panel.xaxis.set_major_formatter(FormatStrFormatter("%g"))
+            panel.xaxis.set_minor_locator(NullLocator())
+            panel.tick_params(labelbottom=True)
+            panel.set_title(f"T = {temperature}, {title}", fontsize=_FONT + 1)
+            panel.set_xlabel("realised mean l1 distortion of a confidence vector (log scale)")
+            panel.grid(alpha=0.25)
+        row[0].set_ylabel("gain (share, 0 = undefended)")
+        top = max(1.15, *(panel.get_ylim()[1] for panel in row))
+        row[0].set_ylim(min(-0.1, row[0].get_ylim()[0]), top)
+    handles, labels = panels[0][0].get_legend_handles_labels()
+    figure.legend(
+        handles, labels, loc="outside lower center", ncols=4, fontsize=_FONT, frameon=False
+    )
+    return figure
+
+
+def _styles(methods: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, str]]:
+    families = dict.fromkeys(method["family"] for method in methods)
+    return {
+        family: {
+            "label": family,
+            "color": _PALETTE[index % len(_PALETTE)],
+            "marker": _MARKERS[index % len(_MARKERS)],
+        }
+        for index, family in enumerate(families)
+    }
+
+
+def _curve(
+    panel: Axes,
+    defenses: Mapping[str, Any],
+    names: Sequence[str],
+    attack: str,
+    style: Mapping[str, Any],
+) -> None:
+    points = sorted(
+        (
+            defenses[name]["utility.l1_mean"]["mean"],
+            defenses[name][f"{attack}.gain"]["mean"],
+            defenses[name][f"{attack}.gain"]["sd"] or 0.0,
+        )
+        for name in names
+    )
+    distortion, gains, deviations = zip(*points, strict=True)
+    panel.errorbar(
+        distortion,
+        gains,
+        yerr=deviations,
+        **style,
+        markersize=6,
+        linewidth=1.5,
+        capsize=2.5,
+    )
+
+
+def victims(
+    images: Mapping[str, npt.NDArray[np.float32]],
+    methods: Sequence[str],
+    captions: Mapping[str, str],
+    *,
+    title: str,
+) -> Figure:
+    """Draws the same victims as the strongest adversary sees them, one row a defense.
+
+    Args:
+        images: "originals", "label only" and the defenses, each ``[V, H, W]`` in [0, 1].
+        methods: the defenses, in the order of the rows.
+        captions: a line of numbers under each defense's name.
+        title: heading.
+    """
+    rows = ["originals", *methods, "label only"]
+    count = len(images["originals"])
+    figure = Figure(
+        figsize=(2.0 + 0.55 * count, 0.4 + 0.58 * len(rows)),
+        layout=ConstrainedLayoutEngine(w_pad=0.015, h_pad=0.015),
+    )
+    figure.suptitle(title, fontsize=_FONT + 1)
+    panels = figure.subplots(len(rows), count, squeeze=False)
+    names = {"originals": "originals", "label only": "label only\n(class mean)"}
+    for row, name in zip(panels, rows, strict=True):
+        for panel, image in zip(row, images[name], strict=True):
+            panel.imshow(image, cmap=colormaps["gray"], vmin=0.0, vmax=1.0)
+            panel.set_xticks([])
+            panel.set_yticks([])
+        text = f"{names.get(name, name)}\n{captions.get(name, '')}".strip()
+        row[0].set_ylabel(text, rotation=0, ha="right", va="center", fontsize=_FONT, labelpad=6)
+    return figure
+
+
+def learning_curves(
+    cell: Mapping[str, Any], names: Sequence[str], methods: Sequence[Mapping[str, Any]]
+) -> Figure:
+    """Draws each trained adversary's error after each epoch, solid on rows it kept back.
+
+    Args:
+        cell: one of "cells" of results.json.
+        names: the defenses drawn.
+        methods: "configuration.methods" of results.json.
+    """
+    styles = _styles(methods)
+    families = {method["name"]: method["family"] for method in methods}
+    variants = list(cell["defenses"][names[0]]["curves"])
+    figure = Figure(figsize=(3.4 * len(variants), 3.7), layout="constrained")
+    panels = figure.subplots(1, len(variants), sharey=True, squeeze=False)[0]
+    for panel, variant in zip(panels, variants, strict=True):
+        for name in names:
+            curve = cell["defenses"][name]["curves"][variant]
+            colour = styles[families[name]]["color"]
+            epochs = range(1, len(curve["held_out"]) + 1)
+            panel.plot(epochs, curve["held_out"], color=colour, linewidth=1.6, label=name)
+            panel.plot(epochs, curve["train"], color=colour, linewidth=1.0, linestyle=":")
+        panel.axhline(cell["floors"]["label_only"], color="#444444", linestyle="--", linewidth=1.0)
+        panel.set_title(variant, fontsize=_FONT + 1)
+        panel.set_xlabel("epoch")
+        panel.grid(alpha=0.25)
+    panels[0].set_ylabel("mean squared pixel error, pixels in [0, 1]")
+    panels[0].annotate(
+        "label only",
+        (0.98, cell["floors"]["label_only"]),
+        (0, 3),
+        xycoords=("axes fraction", "data"),
+        textcoords="offset points",
+        fontsize=_FONT - 1,
+        color="#444444",
+        ha="right",
+    )
+    handles, labels = panels[0].get_legend_handles_labels()
+    figure.legend(
+        handles, labels, loc="outside lower center", ncols=4, fontsize=_FONT, frameon=False
+    )
+    return figure

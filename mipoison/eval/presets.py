@@ -1,0 +1,60 @@
+"""The experiments that can be run by name."""
+
+from __future__ import annotations
+
+from mipoison.eval.adversaries import AdversarySettings
+from mipoison.eval.configuration import Configuration
+from mipoison.eval.methods import Method
+
+NONE = Method("none", "none", "none")
+LABEL_ONLY = Method("label-only", "label-only", "label_only")
+
+
+def _rounding(decimals: int) -> Method:
+    return Method(f"rounding-{decimals}", "rounding", "rounding", (("decimals", decimals),))
+
+
+def _noise(kind: str, mean_l1: float) -> Method:
+    family = f"{kind.capitalize()} noise"
+    return Method(f"{kind}-{mean_l1:g}", family, kind, (("mean_l1", mean_l1),))
+
+
+def _lpa(objective: str, epsilon: float) -> Method:
+    options = (("objective", objective), ("epsilon", epsilon))
+    return Method(f"lpa-{objective}-{epsilon:g}", f"LPA {objective}", "lpa", options)
+
+
+def _lfp(rate: float) -> Method:
+    options = (("rate", rate), ("rows", "margin"), ("targets", "surrogate"))
+    return Method(f"lfp-{rate:g}", "LFP", "lfp", options, label_preserving=False)
+
+
+DEMO = Configuration(
+    seeds=(0, 1, 2),
+    temperatures=(1.0, 3.0),
+    methods=(
+        NONE,
+        LABEL_ONLY,
+        _rounding(1),
+        _rounding(2),
+        _noise("laplace", 0.2),
+        _noise("gaussian", 0.2),
+        _lpa("decoy", 0.05),
+        _lpa("decoy", 0.1),
+        _lpa("decoy", 0.2),
+        _lpa("ascent", 0.2),
+        _lfp(0.05),
+    ),
+    checked_methods=("none", "lpa-decoy-0.2"),
+)
+
+# Small enough for a glance or a test: the numbers mean little.
+QUICK = Configuration(
+    seeds=(100,),
+    temperatures=(3.0,),
+    methods=(NONE, LABEL_ONLY, _rounding(1), _lpa("decoy", 0.2)),
+    checked_methods=("none",),
+    adversary=AdversarySettings(epochs=8, wide_epochs=8, neighbours=(10,)),
+)
+
+PRESETS = {"demo": DEMO, "quick": QUICK}

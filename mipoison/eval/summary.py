@@ -1,0 +1,75 @@
+"""Condense the cells of an experiment to mean and standard deviation over its seeds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from statistics import mean, stdev
+from typing import Any
+
+Statistic = dict[str, float | int | None]
+
+
+def summarise(cells: Sequence[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Gathers the cells of each temperature.
+
+    Args:
+        cells: the "numbers" of `mipoison.eval.cell.run_cell`.
+
+    Returns:
+        By temperature (as text, "3"): ``seeds``; ``floors``, name to statistic; ``defenses``,
+        name to "A1.mse", "utility.l1_mean", ... to statistic; ``doubled_epochs``, the same. A
+        statistic has mean, sd (sample standard deviation, None for a single seed), min and max.
+    """
+    summary: dict[str, dict[str, Any]] = {}
+    for temperature in sorted({cell["temperature"] for cell in cells}):
+        group = [cell for cell in cells if cell["temperature"] == temperature]
+        summary[f"{temperature:g}"] = {
+            "seeds": [cell["seed"] for cell in group],
+            "floors": _statistics([cell["floors"] for cell in group]),
+            "defenses": {
+                name: _statistics([_flatten(cell["defenses"][name]) for cell in group])
+                for name in group[0]["defenses"]
+            },
+            "doubled_epochs": {
+                name: _statistics([_flat(cell["doubled_epochs"][name]) for cell in group])
+                for name in group[0]["doubled_epochs"]
+            },
+        }
+    return summary
+
+
+def statistic(values: Sequence[float]) -> Statistic:
+    """Returns mean, sample standard deviation, minimum and maximum.
+
+    Example:
+        >>> statistic([1.0, 3.0])
+        {'mean': 2.0, 'sd': 1.4142135623730951, 'min': 1.0, 'max': 3.0}
+    """
+    return {
+        "mean": mean(values),
+        "sd": stdev(values) if len(values) > 1 else None,
+        "min": min(values),
+        "max": max(values),
+    }
+
+
+def _statistics(rows: Sequence[dict[str, float]]) -> dict[str, Statistic]:
+    return {key: statistic([row[key] for row in rows]) for key in rows[0]}
+
+
+def _flatten(defense: dict[str, Any]) -> dict[str, float]:
+    flat = _flat(defense["attacks"])
+    for part in ("utility", "cost", "train_test"):
+        flat |= {f"{part}.{key}": value for key, value in defense[part].items()}
+    return flat | {
+        f"variant.{name}": numbers["mse"] for name, numbers in defense["variants"].items()
+    }
+
+
+def _flat(nested: dict[str, dict[str, Any]]) -> dict[str, float]:
+    return {
+        f"{outer}.{inner}": value
+        for outer, numbers in nested.items()
+        for inner, value in numbers.items()
+        if isinstance(value, (int, float))
+    }

@@ -1,0 +1,206 @@
+"""Turn the summary of results.json into the report's tables."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from html import escape
+from typing import Any
+
+from mipoison.eval.page import table
+
+# Prototype figures, mean of seeds 0-2, that tell an able adversary from a feeble one.
+REFERENCE = {("digits", "3"): {"A2": 0.0242, "A3": 0.0175, "label only": 0.0421}}
+REFERENCE_TOLERANCE = 0.05
+DOUBLING_TOLERANCE = 0.02
+
+
+def with_deviation(statistic: Mapping[str, Any], digits: int = 2, *, scale: float = 1.0) -> str:
+    """Formats mean ± sd.
+
+    Example:
+        >>> with_deviation({"mean": 0.5, "sd": None})
+        '0.50'
+    """
+    text = f"{statistic['mean'] * scale:.{digits}f}"
+    if statistic["sd"] is None:
+        return text
+    return f"{text} <small>± {statistic['sd'] * scale:.{digits}f}</small>"
+
+
+def privacy_table(group: Mapping[str, Any], *, caption: str) -> str:
+    """Returns MSE, SSIM and gain under each adversary, and how the gain is spread over victims."""
+    families = ("A1", "A2", "A3")
+    rows = [
+        [
+            escape(name),
+            *(with_deviation(row[f"{family}.mse"], 4) for family in families),
+            *(with_deviation(row[f"{family}.ssim"]) for family in families),
+            *(with_deviation(row[f"{family}.gain"]) for family in (*families, "A3 chosen")),
+            *(
+                with_deviation(row[f"{family}.{part}"])
+                for family in ("A2", "A3")
+                for part in ("median", "worst_decile")
+            ),
+            with_deviation(row["utility.unchanged"], 0, scale=100) + " %",
+        ]
+        for name, row in group["defenses"].items()
+    ]
+    groups = [
+        ("", 1),
+        ("MSE", 3),
+        ("SSIM", 3),
+        ("gain", 4),
+        ("gain of a victim, A2", 2),
+        ("gain of a victim, A3", 2),
+        ("rows", 1),
+    ]
+    heads = ["defense", *families, *families, "g1", "g2", "g3", "g3 chosen"]
+    heads += ["median", "worst tenth"] * 2 + ["unchanged"]
+    return table(groups, heads, rows, caption=caption)
+
+
+def utility_table(group: Mapping[str, Any], *, caption: str) -> str:
+    """Returns what each defense does to the vectors' use, and what a row costs."""
+
+    def extent(row: Mapping[str, Any], name: str) -> list[str]:
+        return [
+            with_deviation(row[f"utility.{name}_mean"], 3),
+            f"{row[f'utility.{name}_max']['max']:.3f}",
+        ]
+
+    rows = [
+        [
+            escape(name),
+            with_deviation(row["utility.accuracy"], 1, scale=100) + " %",
+            f"{row['utility.labels_changed']['mean'] * len(group['seeds']):.0f}",
+            *extent(row, "l1"),
+            *extent(row, "kl"),
+            *extent(row, "top_change"),
+            *extent(row, "l2"),
+            *extent(row, "linf"),
+            with_deviation(row["utility.ece"], 3),
+            f"{row['cost.fit_seconds']['mean']:.1f}",
+            f"{row['cost.microseconds_per_row']['mean']:.1f}",
+        ]
+        for name, row in group["defenses"].items()
+    ]
+    groups = [
+        ("", 1),
+        ("label", 2),
+        ("l1", 2),
+        ("KL (nats)", 2),
+        ("top-confidence change", 2),
+        ("l2", 2),
+        ("l∞", 2),
+        ("calibration", 1),
+        ("cost", 2),
+    ]
+    heads = ["defense", "accuracy", "labels changed", *(["mean", "max"] * 5)]
+    heads += ["ECE", "fit (s)", "µs a row"]
+    return table(groups, heads, rows, caption=caption)
+
+
+def variant_table(group: Mapping[str, Any], *, caption: str) -> str:
+    """Returns the MSE of every variant of the adversary."""
+    defenses = group["defenses"]
+    keys = [key for key in next(iter(defenses.values())) if key.startswith("variant.")]
+    rows = [
+        [escape(name), *(f"{row[key]['mean']:.4f}" for key in keys)]
+        for name, row in defenses.items()
+    ]
+    heads = ["defense", *(escape(key.removeprefix("variant.")) for key in keys)]
+    return table([], heads, rows, caption=caption)
+
+
+def crossing_table(group: Mapping[str, Any], *, caption: str) -> str:
+    """Returns the standard network's MSE, trained and tested on clean and defended vectors."""
+    keys = ("clean_clean", "clean_defended", "defended_clean", "defended_defended")
+    rows = [
+        [escape(name), *(with_deviation(row[f"train_test.{key}"], 4) for key in keys)]
+        for name, row in group["defenses"].items()
+    ]
+    groups = [("", 1), ("trained on clean", 2), ("trained on defended", 2)]
+    heads = ["defense", *(["tested on clean", "tested on defended"] * 2)]
+    return table(groups, heads, rows, caption=caption)
+
+
+def reference_table(dataset: str, summary: Mapping[str, Any]) -> str:
+    """Returns the undefended and label-only MSE beside the reference, where there is one."""
+    rows = []
+    for temperature, group in summary.items():
+        bare = group["defenses"]["none"]
+        measured = {
+            "A2": bare["A2.mse"],
+            "A3": bare["A3.mse"],
+            "label only": group["floors"]["label_only"],
+        }
+        reference = REFERENCE.get((dataset, temperature), {})
+        for name, value in measured.items():
+            row = [f"T = {temperature}, {name}", with_deviation(value, 4)]
+            if name in reference:
+                deviation = value["mean"] / reference[name] - 1.0
+                row += [f"{reference[name]:.4f}", _verdict(deviation, REFERENCE_TOLERANCE)]
+            else:
+                row += ["none known", ""]
+            rows.append(row)
+    caption = (
+        "Undefended system: MSE under A2 and A3, and of the label-only adversary, against the "
+        "reference (seeds 0-2). Asked for: within 5 %."
+    )
+    return table([], ["adversary", "MSE here", "reference", "deviation"], rows, caption=caption)
+
+
+def doubling_table(summary: Mapping[str, Any]) -> str:
+    """Returns what twice the training epochs do to the adversaries, and to the gain."""
+    rows = []
+    for temperature, group in summary.items():
+        for name, numbers in group["doubled_epochs"].items():
+            for family in ("A2", "A3"):
+                once, twice = numbers[f"{family}.mse"], numbers[f"{family}.mse_doubled"]
+                rows.append(
+                    [
+                        f"T = {temperature}, {escape(name)}, {family}",
+                        with_deviation(once, 4),
+                        with_deviation(twice, 4),
+                        _verdict(twice["mean"] / once["mean"] - 1.0, DOUBLING_TOLERANCE),
+                        with_deviation(group["defenses"][name][f"{family}.gain"]),
+                        with_deviation(numbers[f"{family}.gain_doubled"]),
+                    ]
+                )
+    heads = ["system", "MSE", "MSE, epochs doubled", "change", "gain", "gain, epochs doubled"]
+    caption = (
+        "The same adversaries trained twice as long, on both the defended and the undefended "
+        "system. Asked for: a change below 2 %."
+    )
+    return table([], heads, rows, caption=caption)
+
+
+def conditions_table(summary: Mapping[str, Any]) -> str:
+    """Returns the errors of answers that use nothing, the true class, or the served label."""
+    rows = [
+        [f"T = {temperature}", *(with_deviation(group["floors"][key], 4) for key in keys)]
+        for temperature, group in summary.items()
+        for keys in (("global_mean", "class_mean", "label_only"),)
+    ]
+    heads = ["served at", "global mean", "mean of the true class", "label only (served label)"]
+    return table([], heads, rows, caption="MSE of answers that ignore the confidences.")
+
+
+def strongest_of_families(
+    group: Mapping[str, Any], methods: Sequence[Mapping[str, Any]]
+) -> list[str]:
+    """Returns, for each family of defenses, the member with the largest g3."""
+    families: dict[str, list[str]] = {}
+    for method in methods:
+        families.setdefault(method["family"], []).append(method["name"])
+    return [
+        max(names, key=lambda name: group["defenses"][name]["A3.gain"]["mean"])
+        for family, names in families.items()
+        if family not in ("none", "label-only")
+    ]
+
+
+def _verdict(deviation: float, tolerance: float) -> str:
+    kind = "good" if abs(deviation) <= tolerance else "bad"
+    word = "within" if kind == "good" else "outside"
+    return f'<span class="{kind}">{deviation:+.1%} ({word})</span>'

@@ -1,0 +1,8 @@
+"""The operations on rows: checked arguments, `torch.library` operators, a choice of backends."""
+
+from mipoison.ops.backends import backends
+from mipoison.ops.keyed import flip, row_bits
+from mipoison.ops.motion import move
+from mipoison.ops.projection import project, step
+
+__all__ = ["backends", "flip", "move", "project", "row_bits", "step"]

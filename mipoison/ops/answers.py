@@ -1,0 +1,29 @@
+"""From a raw operator call to an answer: the caller's kind of array, and an error for refused rows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeAlias, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+from torch import Tensor
+
+Rows = TypeVar("Rows", Tensor, npt.NDArray[np.generic])
+Labels: TypeAlias = "Tensor | npt.ArrayLike | None"
+
+
+def like(result: Tensor, given: Rows) -> Rows:
+    """The result in the caller's kind: ndarray for ndarray."""
+    return result.numpy() if isinstance(given, np.ndarray) else result
+
+
+def refuse(status: Tensor, *checks: Callable[[], None]) -> None:
+    """Raises what the checks find when the operation counted invalid rows; reading the count synchronises."""
+    if int(status) == 0:
+        return
+    for find in checks:
+        find()
+    raise RuntimeError(
+        f"an operation counted {int(status)} invalid rows and the checks found none: please report it"
+    )

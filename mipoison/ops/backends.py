@@ -1,0 +1,50 @@
+"""Which implementation serves a call."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final
+
+import torch
+from torch import Tensor
+
+from mipoison import cpu
+from mipoison.ops import library
+
+NAMES: Final = ("reference", "cpp", "triton")
+
+
+def backends() -> dict[str, bool | str]:
+    """What can serve here: for each backend False, True, or the instruction set in use.
+
+    Example:
+        >>> import mipoison as mp
+        >>> mp.backends()["reference"]
+        True
+    """
+    return {"reference": True, "cpp": cpu.instruction_set(), "triton": False}
+
+
+def pick(operation: str, backend: str | None, tensor: Tensor) -> Callable[..., Any]:
+    """The callable that serves the operation on this tensor.
+
+    Raises:
+        ValueError: for a backend that does not exist.
+        RuntimeError: for a backend that cannot serve this tensor.
+    """
+    if backend is None:
+        return getattr(torch.ops.mipoison, operation)  # type: ignore[no-any-return]
+    if backend == "reference":
+        return library.REFERENCE[operation]
+    if backend == "cpp":
+        if tensor.device.type != "cpu":
+            raise RuntimeError(
+                f"backend 'cpp' serves CPU tensors, got one on {tensor.device}; "
+                "move it with .cpu(), or leave backend=None"
+            )
+        return library.CPP[operation]
+    if backend == "triton":
+        raise RuntimeError(
+            "backend 'triton' has no kernels in this version; leave backend=None or use 'reference'"
+        )
+    raise ValueError(f"expected backend to be None or one of {NAMES}, got {backend!r}")

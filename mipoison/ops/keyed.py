@@ -1,0 +1,108 @@
+"""The keyed operations: label flips, and the random words of a row."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from mipoison.ops import validation as check
+from mipoison.ops.answers import Labels, Rows, like, refuse
+from mipoison.ops.backends import pick
+from mipoison.random import KeyLike, resolve_key
+
+
+def flip(
+    p: Rows,
+    *,
+    targets: Labels = None,
+    rate: float,
+    key: KeyLike = None,
+    style: str = "swap",
+    validate: bool = True,
+    backend: str | None = None,
+) -> tuple[Rows, Rows]:
+    """Flips the label of a keyed share of the rows (LFP's operation).
+
+    The choice is a function of (key, the exact row): the rate is over distinct rows, and a repeated
+    row gets the same answer.
+
+    Args:
+        p: probability vectors, [N, K]; see `project` for kinds and dtypes.
+        targets: the label a selected row is flipped to, integers [N]; −1 or its own label leaves
+            the row as it is. Default: uniform over the other labels, keyed.
+        rate: share of rows selected, in [0, 1].
+        key: int, bytes or None (one secret per process).
+        style: "swap": the entries of old and new label change places, which leaves no trace in the
+            vector's shape; "project": the nearest vector with the new label.
+        validate: as in `project`.
+        backend: as in `project`.
+
+    Returns:
+        the rows [N, K] of p's kind and dtype, and the labels served, int64 [N].
+
+    Raises:
+        TypeError: for a wrong kind, dtype or key.
+        ValueError: for wrong shapes and ranges, or rows that are no probability vectors.
+
+    Example:
+        >>> import mipoison as mp, torch
+        >>> q, labels = mp.flip(torch.tensor([[0.7, 0.2, 0.1]]), targets=[1], rate=1.0, key=0)
+        >>> q, labels
+        (tensor([[0.2000, 0.7000, 0.1000]]), tensor([1]))
+    """
+    rows = check.as_rows("p", p)
+    new = None if targets is None else check.as_labels("targets", targets, rows)
+    share = check.as_number("rate", rate, 0.0, 1.0)
+    check.as_choice("style", style, ("swap", "project"))
+    words = resolve_key(key).words
+    q, labels, status = pick("flip", backend, rows)(rows, new, share, words, style)
+    if validate:
+        checks: list[Callable[[], None]] = [lambda: check.require_probabilities("p", rows)]
+        if new is not None:
+            checks.append(lambda: check.require_range("targets", new, -1, rows.shape[1]))
+        refuse(status, *checks)
+    return like(q, p), like(labels, p)
+
+
+def row_bits(
+    p: Rows,
+    *,
+    key: KeyLike = None,
+    draw: int = 0,
+    grid: float = 0.0,
+    words: int = 4,
+    backend: str | None = None,
+) -> Rows:
+    """The row's keyed random words: Philox4x32-10 on a hash of the row, the same bits on every backend.
+
+    Args:
+        p: rows, [N, K]; see `project` for kinds and dtypes. float64 rows are hashed by their
+            float32 rounding.
+        key: int, bytes or None (one secret per process).
+        draw: index of the first block of four words, in [0, 2³²).
+        grid: cell width ≥ 0 of the hash: rows in the same cells share their words; 0 for the exact
+            row.
+        words: how many words a row.
+        backend: as in `project`.
+
+    Returns:
+        int64 [N, words] with entries in [0, 2³²), of p's kind.
+
+    Raises:
+        TypeError: for a wrong kind, dtype or key.
+        ValueError: for wrong shapes and ranges.
+
+    Example:
+        >>> import mipoison as mp, torch
+        >>> p = torch.tensor([[0.70, 0.30], [0.71, 0.29]])
+        >>> a, b = mp.row_bits(p, key=0, grid=0.25)
+        >>> torch.equal(a, b)
+        True
+    """
+    rows = check.as_rows("p", p)
+    cell = check.as_number("grid", grid, 0.0, 1.0)
+    if isinstance(draw, bool) or not isinstance(draw, int) or not 0 <= draw < 2**32:
+        raise ValueError(f"expected draw to be an int in [0, 2**32), got {draw!r}")
+    if isinstance(words, bool) or not isinstance(words, int) or words < 1:
+        raise ValueError(f"expected words to be an int >= 1, got {words!r}")
+    bits = pick("row_bits", backend, rows)(rows, resolve_key(key).words, draw, cell, words)
+    return like(bits, p)

@@ -1,0 +1,75 @@
+"""The bounded move toward a vector of the same label."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from mipoison import reference
+from mipoison.ops import validation as check
+from mipoison.ops.answers import Rows, like, refuse
+from mipoison.ops.backends import pick
+
+
+def move(
+    p: Rows,
+    target: Rows,
+    *,
+    epsilon: float | None,
+    norm: str = "l1",
+    style: str = "straight",
+    validate: bool = True,
+    backend: str | None = None,
+) -> Rows:
+    """Moves each row at most ε toward a vector of the same label; the label cannot break.
+
+    Args:
+        p: probability vectors, [N, K]; see `project` for kinds and dtypes.
+        target: probability vectors [N, K] of p's dtype, each with the label of its row of p.
+        epsilon: radius ε ≥ 0; None moves all the way.
+        norm: the ball's norm, "l1", "l2" or "linf".
+        style: "straight" along the segment, or "waterfill" (l1 only): ε/2 raises and ε/2 lowers,
+            the small entries replaced completely first, which removes what their logarithms tell.
+        validate: as in `project`.
+        backend: as in `project`.
+
+    Returns:
+        the moved rows, [N, K] of p's kind and dtype.
+
+    Raises:
+        TypeError: for a wrong kind or dtype.
+        ValueError: for wrong shapes and ranges, no probability vectors, or targets of another
+            label.
+
+    Example:
+        >>> import mipoison as mp, torch
+        >>> p, v = torch.tensor([[0.8, 0.2, 0.0]]), torch.tensor([[0.5, 0.25, 0.25]])
+        >>> mp.move(p, v, epsilon=0.3)
+        tensor([[0.6500, 0.2250, 0.1250]])
+        >>> mp.move(p, v, epsilon=0.1, style="waterfill")
+        tensor([[0.7500, 0.2250, 0.0250]])
+    """
+    rows = check.as_rows("p", p)
+    goal = check.same_rows("target", target, rows)
+    radius = check.as_epsilon(epsilon)
+    check.as_choice("norm", norm, check.NORMS)
+    check.as_choice("style", style, ("straight", "waterfill"))
+    if style == "waterfill" and norm != "l1":
+        raise ValueError(f"expected norm 'l1' with style 'waterfill', got {norm!r}")
+    q, status = pick("move", backend, rows)(rows, goal, radius, norm, style)
+    if validate:
+        refuse(
+            status,
+            lambda: check.require_probabilities("p", rows),
+            lambda: check.require_probabilities("target", goal),
+            lambda: _check_same_label(rows, goal),
+        )
+    return like(q, p)
+
+
+def _check_same_label(p: Tensor, target: Tensor) -> None:
+    """Raises ValueError naming the rows whose target has another label."""
+    other = reference.label_of(p) != reference.label_of(target)
+    if bool(other.any()):
+        raise ValueError(
+            f"expected target to have the label of p, got another in {check.name_rows(other)}"
+        )

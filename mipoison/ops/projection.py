@@ -1,0 +1,191 @@
+"""Projection onto the set of allowed answers, and the fused gradient step."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mipoison import reference
+from mipoison.ops import validation as check
+from mipoison.ops.answers import Labels, Rows, like, refuse
+from mipoison.ops.backends import pick
+
+
+@dataclass(frozen=True)
+class _Set:
+    """C(p, t, ε, m), its arguments checked."""
+
+    rows: Tensor
+    p: Tensor | None
+    t: Tensor | None
+    epsilon: float
+    norm: str
+    margin: float
+    shrink: bool
+
+    @classmethod
+    def of(
+        cls,
+        rows: Tensor,
+        center: Any,
+        label: Labels,
+        epsilon: float | None,
+        norm: str,
+        margin: float,
+        shrink: bool,
+    ) -> _Set:
+        """Checks the arguments that `project` and `step` share."""
+        if center is None and epsilon is not None:
+            raise ValueError(
+                "expected center together with epsilon, got none; pass center=p, or epsilon=None"
+            )
+        return cls(
+            rows=rows,
+            p=None if center is None else check.same_rows("center", center, rows),
+            t=None if label is None else check.as_labels("label", label, rows),
+            epsilon=check.as_epsilon(epsilon),
+            norm=check.as_choice("norm", norm, check.NORMS),
+            margin=check.as_number("margin", margin, 0.0, 1.0),
+            shrink=bool(shrink),
+        )
+
+    def before(self) -> tuple[Tensor | None, Tensor | None]:
+        """The operator arguments p, t."""
+        return self.p, self.t
+
+    def after(self) -> tuple[float, str, float, bool]:
+        """The operator arguments ε, norm, m, shrink."""
+        return self.epsilon, self.norm, self.margin, self.shrink
+
+    def check(self) -> None:
+        """Raises ValueError naming the rows with a wrong label, a wrong centre or an empty set."""
+        if self.t is not None:
+            check.require_range("label", self.t, 0, self.rows.shape[1])
+        if self.p is None:
+            return
+        check.require_probabilities("center", self.p)
+        origin = torch.zeros_like(self.p)
+        *_, valid = reference.prepare(
+            origin, self.p, self.t, self.epsilon, self.norm, self.margin, self.shrink
+        )
+        if not bool(valid.all()):
+            raise ValueError(
+                f"expected center to lie within epsilon={self.epsilon:g} ({self.norm}) of a vector whose "
+                f"label leads by margin={self.margin:g}, got an empty set in "
+                f"{check.name_rows(~valid)}; raise epsilon, lower margin or pass shrink=True"
+            )
+
+
+def project(
+    z: Rows,
+    *,
+    center: Rows | None = None,
+    label: Labels = None,
+    epsilon: float | None = None,
+    norm: str = "l1",
+    margin: float = 0.0,
+    shrink: bool = False,
+    validate: bool = True,
+    backend: str | None = None,
+) -> Rows:
+    r"""Argmin ‖q − z‖² subject to Σq = 1, q ≥ 0, q_t ≥ q_j + m for all j ≠ t, ‖q − p‖ ≤ ε.
+
+    The exact Euclidean projection of each row of z onto the vectors near p whose label is t.
+    Differentiable in z (closed form; p and t are constants).
+
+    Args:
+        z: points to project, [N, K], K ≥ 2; float32, float64, float16 or bfloat16; tensor or
+            ndarray.
+        center: p, probability vectors [N, K] of z's dtype; renormalised first. Needed with epsilon.
+        label: t, the label that must win, integers [N] in [0, K). Default: the label of center, or
+            of z.
+        epsilon: radius ε ≥ 0 of the ball around center; None for no ball.
+        norm: the ball's norm, "l1", "l2" or "linf".
+        margin: m in [0, 1], by which the label must lead.
+        shrink: lower each row's margin to what center leaves to its label, so that no set is empty.
+        validate: read the count of refused rows and raise. With False nothing is read back and
+            refused rows get the safe answer: one-hot at the label where the row is finite, else
+            uniform.
+        backend: None follows the device; "reference", "cpp" or "triton" force one.
+
+    Returns:
+        q, [N, K] of z's kind and dtype: the label strict, sums and ball to rounding.
+
+    Raises:
+        TypeError: for a wrong kind or dtype.
+        ValueError: for wrong shapes and ranges, rows that are no probability vectors, empty sets;
+            names the rows.
+
+    Example:
+        >>> import mipoison as mp, torch
+        >>> mp.project(torch.tensor([[2.0, 0.0, 1.0]]), label=[2])
+        tensor([[0.5000, 0.0000, 0.5000]])
+    """
+    points = check.as_rows("z", z)
+    feasible = _Set.of(points, center, label, epsilon, norm, margin, shrink)
+    q, status = pick("project", backend, points)(points, *feasible.before(), *feasible.after())
+    if validate:
+        refuse(status, lambda: check.require_finite("z", points), feasible.check)
+    return like(q, z)
+
+
+def step(
+    q: Rows,
+    g: Rows,
+    *,
+    center: Rows | None = None,
+    label: Labels = None,
+    alpha: float,
+    epsilon: float | None = None,
+    norm: str = "l1",
+    margin: float = 0.0,
+    shrink: bool = False,
+    validate: bool = True,
+    backend: str | None = None,
+) -> Rows:
+    """project(q + α·g/‖g‖₂): one step of projected ascent along g, in one pass over memory.
+
+    Args:
+        q: current rows, [N, K]; see `project` for kinds and dtypes.
+        g: directions, [N, K] of q's dtype; a row of zeros does not move.
+        center: p, probability vectors [N, K]; default: none, then epsilon must be None.
+        label: t, integers [N]; default: the label of center, or of q.
+        alpha: step length ≥ 0 in l2.
+        epsilon: as in `project`.
+        norm: as in `project`.
+        margin: as in `project`.
+        shrink: as in `project`.
+        validate: as in `project`.
+        backend: as in `project`.
+
+    Returns:
+        the stepped rows, [N, K] of q's kind and dtype.
+
+    Raises:
+        TypeError: for a wrong kind or dtype.
+        ValueError: as `project`.
+
+    Example:
+        >>> import mipoison as mp, torch
+        >>> p = torch.tensor([[0.6, 0.3, 0.1]])
+        >>> mp.step(p, torch.tensor([[0.0, 1.0, 0.0]]), center=p, alpha=1.0, epsilon=0.2)
+        tensor([[0.5000, 0.4000, 0.1000]])
+    """
+    rows = check.as_rows("q", q)
+    direction = check.same_rows("g", g, rows)
+    feasible = _Set.of(rows, center, label, epsilon, norm, margin, shrink)
+    length = check.as_number("alpha", alpha, 0.0, 1e30)
+    result, status = pick("step", backend, rows)(
+        rows, direction, *feasible.before(), length, *feasible.after()
+    )
+    if validate:
+        refuse(
+            status,
+            lambda: check.require_finite("q", rows),
+            lambda: check.require_finite("g", direction),
+            feasible.check,
+        )
+    return like(result, q)

@@ -1,0 +1,180 @@
+"""Keyed counter-based randomness: Philox4x32-10 on a hash of the row (MATH: Salmon et al., SC 2011).
+
+All randomness of a defense derives from (key, row), so that a repeated query gets the same answer
+and teaches nothing. Only integer arithmetic is used: every backend draws the same bits. Philox is a
+statistical generator, not a cryptographic pseudo-random function.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from typing import Final, TypeAlias
+
+import torch
+from torch import Tensor
+
+KeyLike: TypeAlias = "int | bytes | Key | None"
+
+_MASK32: Final = 0xFFFFFFFF
+_PHILOX_M0: Final = 0xD2511F53
+_PHILOX_M1: Final = 0xCD9E8D57
+_PHILOX_W0: Final = 0x9E3779B9
+_PHILOX_W1: Final = 0xBB67AE85
+_GOLDEN64: Final = 0x9E3779B97F4A7C15
+_MIX_A: Final = 0xBF58476D1CE4E5B9
+_MIX_B: Final = 0x94D049BB133111EB
+
+
+class Key:
+    """The secret of a deployment, hashed to 128 bits; it never shows in ``repr`` and cannot be pickled.
+
+    Args:
+        secret: an int or bytes. Use at least 128 bits of entropy in production
+            (``secrets.token_bytes(16)``): a short key can be guessed.
+
+    Raises:
+        TypeError: if the secret is neither int nor bytes.
+
+    Example:
+        >>> Key(7) == Key(7), Key(7) == Key(b"7"), Key(7)
+        (True, False, Key(<hidden>))
+    """
+
+    __slots__ = ("words",)
+
+    def __init__(self, secret: int | bytes) -> None:
+        if isinstance(secret, bool) or not isinstance(secret, int | bytes):
+            raise TypeError(
+                f"expected key to be an int, bytes or None, got {type(secret).__name__}; "
+                "for a text use text.encode()"
+            )
+        if isinstance(secret, int):
+            body = b"int" + secret.to_bytes(secret.bit_length() // 8 + 1, "little", signed=True)
+        else:
+            body = b"raw" + secret
+        digest = hashlib.blake2b(body, digest_size=16, person=b"mipoison").digest()
+        self.words: list[int] = [
+            int.from_bytes(digest[i : i + 4], "little") for i in range(0, 16, 4)
+        ]
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Key) and self.words == other.words
+
+    def __hash__(self) -> int:
+        return hash(tuple(self.words))
+
+    def __repr__(self) -> str:
+        return "Key(<hidden>)"
+
+    def __reduce__(self) -> str:
+        raise TypeError("a Key is never serialised; pass the key again where the defense is loaded")
+
+    def __deepcopy__(self, memo: dict[int, object]) -> Key:
+        return self
+
+
+_process_key: Key | None = None
+
+
+def resolve_key(key: KeyLike) -> Key:
+    """Hashes the user's key; ``None`` means one secret drawn once per process.
+
+    Forked children inherit the drawn key, so that workers of one server agree.
+    """
+    global _process_key
+    if isinstance(key, Key):
+        return key
+    if key is not None:
+        return Key(key)
+    if _process_key is None:
+        _process_key = Key(secrets.token_bytes(32))
+    return _process_key
+
+
+def philox(counter: tuple[Tensor, Tensor, Tensor, Tensor], k0: int, k1: int) -> Tensor:
+    """Philox4x32-10: four 32-bit words for each counter.
+
+    Args:
+        counter: four int64 tensors of one shape, entries in [0, 2³²).
+        k0: first key word.
+        k1: second key word.
+
+    Returns:
+        int64 tensor of the counters' shape with a last dimension of 4, entries in [0, 2³²).
+    """
+    c0, c1, c2, c3 = counter
+    for _ in range(10):
+        # int64 products wrap modulo 2⁶⁴, which keeps all bits of the unsigned 32 x 32 product.
+        first, second = c0 * _PHILOX_M0, c2 * _PHILOX_M1
+        c0, c1, c2, c3 = (
+            ((second >> 32) & _MASK32) ^ c1 ^ k0,
+            second & _MASK32,
+            ((first >> 32) & _MASK32) ^ c3 ^ k1,
+            first & _MASK32,
+        )
+        k0, k1 = (k0 + _PHILOX_W0) & _MASK32, (k1 + _PHILOX_W1) & _MASK32
+    return torch.stack((c0, c1, c2, c3), dim=-1)
+
+
+def _signed64(x: int) -> int:
+    """The int64 with the bits of x modulo 2⁶⁴."""
+    x &= (1 << 64) - 1
+    return x - (1 << 64) if x >> 63 else x
+
+
+def _shift_right(x: Tensor, bits: int) -> Tensor:
+    """Logical shift of int64, which torch would shift arithmetically."""
+    return (x >> bits) & ((1 << (64 - bits)) - 1)
+
+
+def cells(p: Tensor, grid: float) -> Tensor:
+    """What the row hash sees of each entry: its grid cell, or its exact float32 bits when grid is 0.
+
+    float64 rows are seen through their float32 rounding, so that all dtypes of one value share one
+    key.
+    """
+    single = p.to(torch.float32)
+    if grid > 0:
+        inverse = torch.tensor(1.0 / grid, dtype=torch.float32, device=p.device)
+        return torch.round(single * inverse).to(torch.int64)
+    return (single + 0.0).contiguous().view(torch.int32).to(torch.int64) & _MASK32
+
+
+def row_hash(p: Tensor, seed: int, grid: float) -> Tensor:
+    """Order-independent 64-bit sum over j of mix(j, cell_j); int64 [N]."""
+    position = torch.arange(1, p.shape[-1] + 1, device=p.device, dtype=torch.int64)
+    x = cells(p, grid) + position * _signed64(_GOLDEN64) + _signed64(seed << 32)
+    x = (x ^ _shift_right(x, 30)) * _signed64(_MIX_A)
+    x = (x ^ _shift_right(x, 27)) * _signed64(_MIX_B)
+    return (x ^ _shift_right(x, 31)).sum(-1)
+
+
+def row_words(p: Tensor, key: list[int], draw: int, grid: float, words: int) -> Tensor:
+    """The row's keyed random words, int64 [N, words] in [0, 2³²).
+
+    Words 4i … 4i+3 are Philox under key (k0, k1) at counter (row hash, draw + i, k2); k3 seeds the
+    hash.
+    """
+    h = row_hash(p, key[3], grid)
+    blocks = (words + 3) // 4
+    shape = (*h.shape, blocks)
+    draws = (torch.arange(draw, draw + blocks, device=p.device) & _MASK32).expand(shape)
+    low, high = h & _MASK32, _shift_right(h, 32)
+    counter = (
+        low.unsqueeze(-1).expand(shape),
+        high.unsqueeze(-1).expand(shape),
+        draws,
+        torch.full_like(draws, key[2]),
+    )
+    return philox(counter, key[0], key[1]).flatten(-2)[..., :words]
+
+
+def uniforms(words: Tensor) -> Tensor:
+    """Words in [0, 2³²) to float64 strictly inside (0, 1): (w + ½)/2³²."""
+    return (words.to(torch.float64) + 0.5) * 2.0**-32
+
+
+def mulhi32(word: Tensor, bound: Tensor | int) -> Tensor:
+    """⌊word·bound/2³²⌋: an integer below bound < 2³¹ from a 32-bit word."""
+    return (word * bound) >> 32

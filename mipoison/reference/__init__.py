@@ -1,0 +1,26 @@
+"""Every operation in plain PyTorch: the mathematics, computed in float64 on any device, the oracle of the kernels.
+
+The signatures are those of the registered operators (see `mipoison.ops.library`), except that a
+mask of valid rows stands where the operators count the invalid ones.
+"""
+
+from mipoison.random import row_words as row_bits
+from mipoison.reference.flip import flip
+from mipoison.reference.move import move
+from mipoison.reference.project import feasible_rows, prepare, project, project_vjp, solve
+from mipoison.reference.rounding import label_of, valid_rows
+from mipoison.reference.step import step
+
+__all__ = [
+    "feasible_rows",
+    "flip",
+    "label_of",
+    "move",
+    "prepare",
+    "project",
+    "project_vjp",
+    "row_bits",
+    "solve",
+    "step",
+    "valid_rows",
+]

@@ -1,0 +1,100 @@
+"""Rows in and rows out: validity, labels, and the rounding that keeps the label strict."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import torch
+from torch import Tensor
+
+SUM_TOLERANCE: Final = {
+    torch.float64: 1e-4,
+    torch.float32: 1e-4,
+    torch.float16: 1e-2,
+    torch.bfloat16: 1e-2,
+}
+# Beyond this, differences and sums of entries leave the range of float64.
+LARGEST: Final = 1e200
+
+_BITS: Final = {
+    torch.float64: torch.int64,
+    torch.float32: torch.int32,
+    torch.float16: torch.int16,
+    torch.bfloat16: torch.int16,
+}
+
+
+def finite_rows(x: Tensor) -> Tensor:
+    """Rows whose entries are all finite and small enough to compute with; bool [N]."""
+    return (x.to(torch.float64).abs() <= LARGEST).all(-1)
+
+
+def valid_rows(p: Tensor) -> Tensor:
+    """Rows that are probability vectors within the tolerance of their dtype; bool [N]."""
+    total = p.to(torch.float64).sum(-1)
+    close = (total - 1).abs() <= SUM_TOLERANCE[p.dtype]
+    return finite_rows(p) & (p >= 0).all(-1) & close
+
+
+def renormalise(p: Tensor, valid: Tensor) -> Tensor:
+    """P / Σp in float64 where valid; the uniform row elsewhere, so that later steps stay finite."""
+    p64 = p.to(torch.float64)
+    scaled = p64 / p64.sum(-1, keepdim=True)
+    return torch.where(valid.unsqueeze(-1), scaled, 1.0 / p.shape[-1])
+
+
+def label_of(x: Tensor) -> Tensor:
+    """Index of the largest entry, of equal ones the lowest; int64 [N]."""
+    top = x.amax(-1, keepdim=True)
+    position = torch.arange(x.shape[-1], device=x.device)
+    return torch.where(x == top, position, x.shape[-1] - 1).amin(-1)
+
+
+def at(x: Tensor, t: Tensor) -> Tensor:
+    """x[i, t_i]; [N]."""
+    return x.gather(-1, t.unsqueeze(-1)).squeeze(-1)
+
+
+def put(x: Tensor, t: Tensor, value: Tensor | float) -> Tensor:
+    """A copy of x with x[i, t_i] = value_i."""
+    if isinstance(value, float):
+        value = torch.full(t.shape, value, dtype=x.dtype, device=x.device)
+    return x.scatter(-1, t.unsqueeze(-1), value.unsqueeze(-1))
+
+
+def row_margin(p: Tensor, t: Tensor, margin: float, shrink: bool) -> Tensor:
+    """The row's margin m; with shrink no more than p leaves to t, so that p itself is in C; [N]."""
+    m = torch.full(t.shape, margin, dtype=torch.float64, device=p.device)
+    if not shrink:
+        return m
+    gap = at(p, t) - put(p, t, -torch.inf).amax(-1)
+    return torch.minimum(m, gap.clamp_min(0.0))
+
+
+def _above(x: Tensor, dtype: torch.dtype) -> Tensor:
+    """The next value of the dtype above x ≥ 0 (torch.nextafter does not know float16)."""
+    return ((x + 0.0).view(_BITS[dtype]) + 1).view(dtype)
+
+
+def finish(q: Tensor, t: Tensor, m: Tensor, dtype: torch.dtype) -> Tensor:
+    """Rounds the exact q to the dtype such that q_t ≥ q_j + m and q_t > q_j hold *after* rounding.
+
+    Rounding is monotone, so only ties and the margin can break: q_t becomes the largest of its own
+    rounding, the smallest value ≥ c + m and the value next above c, where c is the largest other
+    entry. That costs an ulp of q_t at most beyond the rounding itself.
+    """
+    rounded = q.to(dtype)
+    rest = put(rounded, t, -torch.inf).amax(-1)
+    wanted = rest.to(torch.float64) + m
+    floor = wanted.to(dtype)
+    floor = torch.where(floor.to(torch.float64) < wanted, _above(floor, dtype), floor)
+    top = torch.maximum(torch.maximum(at(rounded, t), floor), _above(rest, dtype))
+    return put(rounded, t, top)
+
+
+def safe_answer(source: Tensor, t: Tensor, dtype: torch.dtype) -> Tensor:
+    """What an invalid row is answered with: one-hot at t where the source is finite, else uniform."""
+    k = source.shape[-1]
+    known = finite_rows(source) & (t >= 0) & (t < k)
+    hot = put(torch.zeros(source.shape, dtype=dtype, device=source.device), t.clamp(0, k - 1), 1.0)
+    return torch.where(known.unsqueeze(-1), hot, torch.full_like(hot, 1.0 / k))

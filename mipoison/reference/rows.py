@@ -1,0 +1,33 @@
+"""Applying a batched function to some of the rows only."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar, cast
+
+from torch import Tensor
+
+Tensors = TypeVar("Tensors", bound=tuple[Tensor, ...])
+
+
+def on_rows(
+    mask: Tensor,
+    result: Tensors,
+    function: Callable[..., Tensors],
+    *rows: Tensor,
+) -> Tensors:
+    """Replaces the masked rows of each result by the function's on those rows.
+
+    A lone row goes in twice: torch sums one long row by another order when there is no second one,
+    and a row's bits must not depend on its batch.
+    """
+    index = mask.nonzero().squeeze(-1)
+    count = len(index)
+    if count == 0:
+        return result
+    picked = index.expand(2) if count == 1 else index
+    values = function(*(x[picked] for x in rows))
+    merged = tuple(
+        old.index_copy(0, index, new[:count]) for old, new in zip(result, values, strict=True)
+    )
+    return cast(Tensors, merged)

@@ -1,0 +1,81 @@
+"""Projection onto the part of the simplex where one label wins: no ball."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import torch
+from torch import Tensor
+
+from mipoison.reference.rounding import at, put
+
+# Newton ends after a dozen steps or so; the bound only keeps rounding from creeping on for ever.
+MOST_NEWTON_STEPS: Final = 200
+
+
+def pool(z: Tensor, t: Tensor, m: Tensor) -> Tensor:
+    r"""Solves w = z_t + Σ_{j≠t} (z_j + m − w)_+, the projection onto the cone q_t ≥ q_j + m.
+
+    Newton from w = z_t is monotone and finite. The projection is z'_t = w, z'_j = min(z_j, w − m).
+
+    Args:
+        z: points, float64 [N, K].
+        t: the label that must win, int64 [N].
+        m: margins, float64 [N].
+
+    Returns:
+        w, float64 [N].
+    """
+    rest = put(z, t, -torch.inf) + m.unsqueeze(-1)
+    own = at(z, t)
+    w, done = own, torch.zeros_like(own, dtype=torch.bool)
+    for _ in range(MOST_NEWTON_STEPS):
+        excess = (rest - w.unsqueeze(-1)).clamp_min(0.0)
+        step = (excess.sum(-1) + own - w) / (1 + (excess > 0).sum(-1))
+        done = done | ~(w + step > w)
+        if bool(done.all()):
+            break
+        w = torch.where(done, w, w + step)
+    return w
+
+
+def threshold(z: Tensor, total: Tensor) -> Tensor:
+    """Solves Σ_j (z_j − τ)_+ = total > 0; Newton from the left, monotone.
+
+    Returns:
+        τ, float64 [N].
+    """
+    tau = z.amax(-1) - total
+    done = torch.zeros_like(tau, dtype=torch.bool)
+    for _ in range(MOST_NEWTON_STEPS):
+        excess = (z - tau.unsqueeze(-1)).clamp_min(0.0)
+        step = (excess.sum(-1) - total) / (excess > 0).sum(-1)
+        done = done | ~(tau + step > tau)
+        if bool(done.all()):
+            break
+        tau = torch.where(done, tau, tau + step)
+    return tau
+
+
+def project_simplex(z: Tensor, t: Tensor, m: Tensor) -> Tensor:
+    """Argmin ‖q − z‖² subject to Σq = 1, q ≥ 0, q_t ≥ q_j + m for all j ≠ t.
+
+    1. Pool onto the cone: w.  2. Threshold onto the simplex: τ.  3. q_t = w − τ, q_j = (min(z_j, w
+    − m) − τ)_+. The simplex keeps the order of coordinates, hence the two one-dimensional problems
+    may follow one another.
+
+    Args:
+        z: points, float64 [N, K].
+        t: the label that must win, int64 [N].
+        m: margins in [0, 1], float64 [N].
+
+    Returns:
+        q, float64 [N, K], unrounded.
+    """
+    # Adding a constant to a row changes nothing; near zero the sums are exact even for huge rows.
+    z = z - z.amax(-1, keepdim=True)
+    w = pool(z, t, m)
+    capped = put(torch.minimum(z, (w - m).unsqueeze(-1)), t, w)
+    capped = capped - w.unsqueeze(-1)
+    tau = threshold(capped, torch.ones_like(w))
+    return (capped - tau.unsqueeze(-1)).clamp_min(0.0)

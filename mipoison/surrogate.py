@@ -1,0 +1,251 @@
+"""The surrogate: inversion models that the defender trains, standing in for the adversary's."""
+
+from __future__ import annotations
+
+import math
+from itertools import pairwise
+from typing import Any, Final
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from mipoison.ops.validation import as_rows, require_finite, require_probabilities
+
+# Log features end here: below, float32 confidences are noise.
+_FLOOR: Final = 1e-7
+# Networks see this many rows at a time, always: a matrix product changes bits with its batch size.
+TILE: Final = 64
+# And every layer is this much or a multiple: narrow edges of a matrix product are summed in another order than its
+# middle, which would let a row's bits depend on its place in the tile.
+_LANES: Final = 32
+_BATCH: Final = 128
+_LEARNING_RATE: Final = 2e-3
+
+
+def features(outputs: Tensor) -> Tensor:
+    """[p, log p] with a floor, padded with zeros to whole lanes: [..., K] → [..., F].
+
+    An adversary who takes logarithms recovers far more than one who does not, so the surrogate must see both.
+    """
+    both = torch.cat((outputs, outputs.clamp_min(_FLOOR).log()), dim=-1)
+    return F.pad(both, (0, -both.shape[-1] % _LANES))
+
+
+def _network(x: Tensor, weights: list[Tensor], biases: list[Tensor]) -> Tensor:
+    """All members at once: x [B, F] or [M, B, F] → coefficients [M, B, C]."""
+    h = x.expand(weights[0].shape[0], *x.shape[-2:])
+    for i, (weight, bias) in enumerate(zip(weights, biases, strict=True)):
+        h = torch.baddbmm(bias, h, weight)
+        if i + 1 < len(weights):
+            h = F.relu(h)
+    return h
+
+
+def _principal_components(x: Tensor, most: int) -> tuple[Tensor, Tensor]:
+    """Mean [D] and an orthonormal basis [C, D] of the leading min(most, D, n − 1) components."""
+    offset = x.mean(0)
+    *_, basis = torch.linalg.svd(x - offset, full_matrices=False)
+    return offset, basis[: max(1, min(most, x.shape[1], x.shape[0] - 1))].contiguous()
+
+
+class Surrogate(nn.Module):
+    """An ensemble of small inversion models: [p, log p] → principal components of the inputs.
+
+    The pixel MSE of a reconstruction is the MSE of its coefficients plus a constant, so training on
+    coefficients takes seconds on a CPU. Make one with `Surrogate.fit`.
+
+    Args:
+        state: the tensors of `state_dict`.
+        input_shape: shape of one input, without the batch.
+    """
+
+    mean: Tensor
+    scale: Tensor
+    offset: Tensor
+    basis: Tensor
+
+    def __init__(self, state: dict[str, Tensor], input_shape: tuple[int, ...]) -> None:
+        super().__init__()
+        for name, value in state.items():
+            self.register_buffer(name, value.detach().clone())
+        self.layers = sum(name.startswith("weight") for name in state)
+        self._classes = int(state["classes"])
+        self.input_shape = tuple(input_shape)
+
+    @property
+    def classes(self) -> int:
+        """K, the length of the vectors it was fitted on."""
+        return self._classes
+
+    @classmethod
+    def fit(
+        cls,
+        outputs: Any,
+        inputs: Any,
+        *,
+        members: int = 3,
+        width: int = 256,
+        epochs: int = 30,
+        components: int = 80,
+        seed: int = 0,
+    ) -> Surrogate:
+        """Trains the ensemble on the defender's own, non-private, pairs.
+
+        Args:
+            outputs: undefended confidence vectors, [N, K]; tensor or ndarray.
+            inputs: what produced them, [N, ...] of any shape; tensor or ndarray.
+            members: networks in the ensemble, ≥ 1.
+            width: units of each of the two hidden layers, ≥ 1; rounded up to a multiple of 32.
+            epochs: passes over the data, ≥ 1.
+            components: most principal components to predict, ≥ 1.
+            seed: of initialisation and batches. Training is not keyed: the surrogate is no secret.
+
+        Returns:
+            the fitted surrogate, on the outputs' device, in float32.
+
+        Raises:
+            TypeError: for a wrong kind or dtype.
+            ValueError: for rows that are no probability vectors, too few rows, or counts that do
+                not match.
+
+        Example:
+            >>> p = torch.softmax(torch.randn(64, 5), 1)
+            >>> Surrogate.fit(p, torch.rand(64, 8, 8), epochs=1)(p).shape
+            torch.Size([64, 63])
+        """
+        rows = as_rows("outputs", outputs)
+        require_probabilities("outputs", rows)
+        x = torch.as_tensor(inputs, dtype=torch.float32, device=rows.device)
+        if len(x) != len(rows) or len(rows) < 2:
+            raise ValueError(
+                f"expected as many inputs as outputs and at least 2, got {len(x)} and {len(rows)}"
+            )
+        for name, value in {
+            "members": members,
+            "width": width,
+            "epochs": epochs,
+            "components": components,
+        }.items():
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                raise ValueError(f"expected {name} to be an int >= 1, got {value!r}")
+        flat = x.reshape(len(x), -1)
+        require_finite("inputs", flat)
+        offset, basis = _principal_components(flat, components)
+        inside = features(rows.to(torch.float32))
+        mean, scale = inside.mean(0), inside.std(0).clamp_min(1e-6)
+        generator = torch.Generator().manual_seed(seed)
+        sizes = [
+            inside.shape[1],
+            _whole_lanes(width),
+            _whole_lanes(width),
+            _whole_lanes(len(basis)),
+        ]
+        state = _initial(members, sizes, generator, rows.device)
+        goal = (flat - offset) @ basis.T
+        _train(state, (inside - mean) / scale, goal, epochs, generator)
+        state |= {"mean": mean, "scale": scale, "offset": offset, "basis": basis}
+        state["classes"] = torch.tensor(rows.shape[1])
+        return cls(state, tuple(x.shape[1:]))
+
+    def _tile(self, outputs: Tensor) -> Tensor:
+        """Mean prediction for one tile, [TILE, C]."""
+        x = (features(outputs) - self.mean) / self.scale
+        weights = [getattr(self, f"weight{i}") for i in range(self.layers)]
+        biases = [getattr(self, f"bias{i}") for i in range(self.layers)]
+        return _network(x, weights, biases).mean(0)[:, : self.basis.shape[0]]
+
+    def _in_tiles(self, *tensors: Tensor) -> list[tuple[Tensor, ...]]:
+        """The tensors cut into tiles of equal height, the last one padded with zeros."""
+        n = tensors[0].shape[0]
+        padded = [F.pad(x, (0, 0, 0, -n % TILE)) for x in tensors]
+        return list(zip(*(torch.split(x, TILE) for x in padded), strict=True))
+
+    def forward(self, outputs: Tensor) -> Tensor:
+        """Coefficients predicted for confidence vectors: [N, K] → [N, C], float32."""
+        rows = outputs.to(torch.float32)
+        if len(rows) == 0:
+            return rows.new_empty((0, self.basis.shape[0]))
+        tiles = [self._tile(*tile) for tile in self._in_tiles(rows)]
+        return torch.cat(tiles)[: len(rows)]
+
+    def reconstruct(self, outputs: Tensor) -> Tensor:
+        """Inputs predicted for confidence vectors: [N, K] → [N, ...], float32."""
+        flat = self.forward(outputs) @ self.basis + self.offset
+        return flat.reshape(-1, *self.input_shape)
+
+    def gradient(self, outputs: Tensor, goal: Tensor) -> Tensor:
+        """∇_q ½‖G(q) − goal‖² at q = outputs; works under `inference_mode`.
+
+        Args:
+            outputs: q, [N, K].
+            goal: coefficients, [N, C].
+
+        Returns:
+            [N, K], float32.
+        """
+        rows = outputs.to(torch.float32)
+        if len(rows) == 0:
+            return rows
+        gradients = []
+        with torch.inference_mode(False), torch.enable_grad():
+            for tile, wanted in self._in_tiles(rows, goal):
+                q = tile.clone().requires_grad_()
+                loss = 0.5 * (self._tile(q) - wanted.clone()).square().sum()
+                gradients.append(torch.autograd.grad(loss, q)[0])
+        return torch.cat(gradients)[: len(rows)]
+
+    def extra_repr(self) -> str:
+        """K, members and the size of what is predicted."""
+        members, width = self.get_buffer("weight1").shape[:2]
+        return (
+            f"classes={self.classes}, members={members}, width={width}, "
+            f"components={self.basis.shape[0]}, input_shape={self.input_shape}"
+        )
+
+
+def _whole_lanes(size: int) -> int:
+    """The size rounded up to whole lanes."""
+    return size + -size % _LANES
+
+
+def _initial(
+    members: int, sizes: list[int], generator: torch.Generator, device: torch.device
+) -> dict[str, Tensor]:
+    """Weights [M, in, out] and biases [M, 1, out], uniform within ±1/√in."""
+    state = {}
+    for i, (inside, outside) in enumerate(pairwise(sizes)):
+        bound = 1 / math.sqrt(inside)
+        for name, shape in (("weight", (inside, outside)), ("bias", (1, outside))):
+            draw = torch.rand((members, *shape), generator=generator)
+            state[f"{name}{i}"] = ((2 * draw - 1) * bound).to(device)
+    return state
+
+
+def _train(
+    state: dict[str, Tensor], x: Tensor, goal: Tensor, epochs: int, generator: torch.Generator
+) -> None:
+    """AdamW with a one-cycle rate on the squared error; each member sees its own order of the data."""
+    layers = len(state) // 2
+    weights, biases = (
+        [state[f"{name}{i}"].requires_grad_() for i in range(layers)] for name in ("weight", "bias")
+    )
+    members, n = weights[0].shape[0], len(x)
+    rounds = -(-n // _BATCH)
+    with torch.inference_mode(False), torch.enable_grad():
+        optimizer = torch.optim.AdamW([*weights, *biases], lr=_LEARNING_RATE)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(
+            optimizer, _LEARNING_RATE, total_steps=epochs * rounds
+        )
+        for _ in range(epochs):
+            order = torch.stack([torch.randperm(n, generator=generator) for _ in range(members)])
+            for batch in order.to(x.device).chunk(rounds, dim=1):
+                predicted = _network(x[batch], weights, biases)[..., : goal.shape[1]]
+                error = predicted - goal[batch]
+                loss = error.square().sum(-1).mean(-1).sum()
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+                schedule.step()
+    for value in state.values():
+        value.requires_grad_(False)

@@ -1,0 +1,38 @@
+"""What the tests of the harness share."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from mipoison.eval.adversaries import AdversarySettings
+from mipoison.eval.experiment import run
+from mipoison.eval.presets import QUICK
+
+TINY = AdversarySettings(
+    width=16, epochs=2, wide_width=16, wide_epochs=2, neighbours=(5,), held_out=100
+)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread():
+    """Small networks are quickest, and the same everywhere, on one thread."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="session")
+def tiny():
+    """Two cells of baselines that need no fitting, with adversaries that hardly train."""
+    chosen = replace(QUICK, seeds=(100,), temperatures=(1.5, 3.0), target_epochs=3, adversary=TINY)
+    return chosen.with_methods(("rounding-1",))
+
+
+@pytest.fixture(scope="session")
+def finished(tiny, tmp_path_factory):
+    """The output folder of the tiny experiment; not to be changed."""
+    out = tmp_path_factory.mktemp("harness") / "out"
+    assert run(tiny, out)
+    return out

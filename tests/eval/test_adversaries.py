@@ -1,0 +1,112 @@
+"""Adversaries reconstruct, side by side as one by one."""
+
+import pytest
+import torch
+
+from mipoison.eval.adversaries import MLP, LabelOnly, NearestNeighbours, features
+from mipoison.eval.adversaries.families import (
+    AdversarySettings,
+    adaptive_lookups,
+    adaptive_networks,
+    standard,
+)
+
+
+@pytest.fixture(scope="module")
+def queries():
+    generator = torch.Generator().manual_seed(0)
+    served = torch.softmax(2 * torch.randn(120, 5, generator=generator), dim=1)
+    inputs = (served @ torch.rand(5, 12, generator=generator)).clamp(0, 1)
+    return served, inputs
+
+
+def everyone():
+    return [
+        LabelOnly(),
+        NearestNeighbours(neighbours=3),
+        NearestNeighbours(neighbours=3, kind="log"),
+        MLP(width=16, epochs=3),
+        MLP(width=16, epochs=3, kind="raw+log"),
+    ]
+
+
+@pytest.mark.parametrize("adversary", everyone(), ids=lambda one: one.name)
+def test_side_by_side_equals_one_by_one(adversary, queries):
+    served, inputs = queries
+    rounded = served.round(decimals=1)
+    both = adversary.fit(torch.stack([served, rounded]), inputs)
+    stacked = both.reconstruct(torch.stack([served, rounded]))
+    assert stacked.shape == (2, 120, 12)
+    for system, vectors in enumerate((served, rounded)):
+        alone = adversary.fit(vectors, inputs).reconstruct(vectors)
+        torch.testing.assert_close(alone, stacked[system], rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("adversary", everyone(), ids=lambda one: one.name)
+def test_vertices_and_zeros_are_reconstructed_inside_the_pixel_range(adversary, queries):
+    served, inputs = queries
+    adversary.fit(served, inputs)
+    pixels = adversary.reconstruct(torch.eye(5))
+    assert pixels.isfinite().all() and pixels.min() >= 0 and pixels.max() <= 1
+
+
+def test_network_learns_a_linear_map(queries):
+    served, inputs = queries
+    network = MLP(width=32, epochs=60, batch=16).fit(served, inputs, held_out=queries)
+    spread = (inputs - inputs.mean(0)).square().mean()
+    assert (network.reconstruct(served) - inputs).square().mean() < 0.05 * spread
+    assert len(network.curves["train"]) == len(network.curves["held_out"]) == 60
+    assert network.curves["held_out"][-1][0] < network.curves["held_out"][0][0]
+
+
+def test_network_repeats_itself_and_heeds_its_seed(queries):
+    served, inputs = queries
+
+    def reconstruct(seed):
+        return MLP(width=16, epochs=2, seed=seed).fit(served, inputs).reconstruct(served)
+
+    assert torch.equal(reconstruct(5), reconstruct(5))
+    assert not torch.equal(reconstruct(5), reconstruct(6))
+
+
+def test_member_is_the_network_of_one_system(queries):
+    served, inputs = queries
+    both = MLP(width=16, epochs=2).fit(torch.stack([served, served.flip(0)]), inputs)
+    stacked = both.reconstruct(torch.stack([served, served]))
+    torch.testing.assert_close(both.member(1).reconstruct(served), stacked[1])
+
+
+def test_a_feature_constant_in_training_is_ignored_later(queries):
+    served, inputs = queries
+    held = torch.cat([served, torch.zeros(120, 1)], dim=1)
+    network = MLP(width=16, epochs=2).fit(held, inputs)
+    other = held.clone()
+    other[:, -1] = 0.1
+    assert torch.equal(network.reconstruct(held), network.reconstruct(other))
+
+
+def test_label_only_answers_unseen_labels_with_the_mean():
+    adversary = LabelOnly().fit(
+        torch.tensor([[0.9, 0.1], [0.8, 0.2]]), torch.tensor([[0.0], [1.0]])
+    )
+    assert adversary.reconstruct(torch.tensor([[0.2, 0.8]])).tolist() == [[0.5]]
+
+
+def test_nearest_neighbours_need_enough_rows(queries):
+    with pytest.raises(ValueError, match="expected at most the 120 rows given, got 121"):
+        NearestNeighbours(neighbours=121).fit(*queries)
+
+
+def test_features():
+    vectors = torch.tensor([[1.0, 0.0]])
+    assert features(vectors, "raw+log").isfinite().all()
+    with pytest.raises(ValueError, match=r"'raw\+log', got 'cubes'"):
+        features(vectors, "cubes")
+
+
+def test_families_have_the_announced_variants():
+    settings = AdversarySettings(neighbours=(10, 25))
+    assert standard(settings, seed=0, stretch=2).epochs == 2 * settings.epochs
+    assert [net.kind for net in adaptive_networks(settings, seed=0).values()] == ["raw", "raw+log"]
+    names = ["10-NN, raw", "25-NN, raw", "10-NN, log", "25-NN, log", "label only"]
+    assert list(adaptive_lookups(settings)) == names

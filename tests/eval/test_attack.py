@@ -1,0 +1,56 @@
+"""Adversaries see only what they may see."""
+
+import torch
+
+from mipoison.eval.adversaries import AdversarySettings
+from mipoison.eval.attack import STANDARD, attack, attack_trained_clean
+from mipoison.eval.data import Role
+
+SETTINGS = AdversarySettings(
+    width=8, epochs=2, wide_width=8, wide_epochs=2, neighbours=(3,), held_out=20
+)
+
+
+def role(rows, generator):
+    return Role(torch.rand(rows, 6, generator=generator), torch.zeros(rows), torch.arange(rows))
+
+
+def systems(rows, generator):
+    return torch.softmax(torch.randn(2, rows, 4, generator=generator), -1)
+
+
+def test_victims_inputs_are_used_for_scoring_alone():
+    generator = torch.Generator().manual_seed(0)
+    auxiliary, victims = role(80, generator), role(30, generator)
+    queries, served = systems(80, generator), systems(30, generator)
+    seen = attack(SETTINGS, queries, auxiliary, served, victims, seed=1)
+    other = Role(torch.rand(30, 6), victims.labels, victims.rows)
+    blind = attack(SETTINGS, queries, auxiliary, served, other, seed=1)
+    for name, pixels in seen.reconstructions.items():
+        assert torch.equal(pixels, blind.reconstructions[name])
+        assert pixels.shape == (2, 30, 6)
+    assert seen.chosen(0) == blind.chosen(0)
+
+
+def test_held_out_rows_are_not_trained_on():
+    generator = torch.Generator().manual_seed(0)
+    auxiliary, victims = role(80, generator), role(30, generator)
+    queries, served = systems(80, generator), systems(30, generator)
+    first = attack(SETTINGS, queries, auxiliary, served, victims, seed=1)
+    changed = auxiliary.inputs.clone()
+    changed[-20:] = 0.0
+    other = Role(changed, auxiliary.labels, auxiliary.rows)
+    second = attack(SETTINGS, queries, other, served, victims, seed=1)
+    for name, pixels in first.reconstructions.items():
+        assert torch.equal(pixels, second.reconstructions[name])
+        assert not torch.equal(first.held_out[name], second.held_out[name])
+
+
+def test_clean_training_meets_its_own_system_unchanged():
+    generator = torch.Generator().manual_seed(0)
+    auxiliary, victims = role(80, generator), role(30, generator)
+    queries, served = systems(80, generator), systems(30, generator)
+    seen = attack(SETTINGS, queries, auxiliary, served, victims, seed=1)
+    clean = attack_trained_clean(seen, 0, served, victims)
+    torch.testing.assert_close(clean.errors[STANDARD][0], seen.errors[STANDARD][0])
+    assert not torch.allclose(clean.errors[STANDARD][1], seen.errors[STANDARD][1])

@@ -1,0 +1,69 @@
+"""A cell repeats itself and its numbers are consistent."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from mipoison.eval.cell import run_cell, steps_of
+
+
+@pytest.fixture(scope="module")
+def cell(tiny):
+    ticks = []
+    result = run_cell(tiny, 100, 3.0, tick=lambda: ticks.append(1))
+    assert len(ticks) == steps_of(tiny)
+    return result
+
+
+def without_times(numbers):
+    numbers = json.loads(json.dumps(numbers))
+    del numbers["seconds"]
+    for defense in numbers["defenses"].values():
+        del defense["cost"]
+    return numbers
+
+
+def test_a_cell_repeats_itself_whatever_the_threads(cell, tiny):
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        again = run_cell(tiny, 100, 3.0)
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(threads)
+    assert without_times(again.numbers) == without_times(cell.numbers)
+    for name, images in cell.images.items():
+        np.testing.assert_array_equal(images, again.images[name])
+
+
+def test_no_defense_gains_nothing(cell):
+    bare = cell.numbers["defenses"]["none"]
+    for attack in bare["attacks"].values():
+        assert attack["gain"] == 0.0 and attack["median"] == 0.0
+    assert bare["utility"]["unchanged"] == 1.0
+    crossing = set(bare["train_test"].values())
+    assert max(crossing) - min(crossing) < 1e-6
+
+
+def test_a3_is_never_weaker_than_its_variants(cell):
+    for defense in cell.numbers["defenses"].values():
+        own = [n["mse"] for name, n in defense["variants"].items() if "trained clean" not in name]
+        assert defense["attacks"]["A3"]["mse"] == min(own)
+        assert defense["attacks"]["A3 chosen"]["mse"] >= min(own)
+        assert defense["attacks"]["A3"]["mse"] <= defense["attacks"]["A2"]["mse"]
+
+
+def test_label_only_defense_leaves_the_ceiling(cell):
+    """No variant learns more than class means; a few epochs, so loosely."""
+    served = cell.numbers["defenses"]["label-only"]
+    assert served["variants"]["label only"]["mse"] == cell.numbers["floors"]["label_only"]
+    assert served["utility"]["labels_changed"] == 0
+    assert served["attacks"]["A3"]["gain"] > 0.9
+
+
+def test_pictures_are_images(cell):
+    assert set(cell.images) == {"originals", "label only", "none", "label-only", "rounding-1"}
+    for images in cell.images.values():
+        assert images.shape == (10, 8, 8) and images.min() >= 0 and images.max() <= 1

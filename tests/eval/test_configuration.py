@@ -1,0 +1,51 @@
+"""Configurations are complete, checked, and survive JSON."""
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from mipoison.eval.configuration import Configuration
+from mipoison.eval.presets import DEMO, PRESETS
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_configuration_survives_json(preset):
+    text = json.dumps(PRESETS[preset].to_json())
+    assert Configuration.from_json(json.loads(text)) == PRESETS[preset]
+
+
+def test_demo_is_the_published_study():
+    assert DEMO.seeds == (0, 1, 2) and DEMO.temperatures == (1.0, 3.0)
+    assert len(DEMO.cells) == 6
+
+
+def test_none_and_label_only_always_take_part():
+    chosen = DEMO.with_methods(("rounding-1",))
+    assert [method.name for method in chosen.methods] == ["none", "label-only", "rounding-1"]
+    assert chosen.checked_methods == ("none",)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"seeds": ()}, "seeds: expected at least one"),
+        ({"seeds": (1, 1)}, "all different"),
+        ({"temperatures": (0.0,)}, "temperatures: expected numbers > 0"),
+        ({"dataset": "cifar"}, "dataset: expected one of"),
+        ({"methods": DEMO.methods[1:]}, "methods: expected 'none' among them"),
+        ({"methods": (*DEMO.methods, DEMO.methods[0])}, "methods: expected different names"),
+        ({"checked_methods": ("lpa-decoy-0.2",)}, "checked_methods: expected 'none'"),
+        ({"checked_methods": ("none", "wish")}, "checked_methods"),
+    ],
+)
+def test_wrong_parts_are_named(change, message):
+    with pytest.raises(ValueError, match=message):
+        replace(DEMO, **change)
+
+
+def test_unknown_names_say_what_is_allowed():
+    with pytest.raises(ValueError, match=r"lpa-decoy-0\.2.*got \['wish'\]"):
+        DEMO.with_methods(("wish",))
+    with pytest.raises(ValueError, match="configuration: expected keys"):
+        Configuration.from_json(DEMO.to_json() | {"wish": 1})

@@ -1,0 +1,37 @@
+"""Pictures are labelled and show the ceiling."""
+
+import json
+
+import numpy as np
+import pytest
+
+from mipoison.eval.figures import learning_curves, privacy_utility, victims
+from mipoison.eval.page import png_of
+
+
+def test_victims_have_one_panel_an_image():
+    images = {name: np.random.default_rng(0).random((3, 8, 8)) for name in ("originals", "mine")}
+    images["label only"] = np.zeros((3, 8, 8))
+    figure = victims(images, ["mine"], {"mine": "g3 0.5"}, title="some")
+    assert len(figure.axes) == 9
+    assert figure.axes[3].get_ylabel() == "mine\ng3 0.5"
+    assert png_of(figure).startswith(b"\x89PNG")
+
+
+def test_privacy_utility_draws_the_ceiling(finished):
+    results = json.loads((finished / "results.json").read_text())
+    figure = privacy_utility(results["summary"], results["configuration"]["methods"])
+    assert len(figure.axes) == 4
+    for panel in figure.axes:
+        assert "label-only ceiling" in panel.texts[0].get_text()
+        assert "l1" in panel.get_xlabel()
+    assert figure.axes[0].get_ylabel().startswith("gain")
+
+
+@pytest.mark.parametrize("names", [["none"], ["none", "rounding-1"]])
+def test_learning_curves_have_labelled_axes(finished, names):
+    results = json.loads((finished / "results.json").read_text())
+    methods = results["configuration"]["methods"]
+    figure = learning_curves(results["cells"][0], names, methods)
+    assert [panel.get_xlabel() for panel in figure.axes] == ["epoch"] * 3
+    assert "squared" in figure.axes[0].get_ylabel()

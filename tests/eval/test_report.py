@@ -1,0 +1,78 @@
+"""The page is self-contained and comes from the results alone."""
+
+import json
+import re
+import shutil
+
+import numpy as np
+import pytest
+
+from mipoison.eval.page import page, table
+from mipoison.eval.report import compose, draw, write_report
+from mipoison.eval.tables import with_deviation
+
+
+@pytest.fixture(scope="module")
+def folder(finished, tmp_path_factory):
+    out = tmp_path_factory.mktemp("report") / "out"
+    shutil.copytree(finished, out)
+    write_report(out)
+    return out
+
+
+def test_page_is_self_contained(folder):
+    text = (folder / "report.html").read_text()
+    assert "data:image/png;base64," in text
+    assert not re.search(r"(src|href)=\"(?!data:)", text)
+    assert "http" not in text and "<script" not in text
+
+
+def test_page_explains_its_words_and_shows_every_defense(folder):
+    text = (folder / "report.html").read_text()
+    for word in ("A1, clean", "A2, standard", "A3, adaptive", "label-only ceiling", "worst tenth"):
+        assert word in text
+    for name in ("none", "label-only", "rounding-1"):
+        assert text.count(f"<th>{name}</th>") >= 2
+    assert "nan" not in re.sub(r"base64,[^\"]*", "", text).lower().split()
+
+
+def test_pictures_are_also_files(folder):
+    names = sorted(path.name for path in (folder / "figures").iterdir())
+    assert names == [
+        "learning-T1.5.png",
+        "learning-T3.png",
+        "privacy-utility.png",
+        "victims-T1.5.png",
+        "victims-T3.png",
+    ]
+
+
+def test_numbers_come_from_the_results_alone(folder):
+    results = json.loads((folder / "results.json").read_text())
+    with np.load(folder / "reconstructions.npz") as arrays:
+        drawn = draw(results, dict(arrays))
+    assert compose(results, drawn) == (folder / "report.html").read_text()
+    results["summary"]["3"]["defenses"]["rounding-1"]["A3.gain"]["mean"] = 0.4242
+    assert "0.42" in compose(results, drawn)
+
+
+def test_an_interrupted_run_says_so(folder):
+    results = json.loads((folder / "results.json").read_text())
+    results |= {"complete": False, "cells_finished": 1, "cells_planned": 2}
+    names = [f"{kind}-T{heat}" for kind in ("victims", "learning") for heat in ("1.5", "3")]
+    drawn = dict.fromkeys(["privacy-utility", *names], b"")
+    assert "interrupted: 1 of 2 cells" in compose(results, drawn)
+
+
+def test_no_results_no_report(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"results\.json"):
+        write_report(tmp_path)
+
+
+def test_titles_are_escaped():
+    assert "<title>a &lt; b</title>" in page("a < b", [])
+    assert "<th>x</th><td>1</td>" in table([], ["a", "b"], [["x", "1"]], caption="c")
+
+
+def test_deviation_is_shown_when_there_is_one():
+    assert with_deviation({"mean": 0.123, "sd": 0.01}) == "0.12 <small>± 0.01</small>"

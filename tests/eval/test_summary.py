@@ -1,0 +1,40 @@
+"""Cells are condensed to statistics over seeds."""
+
+import pytest
+
+from mipoison.eval.summary import statistic, summarise
+
+
+def cell(seed, temperature, mse):
+    attack = {"variant": "MLP, raw", "mse": mse, "gain": 0.5}
+    return {
+        "seed": seed,
+        "temperature": temperature,
+        "floors": {"label_only": 0.04},
+        "defenses": {
+            "none": {
+                "attacks": {"A2": attack},
+                "utility": {"l1_mean": 0.1},
+                "cost": {"fit_seconds": 1.0},
+                "train_test": {"clean_clean": mse},
+                "variants": {"MLP, raw": {"mse": mse, "held_out_mse": mse}},
+            }
+        },
+        "doubled_epochs": {"none": {"A2": {"mse": mse, "change": -0.01}}},
+    }
+
+
+def test_cells_are_gathered_by_temperature():
+    summary = summarise([cell(1, 3.0, 0.2), cell(2, 3.0, 0.4), cell(1, 1.5, 0.1)])
+    assert list(summary) == ["1.5", "3"]
+    assert summary["3"]["seeds"] == [1, 2]
+    row = summary["3"]["defenses"]["none"]
+    assert row["A2.mse"] == pytest.approx({"mean": 0.3, "sd": 0.1414214, "min": 0.2, "max": 0.4})
+    assert row["variant.MLP, raw"]["mean"] == pytest.approx(0.3)
+    assert row["utility.l1_mean"]["sd"] == 0.0
+    assert "A2.variant" not in row
+    assert summary["3"]["doubled_epochs"]["none"]["A2.change"]["mean"] == -0.01
+
+
+def test_one_seed_has_no_deviation():
+    assert statistic([2.0])["sd"] is None

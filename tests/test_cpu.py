@@ -1,0 +1,243 @@
+"""What the compiled kernels promise beyond the mathematics: threads, forks, layouts, memory."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import textwrap
+import threading
+from collections.abc import Callable, Iterator
+
+import pytest
+import torch
+
+from mipoison import _C, cpu
+
+DTYPES = [torch.float32, torch.float64, torch.float16, torch.bfloat16]
+KEY = [1, 2**32 - 1, 77, 123456]
+INF = float("inf")
+
+Operation = Callable[[torch.Tensor, torch.Tensor], tuple[torch.Tensor, ...]]
+
+OPERATIONS: dict[str, Operation] = {
+    "project": lambda p, g: cpu.project(g, None, None, INF, "l1", 0.0, False),
+    "project l1": lambda p, g: cpu.project(g, p, None, 0.2, "l1", 0.05, True),
+    "step": lambda p, g: cpu.step(p, g, None, None, 0.1, INF, "l1", 0.0, False),
+    "step centered": lambda p, g: cpu.step(p, g, p, None, 0.1, INF, "l1", 0.0, False),
+    "step far": lambda p, g: cpu.step(p, g, p, None, 50.0, INF, "l1", 0.1, False),
+    "step l1": lambda p, g: cpu.step(p, g, p, None, 0.5, 0.1, "l1", 0.05, True),
+    "step l2": lambda p, g: cpu.step(p, g, p, None, 0.5, 0.1, "l2", 0.05, True),
+    "step linf": lambda p, g: cpu.step(p, g, p, None, 0.5, 0.02, "linf", 0.05, True),
+    "move": lambda p, g: cpu.move(p, sharpened(p), 0.1, "l2", "straight"),
+    "waterfill": lambda p, g: cpu.move(p, sharpened(p), 0.1, "l1", "waterfill"),
+    "flip": lambda p, g: cpu.flip(p, None, 0.5, KEY, "swap"),
+    "flip project": lambda p, g: cpu.flip(p, None, 0.5, KEY, "project"),
+    "row_bits": lambda p, g: (cpu.row_bits(p, KEY, 3, 0.1, 6),),
+}
+
+
+def sharpened(p: torch.Tensor) -> torch.Tensor:
+    """A vector of the same label: p's mass pulled half-way to the label."""
+    hot = torch.zeros_like(p).scatter_(1, p.argmax(1, keepdim=True), 1.0)
+    return (p + hot) / 2
+
+
+def rows(n: int, k: int, dtype: torch.dtype = torch.float32) -> tuple[torch.Tensor, torch.Tensor]:
+    """Probability vectors and directions."""
+    generator = torch.Generator().manual_seed(n * 7919 + k)
+    p = torch.softmax(2 * torch.randn(n, k, generator=generator, dtype=torch.float64), 1)
+    return p.to(dtype), torch.randn(n, k, generator=generator, dtype=torch.float64).to(dtype)
+
+
+def same_bits(a: tuple[torch.Tensor, ...], b: tuple[torch.Tensor, ...]) -> bool:
+    return all(torch.equal(x, y) for x, y in zip(a, b, strict=True))
+
+
+@pytest.fixture
+def threads() -> Iterator[None]:
+    """Restores the thread count that a test changes."""
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(params=OPERATIONS)
+def operation(request: pytest.FixtureRequest) -> Operation:
+    return OPERATIONS[request.param]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_bits_do_not_depend_on_the_thread_count(
+    operation: Operation, dtype: torch.dtype, threads: None
+) -> None:
+    p, g = rows(2731, 97, dtype)  # enough for four threads, in shares of different size
+    torch.set_num_threads(1)
+    alone = operation(p, g)
+    for count in (2, 3, 16):
+        torch.set_num_threads(count)
+        assert same_bits(operation(p, g), alone)
+
+
+@pytest.mark.parametrize("k", [2, 3, 15, 16, 17, 100])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_bits_do_not_depend_on_batch_or_alignment(
+    operation: Operation, k: int, dtype: torch.dtype
+) -> None:
+    p, g = rows(9, k, dtype)
+    together = operation(p, g)
+    for i in range(9):
+        single = operation(p[i : i + 1].clone(), g[i : i + 1].clone())
+        assert torch.equal(single[0][0], together[0][i])
+    # The same rows one element further on in memory.
+    shifted = []
+    for x in (p, g):
+        memory = torch.empty(x.numel() + 1, dtype=dtype)
+        shifted.append(memory[1:].view_as(x).copy_(x))
+    assert same_bits(operation(*shifted), together)
+
+
+def test_any_layout_is_accepted_and_left_alone(operation: Operation) -> None:
+    p, g = rows(33, 21)
+    expected = operation(p, g)
+    transposed = p.t().contiguous().t(), g.t().contiguous().t()
+    strided = p.repeat_interleave(2, 1)[:, ::2], g.repeat_interleave(3, 0)[::3]
+    for layout in (transposed, strided):
+        before = [x.clone() for x in layout]
+        result = operation(*layout)
+        assert same_bits(result, expected)
+        assert all(x.is_contiguous() for x in result)
+        assert same_bits(layout, tuple(before))
+
+
+def test_broadcast_rows_and_labels_are_accepted() -> None:
+    p, g = rows(1, 12)
+    label = torch.tensor([[3, 0]]).expand(5, 2)[:, 0]
+    wide = cpu.project(g.expand(5, 12), p.expand(5, 12), label, INF, "l1", 0.0, False)
+    single = cpu.project(g, p, torch.tensor([3]), INF, "l1", 0.0, False)
+    assert torch.equal(wide[0], single[0].expand(5, 12))
+
+
+@pytest.mark.parametrize("k", [2, 3, 10, 16, 17, 65])
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("bad", [False, True])
+def test_every_entry_is_written_and_nothing_beside(k: int, dtype: torch.dtype, bad: bool) -> None:
+    p, g = rows(5, k, dtype)
+    if bad:
+        p[1, 0], g[3, 1] = float("nan"), INF
+    guard = 64
+    memory = torch.full((p.numel() + 2 * guard,), float("nan"), dtype=dtype)
+    out = memory[guard:-guard]
+    status = torch.full((3,), -1, dtype=torch.int64)
+    addresses = [x.data_ptr() for x in (p, g, p)]
+    _C.step(
+        *addresses,
+        0,
+        out.data_ptr(),
+        status[1:].data_ptr(),
+        5,
+        k,
+        DTYPES.index(dtype),
+        0.3,
+        0.2,
+        0,
+        0.0,
+        True,
+        1,
+    )
+    assert not out.isnan().any()
+    assert memory[:guard].isnan().all() and memory[-guard:].isnan().all()
+    assert status.tolist() == [-1, 2 if bad else 0, -1]
+
+
+def test_empty_batches(operation: Operation) -> None:
+    p, g = rows(0, 10)
+    result = operation(p, g)
+    assert result[0].shape[0] == 0
+    if result[-1].dim() == 0:
+        assert result[-1].item() == 0
+
+
+def test_invalid_rows_are_counted_over_all_threads(threads: None) -> None:
+    p, g = rows(4096, 64)
+    p[::16, 5] = float("nan")
+    g[1::32, 0] = INF
+    for count in (1, 4):
+        torch.set_num_threads(count)
+        q, status = cpu.step(p, g, p, None, 0.1, INF, "l1", 0.0, False)
+        assert status.item() == 256 + 128
+        assert torch.equal(q[::16], torch.full((256, 64), 1 / 64))
+        hot = torch.zeros(128, 64).scatter_(1, p[1::32].argmax(1, keepdim=True), 1.0)
+        assert torch.equal(q[1::32], hot)
+
+
+def test_calls_from_many_threads_at_once(operation: Operation) -> None:
+    p, g = rows(256, 33)
+    expected = operation(p, g)
+    wrong: list[int] = []
+
+    def serve(name: int) -> None:
+        for _ in range(20):
+            if not same_bits(operation(p, g), expected):
+                wrong.append(name)
+
+    workers = [threading.Thread(target=serve, args=(i,)) for i in range(4)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert not wrong
+
+
+def test_fork_after_use_does_not_hang() -> None:
+    # The child compares in NumPy: torch's own OpenMP loops are what hangs after a fork.
+    script = """
+        import os
+        import numpy as np
+        import torch
+        from mipoison import cpu
+
+        torch.set_num_threads(4)
+        p = torch.softmax(torch.randn(4096, 64), 1)
+        g = torch.randn(4096, 64)
+        expected, _ = cpu.step(p, g, p, None, 0.1, 0.2, "l1", 0.0, False)
+        for _ in range(3):
+            child = os.fork()
+            if child == 0:
+                q, _ = cpu.step(p, g, p, None, 0.1, 0.2, "l1", 0.0, False)
+                os._exit(0 if np.array_equal(q.numpy(), expected.numpy()) else 1)
+            _, status = os.waitpid(child, 0)
+            assert status == 0, status
+    """
+    subprocess.run([sys.executable, "-c", textwrap.dedent(script)], check=True, timeout=60)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_every_16_bit_pattern_widens_exactly(dtype: torch.dtype) -> None:
+    bits = torch.arange(-(2**15), 2**15, dtype=torch.int32).to(torch.int16).view(dtype)
+    finite = bits[bits.isfinite()].view(-1, 2)
+    # The exact row words are a hash of the float32 values.
+    assert torch.equal(
+        cpu.row_bits(finite, KEY, 0, 0.0, 4), cpu.row_bits(finite.float(), KEY, 0, 0.0, 4)
+    )
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_16_bit_answers_are_rounded_once_to_nearest_even(dtype: torch.dtype) -> None:
+    generator = torch.Generator().manual_seed(5)
+    # Exponents from subnormal to 1, and exact ties between two neighbours.
+    small = torch.rand(4000, 1, generator=generator, dtype=torch.float64)
+    small = small * 2.0 ** torch.randint(-28, 0, (4000, 1), generator=generator)
+    ties = (torch.arange(1, 4001, dtype=torch.float64) * 2 + 1).unsqueeze(1) * 2.0**-25
+    entry = torch.cat([small.clamp(max=0.49), ties])
+    exact = torch.cat([entry, 1 - entry], 1)
+    for row in (exact, exact.flip(1)):
+        z = row.to(dtype)
+        q, status = cpu.project(z, None, None, INF, "l1", 0.0, False)
+        wide, _ = cpu.project(z.double(), None, None, INF, "l1", 0.0, False)
+        lower = wide.argmin(1, keepdim=True)
+        assert status.item() == 0
+        assert torch.equal(q.gather(1, lower), wide.gather(1, lower).to(dtype))
+
+
+def test_instruction_set() -> None:
+    assert cpu.instruction_set() == "baseline"

@@ -1,0 +1,96 @@
+"""Keys and the keyed generator: published answers, statistics, secrecy."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+
+import pytest
+import torch
+from distributions import draw
+
+import mipoison as mp
+from mipoison.random import Key, philox, resolve_key
+
+
+@pytest.mark.parametrize(
+    ("counter", "key", "answer"),
+    [
+        (
+            [0, 0, 0, 0],
+            [0, 0],
+            [0x6627E8D5, 0xE169C58D, 0xBC57AC4C, 0x9B00DBD8],
+        ),
+        (
+            [0xFFFFFFFF] * 4,
+            [0xFFFFFFFF] * 2,
+            [0x408F276D, 0x41C83B0E, 0xA20BC7C6, 0x6D5451FD],
+        ),
+        (
+            [0x243F6A88, 0x85A308D3, 0x13198A2E, 0x03707344],
+            [0xA4093822, 0x299F31D0],
+            [0xD16CFE09, 0x94FDCCEB, 0x5001E420, 0x24126EA1],
+        ),
+    ],
+)
+def test_philox_gives_the_known_answers(
+    counter: list[int], key: list[int], answer: list[int]
+) -> None:
+    """Known-answer vectors of the Random123 distribution (Salmon et al., SC 2011)."""
+    words = [torch.tensor([c]) for c in counter]
+    assert philox((words[0], words[1], words[2], words[3]), *key)[0].tolist() == answer
+
+
+def test_words_depend_on_row_key_and_draw() -> None:
+    p = draw("plain", 2, 5)
+    first = mp.row_bits(p, key=1)
+    assert torch.equal(first, mp.row_bits(p, key=1))
+    assert not torch.equal(first, mp.row_bits(p, key=2))
+    assert not torch.equal(first, mp.row_bits(p, key=1, draw=1))
+    assert not torch.equal(first[0], first[1])
+    assert torch.equal(mp.row_bits(p, key=1, words=10)[:, 4:8], mp.row_bits(p, key=1, draw=1))
+
+
+def test_words_are_uniform() -> None:
+    bits = mp.row_bits(draw("plain", 50_000, 10), key=b"uniform").double() / 2**32
+    # Means of 50,000 uniforms: the standard error is 0.0013.
+    assert (bits.mean(0) - 0.5).abs().max() < 0.006
+    histogram = torch.histc(bits[:, 0], 20, 0, 1)
+    assert ((histogram - 2500).square() / 2500).sum() < 45  # χ² with 19 degrees: p ≈ 7e-4
+
+
+def test_all_dtypes_of_one_value_share_their_words() -> None:
+    p = draw("plain", 16, 8).to(torch.float16)
+    words = [
+        mp.row_bits(p.to(dtype), key=3) for dtype in (torch.float16, torch.float32, torch.float64)
+    ]
+    assert torch.equal(words[0], words[1]) and torch.equal(words[0], words[2])
+
+
+def test_a_coarse_grid_is_shared_by_near_duplicates() -> None:
+    p = torch.tensor([[0.70, 0.20, 0.10], [0.71, 0.19, 0.10], [0.40, 0.35, 0.25]])
+    coarse, exact = mp.row_bits(p, key=0, grid=0.25), mp.row_bits(p, key=0)
+    assert torch.equal(coarse[0], coarse[1]) and not torch.equal(coarse[0], coarse[2])
+    assert not torch.equal(exact[0], exact[1])
+
+
+@pytest.mark.parametrize("bad", ["text", 1.5, True, [1], object()])
+def test_a_key_of_a_wrong_type_is_refused(bad: object) -> None:
+    with pytest.raises(TypeError, match="expected key to be an int, bytes or None"):
+        resolve_key(bad)  # type: ignore[arg-type]
+
+
+def test_no_key_means_one_secret_per_process() -> None:
+    p = draw("plain", 4, 5)
+    assert torch.equal(mp.row_bits(p), mp.row_bits(p))
+    assert resolve_key(None) is resolve_key(None)
+    assert resolve_key(None) != Key(0)
+
+
+def test_the_key_cannot_be_read_off_or_pickled() -> None:
+    key = Key(b"very secret")
+    assert "very" not in repr(key) and repr(key) == str(key) == "Key(<hidden>)"
+    with pytest.raises(TypeError, match="never serialised"):
+        pickle.dumps(key)
+    assert copy.deepcopy(key) is key
+    assert Key(1) != Key(-1) and Key(256) != Key(b"\x00\x01")

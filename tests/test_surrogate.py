@@ -1,0 +1,68 @@
+"""The surrogate learns, and a row's prediction knows neither its batch nor its place in it."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from distributions import draw
+
+import mipoison as mp
+
+
+def linear_world(n: int, k: int = 6, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+    """Inputs that are a function of log p, so that something can be learnt."""
+    p = draw("plain", n, k, seed).float()
+    mixing = torch.randn(k, 5, generator=torch.Generator().manual_seed(1))
+    return p, (p.log() @ mixing).reshape(n, 5, 1)
+
+
+def test_it_reconstructs_what_the_outputs_tell() -> None:
+    p, x = linear_world(600)
+    surrogate = mp.Surrogate.fit(p[:500], x[:500], epochs=60)
+    error = (surrogate.reconstruct(p[500:]) - x[500:]).square().mean()
+    assert surrogate.reconstruct(p).shape == x.shape
+    assert error < 0.1 * x[500:].var()
+
+
+def test_seeds_and_kinds() -> None:
+    p, x = linear_world(64)
+    first = mp.Surrogate.fit(p, x, epochs=2)(p)
+    assert torch.equal(first, mp.Surrogate.fit(p.numpy(), np.asarray(x), epochs=2)(p))
+    assert not torch.equal(first, mp.Surrogate.fit(p, x, epochs=2, seed=1)(p))
+
+
+@pytest.mark.parametrize("k", [2, 3, 10, 40])
+@pytest.mark.parametrize("size", [1, 5, 33, 100])
+def test_a_row_does_not_know_its_place(k: int, size: int) -> None:
+    p = draw("plain", 150, k).float()
+    inputs = torch.randn(150, size, generator=torch.Generator().manual_seed(2))
+    surrogate = mp.Surrogate.fit(p, inputs, epochs=1, width=40)
+    goal = torch.zeros(150, min(80, size))
+    predicted, gradient = surrogate(p), surrogate.gradient(p, goal)
+    for threads in (1, 2):
+        torch.set_num_threads(threads)
+        for shift in (1, 7, 63, 64):
+            rolled = p.roll(shift, 0)
+            assert torch.equal(surrogate(rolled), predicted.roll(shift, 0))
+            assert torch.equal(surrogate.gradient(rolled, goal), gradient.roll(shift, 0))
+    torch.set_num_threads(1)
+
+
+def test_the_gradient_is_the_gradient() -> None:
+    p, x = linear_world(40)
+    surrogate = mp.Surrogate.fit(p, x, epochs=5)
+    goal = surrogate(p.flip(0))
+    q = p[:3].clone().requires_grad_()
+    half = 0.5 * (surrogate(q) - goal[:3]).square().sum()
+    (expected,) = torch.autograd.grad(half, q)
+    with torch.inference_mode():
+        assert torch.allclose(surrogate.gradient(p[:3], goal[:3]), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_it_needs_pairs() -> None:
+    p, x = linear_world(10)
+    with pytest.raises(ValueError, match="expected as many inputs as outputs"):
+        mp.Surrogate.fit(p, x[:9])
+    with pytest.raises(ValueError, match="expected epochs"):
+        mp.Surrogate.fit(p, x, epochs=0)
