@@ -114,9 +114,9 @@ class Surrogate(nn.Module):
             >>> Surrogate.fit(p, torch.rand(64, 8, 8), epochs=1)(p).shape
             torch.Size([64, 63])
         """
-        rows = as_rows("outputs", outputs)
+        rows = as_rows("outputs", outputs).detach()
         require_probabilities("outputs", rows)
-        x = torch.as_tensor(inputs, dtype=torch.float32, device=rows.device)
+        x = torch.as_tensor(inputs, dtype=torch.float32, device=rows.device).detach()
         if len(x) != len(rows) or len(rows) < 2:
             raise ValueError(
                 f"expected as many inputs as outputs and at least 2, got {len(x)} and {len(rows)}"

@@ -136,7 +136,7 @@ class LFP(Defense):
         """
         as_choice("targets", targets, TARGETS)
         share = as_number("rate", rate, 0.0, 1.0)
-        p = as_rows("outputs", outputs)
+        p = as_rows("outputs", outputs).detach()
         require_probabilities("outputs", p)
         surrogate = None
         if targets == "surrogate":

@@ -114,7 +114,7 @@ class LPA(Defense):
             True
         """
         as_choice("objective", objective, tuple(OBJECTIVES))
-        rows = as_rows("outputs", outputs)
+        rows = as_rows("outputs", outputs).detach()
         require_probabilities("outputs", rows)
         cap = 2.0 if epsilon is None else as_number("epsilon", epsilon, 0.0, 2.0, open_low=True)
         goal = None if budget is None else as_number("budget", budget, 0.0, 2.0, open_low=True)
