@@ -12,7 +12,7 @@ SOURCES := pyproject.toml setup.py constraints.txt $(wildcard csrc/*)
 INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt $(PIP_ARGS)
 
 .DELETE_ON_ERROR:
-.PHONY: demo test bench lint format clean
+.PHONY: demo test bench docs lint format clean
 
 demo: $(VENV)/.eval
 	@if [ -e $(RUN)/.finished ]; then \
@@ -27,6 +27,11 @@ test: $(VENV)/.test
 
 bench: $(VENV)/.test
 	$(BIN)/python -m pytest benchmarks --benchmark-only
+
+# Takes a finished demo into the docs: its numbers, its picture, and the README's table.
+docs: demo
+	cp $(RUN)/results.json $(RUN)/config.json $(RUN)/figures/privacy-utility.png docs/demo/
+	$(BIN)/python docs/readme_table.py
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
