@@ -76,6 +76,8 @@ class Projector {
 
   bool solve(int64_t t, double margin, bool centered) {
     if (margin > 1 + kSlack) return false;
+    for (int64_t j = 0; j < k_; ++j)
+      if (!(std::abs(z_[j]) <= kFarthest)) return false;
     const int64_t width = rows_.width();
     double *a = work_[0], *b = work_[1];
     std::copy(z_, z_ + k_, a);
@@ -107,6 +109,7 @@ class Projector {
     const bool ball = center && region_.epsilon < kInfinity;
     if (ball || (region_.shrink && region_.margin != 0) || !(region_.margin <= 1)) return false;
     const Summary from = summarise(origin.from, k_);
+    if (!(from.largest <= kFarthest && from.smallest >= -kFarthest)) return false;
     if (!(std::abs(from.sum) <= std::numeric_limits<float>::max())) return false;
     Summary owner = from;
     if (center) {

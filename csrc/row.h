@@ -62,6 +62,9 @@ inline double max_of(const double* row, int64_t width) {
 // Beyond this, differences and sums of entries leave the range of float64.
 constexpr double kLargest = 1e200;
 
+// A point to project farther out than this has lost the digits that decide between its entries.
+constexpr double kFarthest = 1e15;
+
 // Widens a row. Returns whether every entry is finite, and small enough to compute with.
 template <class T>
 inline bool widen_row(const T* from, int64_t k, double* to) {

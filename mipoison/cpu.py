@@ -123,7 +123,7 @@ def move(
 
 
 def flip(
-    p: torch.Tensor, targets: torch.Tensor | None, rate: float, key: list[int], style: str
+    p: torch.Tensor, targets: torch.Tensor | None, rate: float, key: torch.Tensor, style: str
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Flips the rows that the key chooses; returns the rows, their labels and how many are invalid."""
     p, targets = p.contiguous(), _contiguous(targets)
@@ -139,14 +139,16 @@ def flip(
         p.shape[1],
         _DTYPES[p.dtype],
         rate,
-        key,
+        key.tolist(),
         _EXCHANGES[style],
         torch.get_num_threads(),
     )
     return out, labels, status
 
 
-def row_bits(p: torch.Tensor, key: list[int], draw: int, grid: float, words: int) -> torch.Tensor:
+def row_bits(
+    p: torch.Tensor, key: torch.Tensor, draw: int, grid: float, words: int
+) -> torch.Tensor:
     """Returns the rows' keyed words, an int64 tensor ``[N, words]`` with values in [0, 2³²)."""
     p = p.contiguous()
     out = torch.empty((p.shape[0], words), dtype=torch.int64)
@@ -156,7 +158,7 @@ def row_bits(p: torch.Tensor, key: list[int], draw: int, grid: float, words: int
         p.shape[0],
         p.shape[1],
         _DTYPES[p.dtype],
-        key,
+        key.tolist(),
         draw,
         grid,
         words,

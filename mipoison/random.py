@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
+import numpy as np
 import torch
 from torch import Tensor
 
-KeyLike: TypeAlias = "int | bytes | Key | None"
+KeyLike: TypeAlias = "int | bytes | np.integer[Any] | Key | None"
 
 _MASK32: Final = 0xFFFFFFFF
 _PHILOX_M0: Final = 0xD2511F53
@@ -43,7 +44,9 @@ class Key:
 
     __slots__ = ("words",)
 
-    def __init__(self, secret: int | bytes) -> None:
+    def __init__(self, secret: int | bytes | np.integer[Any]) -> None:
+        if isinstance(secret, np.integer):
+            secret = int(secret)
         if isinstance(secret, bool) or not isinstance(secret, int | bytes):
             raise TypeError(
                 f"expected key to be an int, bytes or None, got {type(secret).__name__}; "
@@ -57,6 +60,10 @@ class Key:
         self.words: list[int] = [
             int.from_bytes(digest[i : i + 4], "little") for i in range(0, 16, 4)
         ]
+
+    def tensor(self) -> Tensor:
+        """The words as int64 [4] on the CPU: as a tensor they show in no trace, graph or profile of an operator."""
+        return torch.tensor(self.words, dtype=torch.int64)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Key) and self.words == other.words
@@ -77,6 +84,7 @@ class Key:
 _process_key: Key | None = None
 
 
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 def resolve_key(key: KeyLike) -> Key:
     """Hashes the user's key; ``None`` means one secret drawn once per process.
 
@@ -150,13 +158,14 @@ def row_hash(p: Tensor, seed: int, grid: float) -> Tensor:
     return (x ^ _shift_right(x, 31)).sum(-1)
 
 
-def row_words(p: Tensor, key: list[int], draw: int, grid: float, words: int) -> Tensor:
-    """The row's keyed random words, int64 [N, words] in [0, 2³²).
+def row_words(p: Tensor, key: Tensor, draw: int, grid: float, words: int) -> Tensor:
+    """The row's keyed random words, int64 [N, words] in [0, 2³²), under the four words of a key.
 
     Words 4i … 4i+3 are Philox under key (k0, k1) at counter (row hash, draw + i, k2); k3 seeds the
     hash.
     """
-    h = row_hash(p, key[3], grid)
+    k0, k1, k2, k3 = key.tolist()
+    h = row_hash(p, k3, grid)
     blocks = (words + 3) // 4
     shape = (*h.shape, blocks)
     draws = (torch.arange(draw, draw + blocks, device=p.device) & _MASK32).expand(shape)
@@ -165,9 +174,9 @@ def row_words(p: Tensor, key: list[int], draw: int, grid: float, words: int) -> 
         low.unsqueeze(-1).expand(shape),
         high.unsqueeze(-1).expand(shape),
         draws,
-        torch.full_like(draws, key[2]),
+        torch.full_like(draws, k2),
     )
-    return philox(counter, key[0], key[1]).flatten(-2)[..., :words]
+    return philox(counter, k0, k1).flatten(-2)[..., :words]
 
 
 def uniforms(words: Tensor) -> Tensor:

@@ -7,10 +7,11 @@ from itertools import pairwise
 from typing import Any, Final
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from mipoison.ops.validation import as_rows, require_finite, require_probabilities
+from mipoison.steady import Steady
 
 # Log features end here: below, float32 confidences are noise.
 _FLOOR: Final = 1e-7
@@ -49,7 +50,7 @@ def _principal_components(x: Tensor, most: int) -> tuple[Tensor, Tensor]:
     return offset, basis[: max(1, min(most, x.shape[1], x.shape[0] - 1))].contiguous()
 
 
-class Surrogate(nn.Module):
+class Surrogate(Steady):
     """An ensemble of small inversion models: [p, log p] → principal components of the inputs.
 
     The pixel MSE of a reconstruction is the MSE of its coefficients plus a constant, so training on
@@ -68,7 +69,9 @@ class Surrogate(nn.Module):
     def __init__(self, state: dict[str, Tensor], input_shape: tuple[int, ...]) -> None:
         super().__init__()
         for name, value in state.items():
-            self.register_buffer(name, value.detach().clone())
+            # Not an inference tensor, even where one is fitted or loaded under inference_mode.
+            with torch.inference_mode(False):
+                self.register_buffer(name, value.detach().clone())
         self.layers = sum(name.startswith("weight") for name in state)
         self._classes = int(state["classes"])
         self.input_shape = tuple(input_shape)
@@ -129,31 +132,21 @@ class Surrogate(nn.Module):
         }.items():
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
                 raise ValueError(f"expected {name} to be an int >= 1, got {value!r}")
-        flat = x.reshape(len(x), -1)
-        require_finite("inputs", flat)
-        offset, basis = _principal_components(flat, components)
-        inside = features(rows.to(torch.float32))
-        mean, scale = inside.mean(0), inside.std(0).clamp_min(1e-6)
-        generator = torch.Generator().manual_seed(seed)
-        sizes = [
-            inside.shape[1],
-            _whole_lanes(width),
-            _whole_lanes(width),
-            _whole_lanes(len(basis)),
-        ]
-        state = _initial(members, sizes, generator, rows.device)
-        goal = (flat - offset) @ basis.T
-        _train(state, (inside - mean) / scale, goal, epochs, generator)
-        state |= {"mean": mean, "scale": scale, "offset": offset, "basis": basis}
-        state["classes"] = torch.tensor(rows.shape[1])
-        return cls(state, tuple(x.shape[1:]))
+        require_finite("inputs", x.reshape(len(x), -1))
+        # Clones made out here are ordinary tensors, which training needs, even under inference_mode.
+        with torch.inference_mode(False):
+            pairs = rows.to(torch.float32).clone(), x.clone()
+            return cls(
+                _fitted(*pairs, members, width, epochs, components, seed), tuple(x.shape[1:])
+            )
 
     def _tile(self, outputs: Tensor) -> Tensor:
-        """Mean prediction for one tile, [TILE, C]."""
+        """Mean prediction for one tile, [TILE, C]; in float32 whatever autocast the caller is under."""
         x = (features(outputs) - self.mean) / self.scale
         weights = [getattr(self, f"weight{i}") for i in range(self.layers)]
         biases = [getattr(self, f"bias{i}") for i in range(self.layers)]
-        return _network(x, weights, biases).mean(0)[:, : self.basis.shape[0]]
+        with torch.autocast(outputs.device.type, enabled=False):
+            return _network(x, weights, biases).mean(0)[:, : self.basis.shape[0]]
 
     def _in_tiles(self, *tensors: Tensor) -> list[tuple[Tensor, ...]]:
         """The tensors cut into tiles of equal height, the last one padded with zeros."""
@@ -209,6 +202,35 @@ def _whole_lanes(size: int) -> int:
     return size + -size % _LANES
 
 
+def _fitted(
+    rows: Tensor,
+    x: Tensor,
+    members: int,
+    width: int,
+    epochs: int,
+    components: int,
+    seed: int,
+) -> dict[str, Tensor]:
+    """The tensors of a surrogate trained on rows [N, K] and inputs [N, ...]."""
+    flat = x.reshape(len(x), -1)
+    offset, basis = _principal_components(flat, components)
+    inside = features(rows)
+    mean, scale = inside.mean(0), inside.std(0).clamp_min(1e-6)
+    generator = torch.Generator().manual_seed(seed)
+    hidden = _whole_lanes(width)
+    sizes = [inside.shape[1], hidden, hidden, _whole_lanes(len(basis))]
+    state = _initial(members, sizes, generator, rows.device)
+    _train(state, (inside - mean) / scale, (flat - offset) @ basis.T, epochs, generator)
+    classes = torch.tensor(rows.shape[1])
+    return state | {
+        "mean": mean,
+        "scale": scale,
+        "offset": offset,
+        "basis": basis,
+        "classes": classes,
+    }
+
+
 def _initial(
     members: int, sizes: list[int], generator: torch.Generator, device: torch.device
 ) -> dict[str, Tensor]:
@@ -217,7 +239,7 @@ def _initial(
     for i, (inside, outside) in enumerate(pairwise(sizes)):
         bound = 1 / math.sqrt(inside)
         for name, shape in (("weight", (inside, outside)), ("bias", (1, outside))):
-            draw = torch.rand((members, *shape), generator=generator)
+            draw = torch.rand((members, *shape), generator=generator, dtype=torch.float32)
             state[f"{name}{i}"] = ((2 * draw - 1) * bound).to(device)
     return state
 
@@ -232,7 +254,7 @@ def _train(
     )
     members, n = weights[0].shape[0], len(x)
     rounds = -(-n // _BATCH)
-    with torch.inference_mode(False), torch.enable_grad():
+    with torch.enable_grad(), torch.autocast(x.device.type, enabled=False):
         optimizer = torch.optim.AdamW([*weights, *biases], lr=_LEARNING_RATE)
         schedule = torch.optim.lr_scheduler.OneCycleLR(
             optimizer, _LEARNING_RATE, total_steps=epochs * rounds

@@ -14,7 +14,7 @@ import torch
 from mipoison import _C, cpu
 
 DTYPES = [torch.float32, torch.float64, torch.float16, torch.bfloat16]
-KEY = [1, 2**32 - 1, 77, 123456]
+KEY = torch.tensor([1, 2**32 - 1, 77, 123456])
 INF = float("inf")
 
 Operation = Callable[[torch.Tensor, torch.Tensor], tuple[torch.Tensor, ...]]

@@ -9,11 +9,12 @@ from __future__ import annotations
 from typing import Final
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from mipoison.random import mulhi32
 from mipoison.reference import label_of
 from mipoison.reference.rounding import at
+from mipoison.steady import Steady
 
 # A bank vector nearer than this (l1) to the query is the query itself.
 _SAME: Final = 1e-7
@@ -21,7 +22,7 @@ _SAME: Final = 1e-7
 _TRIES: Final = 4
 
 
-class Bank(nn.Module):
+class Bank(Steady):
     """Vectors grouped by label.
 
     Args:
@@ -38,8 +39,8 @@ class Bank(nn.Module):
         order = torch.argsort(label, stable=True)
         count = torch.bincount(label, minlength=vectors.shape[1])
         self.register_buffer("vectors", vectors[order].clone())
-        self.register_buffer("count", count, persistent=False)
-        self.register_buffer("start", count.cumsum(0) - count, persistent=False)
+        self.register_buffer("count", count)
+        self.register_buffer("start", count.cumsum(0) - count)
 
     def pick(self, p: Tensor, label: Tensor, word: Tensor) -> Tensor:
         """A keyed vector of each row's label that is not the row itself.

@@ -11,7 +11,31 @@ from torch import Tensor, nn
 from mipoison.ops.answers import Rows, like
 from mipoison.ops.validation import as_choice, as_rows, require_probabilities
 from mipoison.reference import label_of, valid_rows
-from mipoison.reference.rounding import safe_answer
+from mipoison.reference.rounding import finish, renormalise, safe_answer
+
+
+def clean_rows(p: Tensor, valid: Tensor) -> Tensor:
+    """The rows renormalised, once and for all, in float32 (float64 stays), each label kept strictly.
+
+    Tolerances are for what comes in: behind this edge every row sums to one, so no operation can refuse it.
+
+    Args:
+        p: outputs, [N, K].
+        valid: the rows that are probability vectors, bool [N]; the others become uniform rows.
+
+    Returns:
+        [N, K], float32 or float64.
+    """
+    dtype = torch.float64 if p.dtype == torch.float64 else torch.float32
+    return as_dtype(renormalise(p, valid), dtype, label_of(p))
+
+
+def as_dtype(q: Tensor, dtype: torch.dtype, label: Tensor | None = None) -> Tensor:
+    """Rows rounded to the dtype without losing their label to a tie."""
+    if q.dtype == dtype:
+        return q
+    t = label_of(q) if label is None else label
+    return finish(q.to(torch.float64), t, torch.zeros_like(q[:, 0], dtype=torch.float64), dtype)
 
 
 class Defense(nn.Module):
@@ -42,7 +66,7 @@ class Defense(nn.Module):
 
     @abstractmethod
     def answer(self, p: Tensor) -> Tensor:
-        """Defends rows known to be probability vectors: [N, K] → [N, K] of the same dtype."""
+        """Defends clean rows (see `clean_rows`): [N, K] → [N, K] of the same dtype, float32 or float64."""
 
     def forward(self, outputs: Rows) -> Rows:
         """Defends a batch of outputs.
@@ -66,14 +90,14 @@ class Defense(nn.Module):
             )
         with torch.no_grad():
             valid = valid_rows(p)
-            if bool(valid.all()):
-                return like(self.answer(p), outputs)
-            if self.on_invalid == "raise":
+            if self.on_invalid == "raise" and not bool(valid.all()):
                 require_probabilities("outputs", p)
-            keep = valid.unsqueeze(-1)
-            answered = self.answer(torch.where(keep, p, 1.0 / p.shape[1]))
+            answered = as_dtype(self.answer(clean_rows(p, valid)), p.dtype)
+            if bool(valid.all()):
+                return like(answered, outputs)
             self.failures += int((~valid).sum())
-            return like(torch.where(keep, answered, safe_answer(p, label_of(p), p.dtype)), outputs)
+            safe = safe_answer(p, label_of(p), p.dtype)
+            return like(torch.where(valid.unsqueeze(-1), answered, safe), outputs)
 
     def __call__(self, outputs: Any) -> Any:
         """Defends a batch of outputs; see `forward`."""

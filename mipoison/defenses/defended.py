@@ -62,6 +62,10 @@ class Defended(nn.Module):
             )
         self.eval()
 
+    def train(self, mode: bool = True) -> Defended:
+        """Stays in eval mode: dropout would answer one query in many ways, which can be averaged."""
+        return super().train(False)
+
     @torch.no_grad()
     def forward(self, *args: Any, **kwargs: Any) -> Tensor:
         """Defended outputs [N, K] for whatever the model takes.

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from mipoison import ops
 from mipoison.defenses import storage
-from mipoison.defenses.base import Defense
+from mipoison.defenses.base import Defense, clean_rows
 from mipoison.ops.answers import Rows
 from mipoison.ops.validation import as_choice, as_number, as_rows, require_probabilities
 from mipoison.random import KeyLike, resolve_key
@@ -19,6 +19,8 @@ from mipoison.surrogate import Surrogate
 
 ROWS: Final = ("random", "margin")
 TARGETS: Final = ("runner_up", "random", "surrogate")
+# Candidates that the surrogate tries at once.
+_TRIALS: Final = 65_536
 
 
 def margins(p: Tensor) -> Tensor:
@@ -33,20 +35,25 @@ def runner_up(p: Tensor) -> Tensor:
     return label_of(p.scatter(-1, label.unsqueeze(-1), -1.0))
 
 
-def surrogate_worst(p: Tensor, surrogate: Surrogate) -> Tensor:
-    """The new label whose swapped vector the surrogate reconstructs farthest from the old one, int64 [N].
+def surrogate_worst(p: Tensor, surrogate: Surrogate, style: str = "swap") -> Tensor:
+    """The new label whose flipped vector the surrogate reconstructs farthest from the old one, int64 [N].
 
-    Tries every other label: N·K evaluations of the surrogate.
+    Tries every other label: N·K evaluations of the surrogate, some rows at a time.
     """
+    k = p.shape[1]
+    chunks = [_worst(rows, surrogate, style) for rows in p.split(max(1, _TRIALS // k))]
+    return torch.cat(chunks) if chunks else label_of(p)
+
+
+def _worst(p: Tensor, surrogate: Surrogate, style: str) -> Tensor:
     n, k = p.shape
-    label = label_of(p)
     every = torch.arange(k, device=p.device).repeat(n)
     repeated = p.repeat_interleave(k, dim=0)
-    swapped, _ = ops.flip(repeated, targets=every, rate=1.0, key=0, validate=False)
+    flipped, _ = ops.flip(repeated, targets=every, rate=1.0, key=0, style=style)
     clean = surrogate(p).repeat_interleave(k, dim=0)
-    error = (surrogate(swapped) - clean).square().sum(-1).reshape(n, k)
+    error = (surrogate(flipped) - clean).square().sum(-1).reshape(n, k)
     # The own label is no candidate, however far rounding throws its vector.
-    return label_of(error.scatter(-1, label.unsqueeze(-1), -1.0))
+    return label_of(error.scatter(-1, label_of(p).unsqueeze(-1), -1.0))
 
 
 class LFP(Defense):
@@ -138,6 +145,7 @@ class LFP(Defense):
         share = as_number("rate", rate, 0.0, 1.0)
         p = as_rows("outputs", outputs).detach()
         require_probabilities("outputs", p)
+        p = clean_rows(p, torch.ones_like(p[:, 0], dtype=torch.bool))
         surrogate = None
         if targets == "surrogate":
             if inputs is None:
@@ -147,7 +155,8 @@ class LFP(Defense):
         if rows == "margin":
             distinct = margins(torch.unique(p.to(torch.float64), dim=0)).sort().values
             count = round(share * len(distinct))
-            threshold = 0.0 if count == 0 else float(distinct[count - 1])
+            # No margin is below −1: nothing is flipped.
+            threshold = -1.0 if count == 0 else float(distinct[count - 1])
         return cls(
             rate=share,
             rows=rows,
@@ -161,29 +170,31 @@ class LFP(Defense):
 
     def answer(self, p: Tensor) -> Tensor:
         """See `Defense.answer`."""
-        rate = self.rate
-        new: Tensor | None = None
-        if self.rows == "margin":
-            chosen = margins(p.to(torch.float64)) <= float(self.threshold or 0.0)
-            if self.rate == 0:
-                chosen = torch.zeros_like(chosen)
-            rate, new = 1.0, torch.where(chosen, self._targets(p, chosen), -1)
-        elif self.targets != "random":
-            new = self._targets(p, torch.ones_like(p[:, 0], dtype=torch.bool))
-        return ops.flip(p, targets=new, rate=rate, key=self._key, style=self.style, validate=False)[
-            0
-        ]
+        chosen = self._chosen(p)
+        new = torch.where(chosen, self._targets(p, chosen), -1)
+        return ops.flip(p, targets=new, rate=1.0, key=self._key, style=self.style)[0]
+
+    def _keyed_labels(self, p: Tensor, rate: float) -> Tensor:
+        """The labels of the keyed uniform choice, from the operation that knows how; int64 [N]."""
+        return ops.flip(p, rate=rate, key=self._key)[1]
+
+    def _chosen(self, p: Tensor) -> Tensor:
+        """The rows to flip, bool [N]."""
+        if self.rows == "random":
+            return self._keyed_labels(p, self.rate) != label_of(p)
+        return margins(p.to(torch.float64)) <= float(
+            -1.0 if self.threshold is None else self.threshold
+        )
 
     def _targets(self, p: Tensor, chosen: Tensor) -> Tensor:
         """New labels, int64 [N]; only those of chosen rows matter."""
         if self.targets == "runner_up":
             return runner_up(p)
         if self.surrogate is None:
-            # The keyed uniform choice, taken from the operation that knows how.
-            return ops.flip(p, rate=1.0, key=self._key, validate=False)[1]
-        result = label_of(p)
+            return self._keyed_labels(p, 1.0)
         index = chosen.nonzero().squeeze(-1)
-        return result.index_copy(0, index, surrogate_worst(p[index], self.surrogate))
+        worst = surrogate_worst(p[index], self.surrogate, self.style)
+        return label_of(p).index_copy(0, index, worst)
 
     def save(self, path: str | PathLike[str]) -> None:
         """Writes the defense as safetensors, without its key."""

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from os import PathLike
 from typing import Any, Final
 
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -29,7 +29,13 @@ def load(path: str | PathLike[str], kind: str) -> tuple[dict[str, Any], dict[str
     Raises:
         ValueError: if the file holds something else.
     """
-    with safe_open(str(path), framework="pt") as file:
+    try:
+        opened = safe_open(str(path), framework="pt")
+    except SafetensorError as error:
+        raise ValueError(
+            f"expected a file saved by {kind}.save, got no safetensors file in {path}: {error}"
+        ) from error
+    with opened as file:
         metadata = file.metadata() or {}
         found = metadata.get("mipoison", "no mipoison defense")
         if found != kind:

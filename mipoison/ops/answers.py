@@ -24,6 +24,7 @@ def refuse(status: Tensor, *checks: Callable[[], None]) -> None:
         return
     for find in checks:
         find()
-    raise RuntimeError(
-        f"an operation counted {int(status)} invalid rows and the checks found none: please report it"
+    raise ValueError(
+        f"expected rows well within the tolerances, got {int(status)} at their very edge; "
+        "renormalise them first: p / p.sum(-1, keepdim=True)"
     )

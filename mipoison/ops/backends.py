@@ -35,14 +35,14 @@ def pick(operation: str, backend: str | None, tensor: Tensor) -> Callable[..., A
     if backend is None:
         return getattr(torch.ops.mipoison, operation)  # type: ignore[no-any-return]
     if backend == "reference":
-        return library.REFERENCE[operation]
+        return library.forced(operation, library.REFERENCE)
     if backend == "cpp":
         if tensor.device.type != "cpu":
             raise RuntimeError(
                 f"backend 'cpp' serves CPU tensors, got one on {tensor.device}; "
                 "move it with .cpu(), or leave backend=None"
             )
-        return library.CPP[operation]
+        return library.forced(operation, library.CPP)
     if backend == "triton":
         raise RuntimeError(
             "backend 'triton' has no kernels in this version; leave backend=None or use 'reference'"

@@ -49,11 +49,11 @@ def flip(
         >>> q, labels
         (tensor([[0.2000, 0.7000, 0.1000]]), tensor([1]))
     """
-    rows = check.as_rows("p", p)
+    rows = check.as_rows("p", p).detach()
     new = None if targets is None else check.as_labels("targets", targets, rows)
     share = check.as_number("rate", rate, 0.0, 1.0)
     check.as_choice("style", style, ("swap", "project"))
-    words = resolve_key(key).words
+    words = resolve_key(key).tensor()
     q, labels, status = pick("flip", backend, rows)(rows, new, share, words, style)
     if validate:
         checks: list[Callable[[], None]] = [lambda: check.require_probabilities("p", rows)]
@@ -98,11 +98,11 @@ def row_bits(
         >>> torch.equal(a, b)
         True
     """
-    rows = check.as_rows("p", p)
+    rows = check.as_rows("p", p).detach()
     cell = check.as_number("grid", grid, 0.0, 1.0)
     if isinstance(draw, bool) or not isinstance(draw, int) or not 0 <= draw < 2**32:
         raise ValueError(f"expected draw to be an int in [0, 2**32), got {draw!r}")
     if isinstance(words, bool) or not isinstance(words, int) or words < 1:
         raise ValueError(f"expected words to be an int >= 1, got {words!r}")
-    bits = pick("row_bits", backend, rows)(rows, resolve_key(key).words, draw, cell, words)
+    bits = pick("row_bits", backend, rows)(rows, resolve_key(key).tensor(), draw, cell, words)
     return like(bits, p)

@@ -7,7 +7,7 @@ of its own. One low-level `Library` with one schema per operation costs less per
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 import torch
@@ -23,8 +23,8 @@ _SCHEMAS: Final = (
     "step(Tensor q, Tensor g, Tensor? p, Tensor? t, float alpha, float epsilon, str norm,"
     " float margin, bool shrink) -> (Tensor, Tensor)",
     "move(Tensor p, Tensor target, float epsilon, str norm, str style) -> (Tensor, Tensor)",
-    "flip(Tensor p, Tensor? targets, float rate, int[] key, str style) -> (Tensor, Tensor, Tensor)",
-    "row_bits(Tensor p, int[] key, int draw, float grid, int words) -> Tensor",
+    "flip(Tensor p, Tensor? targets, float rate, Tensor key, str style) -> (Tensor, Tensor, Tensor)",
+    "row_bits(Tensor p, Tensor key, int draw, float grid, int words) -> Tensor",
     # The derivative is an operator too, so that traced graphs hold it whole.
     "project_vjp(Tensor v, Tensor z, Tensor? p, Tensor? t, float epsilon, str norm, float margin,"
     " bool shrink) -> Tensor",
@@ -68,7 +68,7 @@ def _flip_shapes(p: Tensor, *_: Any) -> tuple[Tensor, Tensor, Tensor]:
     return q, p.new_empty(p.shape[:1], dtype=torch.int64), status
 
 
-def _row_bits_shape(p: Tensor, key: list[int], draw: int, grid: float, words: int) -> Tensor:
+def _row_bits_shape(p: Tensor, key: Tensor, draw: int, grid: float, words: int) -> Tensor:
     return p.new_empty((p.shape[0], words), dtype=torch.int64)
 
 
@@ -99,6 +99,32 @@ def _derivative(ctx: Any, v: Tensor, _status: Tensor | None) -> tuple[Tensor | N
     return (pulled, *([None] * 6))
 
 
+class _Project(torch.autograd.Function):
+    """`project` by a backend that was asked for by name, with the operator's derivative."""
+
+    @staticmethod
+    def forward(operation: Callable[..., Any], *inputs: Any) -> Any:
+        """Runs the backend."""
+        return operation(*inputs)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+        """Keeps what the derivative needs."""
+        _save_for_derivative(ctx, inputs[1:], output)
+
+    @staticmethod
+    def backward(ctx: Any, v: Tensor, status: Tensor | None) -> Any:
+        """The closed form."""
+        return (None, *_derivative(ctx, v, status))
+
+
+def forced(operation: str, backend: Mapping[str, Callable[..., Any]]) -> Callable[..., Any]:
+    """The backend's operation outside the dispatcher, differentiable where the operator is."""
+    if operation == "project":
+        return lambda *inputs: _Project.apply(backend["project"], *inputs)  # type: ignore[no-untyped-call]
+    return backend[operation]
+
+
 def _register() -> None:
     for schema in _SCHEMAS:
         _LIBRARY.define(schema, tags=(torch.Tag.pt2_compliant_tag,))
@@ -109,6 +135,9 @@ def _register() -> None:
     _LIBRARY.impl("project_vjp", reference.project_vjp, "CompositeExplicitAutograd")
     for name, shape in _SHAPES.items():
         torch.library.register_fake(f"mipoison::{name}", shape, lib=_LIBRARY)
+    for name in _SHAPES.keys() - {"project"}:
+        # Outputs without gradient, rather than with one that silently is none.
+        _LIBRARY.impl(name, torch.library.fallthrough_kernel, "Autograd")
     torch.library.register_autograd(
         "mipoison::project", _derivative, setup_context=_save_for_derivative, lib=_LIBRARY
     )

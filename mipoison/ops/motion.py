@@ -48,8 +48,8 @@ def move(
         >>> mp.move(p, v, epsilon=0.1, style="waterfill")
         tensor([[0.7500, 0.2250, 0.0250]])
     """
-    rows = check.as_rows("p", p)
-    goal = check.same_rows("target", target, rows)
+    rows = check.as_rows("p", p).detach()
+    goal = check.same_rows("target", target, rows).detach()
     radius = check.as_epsilon(epsilon)
     check.as_choice("norm", norm, check.NORMS)
     check.as_choice("style", style, ("straight", "waterfill"))

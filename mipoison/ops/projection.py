@@ -44,7 +44,7 @@ class _Set:
             )
         return cls(
             rows=rows,
-            p=None if center is None else check.same_rows("center", center, rows),
+            p=None if center is None else check.same_rows("center", center, rows).detach(),
             t=None if label is None else check.as_labels("label", label, rows),
             epsilon=check.as_epsilon(epsilon),
             norm=check.as_choice("norm", norm, check.NORMS),
@@ -97,7 +97,7 @@ def project(
     Differentiable in z (closed form; p and t are constants).
 
     Args:
-        z: points to project, [N, K], K ≥ 2; float32, float64, float16 or bfloat16; tensor or
+        z: points to project, within ±1e15, [N, K], K ≥ 2; float32, float64, float16 or bfloat16; tensor or
             ndarray.
         center: p, probability vectors [N, K] of z's dtype; renormalised first. Needed with epsilon.
         label: t, the label that must win, integers [N] in [0, K). Default: the label of center, or
@@ -128,7 +128,7 @@ def project(
     feasible = _Set.of(points, center, label, epsilon, norm, margin, shrink)
     q, status = pick("project", backend, points)(points, *feasible.before(), *feasible.after())
     if validate:
-        refuse(status, lambda: check.require_finite("z", points), feasible.check)
+        refuse(status, lambda: check.require_near("z", points), feasible.check)
     return like(q, z)
 
 
@@ -153,7 +153,7 @@ def step(
         g: directions, [N, K] of q's dtype; a row of zeros does not move.
         center: p, probability vectors [N, K]; default: none, then epsilon must be None.
         label: t, integers [N]; default: the label of center, or of q.
-        alpha: step length ≥ 0 in l2.
+        alpha: step length in l2, in [0, 1e12].
         epsilon: as in `project`.
         norm: as in `project`.
         margin: as in `project`.
@@ -162,7 +162,7 @@ def step(
         backend: as in `project`.
 
     Returns:
-        the stepped rows, [N, K] of q's kind and dtype.
+        the stepped rows, [N, K] of q's kind and dtype, without gradient.
 
     Raises:
         TypeError: for a wrong kind or dtype.
@@ -172,19 +172,19 @@ def step(
         >>> import mipoison as mp, torch
         >>> p = torch.tensor([[0.6, 0.3, 0.1]])
         >>> mp.step(p, torch.tensor([[0.0, 1.0, 0.0]]), center=p, alpha=1.0, epsilon=0.2)
-        tensor([[0.5000, 0.4000, 0.1000]])
+        tensor([[0.5500, 0.4000, 0.0500]])
     """
-    rows = check.as_rows("q", q)
-    direction = check.same_rows("g", g, rows)
+    rows = check.as_rows("q", q).detach()
+    direction = check.same_rows("g", g, rows).detach()
     feasible = _Set.of(rows, center, label, epsilon, norm, margin, shrink)
-    length = check.as_number("alpha", alpha, 0.0, 1e30)
+    length = check.as_number("alpha", alpha, 0.0, 1e12)
     result, status = pick("step", backend, rows)(
         rows, direction, *feasible.before(), length, *feasible.after()
     )
     if validate:
         refuse(
             status,
-            lambda: check.require_finite("q", rows),
+            lambda: check.require_near("q", rows),
             lambda: check.require_finite("g", direction),
             feasible.check,
         )

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from mipoison import reference
-from mipoison.reference.rounding import SUM_TOLERANCE, finite_rows
+from mipoison.reference.rounding import FARTHEST, SUM_TOLERANCE, finite_rows, near_rows
 
 NORMS: Final = ("l1", "l2", "linf")
 DTYPES: Final = tuple(SUM_TOLERANCE)
@@ -30,7 +30,8 @@ def as_rows(name: str, value: Any) -> Tensor:
                 f"expected {name} to be float16, float32 or float64, got {value.dtype}; "
                 f"use {name}.astype('float32')"
             )
-        value = torch.from_numpy(np.ascontiguousarray(value))
+        # torch warns of arrays that it could write through but must not: those are copied.
+        value = torch.from_numpy(np.require(value, requirements=["C", "W"]))
     if not isinstance(value, Tensor):
         raise TypeError(
             f"expected {name} to be a torch.Tensor or numpy.ndarray, got {type(value).__name__}"
@@ -64,6 +65,9 @@ def as_labels(name: str, value: Any, like: Tensor) -> Tensor:
         ValueError: if its shape is another.
     """
     labels = torch.as_tensor(value, device=like.device)
+    if labels.numel() == 0:
+        # An empty list has no integers to tell its dtype by.
+        labels = labels.to(torch.int64)
     if labels.dtype == torch.bool or labels.is_floating_point() or labels.is_complex():
         raise TypeError(f"expected {name} to hold integers, got {labels.dtype}")
     if labels.shape != like.shape[:1]:
@@ -145,6 +149,16 @@ def require_finite(name: str, x: Tensor) -> None:
     bad = ~finite_rows(x)
     if bool(bad.any()):
         raise ValueError(f"expected {name} to be finite, got NaN or Inf in {name_rows(bad)}")
+
+
+def require_near(name: str, z: Tensor) -> None:
+    """Raises ValueError naming the first rows that cannot be projected: not finite, or beyond 1e15."""
+    require_finite(name, z)
+    bad = ~near_rows(z)
+    if bool(bad.any()):
+        raise ValueError(
+            f"expected {name} within {FARTHEST:g} of zero, got larger entries in {name_rows(bad)}; scale them down"
+        )
 
 
 def require_range(name: str, labels: Tensor, low: int, k: int) -> None:

@@ -20,7 +20,7 @@ from mipoison.reference.rows import on_rows
 
 
 def chosen_labels(
-    p: Tensor, label: Tensor, targets: Tensor | None, rate: float, key: list[int]
+    p: Tensor, label: Tensor, targets: Tensor | None, rate: float, key: Tensor
 ) -> Tensor:
     """The label each row is served with: its own, or another where the key selects the row; int64 [N].
 
@@ -38,7 +38,7 @@ def chosen_labels(
 
 
 def flip(
-    p: Tensor, targets: Tensor | None, rate: float, key: list[int], style: str
+    p: Tensor, targets: Tensor | None, rate: float, key: Tensor, style: str
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Flips the label of a keyed share of the rows.
 

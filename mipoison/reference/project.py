@@ -18,6 +18,7 @@ from mipoison.reference.rounding import (
     finish,
     finite_rows,
     label_of,
+    near_rows,
     put,
     renormalise,
     row_margin,
@@ -97,7 +98,7 @@ def prepare(
     source = z if p is None else p
     label = label_of(source) if t is None else t
     known = (label >= 0) & (label < z.shape[-1])
-    valid = finite_rows(z) & known & (finite_rows(source) if p is None else valid_rows(source))
+    valid = near_rows(z) & known & (finite_rows(source) if p is None else valid_rows(source))
     label = torch.where(known, label, 0)
     centre = torch.zeros_like(z, dtype=torch.float64) if p is None else renormalise(p, valid)
     m = row_margin(centre, label, margin, shrink)

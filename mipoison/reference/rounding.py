@@ -15,6 +15,8 @@ SUM_TOLERANCE: Final = {
 }
 # Beyond this, differences and sums of entries leave the range of float64.
 LARGEST: Final = 1e200
+# A point to project farther out than this has lost the digits that decide between its entries.
+FARTHEST: Final = 1e15
 
 _BITS: Final = {
     torch.float64: torch.int64,
@@ -27,6 +29,11 @@ _BITS: Final = {
 def finite_rows(x: Tensor) -> Tensor:
     """Rows whose entries are all finite and small enough to compute with; bool [N]."""
     return (x.to(torch.float64).abs() <= LARGEST).all(-1)
+
+
+def near_rows(z: Tensor) -> Tensor:
+    """Rows near enough to the simplex to be projected with digits to spare; bool [N]."""
+    return (z.to(torch.float64).abs() <= FARTHEST).all(-1)
 
 
 def valid_rows(p: Tensor) -> Tensor:

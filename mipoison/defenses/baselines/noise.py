@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from mipoison import ops
-from mipoison.defenses.base import Defense
+from mipoison.defenses.base import Defense, as_dtype
 from mipoison.ops.validation import as_number
 from mipoison.random import KeyLike, resolve_key, uniforms
 from mipoison.reference import label_of
@@ -44,10 +44,9 @@ class KeyedNoise(Defense):
         """See `Defense.answer`."""
         words = ops.row_bits(p, key=self._key, words=p.shape[1])
         noisy = p.to(torch.float64) + self.scale * self.quantile(uniforms(words))
-        # The label is p's, whatever the noise says; the rounding to p's dtype keeps it strict.
+        # The label is p's, whatever the noise says.
         label = label_of(p)
-        exact = ops.project(noisy, label=label, validate=False)
-        return ops.project(exact.to(p.dtype), label=label, validate=False)
+        return as_dtype(ops.project(noisy, label=label), p.dtype, label)
 
     def extra_repr(self) -> str:
         """Settings, without the key."""

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from mipoison import ops
-from mipoison.defenses.base import Defense
+from mipoison.defenses.base import Defense, as_dtype
 from mipoison.reference import label_of
 
 
@@ -35,7 +35,7 @@ class Rounding(Defense):
         total = rounded.sum(-1, keepdim=True)
         alone = torch.zeros_like(rounded).scatter(-1, label.unsqueeze(-1), 1.0)
         row = torch.where(total > 0, rounded / total, alone)
-        return ops.project(row.to(p.dtype), label=label, validate=False)
+        return as_dtype(ops.project(row, label=label), p.dtype, label)
 
     def extra_repr(self) -> str:
         """Settings."""

@@ -7,13 +7,14 @@ from typing import Any, ClassVar, Final
 from torch import Tensor
 
 from mipoison import ops
-from mipoison.defenses.lpa.direction import keyed_direction
+from mipoison.defenses.lpa.direction import keyed_step
 from mipoison.defenses.lpa.objective import Objective
 from mipoison.defenses.storage import below
 from mipoison.random import Key
 from mipoison.surrogate import Surrogate
 
 _STEPS: Final = 6
+_STEP: Final = 1 / 3
 
 
 class Ascent(Objective):
@@ -39,19 +40,16 @@ class Ascent(Objective):
     def poison(self, p: Tensor, *, key: Key, epsilon: float, norm: str) -> Tensor:
         """See `Objective.poison`."""
         clean = self.surrogate(p)
-        direction = keyed_direction(p, key, grid=0.0)
-        q = p
-        for _ in range(_STEPS):
+        q = keyed_step(p, key=key, alpha=_STEP * epsilon, epsilon=epsilon, norm=norm)
+        for _ in range(_STEPS - 1):
             q = ops.step(
                 q,
-                direction,
+                self.surrogate.gradient(q, clean).to(p.dtype),
                 center=p,
-                alpha=epsilon / 3,
+                alpha=_STEP * epsilon,
                 epsilon=epsilon,
                 norm=norm,
-                validate=False,
             )
-            direction = self.surrogate.gradient(q, clean).to(p.dtype)
         return q
 
     @classmethod

@@ -9,7 +9,8 @@ from torch import Tensor
 
 from mipoison import ops
 from mipoison.defenses.bank import Bank
-from mipoison.defenses.lpa.objective import Objective
+from mipoison.defenses.base import as_dtype
+from mipoison.defenses.lpa.objective import GRID, Objective
 from mipoison.defenses.storage import below
 from mipoison.random import Key
 from mipoison.reference import label_of
@@ -34,14 +35,12 @@ class Decoy(Objective):
     Args:
         surrogate: the fitted inversion models.
         bank: output vectors of the defender's own, non-private, data.
-        grid: cell width of the key's hash, in units of confidence. Rows in the same cells draw the
-            same bank vectors, so that slightly changed copies of a query are not a way to average
-            the key out; 0 keys the exact row.
+        grid: cell width of the key's hash, in units of confidence; 0 keys the exact row.
     """
 
     name: ClassVar[str] = "decoy"
 
-    def __init__(self, surrogate: Surrogate, bank: Bank, *, grid: float = 0.1) -> None:
+    def __init__(self, surrogate: Surrogate, bank: Bank, *, grid: float = GRID) -> None:
         super().__init__()
         self.surrogate = surrogate
         self.bank = bank
@@ -54,10 +53,10 @@ class Decoy(Objective):
 
     def poison(self, p: Tensor, *, key: Key, epsilon: float, norm: str) -> Tensor:
         """See `Objective.poison`."""
-        target = self._far_target(p, key).to(p.dtype)
+        target = self._far_target(p, key)
         goal = self.surrogate(target)
         style = "waterfill" if norm == "l1" else "straight"
-        q = ops.move(p, target, epsilon=epsilon, norm=norm, style=style, validate=False)
+        q = ops.move(p, target.to(p.dtype), epsilon=epsilon, norm=norm, style=style)
         for _ in range(_STEPS):
             q = ops.step(
                 q,
@@ -66,13 +65,13 @@ class Decoy(Objective):
                 alpha=_STEP * epsilon,
                 epsilon=epsilon,
                 norm=norm,
-                validate=False,
             )
         return q
 
     def _far_target(self, p: Tensor, key: Key) -> Tensor:
         """The keyed bank vector, out of a few, whose reconstruction is farthest from the row's; [N, K]."""
-        single, label = p.to(torch.float32), label_of(p)
+        label = label_of(p)
+        single = as_dtype(p, torch.float32, label)
         clean = self.surrogate(single)
         words = ops.row_bits(p, key=key, grid=self.grid, words=_CANDIDATES)
         target, farthest = single, torch.full_like(single[:, 0], -1.0)

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from mipoison import ops
 from mipoison.defenses import storage
-from mipoison.defenses.bank import Bank
-from mipoison.defenses.base import Defense
+from mipoison.defenses.bank import Bank, away
+from mipoison.defenses.base import Defense, as_dtype, clean_rows
 from mipoison.defenses.lpa.ascent import Ascent
 from mipoison.defenses.lpa.decoy import Decoy
 from mipoison.defenses.lpa.direction import Direction
@@ -25,6 +25,8 @@ from mipoison.ops.validation import (
     require_probabilities,
 )
 from mipoison.random import KeyLike, resolve_key
+from mipoison.reference import label_of
+from mipoison.reference.project import distance
 from mipoison.surrogate import Surrogate
 
 OBJECTIVES: Final[dict[str, type[Objective]]] = {
@@ -33,6 +35,8 @@ OBJECTIVES: Final[dict[str, type[Objective]]] = {
 # Halvings of epsilon when a budget is to be met, and the most rows it is measured on.
 _HALVINGS: Final = 12
 _CALIBRATION_ROWS: Final = 512
+# A row that moved less than this share of epsilon has not moved.
+_BARE: Final = 1e-3
 
 
 class LPA(Defense):
@@ -116,17 +120,19 @@ class LPA(Defense):
         as_choice("objective", objective, tuple(OBJECTIVES))
         rows = as_rows("outputs", outputs).detach()
         require_probabilities("outputs", rows)
+        rows = clean_rows(rows, torch.ones_like(rows[:, 0], dtype=torch.bool))
         cap = 2.0 if epsilon is None else as_number("epsilon", epsilon, 0.0, 2.0, open_low=True)
         goal = None if budget is None else as_number("budget", budget, 0.0, 2.0, open_low=True)
         chosen: Objective = Direction()
         if objective != Direction.name:
             surrogate = Surrogate.fit(rows, inputs, seed=seed)
-            bank = Bank(rows.to(torch.float32))
+            bank = Bank(as_dtype(rows, torch.float32))
             chosen = Decoy(surrogate, bank) if objective == Decoy.name else Ascent(surrogate)
         radius = cap if goal is not None or epsilon is not None else 0.2
         defense = cls(chosen, epsilon=radius, norm=norm, key=key, on_invalid=on_invalid)
         if goal is not None:
-            defense._calibrate(rows[:_CALIBRATION_ROWS].to(torch.float32), goal)
+            stride = -(-len(rows) // _CALIBRATION_ROWS)
+            defense._calibrate(rows[::stride], goal)
         return defense
 
     def _calibrate(self, rows: Tensor, budget: float) -> None:
@@ -150,16 +156,13 @@ class LPA(Defense):
 
     def answer(self, p: Tensor) -> Tensor:
         """See `Defense.answer`."""
-        wide = p.dtype in (torch.float32, torch.float64)
-        moved = self.objective.poison(
-            p if wide else p.float(), key=self._key, epsilon=self.epsilon, norm=self.norm
-        )
-        if wide:
-            return moved
-        # 16-bit answers are rounded inside the set, not beside it.
-        return ops.project(
-            moved.to(p.dtype), center=p, epsilon=self.epsilon, norm=self.norm, validate=False
-        )
+        q = self.objective.poison(p, key=self._key, epsilon=self.epsilon, norm=self.norm)
+        # A gradient can vanish, and a direction can point out of the set; no row goes out bare.
+        bare = (distance(q, p, self.norm) < _BARE * self.epsilon).unsqueeze(-1)
+        if not bool(bare.any()):
+            return q
+        moved = ops.move(p, away(p, label_of(p)), epsilon=self.epsilon, norm=self.norm)
+        return torch.where(bare, moved, q)
 
     def save(self, path: str | PathLike[str]) -> None:
         """Writes the defense as safetensors, without its key."""
@@ -226,5 +229,9 @@ def lpa(
         >>> int(q.argmax())
         0
     """
+    if not isinstance(surrogate, Surrogate | None):
+        raise TypeError(
+            f"expected surrogate to come from mp.Surrogate.fit, got {type(surrogate).__name__}"
+        )
     objective = Direction() if surrogate is None else Ascent(surrogate)
     return LPA(objective, epsilon=epsilon, norm=norm, key=key)(outputs)  # type: ignore[no-any-return]

@@ -4,17 +4,30 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
+import torch
 from torch import Tensor
 
 from mipoison import ops
-from mipoison.defenses.lpa.objective import Objective
+from mipoison.defenses.lpa.objective import GRID, Objective
 from mipoison.random import Key, uniforms
+from mipoison.reference.project import distance
 
 
-def keyed_direction(p: Tensor, key: Key, grid: float) -> Tensor:
-    """Entries uniform in (−1, 1), a function of (key, row's cells); [N, K] of p's dtype."""
-    words = ops.row_bits(p, key=key, grid=grid, words=p.shape[-1])
-    return (2 * uniforms(words) - 1).to(p.dtype)
+def keyed_step(p: Tensor, *, key: Key, alpha: float, epsilon: float, norm: str) -> Tensor:
+    """One projected step along a keyed direction with entries uniform in (−1, 1); [N, K].
+
+    Where the direction points out of the set (from a vertex, say) the projection hardly moves: the
+    opposite direction is taken if that leads farther.
+    """
+    words = ops.row_bits(p, key=key, grid=GRID, words=p.shape[-1])
+    direction = (2 * uniforms(words) - 1).to(p.dtype)
+    there, back = (
+        ops.step(p, way, center=p, alpha=alpha, epsilon=epsilon, norm=norm)
+        for way in (direction, -direction)
+    )
+    gone, other = distance(there, p, norm), distance(back, p, norm)
+    turn = (gone < min(alpha, epsilon) / 2) & (other > gone)
+    return torch.where(turn.unsqueeze(-1), back, there)
 
 
 class Direction(Objective):
@@ -24,17 +37,8 @@ class Direction(Objective):
 
     def poison(self, p: Tensor, *, key: Key, epsilon: float, norm: str) -> Tensor:
         """See `Objective.poison`."""
-        # Two radii long, so that what the simplex cuts off still leaves the ball's border within
-        # reach.
-        return ops.step(
-            p,
-            keyed_direction(p, key, grid=0.0),
-            center=p,
-            alpha=min(2 * epsilon, 4.0),
-            epsilon=epsilon,
-            norm=norm,
-            validate=False,
-        )
+        # Two radii long, so that what the simplex cuts off still leaves the ball's border within reach.
+        return keyed_step(p, key=key, alpha=2 * epsilon, epsilon=epsilon, norm=norm)
 
     @classmethod
     def restore(cls, settings: dict[str, Any], tensors: dict[str, Tensor]) -> Direction:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
 from torch import Tensor, nn
 
 from mipoison.random import Key
+
+# Cell width of the key's hash, in units of confidence: rows in the same cells draw the same words, so that slightly
+# changed copies of a query are not a way to average the key out.
+GRID: Final = 0.1
 
 
 class Objective(nn.Module):
@@ -29,7 +33,7 @@ class Objective(nn.Module):
         """Moves rows within C(p, label, ε, 0).
 
         Args:
-            p: probability vectors, float32 or float64 [N, K].
+            p: clean probability vectors, float32 or float64 [N, K].
             key: the deployment's secret.
             epsilon: radius of the ball.
             norm: its norm.

@@ -1,0 +1,193 @@
+"""The wrapper: what the model gives, failing closed, and being a module like any other."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from worlds import world
+
+import mipoison as mp
+from mipoison.defenses import LabelOnly, LaplaceNoise, Rounding
+from mipoison.reference import label_of
+
+K = 5
+
+
+class Classifier(nn.Module):
+    """Logits of a linear layer, or their softmax; dropout as real classifiers have it."""
+
+    def __init__(self, *, softmax: bool, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.linear = nn.Linear(8, K)
+        self.dropout = nn.Dropout(dropout)
+        self.softmax = softmax
+        generator = torch.Generator().manual_seed(0)
+        with torch.no_grad():
+            self.linear.weight.copy_(torch.randn(K, 8, generator=generator))
+            self.linear.bias.zero_()
+
+    def forward(self, x: Tensor, *, scale: float = 1.0) -> Tensor:
+        logits = scale * self.linear(self.dropout(x))
+        return torch.softmax(logits, -1) if self.softmax else logits
+
+
+@pytest.fixture
+def x() -> Tensor:
+    return torch.randn(70, 8, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.fixture(scope="module")
+def lpa() -> mp.LPA:
+    return mp.LPA.fit(*world(150, K, 8), key=1)
+
+
+def test_probabilities_are_defended(lpa: mp.LPA, x: Tensor) -> None:
+    model = Classifier(softmax=True)
+    q = mp.Defended(model, lpa)(x)
+    assert torch.equal(q, lpa(model(x))) and not q.requires_grad
+    assert torch.equal(label_of(q), label_of(model(x)))
+    assert ((q - model(x)).abs().sum(1) > 0).all()
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.5, 4.0])
+def test_logits_are_softened_and_defended(lpa: mp.LPA, x: Tensor, temperature: float) -> None:
+    model = Classifier(softmax=False)
+    served = mp.Defended(model, lpa, gives="logits", temperature=temperature)
+    assert torch.equal(served(x), lpa(torch.softmax(model(x) / temperature, -1)))
+
+
+def test_what_the_model_takes_is_handed_on(x: Tensor) -> None:
+    model = Classifier(softmax=True)
+    served = mp.Defended(model, Rounding(2))
+    assert torch.equal(served(x, scale=0.1), Rounding(2)(model(x, scale=0.1)))
+    assert not torch.equal(served(x, scale=0.1), served(x))
+
+
+# Failing closed.
+
+
+def test_logits_told_as_probabilities_are_refused(lpa: mp.LPA, x: Tensor) -> None:
+    for defense in (lpa, mp.LFP(rate=0.5), LabelOnly(), Rounding(), LaplaceNoise()):
+        with pytest.raises(ValueError, match=r"got rows 0, .* torch\.softmax\(logits, -1\)"):
+            mp.Defended(Classifier(softmax=False), defense)(x)
+
+
+def test_logits_told_as_probabilities_show_their_label_at_most(x: Tensor) -> None:
+    model = Classifier(softmax=False)
+    served = mp.Defended(model, mp.LPA.fit(*world(60, K, 2), key=1, on_invalid="label"))
+    assert torch.equal(served(x), torch.nn.functional.one_hot(label_of(model(x)), K).float())
+    assert served.defense.failures == 70
+
+
+def test_an_answer_of_another_kind_is_refused(lpa: mp.LPA, x: Tensor) -> None:
+    class Strange(nn.Module):
+        def forward(self, x: Tensor) -> Any:
+            return [0.5, 0.5]
+
+    with pytest.raises(TypeError, match="got list"):
+        mp.Defended(Strange(), lpa)(x)
+    with pytest.raises(ValueError, match="K=5 classes, as fitted, got K=8"):
+        mp.Defended(nn.Softmax(-1), lpa)(x)
+
+
+@pytest.mark.parametrize("wrong", [lambda q: q, nn.Softmax(-1), None, mp.LPA, "LPA"])
+def test_a_defense_is_needed(wrong: Any) -> None:
+    with pytest.raises(
+        TypeError, match=r"expected defense to be a mipoison defense such as mp\.LPA"
+    ):
+        mp.Defended(Classifier(softmax=True), wrong)
+
+
+def test_wrong_settings_are_refused() -> None:
+    model = Classifier(softmax=False)
+    with pytest.raises(ValueError, match="expected gives to be one of"):
+        mp.Defended(model, LabelOnly(), gives="scores")
+    for temperature in (0.0, -1.0, float("nan")):
+        with pytest.raises(ValueError, match="expected temperature in"):
+            mp.Defended(model, LabelOnly(), gives="logits", temperature=temperature)
+    with pytest.raises(ValueError, match="a temperature acts on logits"):
+        mp.Defended(model, LabelOnly(), temperature=2.0)
+
+
+# A module like any other.
+
+
+def test_the_model_is_put_into_eval_mode(lpa: mp.LPA, x: Tensor) -> None:
+    model = Classifier(softmax=True, dropout=0.5).train()
+    assert not torch.equal(model(x), model(x))
+    served = mp.Defended(model, lpa)
+    assert not any(module.training for module in served.modules())
+    assert torch.equal(served(x), served(x))
+
+
+def test_training_mode_around_it_does_not_reach_the_model(x: Tensor) -> None:
+    """A second answer to one query would be a second draw to average over."""
+    served = mp.Defended(Classifier(softmax=True, dropout=0.5), Rounding(2))
+    nn.Sequential(served).train()
+    assert torch.equal(served(x), served(x))
+
+
+@pytest.mark.parametrize("kind", [mp.LPA, mp.LFP])
+def test_all_its_tensors_move(kind: Any, x: Tensor) -> None:
+    served = mp.Defended(Classifier(softmax=True), kind.fit(*world(60, K, 2), key=1))
+    tensors = dict(served.named_buffers()) | dict(served.named_parameters())
+    assert any(name.startswith("defense.") for name in tensors)
+    # No tensor hides where `.to` does not find it.
+    for module in served.modules():
+        assert not any(isinstance(value, Tensor) for value in vars(module).values())
+    served.to("meta")
+    assert all(value.is_meta for value in (*served.buffers(), *served.parameters()))
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("objective", ["decoy", "ascent", "direction"])
+def test_lpa_survives_a_cast_of_the_model(objective: str, dtype: torch.dtype, x: Tensor) -> None:
+    defense = mp.LPA.fit(*world(60, K, 2), objective=objective, key=1)
+    served = mp.Defended(Classifier(softmax=True), defense).to(dtype)
+    p, q = served.model(x.to(dtype)), served(x.to(dtype))
+    assert q.dtype == dtype and torch.equal(label_of(q), label_of(p))
+    moved = (q.double() - p.double()).abs().sum(1)
+    assert float(moved.max()) < 0.25 and float(moved.median()) > 0.19
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.bfloat16])
+def test_lfp_survives_a_cast_of_the_model(dtype: torch.dtype, x: Tensor) -> None:
+    defense = mp.LFP.fit(*world(60, K, 2), rate=1.0, rows="random", key=1)
+    served = mp.Defended(Classifier(softmax=True), defense).to(dtype)
+    p, q = served.model(x.to(dtype)), served(x.to(dtype))
+    assert q.dtype == dtype and (label_of(q) != label_of(p)).all()
+
+
+def test_the_key_is_not_in_its_state(lpa: mp.LPA) -> None:
+    served = mp.Defended(Classifier(softmax=True), lpa)
+    state = served.state_dict()
+    assert "model.linear.weight" in state and "defense.objective.bank.vectors" in state
+    assert not any("key" in name for name in state)
+    words = set(lpa._key.words)
+    assert not any(words & set(value.flatten().tolist()) for value in state.values())
+    assert not any(str(word) in repr(served) for word in words)
+    assert "gives='probabilities', temperature=1" in repr(served)
+
+
+def test_a_state_dict_and_a_deep_copy_carry_the_defense(lpa: mp.LPA, x: Tensor) -> None:
+    served = mp.Defended(Classifier(softmax=True), lpa)
+    expected = served(x)
+    assert torch.equal(copy.deepcopy(served)(x), expected)
+    other = mp.Defended(Classifier(softmax=True), mp.LPA.fit(*world(150, K, 8, seed=7), key=1))
+    assert not torch.equal(other(x), expected)
+    twin = copy.deepcopy(served)
+    nn.init.zeros_(twin.model.linear.weight)
+    twin.load_state_dict(served.state_dict())
+    assert torch.equal(twin(x), expected)
+
+
+def test_a_state_dict_of_another_bank_brings_its_labels(lpa: mp.LPA, x: Tensor) -> None:
+    """The counts of a bank's labels belong to its vectors, wherever those come from."""
+    served = mp.Defended(Classifier(softmax=True), lpa)
+    other = mp.Defended(Classifier(softmax=True), mp.LPA.fit(*world(150, K, 8, seed=7), key=1))
+    other.load_state_dict(served.state_dict())
+    assert torch.equal(other(x), served(x))

@@ -1,0 +1,334 @@
+"""LPA: objectives, epsilon and budget, saving and loading, and inputs of every kind."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from distributions import DISTRIBUTIONS, draw
+from torch import Tensor
+from worlds import world
+
+import mipoison as mp
+from mipoison import ops
+from mipoison.defenses.lpa import OBJECTIVES
+from mipoison.reference import label_of
+
+K = 10
+DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
+EPSILON = 0.2
+
+
+@pytest.fixture(scope="module")
+def fitted() -> dict[str, mp.LPA]:
+    """One defense for each objective, fitted on the same data."""
+    return {
+        name: mp.LPA.fit(*world(300, K, 3, 4), objective=name, epsilon=EPSILON, key=1)
+        for name in OBJECTIVES
+    }
+
+
+def moves(defense: mp.LPA, p: Tensor) -> Tensor:
+    """‖q − p‖₁ of each row, in float64."""
+    return (defense(p).double() - p.double()).abs().sum(1)
+
+
+# Objectives.
+
+
+def test_the_objectives_are_known_by_name(fitted: dict[str, mp.LPA]) -> None:
+    assert list(OBJECTIVES) == ["decoy", "ascent", "direction"]
+    for name, defense in fitted.items():
+        assert defense.objective.name == name and type(defense.objective) is OBJECTIVES[name]
+    with pytest.raises(
+        ValueError, match=r"expected objective to be one of .*'decoy'.* got 'equal'"
+    ):
+        mp.LPA.fit(*world(20, K, 2), objective="equal")
+
+
+def test_decoy_is_the_default_and_epsilon_a_fifth() -> None:
+    defense = mp.LPA.fit(*world(40, K, 2), key=1)
+    assert defense.objective.name == "decoy" and defense.epsilon == 0.2 and defense.norm == "l1"
+
+
+def test_one_call_is_ascent_with_a_surrogate_and_direction_without(
+    fitted: dict[str, mp.LPA],
+) -> None:
+    p, _ = world(30, K, seed=2)
+    surrogate = fitted["ascent"].objective.surrogate
+    assert torch.equal(mp.lpa(p, surrogate, epsilon=EPSILON, key=1), fitted["ascent"](p))
+    assert torch.equal(mp.lpa(p, epsilon=EPSILON, key=1), fitted["direction"](p))
+
+
+@pytest.mark.parametrize("distribution", DISTRIBUTIONS)
+@pytest.mark.parametrize("objective", ["decoy", "ascent"])
+def test_every_row_moves_by_about_epsilon(
+    fitted: dict[str, mp.LPA], objective: str, distribution: str
+) -> None:
+    p = draw(distribution, 300, K, seed=5).float()
+    moved = moves(fitted[objective], p)
+    assert float(moved.median()) > 0.95 * EPSILON and float(moved.quantile(0.05)) > 0.8 * EPSILON
+
+
+@pytest.mark.parametrize("distribution", DISTRIBUTIONS)
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_no_row_is_served_bare(
+    fitted: dict[str, mp.LPA], objective: str, distribution: str
+) -> None:
+    p = draw(distribution, 1000, K, seed=5).float()
+    assert float(moves(fitted[objective], p).min()) > 0.05 * EPSILON
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_no_label_ever_changes(fitted: dict[str, mp.LPA], dtype: torch.dtype) -> None:
+    for objective, n in (("direction", 2900), ("decoy", 150)):
+        # 20,300 rows and 1,050.
+        p = torch.cat([draw(d, n, K, seed=6) for d in DISTRIBUTIONS]).to(dtype)
+        q, label = fitted[objective](p).double(), label_of(p)[:, None]
+        assert (q.gather(1, label) > q.scatter(1, label, -1.0)).all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_rows_of_16_bits_are_poisoned_like_others(
+    fitted: dict[str, mp.LPA], objective: str, dtype: torch.dtype
+) -> None:
+    """Their sums are off by more than float32 tolerates, and the objective must not mind."""
+    narrow = draw("plain", 200, K, seed=7).to(dtype)
+    exact = narrow.double()
+    wide = (exact / exact.sum(1, keepdim=True)).float()
+    assert float((exact.sum(1) - 1).abs().max()) > 1e-4
+    other = mp.LPA(fitted[objective].objective, epsilon=EPSILON, key=2)
+
+    def keyed(p: Tensor) -> float:
+        """Share of the rows that another key answers otherwise."""
+        difference = (other(p).double() - fitted[objective](p).double()).abs().sum(1)
+        return float((difference > EPSILON / 5).double().mean())
+
+    assert keyed(wide) > 0.8 and keyed(narrow) > 0.9 * keyed(wide)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_a_defense_fitted_on_16_bits(dtype: torch.dtype) -> None:
+    p, x = world(200, K, 4)
+    rows, _ = world(100, K, seed=8)
+    defense = mp.LPA.fit(p.to(dtype), x, epsilon=EPSILON, key=1)
+    sums = defense.objective.bank.vectors.double().sum(1)
+    assert float((sums - 1).abs().max()) < 1e-6
+    other = mp.LPA(defense.objective, epsilon=EPSILON, key=2)
+    different = (other(rows) - defense(rows)).abs().sum(1) > EPSILON / 5
+    assert float(different.double().mean()) > 0.8
+    cheap = mp.LPA.fit(p.to(dtype), x, objective="ascent", budget=0.1, key=1)
+    assert float(moves(cheap, p).mean()) == pytest.approx(0.1, rel=0.1)
+
+
+def test_near_duplicates_draw_the_same_decoy(
+    fitted: dict[str, mp.LPA], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decoys: list[Tensor] = []
+    move = ops.move
+
+    def recording(p: Tensor, target: Tensor, **options: Any) -> Tensor:
+        decoys.append(target)
+        return move(p, target, **options)
+
+    monkeypatch.setattr(ops, "move", recording)
+    p, _ = world(300, K, seed=9)
+    jitter = 1e-4 * torch.randn(p.shape, generator=torch.Generator().manual_seed(3))
+    near = (p + jitter).clamp_min(0)
+    near /= near.sum(1, keepdim=True)
+
+    def shared(defense: mp.LPA) -> float:
+        decoys.clear()
+        defense(p), defense(near)
+        return float((decoys[0] == decoys[1]).all(1).double().mean())
+
+    exact = copy.deepcopy(fitted["decoy"])
+    exact.objective.grid = 0.0
+    assert shared(fitted["decoy"]) > 0.9
+    assert shared(exact) < 0.5
+
+
+# Epsilon and budget.
+
+
+@pytest.mark.parametrize("norm", ["l1", "l2", "linf"])
+@pytest.mark.parametrize(
+    ("objective", "budget"), [("decoy", 0.1), ("ascent", 0.3), ("direction", 0.05)]
+)
+def test_a_budget_is_met(objective: str, budget: float, norm: str) -> None:
+    p, x = world(100, K, 5)
+    defense = mp.LPA.fit(p, x, objective=objective, budget=budget, norm=norm, key=1)
+    assert float(moves(defense, p).mean()) == pytest.approx(budget, rel=0.1)
+
+
+def test_epsilon_caps_a_row_where_there_is_a_budget_too() -> None:
+    p, x = world(100, K, 5)
+    defense = mp.LPA.fit(p, x, objective="ascent", epsilon=0.15, budget=0.1, key=1)
+    moved = moves(defense, p)
+    assert float(moved.mean()) == pytest.approx(0.1, rel=0.1)
+    assert float(moved.max()) <= 0.15 + 2e-7 and defense.epsilon <= 0.15
+    with pytest.raises(ValueError, match=r"epsilon=0\.05 lets the rows reach, got 0\.1"):
+        mp.LPA.fit(p, x, objective="ascent", epsilon=0.05, budget=0.1, key=1)
+
+
+def test_epsilon_alone_is_taken_as_it_is() -> None:
+    defense = mp.LPA.fit(*world(40, K, 2), objective="direction", epsilon=1.5, norm="l2", key=1)
+    assert defense.epsilon == 1.5 and defense.norm == "l2"
+
+
+# Saving and loading.
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_a_saved_defense_answers_the_same_bits(
+    fitted: dict[str, mp.LPA], objective: str, tmp_path: Path
+) -> None:
+    p, _ = world(100, K, seed=3)
+    path = tmp_path / "lpa.safetensors"
+    fitted[objective].save(path)
+    for where in (path, str(path)):
+        assert torch.equal(mp.LPA.load(where, key=1)(p), fitted[objective](p))
+    assert not torch.equal(mp.LPA.load(path, key=2)(p), fitted[objective](p))
+    assert not torch.equal(mp.LPA.load(path)(p), fitted[objective](p))
+
+
+def test_settings_are_saved_too(tmp_path: Path) -> None:
+    path = tmp_path / "lpa.safetensors"
+    fit = {"epsilon": 0.123456789, "norm": "linf", "on_invalid": "label"}
+    defense = mp.LPA.fit(*world(40, K, 2, 3), key=1, **fit)
+    defense.objective.grid = 0.03
+    defense.save(path)
+    loaded = mp.LPA.load(path, key=1)
+    assert {name: getattr(loaded, name) for name in fit} == fit
+    assert loaded.objective.grid == 0.03
+    assert loaded.objective.surrogate.input_shape == (2, 3)
+    assert not loaded(torch.full((1, K), torch.nan)).isnan().any()
+
+
+def test_another_file_is_refused(tmp_path: Path) -> None:
+    mp.LFP(rate=0.1).save(tmp_path / "lfp.safetensors")
+    with pytest.raises(ValueError, match=r"expected a file saved by LPA\.save, got LFP"):
+        mp.LPA.load(tmp_path / "lfp.safetensors")
+
+
+# How it is called.
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_answers_are_the_same_in_every_mode(fitted: dict[str, mp.LPA], objective: str) -> None:
+    p, _ = world(40, K, seed=3)
+    expected = fitted[objective](p)
+    modes: list[Callable[[], Any]] = [nullcontext, torch.no_grad, torch.inference_mode]
+    for mode in modes:
+        with mode():
+            assert torch.equal(fitted[objective](p.clone()), expected)
+    wanting = fitted[objective](p.clone().requires_grad_())
+    assert torch.equal(wanting, expected) and not wanting.requires_grad
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_a_defense_may_be_fitted_and_loaded_under_inference_mode(
+    fitted: dict[str, mp.LPA], objective: str, tmp_path: Path
+) -> None:
+    p, _ = world(40, K, seed=3)
+    fitted[objective].save(tmp_path / "lpa.safetensors")
+    with torch.inference_mode():
+        loaded = mp.LPA.load(tmp_path / "lpa.safetensors", key=1)
+    assert torch.equal(loaded(p), fitted[objective](p))
+    with torch.inference_mode():
+        refitted = mp.LPA.fit(*world(300, K, 3, 4), objective=objective, epsilon=EPSILON, key=1)
+    assert torch.equal(refitted(p), fitted[objective](p))
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_numpy_in_numpy_out(objective: str) -> None:
+    p, x = world(60, K, 4)
+    defense = mp.LPA.fit(p.numpy(), x.numpy(), objective=objective, key=1)
+    q = defense(p.numpy())
+    assert isinstance(q, np.ndarray) and q.dtype == np.float32
+    same = mp.LPA.fit(p, x, objective=objective, key=1)
+    assert np.array_equal(q, same(p).numpy())
+    half = defense(p.numpy().astype(np.float16))
+    assert isinstance(half, np.ndarray) and half.dtype == np.float16
+
+
+@pytest.mark.parametrize("shape", [(3, 6, 6), (1, 28), (5,), (), (1,)])
+def test_inputs_of_any_shape(shape: tuple[int, ...]) -> None:
+    p, x = world(50, K, *shape)
+    defense = mp.LPA.fit(p, x, key=1)
+    assert defense.objective.surrogate.input_shape == shape
+    assert defense.objective.surrogate.reconstruct(p).shape == x.shape
+    assert (label_of(defense(p)) == label_of(p)).all()
+
+
+def test_inputs_of_other_kinds() -> None:
+    p, _ = world(50, K)
+    pixels = torch.randint(0, 256, (50, 1, 4, 4), dtype=torch.uint8)
+    from_bytes, from_floats = (mp.LPA.fit(p, x, key=1)(p) for x in (pixels, pixels.double()))
+    assert torch.equal(from_bytes, from_floats)
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_two_classes(objective: str) -> None:
+    defense = mp.LPA.fit(*world(60, 2, 4), objective=objective, epsilon=0.1, key=1)
+    p = torch.cat([draw(d, 50, 2, seed=4) for d in DISTRIBUTIONS]).float()
+    q = defense(p)
+    assert (label_of(q) == label_of(p)).all() and float(moves(defense, p).max()) <= 0.1 + 2e-7
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES)
+@pytest.mark.parametrize("n", [2, 3, 7])
+def test_few_rows_to_fit_on(objective: str, n: int) -> None:
+    defense = mp.LPA.fit(*world(n, K, 6), objective=objective, key=1)
+    p, _ = world(80, K, seed=4)
+    q = defense(p)
+    assert torch.isfinite(q).all() and (label_of(q) == label_of(p)).all()
+    assert float(moves(defense, p).median()) > 0.95 * EPSILON
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_no_rows_and_one(fitted: dict[str, mp.LPA], objective: str) -> None:
+    p, _ = world(1, K, seed=4)
+    assert fitted[objective](p[:0]).shape == (0, K)
+    assert 0 < float(moves(fitted[objective], p)) <= EPSILON + 2e-7
+
+
+def test_a_class_without_bank_vectors_moves_too() -> None:
+    p, x = world(200, K, 4)
+    keep = label_of(p) != 3
+    defense = mp.LPA.fit(p[keep], x[keep], epsilon=EPSILON, key=1)
+    rows, _ = world(600, K, seed=4)
+    rows = rows[label_of(rows) == 3]
+    assert len(rows) > 20 and (label_of(defense(rows)) == 3).all()
+    assert float(moves(defense, rows).min()) > 0.5 * EPSILON
+
+
+def test_a_saturated_classifier() -> None:
+    """All outputs one-hot: every bank vector of a label is the query itself."""
+    p, x = draw("one-hot", 100, K).float(), torch.rand(100, 4)
+    defense = mp.LPA.fit(p, x, epsilon=EPSILON, key=1)
+    assert (label_of(defense(p)) == label_of(p)).all()
+    assert float(moves(defense, p).min()) > 0.5 * EPSILON
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_a_deep_copy_answers_the_same(fitted: dict[str, mp.LPA], objective: str) -> None:
+    p, _ = world(40, K, seed=3)
+    twin = copy.deepcopy(fitted[objective])
+    assert twin is not fitted[objective] and torch.equal(twin(p), fitted[objective](p))
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_repr_tells_the_settings_and_not_the_key(objective: str) -> None:
+    defense = mp.LPA.fit(*world(20, K, 2), objective=objective, key=987_654_321)
+    shown = repr(defense)
+    assert f"objective='{objective}', epsilon=0.2, norm='l1'" in shown
+    secrets = ["987654321", *(str(word) for word in defense._key.words)]
+    assert not any(secret in shown for secret in secrets) and "key" not in shown.lower()
