@@ -33,6 +33,11 @@ def features(outputs: Tensor) -> Tensor:
     return F.pad(both, (0, -both.shape[-1] % _LANES))
 
 
+def _full_precision(x: Tensor) -> torch.autocast:
+    """No autocast here: an answer is a function of key and row, not of what the caller computes under."""
+    return torch.autocast(x.device.type, enabled=False)
+
+
 def _network(x: Tensor, weights: list[Tensor], biases: list[Tensor]) -> Tensor:
     """All members at once: x [B, F] or [M, B, F] → coefficients [M, B, C]."""
     h = x.expand(weights[0].shape[0], *x.shape[-2:])
@@ -141,12 +146,11 @@ class Surrogate(Steady):
             )
 
     def _tile(self, outputs: Tensor) -> Tensor:
-        """Mean prediction for one tile, [TILE, C]; in float32 whatever autocast the caller is under."""
+        """Mean prediction for one tile, [TILE, C]."""
         x = (features(outputs) - self.mean) / self.scale
         weights = [getattr(self, f"weight{i}") for i in range(self.layers)]
         biases = [getattr(self, f"bias{i}") for i in range(self.layers)]
-        with torch.autocast(outputs.device.type, enabled=False):
-            return _network(x, weights, biases).mean(0)[:, : self.basis.shape[0]]
+        return _network(x, weights, biases).mean(0)[:, : self.basis.shape[0]]
 
     def _in_tiles(self, *tensors: Tensor) -> list[tuple[Tensor, ...]]:
         """The tensors cut into tiles of equal height, the last one padded with zeros."""
@@ -159,7 +163,8 @@ class Surrogate(Steady):
         rows = outputs.to(torch.float32)
         if len(rows) == 0:
             return rows.new_empty((0, self.basis.shape[0]))
-        tiles = [self._tile(*tile) for tile in self._in_tiles(rows)]
+        with _full_precision(rows):
+            tiles = [self._tile(*tile) for tile in self._in_tiles(rows)]
         return torch.cat(tiles)[: len(rows)]
 
     def reconstruct(self, outputs: Tensor) -> Tensor:
@@ -181,7 +186,7 @@ class Surrogate(Steady):
         if len(rows) == 0:
             return rows
         gradients = []
-        with torch.inference_mode(False), torch.enable_grad():
+        with torch.inference_mode(False), torch.enable_grad(), _full_precision(rows):
             for tile, wanted in self._in_tiles(rows, goal):
                 q = tile.clone().requires_grad_()
                 loss = 0.5 * (self._tile(q) - wanted.clone()).square().sum()
@@ -254,7 +259,7 @@ def _train(
     )
     members, n = weights[0].shape[0], len(x)
     rounds = -(-n // _BATCH)
-    with torch.enable_grad(), torch.autocast(x.device.type, enabled=False):
+    with torch.enable_grad(), _full_precision(x):
         optimizer = torch.optim.AdamW([*weights, *biases], lr=_LEARNING_RATE)
         schedule = torch.optim.lr_scheduler.OneCycleLR(
             optimizer, _LEARNING_RATE, total_steps=epochs * rounds

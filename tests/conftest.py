@@ -1,11 +1,16 @@
-"""Shared by all tests: one thread unless a test asks for more, so that timings and orders of sums stay put."""
+"""Shared by all tests: one thread unless a test asks for more, and one set of fitted defenses."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 import torch
+from distributions import draw
+from torch import Tensor
+
+import mipoison as mp
+from mipoison.defenses.baselines import GaussianNoise, LabelOnly, LaplaceNoise, Rounding
 
 torch.set_num_threads(1)
 
@@ -16,3 +21,20 @@ def _one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session")
+def fitted() -> dict[str, Callable[[Tensor], Tensor]]:
+    """Every defense of the package, fitted on the same small data."""
+    outputs, inputs = draw("plain", 200, 10).float(), torch.rand(200, 6, 6)
+    return {
+        "decoy": mp.LPA.fit(outputs, inputs, epsilon=0.2, key=1),
+        "ascent": mp.LPA.fit(outputs, inputs, objective="ascent", epsilon=0.2, key=1),
+        "direction": mp.LPA.fit(outputs, inputs, objective="direction", epsilon=0.2, key=1),
+        "lfp": mp.LFP.fit(outputs, inputs, rate=0.3, rows="random", key=1),
+        "lfp-margin": mp.LFP.fit(outputs, inputs, rate=0.3, targets="runner_up", key=1),
+        "label-only": LabelOnly(),
+        "rounding": Rounding(1),
+        "laplace": LaplaceNoise(scale=0.05, key=1),
+        "gaussian": GaussianNoise(scale=0.05, key=1),
+    }

@@ -1,0 +1,209 @@
+"""Guarantee 4: every bad input has an answer, and no failure lets an undefended vector out."""
+
+from __future__ import annotations
+
+import math
+import multiprocessing
+from collections.abc import Callable
+
+import pytest
+import torch
+from distributions import directions, draw
+from torch import Tensor
+
+import mipoison as mp
+from mipoison.defenses.baselines import LabelOnly, LaplaceNoise, Rounding
+from mipoison.reference import label_of, valid_rows
+
+K = 10
+
+
+_BAD_ROWS = {
+    "nan": (lambda p: p.index_fill(0, torch.tensor([1]), math.nan), "it holds NaN or Inf"),
+    "inf": (lambda p: p.index_fill(0, torch.tensor([1]), math.inf), "it holds NaN or Inf"),
+    "negative": (lambda p: p - torch.eye(4, K) * 0.9, "its smallest entry is -"),
+    "sum": (lambda p: p * 1.01, "its sum is 1.01"),
+    "logits": (lambda p: p.log() + 9, "torch.softmax"),
+}
+
+
+@pytest.mark.parametrize("kind", _BAD_ROWS)
+def test_rows_that_are_no_probabilities_are_named(fitted: dict[str, mp.LPA], kind: str) -> None:
+    spoil, words = _BAD_ROWS[kind]
+    bad = spoil(draw("flat", 4, K).float())
+    calls: list[Callable[[], object]] = [
+        lambda: mp.lpa(bad),
+        lambda: mp.lfp(bad),
+        lambda: mp.flip(bad, rate=0.5),
+        lambda: mp.move(bad, bad, epsilon=0.1),
+        lambda: mp.project(torch.zeros_like(bad), center=bad, epsilon=0.1),
+        lambda: mp.step(
+            torch.zeros_like(bad), torch.ones_like(bad), center=bad, alpha=0.1, epsilon=0.1
+        ),
+        *(lambda d=d: d(bad) for d in fitted.values()),
+    ]
+    for call in calls:
+        with pytest.raises(ValueError, match=r"rows? (0, )?1") as error:
+            call()
+        assert words in str(error.value)
+
+
+def test_on_invalid_label_answers_safely_and_counts() -> None:
+    outputs, inputs = draw("plain", 60, K).float(), torch.rand(60, 5)
+    p = draw("plain", 6, K).float()
+    p[1, 3] = math.nan
+    p[4] *= 3
+    for defense in (
+        mp.LPA.fit(outputs, inputs, key=1, on_invalid="label"),
+        mp.LFP.fit(outputs, inputs, key=1, on_invalid="label"),
+        LabelOnly(on_invalid="label"),
+        LaplaceNoise(key=1, on_invalid="label"),
+        Rounding(on_invalid="label"),
+    ):
+        q = defense(p)
+        assert torch.equal(q[1], torch.full((K,), 1 / K))
+        assert float(q[4].max()) == 1.0 and int(q[4].argmax()) == int(p[4].argmax())
+        assert defense.failures == 2
+        clean = defense(p[[0, 2, 3, 5]])
+        assert torch.equal(q[[0, 2, 3, 5]], clean) and defense.failures == 2
+
+
+def test_without_validation_nothing_undefended_comes_out() -> None:
+    p = draw("plain", 3, K).float()
+    p[1, 0] = math.nan
+    g = directions(3, K).float()
+    q = mp.step(p, g, center=p, alpha=0.1, epsilon=0.1, validate=False)
+    assert torch.equal(q[1], torch.full((K,), 1 / K))
+    other = (label_of(p) + 1) % K
+    empty = mp.project(g, center=p, label=other, epsilon=0.0, validate=False)
+    assert float(empty[0, other[0]]) == 1.0
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "words"),
+    [
+        (lambda p: mp.lpa(p[:, :1] * 0 + 1), ValueError, "K >= 2"),
+        (lambda p: mp.lpa(p[0]), ValueError, r"vector\[None, :\]"),
+        (lambda p: mp.lpa(p[None]), ValueError, r"shape \[N, K\]"),
+        (lambda p: mp.lpa(p.long()), TypeError, "int64"),
+        (lambda p: mp.lpa(p.tolist()), TypeError, "got list"),
+        (lambda p: mp.lpa(p.numpy().astype("int32")), TypeError, "int32"),
+        (lambda p: mp.lpa(p, epsilon=-0.1), ValueError, "got -0.1"),
+        (lambda p: mp.lpa(p, epsilon=0), ValueError, r"\(0, 2\]"),
+        (lambda p: mp.lpa(p, epsilon=math.nan), ValueError, "nan"),
+        (lambda p: mp.lpa(p, epsilon="much"), TypeError, "got str"),
+        (lambda p: mp.lpa(p, norm="l3"), ValueError, "'l3'"),
+        (lambda p: mp.lpa(p, key="text"), TypeError, "int, bytes or None"),
+        (lambda p: mp.lfp(p, rate=1.5), ValueError, "rate"),
+        (lambda p: mp.project(p, epsilon=0.1), ValueError, "center"),
+        (lambda p: mp.project(p, center=p, epsilon=-1.0), ValueError, "epsilon"),
+        (lambda p: mp.project(p, center=p[:, :5]), ValueError, "shape"),
+        (lambda p: mp.project(p, center=p.double()), ValueError, "dtype"),
+        (lambda p: mp.project(p, margin=2.0), ValueError, "margin"),
+        (lambda p: mp.project(p, label=[0.5] * 4), TypeError, "integers"),
+        (lambda p: mp.project(p, label=[0]), ValueError, "shape"),
+        (lambda p: mp.project(p, label=[0, 1, 2, 99]), ValueError, "99 in row 3"),
+        (lambda p: mp.project(p, center=p, label=[9] * 4, epsilon=0.0), ValueError, "empty set"),
+        (lambda p: mp.step(p, p * math.inf, alpha=1.0), ValueError, "expected g to be finite"),
+        (lambda p: mp.move(p, p.flip(1), epsilon=0.1), ValueError, "label of p"),
+        (lambda p: mp.move(p, p, epsilon=0.1, norm="l2", style="waterfill"), ValueError, "'l1'"),
+        (lambda p: mp.flip(p, targets=[0, 1, 2, 10], rate=1.0), ValueError, "10 in row 3"),
+        (lambda p: mp.row_bits(p, draw=-1), ValueError, "draw"),
+        (lambda p: mp.row_bits(p, words=0), ValueError, "words"),
+        (lambda p: mp.step(p, p, alpha=0.1, backend="cuda"), ValueError, "'cuda'"),
+        (lambda p: mp.step(p, p, alpha=0.1, backend="triton"), RuntimeError, "triton"),
+        (lambda p: mp.LPA.fit(p, torch.rand(3, 2)), ValueError, "4"),
+        (lambda p: mp.LPA.fit(p, torch.rand(4, 2), budget=3.0), ValueError, "budget"),
+        (lambda p: mp.LPA.fit(p, torch.rand(4, 2), objective="magic"), ValueError, "decoy"),
+        (lambda p: mp.Surrogate.fit(p, torch.full((4, 2), math.nan)), ValueError, "inputs"),
+        (lambda p: mp.LFP(targets="surrogate"), ValueError, "LFP.fit"),
+        (lambda p: mp.Defended(torch.nn.Identity(), lambda q: q), TypeError, "mp.LPA"),
+    ],
+)
+def test_wrong_arguments_say_what_was_expected(
+    call: Callable[[Tensor], object], error: type[Exception], words: str
+) -> None:
+    p = draw("plain", 4, K).float()
+    with pytest.raises(error, match=words) as caught:
+        call(p)
+    assert "expected" in str(caught.value) or "triton" in str(caught.value)
+
+
+def test_another_number_of_classes_is_refused(fitted: dict[str, mp.LPA]) -> None:
+    with pytest.raises(ValueError, match="K=10 classes, as fitted, got K=7"):
+        fitted["decoy"](draw("plain", 3, 7).float())
+
+
+def test_a_label_without_bank_vectors_still_moves() -> None:
+    outputs = draw("plain", 80, K)
+    outputs = outputs[label_of(outputs) != 3].float()
+    defense = mp.LPA.fit(outputs, torch.rand(len(outputs), 4), key=0)
+    rows = torch.zeros(3, K)
+    rows[0, 3] = 1.0
+    rows[1] = torch.full((K,), 0.05)
+    rows[1, 3] = 0.55
+    rows[2] = torch.softmax(torch.eye(K)[3], 0)
+    q = defense(rows)
+    assert (label_of(q) == 3).all()
+    assert ((q - rows).abs().sum(1) > 0.05).all()
+
+
+def _child(p: Tensor, g: Tensor, queue: multiprocessing.Queue[bytes]) -> None:
+    torch.set_num_threads(2)
+    # Read through NumPy: torch's own thread pool is what does not survive a fork.
+    queue.put(mp.step(p, g, alpha=0.1).numpy().tobytes())
+
+
+def test_a_forked_child_does_not_hang() -> None:
+    p, g = draw("plain", 2000, 100).float(), directions(2000, 100).float()
+    torch.set_num_threads(2)
+    answer = mp.step(p, g, alpha=0.1).numpy().tobytes()
+    context = multiprocessing.get_context("fork")
+    queue: multiprocessing.Queue[bytes] = context.Queue()
+    child = context.Process(target=_child, args=(p, g, queue))
+    child.start()
+    try:
+        assert queue.get(timeout=60) == answer
+    finally:
+        child.kill()
+
+
+@pytest.mark.parametrize("distribution", ["one-hot", "ties", "peaked"])
+@pytest.mark.parametrize("k", [2, 3, 10])
+def test_no_row_goes_out_bare(k: int, distribution: str) -> None:
+    p = draw(distribution, 200, k).float()
+    outputs, inputs = draw("plain", 60, k).float(), torch.rand(60, 5)
+    for objective in ("decoy", "ascent", "direction"):
+        for key in range(3):
+            q = mp.LPA.fit(outputs, inputs, objective=objective, epsilon=0.1, key=key)(p)
+            # A row that moves less than a thousandth of epsilon counts as bare.
+            assert float((q - p).abs().sum(1).min()) > 0.99e-4
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.float16, torch.bfloat16])
+def test_rows_at_the_edge_of_the_tolerance_are_defended(
+    fitted: dict[str, mp.LPA], dtype: torch.dtype
+) -> None:
+    """Sums off by what is just accepted: behind the edge no operation may judge them again and refuse."""
+    generator = torch.Generator().manual_seed(0)
+    wide = dtype in (torch.float32, torch.float64)
+    # As near the edge as the dtype's own rounding lets enough rows stay inside.
+    tolerance = 1e-4 - 10 * torch.finfo(dtype).eps if wide else 1e-2
+    p = torch.rand(400, K, generator=generator, dtype=torch.float64)
+    sign = torch.where(torch.arange(400) % 2 == 0, 1.0, -1.0).double().unsqueeze(1)
+    p = (p / p.sum(1, keepdim=True) * (1 + sign * tolerance)).to(dtype)
+    p = p[valid_rows(p)]
+    assert len(p) > 100
+    exact = p.double() / p.double().sum(1, keepdim=True)
+    for name in ("decoy", "ascent", "direction"):
+        q = fitted[name](p).double()
+        slack = 2e-7 if wide else (K + 2) * torch.finfo(dtype).eps
+        assert float((q - exact).abs().sum(1).max()) <= 0.2 + slack
+        assert torch.equal(label_of(q), label_of(p)) and float(q.max()) < 0.99
+
+
+def test_points_too_far_to_project_are_refused() -> None:
+    far = directions(3, K) * torch.tensor([[1.0], [1e17], [1.0]], dtype=torch.float64)
+    with pytest.raises(ValueError, match=r"within 1e\+15 of zero, got larger entries in row 1"):
+        mp.project(far)
+    assert float(mp.project(far, label=[4] * 3, validate=False)[1, 4]) == 1.0
