@@ -205,7 +205,8 @@ def lpa(
     """Label-preserving poisoning in one call.
 
     With a surrogate the objective is "ascent", which needs no bank. Without one it is a keyed
-    direction: the weakest form, better than nothing and no more. For the strongest use `LPA.fit`.
+    direction: the weakest form, better than nothing and no more. `LPA.fit` adds a bank and the
+        decoy objective.
 
     Args:
         outputs: confidence vectors, [N, K]; float32, float64, float16 or bfloat16; tensor or
