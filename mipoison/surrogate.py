@@ -78,7 +78,7 @@ class Surrogate(Steady):
             with torch.inference_mode(False):
                 self.register_buffer(name, value.detach().clone())
         self.layers = sum(name.startswith("weight") for name in state)
-        self._classes = int(state["classes"])
+        self._classes = int(state["k"])
         self.input_shape = tuple(input_shape)
 
     @property
@@ -226,13 +226,12 @@ def _fitted(
     sizes = [inside.shape[1], hidden, hidden, _whole_lanes(len(basis))]
     state = _initial(members, sizes, generator, rows.device)
     _train(state, (inside - mean) / scale, (flat - offset) @ basis.T, epochs, generator)
-    classes = torch.tensor(rows.shape[1])
     return state | {
         "mean": mean,
         "scale": scale,
         "offset": offset,
         "basis": basis,
-        "classes": classes,
+        "k": torch.tensor(rows.shape[1]),
     }
 
 

@@ -207,3 +207,18 @@ def test_points_too_far_to_project_are_refused() -> None:
     with pytest.raises(ValueError, match=r"within 1e\+15 of zero, got larger entries in row 1"):
         mp.project(far)
     assert float(mp.project(far, label=[4] * 3, validate=False)[1, 4]) == 1.0
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_lead_of_one_ulp_survives_renormalisation(
+    fitted: dict[str, mp.LPA], dtype: torch.dtype
+) -> None:
+    """Dividing two neighbouring numbers by the sum can make them equal, and a tie goes to the lower index."""
+    # It happens to about one row in ten thousand.
+    p = draw("flat", 100_000, K)
+    p[:, 1] = p[:, 7] = p.amax(1)
+    p = (p / p.sum(1, keepdim=True) * (1 + 9e-5)).to(dtype)
+    p[:, 7] = torch.nextafter(p[:, 1], torch.ones_like(p[:, 1]))
+    assert valid_rows(p).all() and (label_of(p) == 7).all()
+    for name in ("direction", "rounding", "label-only"):
+        assert (label_of(fitted[name](p)) == 7).all()

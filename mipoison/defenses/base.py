@@ -27,15 +27,19 @@ def clean_rows(p: Tensor, valid: Tensor) -> Tensor:
         [N, K], float32 or float64.
     """
     dtype = torch.float64 if p.dtype == torch.float64 else torch.float32
-    return as_dtype(renormalise(p, valid), dtype, label_of(p))
+    return _rounded(renormalise(p, valid), dtype, label_of(p))
 
 
 def as_dtype(q: Tensor, dtype: torch.dtype, label: Tensor | None = None) -> Tensor:
     """Rows rounded to the dtype without losing their label to a tie."""
     if q.dtype == dtype:
         return q
-    t = label_of(q) if label is None else label
-    return finish(q.to(torch.float64), t, torch.zeros_like(q[:, 0], dtype=torch.float64), dtype)
+    return _rounded(q.to(torch.float64), dtype, label_of(q) if label is None else label)
+
+
+def _rounded(q: Tensor, dtype: torch.dtype, label: Tensor) -> Tensor:
+    """float64 rows in the dtype, the label strict."""
+    return finish(q, label, torch.zeros_like(q[:, 0]), dtype)
 
 
 class Defense(nn.Module):
