@@ -70,6 +70,7 @@ class Surrogate(Steady):
     scale: Tensor
     offset: Tensor
     basis: Tensor
+    k: Tensor
 
     def __init__(self, state: dict[str, Tensor], input_shape: tuple[int, ...]) -> None:
         super().__init__()
@@ -78,13 +79,12 @@ class Surrogate(Steady):
             with torch.inference_mode(False):
                 self.register_buffer(name, value.detach().clone())
         self.layers = sum(name.startswith("weight") for name in state)
-        self._classes = int(state["k"])
         self.input_shape = tuple(input_shape)
 
     @property
     def classes(self) -> int:
         """K, the length of the vectors it was fitted on."""
-        return self._classes
+        return int(self.k)
 
     @classmethod
     def fit(

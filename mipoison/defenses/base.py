@@ -30,6 +30,18 @@ def clean_rows(p: Tensor, valid: Tensor) -> Tensor:
     return _rounded(renormalise(p, valid), dtype, label_of(p))
 
 
+def own_rows(outputs: Any) -> Tensor:
+    """The defender's outputs as a defense is fitted on them: checked, without gradient, clean.
+
+    Raises:
+        TypeError: for a wrong kind or dtype.
+        ValueError: for a wrong shape, or rows that are no probability vectors.
+    """
+    rows = as_rows("outputs", outputs).detach()
+    require_probabilities("outputs", rows)
+    return clean_rows(rows, torch.ones_like(rows[:, 0], dtype=torch.bool))
+
+
 def as_dtype(q: Tensor, dtype: torch.dtype, label: Tensor | None = None) -> Tensor:
     """Rows rounded to the dtype without losing their label to a tie."""
     if q.dtype == dtype:
@@ -94,10 +106,11 @@ class Defense(nn.Module):
             )
         with torch.no_grad():
             valid = valid_rows(p)
-            if self.on_invalid == "raise" and not bool(valid.all()):
+            all_valid = bool(valid.all())
+            if self.on_invalid == "raise" and not all_valid:
                 require_probabilities("outputs", p)
             answered = as_dtype(self.answer(clean_rows(p, valid)), p.dtype)
-            if bool(valid.all()):
+            if all_valid:
                 return like(answered, outputs)
             self.failures += int((~valid).sum())
             safe = safe_answer(p, label_of(p), p.dtype)

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from os import PathLike
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar, Final, cast
 
 import torch
 from torch import Tensor
 
 from mipoison import ops
 from mipoison.defenses import storage
-from mipoison.defenses.base import Defense, clean_rows
+from mipoison.defenses.base import Defense, own_rows
 from mipoison.ops.answers import Rows
-from mipoison.ops.validation import as_choice, as_number, as_rows, require_probabilities
+from mipoison.ops.validation import as_choice, as_number
 from mipoison.random import KeyLike, resolve_key
 from mipoison.reference import label_of
 from mipoison.surrogate import Surrogate
@@ -71,7 +71,7 @@ class LFP(Defense):
             farthest.
         style: "swap" or "project", see `mipoison.flip`.
         surrogate: needed with targets="surrogate".
-        threshold: rows of a smaller margin flip; needed with rows="margin".
+        threshold: rows of at most this margin flip; needed with rows="margin".
         key: see `LPA`.
         on_invalid: see `Defense`.
     """
@@ -143,9 +143,7 @@ class LFP(Defense):
         """
         as_choice("targets", targets, TARGETS)
         share = as_number("rate", rate, 0.0, 1.0)
-        p = as_rows("outputs", outputs).detach()
-        require_probabilities("outputs", p)
-        p = clean_rows(p, torch.ones_like(p[:, 0], dtype=torch.bool))
+        p = own_rows(outputs)
         surrogate = None
         if targets == "surrogate":
             if inputs is None:
@@ -182,9 +180,8 @@ class LFP(Defense):
         """The rows to flip, bool [N]."""
         if self.rows == "random":
             return self._keyed_labels(p, self.rate) != label_of(p)
-        return margins(p.to(torch.float64)) <= float(
-            -1.0 if self.threshold is None else self.threshold
-        )
+        # The constructor sees to it that rows of lowest margin come with a threshold.
+        return margins(p.to(torch.float64)) <= cast(float, self.threshold)
 
     def _targets(self, p: Tensor, chosen: Tensor) -> Tensor:
         """New labels, int64 [N]; only those of chosen rows matter."""

@@ -25,6 +25,7 @@ def refuse(status: Tensor, *checks: Callable[[], None]) -> None:
     for find in checks:
         find()
     raise ValueError(
-        f"expected rows well within the tolerances, got {int(status)} at their very edge; "
-        "renormalise them first: p / p.sum(-1, keepdim=True)"
+        f"expected rows that the operation can serve, got {int(status)} that it refused though they pass every "
+        "check: their sums may lie at the very edge of the tolerance, so renormalise them with "
+        "p / p.sum(-1, keepdim=True); if it refuses them still, please report it"
     )

@@ -11,7 +11,7 @@ from torch import Tensor
 from mipoison import ops
 from mipoison.defenses import storage
 from mipoison.defenses.bank import Bank, away
-from mipoison.defenses.base import Defense, as_dtype, clean_rows
+from mipoison.defenses.base import Defense, as_dtype, own_rows
 from mipoison.defenses.lpa.ascent import Ascent
 from mipoison.defenses.lpa.decoy import Decoy
 from mipoison.defenses.lpa.direction import Direction
@@ -21,8 +21,6 @@ from mipoison.ops.validation import (
     NORMS,
     as_choice,
     as_number,
-    as_rows,
-    require_probabilities,
 )
 from mipoison.random import KeyLike, resolve_key
 from mipoison.reference import label_of
@@ -118,9 +116,7 @@ class LPA(Defense):
             True
         """
         as_choice("objective", objective, tuple(OBJECTIVES))
-        rows = as_rows("outputs", outputs).detach()
-        require_probabilities("outputs", rows)
-        rows = clean_rows(rows, torch.ones_like(rows[:, 0], dtype=torch.bool))
+        rows = own_rows(outputs)
         cap = 2.0 if epsilon is None else as_number("epsilon", epsilon, 0.0, 2.0, open_low=True)
         goal = None if budget is None else as_number("budget", budget, 0.0, 2.0, open_low=True)
         chosen: Objective = Direction()
@@ -205,8 +201,8 @@ def lpa(
     """Label-preserving poisoning in one call.
 
     With a surrogate the objective is "ascent", which needs no bank. Without one it is a keyed
-    direction: the weakest form, better than nothing and no more. `LPA.fit` adds a bank and the
-        decoy objective.
+    direction: the weakest form, better than nothing and no more. `LPA.fit` adds a
+    bank and the decoy objective.
 
     Args:
         outputs: confidence vectors, [N, K]; float32, float64, float16 or bfloat16; tensor or
