@@ -1,5 +1,6 @@
 """The compiled extension and the package map; everything else stands in pyproject.toml."""
 
+import platform
 from pathlib import Path
 
 from pybind11.setup_helpers import Pybind11Extension
@@ -7,12 +8,20 @@ from setuptools import find_packages, setup
 from setuptools.command.build_ext import build_ext
 from setuptools.errors import CompileError, ExecError, PlatformError
 
-SOURCES = sorted(str(path) for path in Path("csrc").glob("*.cpp"))
+# The baseline units come first: where units share an inline function of the standard library, the
+# linker keeps the first copy, and that one must run on every processor.
+SOURCES = ["csrc/bindings.cpp", "csrc/dispatch.cpp", "csrc/kernels.cpp"]
 HEADERS = sorted(str(path) for path in Path("csrc").glob("*.h"))
+
+# kernels.cpp is compiled once more for each; csrc/dispatch.cpp chooses among them at run time.
+INSTRUCTION_SETS = {
+    "avx2": ["-mavx2"],
+    "avx512": ["-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl"],
+}
 
 
 class BuildExtension(build_ext):
-    """Builds the extension, and says in one sentence what is missing when it cannot."""
+    """Builds the extension with the wide kernels that the compiler knows."""
 
     def build_extension(self, ext):
         """Compiles one extension module.
@@ -20,6 +29,9 @@ class BuildExtension(build_ext):
         Raises:
             SystemExit: if no C++17 compiler does the work.
         """
+        if platform.machine().lower() in ("x86_64", "amd64"):
+            for name, flags in INSTRUCTION_SETS.items():
+                self.add_unit(ext, name, flags)
         try:
             super().build_extension(ext)
         except (CompileError, ExecError, PlatformError) as error:
@@ -27,6 +39,22 @@ class BuildExtension(build_ext):
                 f"mipoison needs a working C++17 compiler and the Python headers to build {ext.name} "
                 f"(Debian and Ubuntu: `apt install g++ python3-dev`; another compiler: set CC and CXX): {error}"
             ) from error
+
+    def add_unit(self, ext, name, flags):
+        """Compiles the kernels for one instruction set; goes on without where the compiler cannot."""
+        try:
+            objects = self.compiler.compile(
+                ["csrc/kernels.cpp"],
+                output_dir=str(Path(self.build_temp) / name),
+                macros=[("MIPOISON_ISA", name)],
+                extra_postargs=[*ext.extra_compile_args, *flags],
+                depends=HEADERS,
+            )
+        except (CompileError, ExecError, PlatformError) as error:
+            print(f"mipoison is built without its {name} kernels: {error}")
+            return
+        ext.extra_objects.extend(objects)
+        ext.define_macros.append((f"MIPOISON_HAS_{name.upper()}", None))
 
 
 setup(

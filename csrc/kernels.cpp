@@ -68,8 +68,6 @@ int64_t project_origin(const Batch& batch, const void* from, const void* along, 
       });
 }
 
-}  // namespace
-
 int64_t project(const Batch& batch, const void* z, const void* center, const int64_t* label,
                 const Region& region, void* out) {
   return project_origin(batch, z, nullptr, 0, center, label, region, out);
@@ -120,7 +118,9 @@ void row_bits(const Batch& batch, const void* p, const Key& key, int64_t draw, d
   });
 }
 
-const char* instruction_set() { return MIPOISON_STRING(MIPOISON_ISA); }
+}  // namespace
+
+const Kernels kKernels = {MIPOISON_STRING(MIPOISON_ISA), project, step, move, flip, row_bits};
 
 }  // namespace MIPOISON_ISA
 }  // namespace mipoison

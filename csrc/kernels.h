@@ -1,7 +1,4 @@
 // The operations on raw pointers. Row-major [rows, classes]; nothing here knows a framework.
-//
-// Every function returns the number of invalid rows (they get the safe answer), and writes every
-// entry of its outputs.
 #pragma once
 
 #include <cstdint>
@@ -33,28 +30,33 @@ struct Key {
   uint32_t word[4];
 };
 
+// The operations compiled for one instruction set. Those that return a number return how many rows
+// are invalid (they get the safe answer); all write every entry of their outputs.
+struct Kernels {
+  const char* instruction_set;
+
+  // `center` and `label` may be null: no center, and the label of the center (or else of z).
+  int64_t (*project)(const Batch& batch, const void* z, const void* center, const int64_t* label,
+                     const Region& region, void* out);
+
+  // Projects q + alpha * g / |g|_2.
+  int64_t (*step)(const Batch& batch, const void* q, const void* g, const void* center,
+                  const int64_t* label, double alpha, const Region& region, void* out);
+
+  int64_t (*move)(const Batch& batch, const void* p, const void* target, double epsilon, Norm norm,
+                  Travel style, void* out);
+
+  // Flips the rows whose first word is below `threshold`. `targets` may be null: drawn by key.
+  int64_t (*flip)(const Batch& batch, const void* p, const int64_t* targets, uint64_t threshold,
+                  const Key& key, Exchange style, void* out, int64_t* labels);
+
+  // `words` words a row.
+  void (*row_bits)(const Batch& batch, const void* p, const Key& key, int64_t draw, double grid,
+                   int64_t words, int64_t* out);
+};
+
 namespace MIPOISON_ISA {
-
-// `center` and `label` may be null: no center, and the label of the center (or else of z).
-int64_t project(const Batch& batch, const void* z, const void* center, const int64_t* label,
-                const Region& region, void* out);
-
-// Projects q + alpha * g / |g|_2.
-int64_t step(const Batch& batch, const void* q, const void* g, const void* center,
-             const int64_t* label, double alpha, const Region& region, void* out);
-
-int64_t move(const Batch& batch, const void* p, const void* target, double epsilon, Norm norm,
-             Travel style, void* out);
-
-// Flips the rows whose first word is below `threshold`. `targets` may be null: drawn by key.
-int64_t flip(const Batch& batch, const void* p, const int64_t* targets, uint64_t threshold,
-             const Key& key, Exchange style, void* out, int64_t* labels);
-
-// `words` words a row.
-void row_bits(const Batch& batch, const void* p, const Key& key, int64_t draw, double grid,
-              int64_t words, int64_t* out);
-
-const char* instruction_set();
-
+extern const Kernels kKernels;
 }  // namespace MIPOISON_ISA
+
 }  // namespace mipoison

@@ -7,6 +7,9 @@ are new.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 
 from mipoison import _C
@@ -32,8 +35,28 @@ def _status() -> torch.Tensor:
 
 
 def instruction_set() -> str:
-    """Returns the instruction set that the kernels were compiled for."""
+    """Returns the instruction set of the kernels in use: the widest that this processor has."""
     return _C.instruction_set()
+
+
+def instruction_sets() -> tuple[str, ...]:
+    """Returns those that were compiled and that this processor has, widest first."""
+    return tuple(_C.instruction_sets())
+
+
+@contextmanager
+def using(name: str) -> Iterator[None]:
+    """Makes the process use another instruction set meanwhile, to test or to compare them.
+
+    Raises:
+        ValueError: if this machine or this build has no such kernels.
+    """
+    before = _C.instruction_set()
+    _C.use_instruction_set(name)
+    try:
+        yield
+    finally:
+        _C.use_instruction_set(before)
 
 
 def project(

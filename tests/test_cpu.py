@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 import pytest
 import torch
 
+import mipoison as mp
 from mipoison import _C, cpu
 
 DTYPES = [torch.float32, torch.float64, torch.float16, torch.bfloat16]
@@ -239,5 +240,16 @@ def test_16_bit_answers_are_rounded_once_to_nearest_even(dtype: torch.dtype) -> 
         assert torch.equal(q.gather(1, lower), wide.gather(1, lower).to(dtype))
 
 
-def test_instruction_set() -> None:
-    assert cpu.instruction_set() == "baseline"
+def test_the_widest_instruction_set_is_in_use() -> None:
+    names = cpu.instruction_sets()
+    assert names[-1] == "baseline" and cpu.instruction_set() == names[0]
+
+
+def test_an_instruction_set_can_be_forced_and_is_given_back() -> None:
+    before = cpu.instruction_set()
+    for name in cpu.instruction_sets():
+        with cpu.using(name):
+            assert cpu.instruction_set() == name == mp.backends()["cpp"]
+    with pytest.raises(ValueError, match="baseline"), cpu.using("sse9"):
+        pass
+    assert cpu.instruction_set() == before

@@ -1,0 +1,20 @@
+// Which of the compiled instruction sets serves: the widest that this processor has, unless told.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "kernels.h"
+
+namespace mipoison {
+
+// The kernels in use.
+const Kernels& kernels();
+
+// Names of the instruction sets that were compiled and that this processor has, widest first.
+std::vector<std::string> instruction_sets();
+
+// Makes every later call use the named one. Throws std::invalid_argument for one not listed above.
+void use_instruction_set(const std::string& name);
+
+}  // namespace mipoison
