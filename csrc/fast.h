@@ -7,15 +7,13 @@
 #include <cmath>
 #include <limits>
 
+#include "attempt.h"
 #include "lanes.h"
 #include "round.h"
 #include "simplex.h"
 
 namespace mipoison {
 namespace MIPOISON_ISA {
-
-// Entries beyond this would lose more than 1e-7 to float32.
-constexpr float kModerate = 2;
 
 struct Summary {
   double sum;

@@ -4,6 +4,7 @@
 #include <stdexcept>
 
 #include "flip.h"
+#include "group.h"
 #include "move.h"
 #include "parallel.h"
 #include "philox.h"
@@ -56,16 +57,33 @@ int64_t count_invalid(const Batch& batch, const Make& make, const One& one) {
   });
 }
 
+// float32 rows in groups; one by one what a group cannot decide, and every row of another dtype.
 int64_t project_origin(const Batch& batch, const void* from, const void* along, double alpha,
                        const void* center, const int64_t* label, const Region& region, void* out) {
   const int64_t k = batch.classes;
-  return count_invalid(
-      batch, [&](auto zero) { return Projector<decltype(zero)>(k, region); },
-      [&](auto& projector, auto zero, int64_t i) {
-        using T = decltype(zero);
+  return with_dtype(batch.dtype, [&](auto zero) {
+    using T = decltype(zero);
+    return parallel_rows(batch.rows, k, batch.threads, [&](int64_t begin, int64_t end) {
+      Projector<T> projector(k, region);
+      const auto one = [&](int64_t i) {
         return projector({row_of<T>(from, i, k), row_of<T>(along, i, k), alpha},
                          row_of<T>(center, i, k), entry_of(label, i), row_of<T>(out, i, k));
-      });
+      };
+      int64_t invalid = 0;
+      if constexpr (std::is_same_v<T, float>) {
+        GroupProjector grouped(
+            k, region,
+            {static_cast<const T*>(from), static_cast<const T*>(along),
+             static_cast<const T*>(center), label, alpha, batch.rows, static_cast<T*>(out)});
+        if (grouped.serves()) {
+          grouped(begin, end, [&](int64_t i) { invalid += !one(i); });
+          return invalid;
+        }
+      }
+      for (int64_t i = begin; i < end; ++i) invalid += !one(i);
+      return invalid;
+    });
+  });
 }
 
 int64_t project(const Batch& batch, const void* z, const void* center, const int64_t* label,

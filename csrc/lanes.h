@@ -8,6 +8,10 @@
 #include <cstdint>
 #include <cstring>
 
+#if defined(__SSE2__)
+#include <immintrin.h>
+#endif
+
 #include "isa.h"
 
 namespace mipoison {
@@ -68,6 +72,7 @@ struct Block {
 MIPOISON_BLOCK_OPERATOR(+)
 MIPOISON_BLOCK_OPERATOR(-)
 MIPOISON_BLOCK_OPERATOR(*)
+MIPOISON_BLOCK_OPERATOR(/)
 #undef MIPOISON_BLOCK_OPERATOR
 
 template <class T>
@@ -82,23 +87,41 @@ inline Block<T> min(Block<T> a, Block<T> b) {
   return a;
 }
 
-template <class T>
-inline Mask<T> operator>(Block<T> a, Block<T> b) {
-  Mask<T> m;
-  for (int i = 0; i < kParts; ++i) m.part[i] = a.part[i] > b.part[i];
-  return m;
-}
-
-template <class T>
-inline Mask<T> operator==(Block<T> a, Block<T> b) {
-  Mask<T> m;
-  for (int i = 0; i < kParts; ++i) m.part[i] = a.part[i] == b.part[i];
-  return m;
-}
+#define MIPOISON_BLOCK_COMPARISON(op)                                    \
+  template <class T>                                                     \
+  inline Mask<T> operator op(Block<T> a, Block<T> b) {                   \
+    Mask<T> m;                                                           \
+    for (int i = 0; i < kParts; ++i) m.part[i] = a.part[i] op b.part[i]; \
+    return m;                                                            \
+  }
+MIPOISON_BLOCK_COMPARISON(>)
+MIPOISON_BLOCK_COMPARISON(<)
+MIPOISON_BLOCK_COMPARISON(>=)
+MIPOISON_BLOCK_COMPARISON(<=)
+MIPOISON_BLOCK_COMPARISON(==)
+#undef MIPOISON_BLOCK_COMPARISON
 
 template <class T>
 inline Mask<T> operator&(Mask<T> a, Mask<T> b) {
   for (int i = 0; i < kParts; ++i) a.part[i] &= b.part[i];
+  return a;
+}
+
+template <class T>
+inline Mask<T> operator|(Mask<T> a, Mask<T> b) {
+  for (int i = 0; i < kParts; ++i) a.part[i] |= b.part[i];
+  return a;
+}
+
+template <class T>
+inline Mask<T> operator!(Mask<T> a) {
+  for (int i = 0; i < kParts; ++i) a.part[i] = ~a.part[i];
+  return a;
+}
+
+template <class T>
+inline Block<T> select(Mask<T> where, Block<T> a, Block<T> b) {
+  for (int i = 0; i < kParts; ++i) a.part[i] = where.part[i] ? a.part[i] : b.part[i];
   return a;
 }
 
@@ -125,15 +148,44 @@ struct Counter {
   }
 };
 
+// One bit a lane, set where the mask holds.
+inline uint32_t bits(const Mask<float>& m) {
+  uint32_t all = 0;
+  for (int i = 0; i < kParts; ++i) {
+#if defined(__AVX512DQ__)
+    all |= static_cast<uint32_t>(_mm512_movepi32_mask((__m512i)m.part[i]));
+#elif defined(__AVX2__)
+    all |= static_cast<uint32_t>(_mm256_movemask_ps((__m256)m.part[i])) << 8 * i;
+#elif defined(__SSE2__)
+    all |= static_cast<uint32_t>(_mm_movemask_ps((__m128)m.part[i])) << 4 * i;
+#else
+    for (int lane = 0; lane < kVectorBytes / 4; ++lane)
+      all |= static_cast<uint32_t>(m.part[i][lane] & 1) << (kVectorBytes / 4 * i + lane);
+#endif
+  }
+  return all;
+}
+
+inline uint32_t bits(const Mask<double>& m) {
+  uint32_t all = 0;
+  for (int i = 0; i < kParts; ++i) {
+#if defined(__AVX512DQ__)
+    all |= static_cast<uint32_t>(_mm512_movepi64_mask((__m512i)m.part[i])) << 8 * i;
+#elif defined(__AVX2__)
+    all |= static_cast<uint32_t>(_mm256_movemask_pd((__m256d)m.part[i])) << 4 * i;
+#elif defined(__SSE2__)
+    all |= static_cast<uint32_t>(_mm_movemask_pd((__m128d)m.part[i])) << 2 * i;
+#else
+    for (int lane = 0; lane < kVectorBytes / 8; ++lane)
+      all |= static_cast<uint32_t>(m.part[i][lane] & 1) << (kVectorBytes / 8 * i + lane);
+#endif
+  }
+  return all;
+}
+
 template <class T>
-inline bool any(Mask<T> m) {
-  typename Native<T>::Mask merged = m.part[0];
-  for (int i = 1; i < kParts; ++i) merged |= m.part[i];
-  uint64_t word[kVectorBytes / 8];
-  std::memcpy(word, &merged, kVectorBytes);
-  uint64_t bits = 0;
-  for (int i = 0; i < kVectorBytes / 8; ++i) bits |= word[i];
-  return bits != 0;
+inline bool any(const Mask<T>& m) {
+  return bits(m) != 0;
 }
 
 // Sum of the lanes in float64, as a tree.

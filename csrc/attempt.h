@@ -1,0 +1,111 @@
+// What float32 can decide of a prepared row, or of sixteen of them, in three stages. A row goes on
+// to the next stage where the last one's answer breaks a constraint that it left out.
+#pragma once
+
+#include "l1_32.h"
+#include "l2_32.h"
+
+namespace mipoison {
+namespace MIPOISON_ISA {
+
+// Entries beyond this would lose more than 1e-7 to float32.
+constexpr float kModerate = 2;
+
+// Smaller balls than this are worth float64.
+constexpr double kSmallestBall = 1e-5;
+
+// Where to look for tau first: the largest entry, a guess, and from how many entries it came.
+template <class S>
+struct Hint {
+  typename S::Single top, start, count;
+};
+
+// Of the rows that `good` names, those answered and those for the next stage.
+template <class S>
+struct Verdict {
+  typename S::Truth answered, next;
+};
+
+template <class S>
+class Attempt {
+ public:
+  using Value = typename S::Value;
+  using Truth = typename S::Truth;
+
+  // q receives the answers; y is scratch for the l2 ball.
+  Attempt(const Rows32<S>& rows, const Region& region, bool ball, float* q, float* y)
+      : rows_(rows),
+        ball_(ball),
+        norm_(region.norm),
+        epsilon_(region.epsilon),
+        // Rounding p and q may add their ulps up to as much, in l1 alone.
+        radius_(region.epsilon - (region.norm == Norm::kL1 ? 6e-8 : 0)),
+        q_(q),
+        y_(y) {}
+
+  // Without the ball. tau: the level found, where to look for the next.
+  Verdict<S> without_ball(const Truth& good, const Hint<S>& hint, Value* tau) {
+    const typename S::Single z_t = S::take(rows_.z, rows_.t);
+    S::put(rows_.z, rows_.t, S::rounded(Value(kNothing)));
+    const Levels32<S> at = solve_levels32<S>(rows_.z, rows_.blocks, z_t, rows_.margin, hint.top,
+                                             hint.start, hint.count);
+    const Written<S> written = write_simplex<S>(at, q_);
+    *tau = at.tau;
+    const Truth usable = good & (size_of(at.w) <= Value(kModerate));
+    const typename S::Single lead =
+        leading_entry32<S>(at.w - at.tau, written.highest, rows_.margin);
+    S::put(q_, rows_.t, lead);
+    const Truth whole = size_of(written.sum + S::exact(lead) - 1) <= Value(kMissing);
+    if (!ball_) return {usable & whole, usable & !usable};
+    const Value far = measure<S>(q_, rows_.p, rows_.blocks, norm_).distance;
+    const Truth inside = far <= Value(norm_ == Norm::kL2 ? radius_ * radius_ : radius_);
+    return {usable & whole & inside, usable & !inside};
+  }
+
+  // In the ball; in l1 and l-infinity with the label left to itself.
+  Verdict<S> in_ball(const Truth& good, const Value& tau) {
+    if (norm_ == Norm::kL2) {
+      // The search starts at p, which must belong to the set.
+      const Value lead = S::exact(S::take(rows_.p, rows_.t)) -
+                         S::exact(rival_of<S>(rows_.p, rows_.blocks, rows_.t));
+      const Solved<S> found = project_l2_32(rows_, radius_, y_, q_);
+      return finish(good & found.solved & (lead >= rows_.margin), found.q_t);
+    }
+    const Solved<S> found = norm_ == Norm::kL1 ? free_l1_32(rows_, radius_, tau, q_)
+                                               : free_linf32(rows_, radius_, tau, q_);
+    const Value rival = S::exact(rival_of<S>(q_, rows_.blocks, rows_.t));
+    const Truth leads = found.solved & (found.q_t >= rival + rows_.margin);
+    const Verdict<S> verdict = finish(good & leads, found.q_t);
+    return {verdict.answered, good & !leads};
+  }
+
+  // With ball and label.
+  Verdict<S> cornered(const Truth& good) {
+    const Solved<S> found =
+        norm_ == Norm::kL1 ? bound_l1_32(rows_, radius_, q_) : bound_linf32(rows_, radius_, q_);
+    return finish(good & found.solved, found.q_t);
+  }
+
+ private:
+  // How much of a row's sum may be missing after rounding, and how far the ball may be left. The
+  // renormalised p is itself rounded, so the rest of the 2e-7 that are promised is needed.
+  static constexpr double kMissing = 3e-7, kBeyond = 8e-8;
+
+  Verdict<S> finish(const Truth& good, const Value& q_t) {
+    const typename S::Single rival = rival_of<S>(q_, rows_.blocks, rows_.t);
+    S::put(q_, rows_.t, leading_entry32<S>(q_t, rival, rows_.margin));
+    const Measured<S> m = measure<S>(q_, rows_.p, rows_.blocks, norm_);
+    const double most = epsilon_ + kBeyond;
+    const Truth inside = m.distance <= Value(norm_ == Norm::kL2 ? most * most : most);
+    return {good & inside & (size_of(m.sum - 1) <= Value(kMissing)), good & !good};
+  }
+
+  const Rows32<S>& rows_;
+  bool ball_;
+  Norm norm_;
+  double epsilon_, radius_;
+  float *q_, *y_;
+};
+
+}  // namespace MIPOISON_ISA
+}  // namespace mipoison

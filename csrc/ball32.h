@@ -1,0 +1,108 @@
+// 2. A row in a ball, in either shape: what the three norms share.
+#pragma once
+
+#include <cmath>
+
+#include "kernels.h"
+#include "search.h"
+#include "simplex32.h"
+
+namespace mipoison {
+namespace MIPOISON_ISA {
+
+// A row, or a group of rows, of moderate size: the point z to project and the renormalised p, both
+// padded (z with -inf, p with 0), and the label.
+template <class S>
+struct Rows32 {
+  float *z, *p;
+  int64_t blocks;
+  typename S::Index t;
+  typename S::Value margin;
+};
+
+// An answer but for the last rounding: q with its label's entry, and which rows are solved.
+template <class S>
+struct Solved {
+  typename S::Value q_t;
+  typename S::Truth solved;
+};
+
+// A row without its label's own entries, as long as this lives.
+template <class S>
+class WithoutLabel {
+ public:
+  explicit WithoutLabel(const Rows32<S>& rows)
+      : rows_(rows), z_t_(S::take(rows.z, rows.t)), p_t_(S::take(rows.p, rows.t)) {
+    S::put(rows.z, rows.t, S::rounded(typename S::Value(kNothing)));
+    S::put(rows.p, rows.t, S::rounded(typename S::Value(0)));
+  }
+  ~WithoutLabel() {
+    S::put(rows_.z, rows_.t, z_t_);
+    S::put(rows_.p, rows_.t, p_t_);
+  }
+  WithoutLabel(const WithoutLabel&) = delete;
+  WithoutLabel& operator=(const WithoutLabel&) = delete;
+  typename S::Value z_t() const { return S::exact(z_t_); }
+  typename S::Value p_t() const { return S::exact(p_t_); }
+
+ private:
+  const Rows32<S>& rows_;
+  typename S::Single z_t_, p_t_;
+};
+
+// |q - p|, squared in l2, and the sum of q.
+template <class S>
+struct Measured {
+  typename S::Value distance, sum;
+};
+
+template <class S>
+inline Measured<S> measure(const float* q, const float* p, int64_t blocks, Norm norm) {
+  const Block<float> zero = Block<float>::all(0);
+  Block<float> widest = zero;
+  typename S::Value sum[2];
+  const auto each = [&](const auto& add) {
+    accumulate<S>(blocks, sum, [&](int64_t i, Block<float>* part) {
+      const Block<float> x = Block<float>::load(q + i);
+      add(x - Block<float>::load(p + i), part);
+      part[1] = part[1] + x;
+    });
+  };
+  if (norm == Norm::kL2)
+    each([&](Block<float> d, Block<float>* part) { part[0] = part[0] + d * d; });
+  else if (norm == Norm::kL1)
+    each([&](Block<float> d, Block<float>* part) { part[0] = part[0] + max(d, zero - d); });
+  else
+    each([&](Block<float> d, Block<float>*) { widest = max(widest, max(d, zero - d)); });
+  if (norm == Norm::kLinf) return {S::exact(S::highest(widest)), sum[1]};
+  return {sum[0], sum[1]};
+}
+
+// The largest entry but the label's own; q is left as it was.
+template <class S>
+inline typename S::Single rival_of(float* q, int64_t blocks, const typename S::Index& t) {
+  const typename S::Single own = S::take(q, t);
+  S::put(q, t, S::rounded(typename S::Value(0)));
+  Block<float> high = Block<float>::all(0);
+  for (int64_t i = 0; i < blocks * kLanes<float>; i += kLanes<float>)
+    high = max(high, Block<float>::load(q + i));
+  S::put(q, t, own);
+  return S::highest(high);
+}
+
+// A function that jumps from `left` to `right` >= left at a point, the root perhaps between,
+// negated.
+template <class S>
+struct Jump {
+  typename S::Value value, slope;
+  Jump(const typename S::Value& left, const typename S::Value& right,
+       const typename S::Value& rise) {
+    using Value = typename S::Value;
+    const auto low = left > Value(0), high = right < Value(0);
+    value = select(low, Value(0) - left, select(high, Value(0) - right, Value(0)));
+    slope = select((left == right) & (low | high), Value(0) - rise, Value(0));
+  }
+};
+
+}  // namespace MIPOISON_ISA
+}  // namespace mipoison

@@ -1,0 +1,250 @@
+// project and step for float32 rows of few classes, sixteen at a time, each in its own lane.
+//
+// A lane may decline; project.h then decides its row from scratch, in float64. So nothing here has
+// to know what an invalid row deserves, and no lane ever depends on its neighbours.
+#pragma once
+
+#include <memory>
+
+#include "attempt.h"
+#include "row.h"
+#include "transpose.h"
+
+namespace mipoison {
+namespace MIPOISON_ISA {
+
+// The widest rows that are worth turning into columns.
+constexpr int64_t kWidestColumns = 512;
+
+class GroupProjector {
+ public:
+  using S = Columns;
+
+  // The rows of a call, as project.h knows them; alpha is 0 and `along` null for project.
+  struct Call {
+    const float *from, *along, *center;
+    const int64_t* label;
+    double alpha;
+    int64_t rows;
+    float* out;
+  };
+
+  GroupProjector(int64_t classes, const Region& region, const Call& call)
+      : k_(classes),
+        region_(region),
+        call_(call),
+        ball_(call.center && region.epsilon < kInfinity),
+        stride_(kGroup * padded_columns(classes)),
+        memory_(new float[(ball_ ? 4 : 2) * stride_ + kGroup]()) {
+    const uintptr_t address = reinterpret_cast<uintptr_t>(memory_.get());
+    z_ = memory_.get() + (kBlockBytes - address % kBlockBytes) % kBlockBytes / sizeof(float);
+    p_ = z_ + stride_;
+    q_ = ball_ ? p_ + stride_ : p_;
+    y_ = ball_ ? q_ + stride_ : nullptr;
+  }
+
+  // Whether rows of this kind are worth a try.
+  bool serves() const {
+    return k_ <= kWidestColumns && region_.margin <= 1 && std::abs(call_.alpha) <= 1 &&
+           (!ball_ || region_.epsilon >= kSmallestBall);
+  }
+
+  // Writes the rows [begin, end) that it can decide, and calls decline(row) for the others.
+  template <class Decline>
+  void operator()(int64_t begin, int64_t end, const Decline& decline) {
+    for (int64_t i = begin; i < end; i += kGroup) {
+      run(kWithoutBall, group_at(i, end), Wide(0), decline);
+      for (int stage = kInBall; stage <= kCornered; ++stage)
+        if (waiting_[stage].size >= kGroup) run_waiting(stage, decline);
+    }
+    for (int stage = kInBall; stage <= kCornered; ++stage)
+      while (waiting_[stage].size > 0) run_waiting(stage, decline);
+  }
+
+ private:
+  enum Stage { kWithoutBall, kInBall, kCornered };
+
+  // Rows on their way to a stage, until they fill a group. A group may add as many again.
+  struct Queue {
+    int size = 0;
+    int64_t row[2 * kGroup];
+    double tau[2 * kGroup];
+  };
+
+  template <class Decline>
+  void run_waiting(int stage, const Decline& decline) {
+    Queue& queue = waiting_[stage];
+    const int taken = std::min(queue.size, kGroup);
+    queue.size -= taken;
+    Group group;
+    group.lanes = ~uint32_t{0} >> (32 - taken);
+    double tau[kGroup];
+    for (int i = 0; i < kGroup; ++i) {
+      const int from = queue.size + std::min(i, taken - 1);
+      group.row[i] = queue.row[from];
+      tau[i] = queue.tau[from];
+    }
+    Wide start;
+    std::memcpy(&start, tau, sizeof start);
+    run(stage, group, start, decline);
+  }
+
+  template <class Decline>
+  void run(int stage, const Group& group, Wide tau, const Decline& decline) {
+    Rows32<S> rows{z_, p_, k_, {}, Wide(0)};
+    Hint<S> hint;
+    const WideMask good = prepare(group, &rows, &hint);
+    Attempt<S> attempt(rows, region_, ball_, q_, y_);
+    const Verdict<S> verdict = stage == kWithoutBall ? attempt.without_ball(good, hint, &tau)
+                               : stage == kInBall    ? attempt.in_ball(good, tau)
+                                                     : attempt.cornered(good);
+    const uint32_t answered = bits(verdict.answered) & group.lanes;
+    const uint32_t next = bits(verdict.next) & group.lanes & ~answered;
+    store_columns(q_, k_, group, answered, call_.out);
+    if (answered == group.lanes) return;
+    double level[kGroup];
+    std::memcpy(level, &tau, sizeof level);
+    for (int i = 0; i < kGroup; ++i) {
+      const uint32_t lane = uint32_t{1} << i;
+      if (next & lane) {
+        Queue& queue = waiting_[stage + 1];
+        queue.row[queue.size] = group.row[i];
+        queue.tau[queue.size++] = level[i];
+      } else if (group.lanes & ~answered & lane) {
+        decline(group.row[i]);
+      }
+    }
+  }
+
+  struct Summary {
+    Wide sum;
+    Block<float> low, high;
+    S::Index label;
+  };
+
+  // Loads a group, forms z and the renormalised p. Returns which lanes may be tried.
+  WideMask prepare(const Group& group, Rows32<S>* rows, Hint<S>* hint) {
+    const Block<float> moderate = Block<float>::all(kModerate), zero = Block<float>::all(0);
+    load(call_.from, group, p_);
+    Summary own = summarise();
+    Mask<float> good = (own.high <= moderate) & (own.low >= zero - moderate);
+    WideMask whole = size_of(own.sum) <= Wide(std::numeric_limits<float>::max());
+    if (call_.along) {
+      load(call_.along, group, z_);
+      whole = whole & ascend(hint);
+    } else {
+      const Block<float> farthest = Block<float>::all(kFarthest);
+      if (!ball_) good = (own.high <= farthest) & (own.low >= zero - farthest);
+      lower(own.high, hint);
+    }
+    if (call_.center) {
+      if (call_.center != call_.from) {
+        load(call_.center, group, p_);
+        own = summarise();
+      }
+      good = good & (own.low >= zero);
+      whole = whole & (size_of(own.sum - 1) <= Wide(kSumTolerance<float>));
+    }
+    rows->t = own.label;
+    if (call_.label) good = good & read_labels(group, &rows->t);
+    if (ball_) renormalise(own.sum);
+    if (region_.margin > 0) rows->margin = margin_of(rows->t, own.sum);
+    return whole & widened(good);
+  }
+
+  void load(const float* matrix, const Group& group, float* columns) const {
+    load_columns(matrix, matrix + call_.rows * k_, k_, group, columns);
+  }
+
+  Summary summarise() const {
+    Block<float> low = Block<float>::all(-kNothing), high = Block<float>::all(kNothing);
+    Block<float> label = Block<float>::all(0), j = label;
+    const Block<float> one = Block<float>::all(1);
+    Wide sum[1];
+    accumulate<S>(k_, sum, [&](int64_t i, Block<float>* part) {
+      const Block<float> x = Block<float>::load(p_ + i);
+      part[0] = part[0] + x;
+      low = min(low, x);
+      label = select(x > high, j, label);
+      high = max(high, x);
+      j = j + one;
+    });
+    Summary s{sum[0], low, high, {}};
+    float index[kGroup];
+    label.store(index);
+    for (int i = 0; i < kGroup; ++i) s.label.place[i] = static_cast<int32_t>(index[i]) * kGroup + i;
+    return s;
+  }
+
+  // z = p + alpha * z / |z|. Where it may.
+  WideMask ascend(Hint<S>* hint) {
+    Wide squares[1];
+    accumulate<S>(k_, squares, [&](int64_t i, Block<float>* part) {
+      const Block<float> x = Block<float>::load(z_ + i);
+      part[0] = part[0] + x * x;
+    });
+    const Block<float> scale = narrow(Wide(call_.alpha) / root_of(squares[0]));
+    const Block<float> zero = Block<float>::all(0), one = Block<float>::all(1);
+    Block<float> high = Block<float>::all(kNothing), sum = zero, count = zero;
+    for (int64_t i = 0; i < k_ * kGroup; i += kGroup) {
+      const Block<float> x = Block<float>::load(p_ + i) + scale * Block<float>::load(z_ + i);
+      x.store(z_ + i);
+      high = max(high, x);
+      sum = sum + max(x, zero);
+      count = count + keep(one, x > zero);
+    }
+    // The first Newton step comes free: from tau = 0, near which a short step ends.
+    const Mask<float> some = count > zero;
+    *hint = {high, select(some, (sum - one) / max(count, one), zero),
+             select(some, count, zero) - one};
+    return (squares[0] > Wide(1e-24)) & (squares[0] < Wide(1e24));
+  }
+
+  // z = p, moved to where its largest entry is 0 if it is large: that saves digits.
+  void lower(Block<float> high, Hint<S>* hint) {
+    const Block<float> zero = Block<float>::all(0), moderate = Block<float>::all(kModerate);
+    const Block<float> shift = select(max(high, zero - high) > moderate, high, zero);
+    for (int64_t i = 0; i < k_ * kGroup; i += kGroup)
+      (Block<float>::load(p_ + i) - shift).store(z_ + i);
+    *hint = {high - shift, zero - shift, zero - Block<float>::all(1)};
+  }
+
+  Mask<float> read_labels(const Group& group, S::Index* t) const {
+    float valid[kGroup];
+    for (int i = 0; i < kGroup; ++i) {
+      const int64_t wanted = call_.label[group.row[i]];
+      const bool known = wanted >= 0 && wanted < k_;
+      valid[i] = known;
+      t->place[i] = (known ? static_cast<int32_t>(wanted) : 0) * kGroup + i;
+    }
+    return Block<float>::load(valid) > Block<float>::all(0);
+  }
+
+  // p / sum, by what the sum is more than 1: that loses fewer digits than a division.
+  void renormalise(const Wide& sum) {
+    const Block<float> more = narrow(Wide(1) / sum - 1);
+    for (int64_t i = 0; i < k_ * kGroup; i += kGroup) {
+      const Block<float> p = Block<float>::load(p_ + i);
+      (p + p * more).store(p_ + i);
+    }
+  }
+
+  Wide margin_of(const S::Index& t, const Wide& sum) {
+    if (!region_.shrink) return region_.margin;
+    if (!call_.center) return 0;
+    const Wide lead = widen(S::take(p_, t)) - widen(rival_of<S>(p_, k_, t));
+    return min(Wide(region_.margin), max(ball_ ? lead : lead / sum, Wide(0)));
+  }
+
+  int64_t k_;
+  Region region_;
+  Call call_;
+  bool ball_;
+  int64_t stride_;
+  std::unique_ptr<float[]> memory_;
+  float *z_, *p_, *q_, *y_;
+  Queue waiting_[kCornered + 1];
+};
+
+}  // namespace MIPOISON_ISA
+}  // namespace mipoison

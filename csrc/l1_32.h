@@ -1,0 +1,185 @@
+// 2. The l1 ball in float32: l1.h for rows of moderate size, in either shape.
+#pragma once
+
+#include "linf32.h"
+
+namespace mipoison {
+namespace MIPOISON_ISA {
+
+// Raised entries min(z_j - plus, cap) > p_j, lowered ones min((z_j - minus)_+, cap) < p_j, the
+// others stay.
+template <class S>
+struct Moves32 {
+  using Value = typename S::Value;
+  using Truth = typename S::Truth;
+  const float *z, *p;
+  int64_t blocks;
+  Block<float> cap;
+
+  struct Levels {
+    Value plus, minus;
+  };
+
+  // Levels at which `gain` is raised and `loss` lowered, where `wanted`; as they were elsewhere.
+  // Both sides are searched in the same passes.
+  void solve(const Value& gain, const Value& loss, Levels* at, Truth* wanted) const {
+    const Block<float> zero = Block<float>::all(0), one = Block<float>::all(1);
+    Search<S> up(Value(kDeepest), Value(kHighest), at->plus, *wanted);
+    Search<S> down(Value(kDeepest), Value(kHighest), at->minus, *wanted);
+    up.x = select(*wanted, up.x, at->plus);
+    down.x = select(*wanted, down.x, at->minus);
+    while (up.goes_on() || down.goes_on()) {
+      const SplitLevel<S> plus(up.x), minus(down.x);
+      Value sum[4];
+      accumulate<S>(blocks, sum, [&](int64_t i, Block<float>* part) {
+        const Block<float> x = Block<float>::load(z + i), from = Block<float>::load(p + i);
+        const Block<float> high = plus.below(x), low = minus.below(x);
+        part[0] = part[0] + max(min(high, cap) - from, zero);
+        part[1] = part[1] + keep(one, (high > from) & (cap > high));
+        part[2] = part[2] + max(from - min(max(low, zero), cap), zero);
+        part[3] = part[3] + keep(one, (from > low) & (cap > low) & (low > zero));
+      });
+      up.advance(sum[0] - gain, Value(0) - sum[1]);
+      down.advance(loss - sum[2], Value(0) - sum[3]);
+    }
+    *at = {up.x, down.x};
+    *wanted = up.running | down.running;
+  }
+
+  // plus >= minus: an entry moves to one side at most.
+  void write(const Levels& at, float* q) const {
+    const SplitLevel<S> plus(at.plus), minus(at.minus);
+    const Block<float> zero = Block<float>::all(0);
+    for (int64_t i = 0; i < blocks * kLanes<float>; i += kLanes<float>) {
+      const Block<float> x = Block<float>::load(z + i), from = Block<float>::load(p + i);
+      const Block<float> raised = min(plus.below(x), cap);
+      const Block<float> lowered = min(from, min(max(minus.below(x), zero), cap));
+      max(lowered, keep(raised, raised > from)).store(q + i);
+    }
+  }
+};
+
+// Writes q for rows whose projection without ball, at tau near `start`, lies outside the ball; no
+// label to keep. A row that lies inside once its label is free is not solved.
+template <class S>
+inline Solved<S> free_l1_32(const Rows32<S>& rows, double epsilon, const typename S::Value& start,
+                            float* q) {
+  using Value = typename S::Value;
+  const Moves32<S> moves{rows.z, rows.p, rows.blocks, Block<float>::all(2)};
+  typename Moves32<S>::Levels at{start, start};
+  typename S::Truth open = start == start;
+  moves.solve(Value(epsilon / 2), Value(epsilon / 2), &at, &open);
+  moves.write(at, q);
+  return {S::exact(S::take(q, rows.t)), !open & (at.plus > at.minus)};
+}
+
+// The same where the label binds: an outer root in its cap u - m, u = q_t.
+template <class S>
+inline Solved<S> bound_l1_32(const Rows32<S>& rows, double epsilon, float* q) {
+  using Value = typename S::Value;
+  using Truth = typename S::Truth;
+  const WithoutLabel<S> own(rows);
+  const Value z_t = own.z_t(), p_t = own.p_t(), m = rows.margin, zero = 0, half = epsilon / 2;
+  const Block<float> one = Block<float>::all(1), nothing = Block<float>::all(0);
+  Moves32<S> moves{rows.z, rows.p, rows.blocks, one};
+  Box32 box{rows.z, rows.p, rows.blocks, Block<float>::all(2), one};  // no ball
+
+  Truth lost = half < zero;
+  Value tau = 0;
+  typename Moves32<S>::Levels at{zero, zero};
+  Truth inactive = lost;
+  Search<S> cap(zero, min(p_t + half, Value(1)) - m, p_t - m, !lost);
+
+  // Levels under the cap, where `wanted`. Returns where the cap asks too much of the ball, or the
+  // row for a larger cap.
+  const auto solve_at = [&](const Truth& wanted) {
+    const Value u = cap.x + m;
+    moves.cap = box.cap = S::spread(S::rounded(cap.x));
+    Value sum[3];
+    accumulate<S>(rows.blocks, sum, [&](int64_t i, Block<float>* part) {
+      const Block<float> from = Block<float>::load(rows.p + i);
+      const Mask<float> real = Block<float>::load(rows.z + i) > Block<float>::all(kNothing);
+      part[0] = part[0] + max(from - moves.cap, nothing);
+      part[1] = part[1] + keep(max(moves.cap - from, nothing), real);
+      part[2] = part[2] + keep(moves.cap, real);
+    });
+    const Value gain = max(half - max(u - p_t, zero), zero);
+    const Value loss = max(half - max(p_t - u, zero), zero);
+    const Truth too_low = (sum[0] > loss) | (u + sum[2] < Value(1));
+    const Truth fits = wanted & !too_low;
+    // With more to gain than the cap leaves room for, the ball is inactive.
+    Truth open = fits & (gain < sum[1]);
+    Truth slack = fits & !(gain < sum[1]);
+    typename Moves32<S>::Levels found = at;
+    Truth unsolved = open;
+    moves.solve(gain, loss, &found, &unsolved);
+    lost = lost | unsolved;
+    at.plus = select(open, found.plus, at.plus);
+    at.minus = select(open, found.minus, at.minus);
+    slack = slack | (open & !(found.plus > found.minus));
+    inactive = (inactive & !wanted) | slack;
+    unsolved = slack;
+    if (any(slack)) tau = box.level<S>(Value(1) - u, tau, &unsolved);
+    lost = lost | (unsolved & slack);
+    return too_low;
+  };
+
+  while (cap.goes_on()) {
+    cap.x = S::exact(S::rounded(cap.x));
+    // The label's own entry at p_t exactly is a jump, too.
+    const Truth too_low = solve_at(cap.running);
+    const Value u = cap.x + m;
+    const Value plus = select(inactive, tau, at.plus), minus = select(inactive, tau, at.minus);
+    const SplitLevel<S> high(plus), low(minus);
+    Value sum[8];
+    accumulate<S>(rows.blocks, sum, [&](int64_t i, Block<float>* part) {
+      const Block<float> x = Block<float>::load(rows.z + i), from = Block<float>::load(rows.p + i);
+      const Block<float> above = high.below(x), below = low.below(x);
+      const Block<float> up = above - moves.cap, down = below - moves.cap;
+      const Mask<float> pushed = up > nothing, pulled = down > nothing;
+      const Mask<float> raised = pushed & (moves.cap > from), lowered = pulled & (from > moves.cap);
+      part[0] = part[0] + keep(up, raised);
+      part[1] = part[1] + keep(one, raised);
+      part[2] = part[2] + keep(down, lowered);
+      part[3] = part[3] + keep(one, lowered);
+      part[4] = part[4] + keep(up, pushed & (moves.cap == from));
+      part[5] = part[5] + keep(down, pulled & (moves.cap == from));
+      part[6] = part[6] + keep(one, (above > from) & (moves.cap > above));
+      part[7] = part[7] + keep(one, (from > below) & (moves.cap > below) & (below > nothing));
+    });
+    const Value fixed = u - sum[0] - sum[2];
+    const Value raising = fixed + (plus - z_t), lowering = fixed + (minus - z_t);
+    const Value left = select(u > p_t, raising, lowering) - sum[5];
+    const Value right = select(u < p_t, lowering, raising) - sum[4];
+    const Value up = sum[1] + select(u > p_t, Value(1), zero);
+    const Value down = sum[3] + select(u < p_t, Value(1), zero);
+    const Value free_up = max(sum[6], Value(1)), free_down = max(sum[7], Value(1));
+    const Truth smooth = ((sum[6] > zero) | (up == zero)) & ((sum[7] > zero) | (down == zero));
+    const Value rise = Value(1) + sum[1] + sum[3] + up * up / free_up + down * down / free_down;
+    const Jump<S> jump(left, right, select(smooth, rise, zero));
+    cap.advance(select(too_low, Value(1), jump.value), select(too_low, zero, jump.slope),
+                [&](const Value& lo, const Value& hi) {
+                  const Value own_jump = p_t - m;
+                  const Value other = divide_at_jump32<S>(rows.p, nothing, rows.blocks, lo, hi);
+                  const Value middle = (lo + hi) * Value(0.5);
+                  const Truth nearer =
+                      (own_jump > lo) & (own_jump < hi) &
+                      ((size_of(own_jump - middle) < size_of(other - middle)) | (other == middle));
+                  return select(nearer, own_jump, other);
+                });
+  }
+  cap.x = S::exact(S::rounded(cap.x));
+  lost = lost | (solve_at(!lost) & !lost);
+  moves.write(at, q);
+  if (any(inactive)) {
+    // Rows of both kinds may stand side by side.
+    const SplitLevel<S> level(tau);
+    const Mask<float> whole = S::lanes(inactive);
+    for (int64_t i = 0; i < rows.blocks * kLanes<float>; i += kLanes<float>)
+      select(whole, box.entry(i, level).clipped(), Block<float>::load(q + i)).store(q + i);
+  }
+  return {cap.x + m, !lost & !cap.running};
+}
+
+}  // namespace MIPOISON_ISA
+}  // namespace mipoison

@@ -1,0 +1,89 @@
+// Bracketed Newton for decreasing, piecewise linear functions: one search a row, in either shape.
+#pragma once
+
+#include "shape.h"
+
+namespace mipoison {
+namespace MIPOISON_ISA {
+
+// The root of f in [lo, hi], f(lo) >= 0 >= f(hi), is x where `running` no longer holds. A row that
+// has its root is left alone: what becomes of it must not depend on its neighbours.
+template <class S>
+struct Search {
+  using Value = typename S::Value;
+  using Truth = typename S::Truth;
+
+  // Newton alone may crawl along one end of the bracket; from here on every other step divides it.
+  static constexpr int kPatience = 8;
+  static constexpr int kLimit = 60;
+
+  Value lo, hi, x;
+  Truth running;
+  double none;  // values of f that count as zero; one last Newton step follows
+  int steps = 0;
+
+  // By default, mass that float32 sums of a row cannot tell from none.
+  Search(const Value& low, const Value& high, const Value& start, const Truth& wanted,
+         double nothing = 5e-8)
+      : lo(low),
+        hi(high),
+        x(select((start > low) & (start < high), start, (low + high) * Value(0.5))),
+        running(wanted),
+        none(nothing) {}
+
+  bool goes_on() const { return steps < kLimit && any(running); }
+
+  // Takes f(x) and its slope, 0 where f is flat or jumps. divide(lo, hi), a point between, is tried
+  // where Newton fails.
+  template <class Divide>
+  void advance(const Value& value, const Value& slope, const Divide& divide) {
+    const Truth up = value > Value(0), sloped = slope < Value(0);
+    lo = select(running & up, x, lo);
+    hi = select(running & !up, x, hi);
+    const Value newton = x - value / select(sloped, slope, Value(-1));
+    const Truth found = size_of(value) <= Value(none);
+    Truth usable = sloped & (newton > lo) & (newton < hi);
+    if (steps >= kPatience && steps % 2) usable = usable & !(x == x);
+    Value next = newton;
+    if (any(running & !found & !usable)) next = select(usable, newton, divide(lo, hi));
+    const Truth between = (next > lo) & (next < hi);
+    next = select(found, select(sloped, newton, x), select(between, next, x));
+    x = select(running, next, x);
+    running = running & !found & between;
+    ++steps;
+  }
+
+  void advance(const Value& value, const Value& slope) {
+    advance(value, slope, [](const Value& a, const Value& b) { return (a + b) * Value(0.5); });
+  }
+};
+
+// Where every level of a row of moderate size lies.
+constexpr double kDeepest = -6, kHighest = 6;
+
+// Divides a bracket where a function may jump, at min(p_j + offset, 1): at the most central of
+// these.
+template <class S>
+inline typename S::Value divide_at_jump32(const float* p, Block<float> offset, int64_t blocks,
+                                          const typename S::Value& lo,
+                                          const typename S::Value& hi) {
+  using Value = typename S::Value;
+  const Value middle = (lo + hi) * Value(0.5);
+  const Block<float> low = S::spread(S::rounded(lo)), high = S::spread(S::rounded(hi));
+  const Block<float> center = S::spread(S::rounded(middle)), zero = Block<float>::all(0);
+  const Block<float> far = Block<float>::all(kDeepest);
+  // The nearest from above and from below; which of the two is nearer is decided by the row.
+  Block<float> above = zero - far, below = far;
+  for (int64_t i = 0; i < blocks * kLanes<float>; i += kLanes<float>) {
+    const Block<float> x = min(Block<float>::load(p + i) + offset, Block<float>::all(1));
+    const Mask<float> inside = (x > low) & (high > x);
+    above = min(above, select(inside & (x >= center), x, zero - far));
+    below = max(below, select(inside & (center > x), x, far));
+  }
+  const Value up = S::exact(S::lowest(above)), down = S::exact(S::highest(below));
+  const Value nearest = select(up - middle < middle - down, up, down);
+  return select((nearest > lo) & (nearest < hi), nearest, middle);
+}
+
+}  // namespace MIPOISON_ISA
+}  // namespace mipoison

@@ -1,0 +1,105 @@
+// Two ways to lay float32 rows out as blocks, and the words in which an algorithm is written once
+// for both.
+//
+// Columns: sixteen rows side by side, block j holds their j-th entries and a value is a Wide.
+// Line: one row fills the blocks and a value is a double.
+//
+// Rows are padded with entries that change no sum, and entries that label t's own should not meet
+// are taken out of the row first (`take`, `put`).
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+
+#include "lanes.h"
+#include "wide.h"
+
+namespace mipoison {
+namespace MIPOISON_ISA {
+
+// Keeps the compiler from gathers and scatters, which are slower than what they replace.
+inline void one_by_one() { __asm__ volatile(""); }
+
+struct Columns {
+  using Value = Wide;
+  using Truth = WideMask;
+  using Single = Block<float>;  // a value in float32
+  struct Index {
+    int32_t place[kGroup];  // of each row's entry among the columns
+  };
+  // Blocks after which float32 sums are flushed to float64, before their rounding shows.
+  static constexpr int64_t kFlush = 8;
+  // Rows are short enough to sum in float32 while their root is only being approached.
+  static constexpr bool kRough = true;
+
+  static Wide collect(const Block<float>& b) { return widen(b); }
+  static Block<float> gather(const Block<float>& b) { return b; }
+  static Block<float> highest(const Block<float>& b) { return b; }
+  static Block<float> lowest(const Block<float>& b) { return b; }
+  static Wide exact(const Block<float>& b) { return widen(b); }
+  static Block<float> rounded(const Wide& v) { return narrow(v); }
+  static Block<float> spread(const Block<float>& b) { return b; }
+  static Mask<float> lanes(const WideMask& m) { return narrow(m); }
+  static Block<float> take(const float* row, const Index& t) {
+    float entry[kGroup];
+    for (int i = 0; i < kGroup; ++i) {
+      entry[i] = row[t.place[i]];
+      one_by_one();
+    }
+    return Block<float>::load(entry);
+  }
+  static void put(float* row, const Index& t, const Block<float>& v) {
+    float entry[kGroup];
+    v.store(entry);
+    for (int i = 0; i < kGroup; ++i) {
+      row[t.place[i]] = entry[i];
+      one_by_one();
+    }
+  }
+};
+
+struct Line {
+  using Value = double;
+  using Truth = bool;
+  using Single = float;
+  using Index = int64_t;
+  static constexpr int64_t kFlush = kFlushBlocks;
+  static constexpr bool kRough = false;
+
+  static double collect(const Block<float>& b) { return total(b); }
+  static float gather(const Block<float>& b) { return static_cast<float>(total(b)); }
+  static float highest(const Block<float>& b) { return largest(b); }
+  static float lowest(const Block<float>& b) { return -largest(Block<float>::all(0) - b); }
+  static double exact(float v) { return v; }
+  static float rounded(double v) { return static_cast<float>(v); }
+  static Block<float> spread(float v) { return Block<float>::all(v); }
+  static Mask<float> lanes(bool m) { return Block<float>::all(m) > Block<float>::all(0); }
+  static float take(const float* row, int64_t t) { return row[t]; }
+  static void put(float* row, int64_t t, float v) { row[t] = v; }
+};
+
+// A float64 level in two floats: (z - high) - low is exact near it.
+template <class S>
+struct SplitLevel {
+  Block<float> high, low;
+  explicit SplitLevel(const typename S::Value& tau)
+      : high(S::spread(S::rounded(tau))),
+        low(S::spread(S::rounded(tau - S::exact(S::rounded(tau))))) {}
+  Block<float> below(const Block<float>& z) const { return z - high - low; }
+};
+
+// Float64 sums over a row: body(i, part) adds the i-th blocks' terms to part[0], part[1], ...
+template <class S, int kSums, class Body>
+inline void accumulate(int64_t blocks, typename S::Value (&sum)[kSums], const Body& body) {
+  for (auto& s : sum) s = 0;
+  for (int64_t begin = 0; begin < blocks; begin += S::kFlush) {
+    const int64_t end = std::min(blocks, begin + S::kFlush);
+    Block<float> part[kSums];
+    for (auto& p : part) p = Block<float>::all(0);
+    for (int64_t i = begin; i < end; ++i) body(i * kLanes<float>, part);
+    for (int s = 0; s < kSums; ++s) sum[s] = sum[s] + S::collect(part[s]);
+  }
+}
+
+}  // namespace MIPOISON_ISA
+}  // namespace mipoison

@@ -1,0 +1,175 @@
+// 1. No ball, in float32 with float64 sums: simplex.h for rows of moderate size, in either shape.
+#pragma once
+
+#include <limits>
+
+#include "shape.h"
+
+namespace mipoison {
+namespace MIPOISON_ISA {
+
+constexpr float kNothing = -std::numeric_limits<float>::infinity();
+
+// The entries that t competes with, as they are or cut off at a cap.
+struct Rest {
+  const float* z;
+  int64_t blocks;
+  bool capped = false;
+  Block<float> cap;
+
+  Rest(const float* entries, int64_t count) : z(entries), blocks(count) {}
+  Block<float> plain(int64_t i) const { return Block<float>::load(z + i); }
+  Block<float> cut(int64_t i) const { return min(Block<float>::load(z + i), cap); }
+};
+
+template <class S>
+struct Above {
+  typename S::Value sum;    // of (z_j - theta)_+
+  typename S::Value count;  // of z_j > theta
+};
+
+template <class S>
+inline Above<S> above(const Rest& rest, const Block<float>& theta) {
+  const Block<float> zero = Block<float>::all(0), one = Block<float>::all(1);
+  typename S::Value sum[2];
+  const auto add = [&](Block<float> y, Block<float>* part) {
+    y = y - theta;
+    part[0] = part[0] + max(y, zero);
+    part[1] = part[1] + keep(one, y > zero);
+  };
+  if (rest.capped)
+    accumulate<S>(rest.blocks, sum, [&](int64_t i, Block<float>* part) { add(rest.cut(i), part); });
+  else
+    accumulate<S>(rest.blocks, sum,
+                  [&](int64_t i, Block<float>* part) { add(rest.plain(i), part); });
+  return {sum[0], sum[1]};
+}
+
+// Newton's steps on theta = x + sum_j (z_j - theta)_+ in float32: near the root, and on its left or
+// as good as. `count`: from how many entries theta came; from how many the result came.
+inline Block<float> approach(const Rest& rest, const Block<float>& x, Block<float> theta,
+                             Mask<float> running, Block<float>* count) {
+  constexpr int kLimit = 32;
+  const Block<float> zero = Block<float>::all(0), one = Block<float>::all(1);
+  for (int i = 0; i < kLimit && any(running); ++i) {
+    Block<float> sum = zero, members = zero;
+    const auto add = [&](Block<float> y) {
+      y = y - theta;
+      sum = sum + max(y, zero);
+      members = members + keep(one, y > zero);
+    };
+    const int64_t end = rest.blocks * kLanes<float>;
+    if (rest.capped)
+      for (int64_t j = 0; j < end; j += kLanes<float>) add(rest.cut(j));
+    else
+      for (int64_t j = 0; j < end; j += kLanes<float>) add(rest.plain(j));
+    const Block<float> next = theta + (sum + x - theta) / (members + one);
+    const Mask<float> same = members == *count;
+    const Mask<float> rises = next > theta;
+    theta = select(running, next, theta);
+    *count = select(running, members, *count);
+    running = running & !same;
+    if (i > 0) running = running & rises;
+  }
+  return theta;
+}
+
+// Root of theta = x + sum_j (z_j - theta)_+ where `running`, `start` elsewhere. Newton: monotone
+// from the left, and one step from the right lands on the left. The root is exact once the count
+// repeats; `count`: that from which `start` came.
+template <class S>
+inline typename S::Value water(const Rest& rest, const typename S::Value& x,
+                               typename S::Single start, typename S::Truth running,
+                               typename S::Single count) {
+  using Value = typename S::Value;
+  constexpr int kLimit = 100;
+  if constexpr (S::kRough) start = approach(rest, S::rounded(x), start, narrow(running), &count);
+  Value root = S::exact(start), theta = root, members = S::exact(count);
+  for (int i = 0; i < kLimit && any(running); ++i) {
+    const Above<S> at = above<S>(rest, S::spread(S::rounded(root)));
+    theta = S::exact(S::rounded(root));
+    const Value next = theta + (at.sum + x - theta) / (at.count + 1);
+    root = select(running, next, root);
+    running = running & !(at.count == members);
+    if (i > 0) running = running & (next > theta);
+    members = at.count;
+  }
+  return root;
+}
+
+// q_t = w - tau, q_j = (min(z_j, cap) - tau)_+.
+template <class S>
+struct Levels32 {
+  typename S::Value w, tau;
+  Rest rest;
+};
+
+// `z`: padded, z_t taken out; `top` its largest entry. `start` guesses tau; it came from `count`
+// entries, t left out (-1: from none).
+template <class S>
+inline Levels32<S> solve_levels32(const float* z, int64_t blocks, typename S::Single z_t,
+                                  const typename S::Value& margin, typename S::Single top,
+                                  typename S::Single start, typename S::Single count) {
+  using Value = typename S::Value;
+  using Single = typename S::Single;
+  Levels32<S> at{S::exact(z_t), Value(0), Rest(z, blocks)};
+  const Value x = at.w - margin;
+  const typename S::Truth pooled = S::exact(top) > x;
+  if (any(pooled)) {
+    const Value level =
+        S::exact(S::rounded(water<S>(at.rest, x, S::rounded(x), pooled, S::rounded(Value(-1)))));
+    const Value cap = select(pooled, level, Value(kInfinity));
+    at.w = select(pooled, level + margin, at.w);
+    at.rest.cap = S::spread(S::rounded(cap));
+    at.rest.capped = true;
+    count = S::rounded(select(pooled, Value(-1), S::exact(count)));
+  }
+  const Single x_tau = S::rounded(at.w - 1);
+  const Single from = max(start, x_tau);
+  count = select(start > x_tau, count, S::rounded(Value(-1)));
+  at.tau = water<S>(at.rest, at.w - 1, from, at.w == at.w, count);
+  return at;
+}
+
+// The sum and the largest of what was written.
+template <class S>
+struct Written {
+  typename S::Value sum;
+  typename S::Single highest;
+};
+
+// Writes q, all but q_t.
+template <class S>
+inline Written<S> write_simplex(const Levels32<S>& at, float* q) {
+  const SplitLevel<S> tau(at.tau);
+  const Block<float> zero = Block<float>::all(0);
+  Block<float> high = zero;
+  typename S::Value sum[1];
+  const auto write = [&](int64_t i, const Block<float>& z, Block<float>* part) {
+    const Block<float> y = max(tau.below(z), zero);
+    y.store(q + i);
+    high = max(high, y);
+    part[0] = part[0] + y;
+  };
+  if (at.rest.capped)
+    accumulate<S>(at.rest.blocks, sum,
+                  [&](int64_t i, Block<float>* part) { write(i, at.rest.cut(i), part); });
+  else
+    accumulate<S>(at.rest.blocks, sum,
+                  [&](int64_t i, Block<float>* part) { write(i, at.rest.plain(i), part); });
+  return {sum[0], S::highest(high)};
+}
+
+// leading_entry of round.h in either shape: x rounded, lifted until it is margin above the largest
+// other entry and no tie.
+template <class S>
+inline typename S::Single leading_entry32(const typename S::Value& x, typename S::Single rival,
+                                          const typename S::Value& margin) {
+  const typename S::Value floor = S::exact(rival) + margin;
+  typename S::Single lifted = S::rounded(floor);
+  lifted = select(S::exact(lifted) < floor, next_above(lifted), lifted);
+  return max(max(S::rounded(x), lifted), next_above(rival));
+}
+
+}  // namespace MIPOISON_ISA
+}  // namespace mipoison
