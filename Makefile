@@ -2,17 +2,19 @@
 #   PYTHON    the interpreter to build the environment from (>= 3.10)
 #   PIP_ARGS  handed to pip, to choose another build of torch; see README.md
 #   RUN       where the demo writes
+#   RESULT    where the benchmarks write
 PYTHON ?= python3
 VENV ?= .venv
 PIP_ARGS ?=
 RUN ?= runs/demo
+RESULT ?= benchmarks/results/cpu-$(shell date +%F).json
 
 BIN := $(VENV)/bin
 SOURCES := pyproject.toml setup.py constraints.txt $(wildcard csrc/*)
 INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt $(PIP_ARGS)
 
 .DELETE_ON_ERROR:
-.PHONY: demo test bench docs lint format clean
+.PHONY: demo test bench render soak docs lint format clean
 
 demo: $(VENV)/.eval
 	@if [ -e $(RUN)/.finished ]; then \
@@ -25,8 +27,16 @@ demo: $(VENV)/.eval
 test: $(VENV)/.test
 	$(BIN)/python -m pytest
 
+# One file a machine and day; `make render` takes them into docs/performance.md.
 bench: $(VENV)/.test
-	$(BIN)/python -m pytest benchmarks --benchmark-only
+	$(BIN)/python -m pytest benchmarks --benchmark-only --ignore=benchmarks/bench_gpu.py --benchmark-json $(RESULT)
+
+render: $(VENV)/.test
+	$(BIN)/python benchmarks/render.py $(sort $(wildcard benchmarks/results/cpu-*.json benchmarks/results/gpu-*.json))
+
+# Ten million random rows through every operation and instruction set.
+soak: $(VENV)/.test
+	$(BIN)/python benchmarks/soak.py --out runs/soak
 
 # Takes a finished demo into the docs: its numbers, its picture, and the README's table.
 docs: demo

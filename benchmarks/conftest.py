@@ -1,56 +1,136 @@
-"""Benchmarks compare within one run: each times its rivals in turn and stores ratios beside the time."""
+"""Benchmarks compare within one run: the contestants alternate, and medians and ratios go into `extra_info`."""
 
 from __future__ import annotations
 
-import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import pytest
 import torch
+from rows import last_level_cache, tensor_bytes
+from timing import median_seconds
 
 import mipoison as mp
 
-ROUNDS = 5
+Contestants = Mapping[str, Callable[[], Any]]
+
+# A race ends after so many seconds, if each contestant has run so often.
+LONGEST_RACE = 8.0
+FEWEST_ROUNDS = 3
 
 
-def medians(contestants: Mapping[str, Callable[[], Any]], rounds: int = ROUNDS) -> dict[str, float]:
-    """Median seconds a call, the contestants alternating so that noise meets all of them alike."""
-    times: dict[str, list[float]] = {name: [] for name in contestants}
-    for contestant in contestants.values():
-        contestant()
-    for _ in range(rounds):
-        for name, contestant in contestants.items():
-            start = time.perf_counter()
-            contestant()
-            times[name].append(time.perf_counter() - start)
-    return {name: statistics.median(values) for name, values in times.items()}
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("mipoison")
+    group.addoption(
+        "--tensor-bytes",
+        type=int,
+        default=tensor_bytes(),
+        help="bytes of one tensor of a throughput benchmark (default: %(default)s)",
+    )
+    group.addoption(
+        "--rounds", type=int, default=7, help="how often each contestant runs at most (default: 7)"
+    )
+
+
+def pytest_benchmark_update_machine_info(
+    config: pytest.Config, machine_info: dict[str, Any]
+) -> None:
+    """Adds what decides the figures, and leaves out what names the machine."""
+    for private in ("node", "release"):
+        machine_info.pop(private, None)
+    machine_info.update(
+        last_level_cache=last_level_cache(),
+        tensor_bytes=config.getoption("--tensor-bytes"),
+        torch=torch.__version__,
+    )
 
 
 @pytest.fixture(autouse=True)
-def _one_thread():
+def _threads_as_before() -> Iterator[None]:
+    before = torch.get_num_threads()
     torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture
-def versus(benchmark):
-    """Times the first contestant by pytest-benchmark and stores time ÷ each rival's in extra_info."""
+def nbytes(request: pytest.FixtureRequest) -> int:
+    """Bytes of one tensor."""
+    size: int = request.config.getoption("--tensor-bytes")
+    return size
 
-    def run(contestants: Mapping[str, Callable[[], Any]], **conditions: Any) -> dict[str, float]:
-        ours = next(iter(contestants))
-        seconds = medians(contestants)
-        ratios = {f"{ours} / {name}": seconds[ours] / seconds[name] for name in contestants}
-        ratios.pop(f"{ours} / {ours}")
-        benchmark.extra_info.update(
-            ratios=ratios,
-            conditions=conditions,
-            threads=torch.get_num_threads(),
-            torch=torch.__version__,
-            instruction_set=mp.backends()["cpp"],
+
+@pytest.fixture
+def versus(benchmark: Any, request: pytest.FixtureRequest) -> Callable[..., None]:
+    """Times contestants in turn; the first is ours, and its time ÷ each other's is kept."""
+
+    def run(
+        contestants: Contestants,
+        *,
+        n: int,
+        threads: int = 1,
+        calls: int = 1,
+        rounds: int | None = None,
+        rows_timed: Mapping[str, int] | None = None,
+        **conditions: Any,
+    ) -> None:
+        """Runs the race.
+
+        Args:
+            contestants: callables without arguments; ours first.
+            n: rows of a call of ours, which all seconds are given for.
+            threads: what torch and ours may use.
+            calls: calls in one timing; a single one where a call is long.
+            rounds: how often each contestant runs at most; by default what --rounds says.
+            rows_timed: rows of a call of contestants that are too slow for n; their seconds are
+                scaled to n.
+            **conditions: goes into the record.
+        """
+        torch.set_num_threads(threads)
+        rows_timed = dict(rows_timed or {})
+        ours, *rivals = contestants
+        times: dict[str, list[float]] = {name: [] for name in rivals}
+
+        def repeat(name: str) -> None:
+            contestant = contestants[name]
+            for _ in range(calls):
+                contestant()
+
+        def time_rivals() -> None:
+            for name in rivals:
+                start = time.perf_counter()
+                repeat(name)
+                times[name].append(time.perf_counter() - start)
+
+        start = time.perf_counter()
+        time_rivals()
+        repeat(ours)
+        fit = int(LONGEST_RACE / (time.perf_counter() - start))
+        for warm_up in times.values():
+            warm_up.clear()
+        most = rounds or request.config.getoption("--rounds")
+        # pytest-benchmark times ours right after its rivals, round by round.
+        benchmark.pedantic(
+            lambda: repeat(ours), setup=time_rivals, rounds=min(most, max(FEWEST_ROUNDS, fit))
         )
-        benchmark.pedantic(contestants[ours], rounds=ROUNDS, warmup_rounds=1)
-        print("\n" + ", ".join(f"{name} {ratio:.3g}" for name, ratio in ratios.items()), end=" ")
-        return ratios
+        if benchmark.disabled:
+            return
+        times[ours] = benchmark.stats.stats.data
+        medians = median_seconds(times, n, rows_timed, calls)
+        seconds = {name: medians[name] for name in contestants}
+        benchmark.extra_info.update(
+            conditions,
+            n=n,
+            threads=threads,
+            calls=calls,
+            rows_timed=rows_timed,
+            device="cpu",
+            instruction_set=mp.backends()["cpp"],
+            seconds=seconds,
+            ratios={f"{ours} / {name}": seconds[ours] / seconds[name] for name in rivals},
+            torch=torch.__version__,
+            triton=None,
+        )
 
     return run

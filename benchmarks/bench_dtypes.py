@@ -1,0 +1,40 @@
+"""`step` in the other dtypes, where half or double the bytes are moved."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from contestants import arguments, step_anew, step_into
+from oracle import assert_right
+from rows import ALPHA, binding_radius, peaked, touching
+
+
+@pytest.mark.parametrize("norm", ["none", "l1"])
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float64"])
+@pytest.mark.parametrize("k", [10, 100, 1000], ids=lambda k: f"K{k}")
+def test_step_in(versus, nbytes: int, k: int, dtype: str, norm: str) -> None:
+    p, g = peaked(k, nbytes, getattr(torch, dtype))
+    epsilon = math.inf if norm == "none" else binding_radius(p, g, norm)
+    given, out = arguments(p, g, epsilon), torch.empty_like(p)
+    q = torch.ops.mipoison.step(*given)[0]
+    assert_right("step", q, *given)
+    versus(
+        {
+            "step": step_into(out, *given),
+            "step, new output": step_anew(*given),
+            "softmax": lambda: torch.softmax(p, 1, out=out),
+            "add": lambda: torch.add(p, g, out=out),
+        },
+        operation="step",
+        group="throughput",
+        n=len(p),
+        k=k,
+        dtype=dtype,
+        norm=norm,
+        alpha=ALPHA,
+        epsilon=None if math.isinf(epsilon) else epsilon,
+        touching=None if math.isinf(epsilon) else touching(q, p, epsilon, norm),
+        bytes=3 * p.nbytes,
+    )

@@ -1,0 +1,148 @@
+"""`step`, and the ways to take one that it is timed against: from the same q and g to the projected rows.
+
+All of them form z = q + α·g/‖g‖₂ and project it onto the simplex. Sorting and sparsemax know no label, so they do less
+than `step`; where the label wins by itself all give one answer.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+from rows import ALPHA
+from torch import Tensor
+
+from mipoison.ops.library import REFERENCE
+
+Step = Callable[[Tensor, Tensor], Tensor]
+
+WRITES_OUT = hasattr(torch.ops.mipoison, "step_out")
+# What a Newton with a fixed number of steps must reach: the guarantee on sums.
+CONVERGED = 1e-6
+MOST_STEPS = 20
+
+
+def arguments(
+    p: Tensor, g: Tensor, epsilon: float = math.inf, norm: str = "l1", center: Tensor | None = None
+) -> tuple[object, ...]:
+    """What the `step` operator takes: q is p, but for a centre that lies elsewhere."""
+    around = None if math.isinf(epsilon) else p if center is None else center
+    return (p, g, around, None, ALPHA, epsilon, norm, 0.0, False)
+
+
+def step_into(out: Tensor, *given: object) -> Callable[[], object]:
+    """Ours, written to a given tensor as softmax(out=) and add(out=) are; correct before it is timed."""
+    if not WRITES_OUT:
+        return step_anew(*given)
+    torch.ops.mipoison.step_out(*given, out.fill_(math.nan))
+    assert torch.equal(out, torch.ops.mipoison.step(*given)[0])
+    return lambda: torch.ops.mipoison.step_out(*given, out)
+
+
+def step_anew(*given: object) -> Callable[[], object]:
+    """Ours, into a new tensor."""
+    return lambda: torch.ops.mipoison.step(*given)
+
+
+def with_threads(threads: int, contestant: Callable[[], object]) -> Callable[[], object]:
+    """A contestant with a number of threads of its own."""
+
+    def run() -> None:
+        before = torch.get_num_threads()
+        torch.set_num_threads(threads)
+        contestant()
+        torch.set_num_threads(before)
+
+    return run
+
+
+def stepped(q: Tensor, g: Tensor) -> Tensor:
+    """Z = q + α·g/‖g‖₂."""
+    return q + ALPHA * g / g.norm(dim=1, keepdim=True)
+
+
+def by_sorting(q: Tensor, g: Tensor) -> Tensor:
+    """The textbook projection (Held et al. 1974; Duchi et al. 2008): sort, cumulative sum, threshold."""
+    z = stepped(q, g)
+    u = z.sort(dim=1, descending=True).values
+    excess = u.cumsum(1) - 1
+    count = torch.arange(1, z.shape[1] + 1)
+    support = (u * count > excess).sum(1, keepdim=True)
+    return (z - excess.gather(1, support - 1) / support).clamp_min(0)
+
+
+def by_sparsemax(q: Tensor, g: Tensor) -> Tensor:
+    """entmax.sparsemax, which is the projection onto the simplex."""
+    from entmax import sparsemax
+
+    with torch.no_grad():
+        projected: Tensor = sparsemax(stepped(q, g), dim=1)
+    return projected
+
+
+def by_newton(q: Tensor, g: Tensor, pool_steps: int, threshold_steps: int) -> Tensor:
+    """`mipoison.reference` without a ball in the inputs' dtype, its two roots by a fixed number of Newton steps.
+
+    No step reads a value back, so torch.compile takes it whole.
+    """
+    z = stepped(q, g)
+    label = q.argmax(1, keepdim=True)
+    own = z.gather(1, label)
+    mine = torch.arange(q.shape[1]) == label
+    w = own
+    for _ in range(pool_steps):
+        excess = torch.where(mine, 0.0, (z - w).clamp_min(0))
+        w = w + (excess.sum(1, keepdim=True) + own - w) / (1 + (excess > 0).sum(1, keepdim=True))
+    pooled = torch.where(mine, w, torch.minimum(z, w))
+    tau = w - 1
+    for _ in range(threshold_steps):
+        excess = (pooled - tau).clamp_min(0)
+        tau = tau + (excess.sum(1, keepdim=True) - 1) / (excess > 0).sum(1, keepdim=True)
+    return (pooled - tau).clamp_min(0)
+
+
+def newton_steps(q: Tensor, g: Tensor) -> tuple[int, int]:
+    """The fewest steps after which no row is off by more than the guarantee: the best case for `by_newton`."""
+    q, g = q.to(torch.float64), g.to(torch.float64)
+    exact = by_newton(q, g, MOST_STEPS, MOST_STEPS)
+
+    def enough(pool: int, threshold: int) -> bool:
+        return float((by_newton(q, g, pool, threshold) - exact).abs().max()) <= CONVERGED
+
+    pool = next(steps for steps in range(MOST_STEPS + 1) if enough(steps, MOST_STEPS))
+    return pool, next(steps for steps in range(MOST_STEPS + 1) if enough(pool, steps))
+
+
+def newton(steps: tuple[int, int]) -> Step:
+    """`by_newton` with its numbers of steps set."""
+    return lambda q, g: by_newton(q, g, *steps)
+
+
+def compiled_newton(steps: tuple[int, int]) -> Step:
+    """`newton` by torch.compile, for one shape."""
+    return torch.compile(newton(steps), dynamic=False, fullgraph=True)
+
+
+def by_reference(q: Tensor, g: Tensor) -> Tensor:
+    """`mipoison.reference`: eager, in float64, roots run to the last digit."""
+    projected: Tensor = REFERENCE["step"](q, g, None, None, ALPHA, math.inf, "l1", 0.0, False)[0]
+    return projected
+
+
+def by_jaxopt() -> Step:
+    """Jaxopt's projection, jitted and mapped over rows; it reads torch's memory and uses all cores."""
+    import jax
+    import jax.numpy as jnp
+    from jaxopt.projection import projection_simplex
+
+    @jax.jit
+    def step(q: jax.Array, g: jax.Array) -> jax.Array:
+        z = q + ALPHA * g / jnp.linalg.norm(g, axis=1, keepdims=True)
+        return jax.vmap(projection_simplex)(z)
+
+    def run(q: Tensor, g: Tensor) -> Tensor:
+        projected = step(jnp.from_dlpack(q), jnp.from_dlpack(g))
+        return torch.from_dlpack(projected.block_until_ready())
+
+    return run

@@ -1,0 +1,273 @@
+"""Measurements as Markdown tables, each figure beside what it had to reach."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import targets
+from measurements import Measurement, find, values
+from targets import Target
+
+NOTHING = "–"
+
+
+class Judge:
+    """Writes figures with their verdict and remembers what was missed."""
+
+    def __init__(self) -> None:
+        self.met = 0
+        self.missed: dict[str, list[str]] = {}
+
+    def figure(
+        self, value: float | None, target: Target | None = None, what: str = "", where: str = ""
+    ) -> str:
+        """A figure, and where a target goes with it "met" or "missed"."""
+        if value is None:
+            return NOTHING
+        if target is None:
+            return number(value)
+        verdict = target.judge(value)
+        if verdict == "met":
+            self.met += 1
+        else:
+            self.missed.setdefault(what, []).append(f"{number(value)} at {where} ({target})")
+        return f"{number(value)} {verdict}"
+
+    def summary(self) -> str:
+        """How many targets were met, and which were missed."""
+        count = sum(map(len, self.missed.values()))
+        if not self.met + count:
+            return ""
+        lines = [f"- {what}: {', '.join(where)}\n" for what, where in self.missed.items()]
+        end = ". Missed:\n\n" if lines else ".\n"
+        return f"{self.met} of {self.met + count} figures meet their target{end}{''.join(lines)}\n"
+
+
+def number(value: float) -> str:
+    """Three digits, without an exponent."""
+    return integer(round(value)) if value >= 99.95 else f"{value:#.3g}"
+
+
+def integer(value: int) -> str:
+    """In groups of three digits, as in 128 000."""
+    return f"{value:,}".replace(",", " ")
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A Markdown table; nothing where there are no rows."""
+    lines = [f"| {' | '.join(row)} |\n" for row in rows]
+    if not lines:
+        return ""
+    return f"| {' | '.join(head)} |\n|{'---|' * len(head)}\n" + "".join(lines)
+
+
+def per_row(one: Measurement | None) -> float | None:
+    """Nanoseconds a row."""
+    return None if one is None else one.ours / one.n * 1e9
+
+
+def steps(measurements: Sequence[Measurement], judge: Judge) -> str:
+    """The headline: `step` in an l1 ball, then without a ball, float32, one thread."""
+    chosen = [one for one in measurements if one.operation == "step" and one.variant is None]
+    rows = []
+    for k in values([one for one in chosen if one.group == "throughput"], "k"):
+        same = {"k": k, "group": "throughput", "dtype": "float32", "threads": 1}
+        free = find((one for one in chosen if "add" in one.seconds), norm="none", **same)
+        ball = find(chosen, norm="l1", **same)
+        limit = targets.OVER_SOFTMAX.get(k)
+        rows.append(
+            (
+                integer(k),
+                NOTHING if ball is None else f"{ball.epsilon:g}",
+                judge.figure(per_row(ball)),
+                judge.figure(ball and ball.over("softmax")),
+                judge.figure(
+                    ball and ball.over("step, no ball"),
+                    targets.OVER_NO_BALL["l1"],
+                    "l1 ball ÷ no ball",
+                    f"K = {integer(k)}",
+                ),
+                judge.figure(per_row(free)),
+                judge.figure(free and free.bandwidth / 1e9),
+                judge.figure(
+                    free and free.over("add"),
+                    targets.OVER_ADD.get(k),
+                    "no ball ÷ add",
+                    f"K = {integer(k)}",
+                ),
+                judge.figure(
+                    free and free.over("softmax"), limit, "no ball ÷ softmax", f"K = {integer(k)}"
+                ),
+                NOTHING if limit is None else str(limit),
+                judge.figure(free and free.over("step, new output")),
+            )
+        )
+    head = (
+        "K",
+        "l1: ε",
+        "ns a row",
+        "÷ softmax",
+        f"÷ no ball, {targets.OVER_NO_BALL['l1']}",
+        "no ball: ns a row",
+        "GB/s",
+        f"÷ add (K = 10: {targets.OVER_ADD[10]})",
+        "÷ softmax",
+        "must reach",
+        "out= ÷ new output",
+    )
+    return table(head, rows)
+
+
+def others(measurements: Sequence[Measurement], judge: Judge) -> str:
+    """The other balls, two threads, and the other ways to the same answer."""
+    rivals = ("sort", "sparsemax", "compiled newton", "newton", "reference", "jaxopt")
+    chosen = [
+        one
+        for one in measurements
+        if one.operation == "step" and one.variant is None and one.group == "throughput"
+    ]
+    rows = []
+    for k in values(chosen, "k"):
+        same = {"k": k, "dtype": "float32"}
+        cells, where = [integer(k)], f"K = {integer(k)}"
+        for norm in ("l2", "linf"):
+            ball = find(chosen, norm=norm, threads=1, **same)
+            ratio = ball and ball.over("step, no ball")
+            limit = targets.OVER_NO_BALL[norm]
+            cells.append(judge.figure(ratio, limit, f"{norm} ball ÷ no ball", where))
+        for norm in ("none", "l1"):
+            both = find(chosen, norm=norm, threads=2, **same)
+            name = "no ball" if norm == "none" else norm
+            ratio = both and both.over("step, one thread")
+            limit = targets.TWO_THREADS if k >= targets.TWO_THREADS_FROM else None
+            cells.append(judge.figure(ratio, limit, f"two threads ÷ one, {name}", where))
+        for rival in rivals:
+            raced = find((one for one in chosen if rival in one.seconds), **same)
+            ratio = raced and raced.under(rival)
+            limit = targets.UNDER_RIVAL.get(rival)
+            cells.append(judge.figure(ratio, limit, f"{rival} ÷ step", where))
+        rows.append(cells)
+    head = (
+        "K",
+        f"l2 ÷ no ball, {targets.OVER_NO_BALL['l2']}",
+        f"linf ÷ no ball, {targets.OVER_NO_BALL['linf']}",
+        f"2 threads ÷ 1, {targets.TWO_THREADS} from K = {targets.TWO_THREADS_FROM}",
+        "the same, l1",
+        *(
+            f"{rival} ÷ step"
+            + (f", {targets.UNDER_RIVAL[rival]}" if rival in targets.UNDER_RIVAL else "")
+            for rival in rivals
+        ),
+    )
+    return table(head, rows)
+
+
+def dtypes(measurements: Sequence[Measurement]) -> str:
+    """`step` in the other dtypes, one thread."""
+    chosen = [
+        one
+        for one in measurements
+        if one.operation == "step" and one.group == "throughput" and one.dtype != "float32"
+    ]
+    return table(
+        ("K", "dtype", "ball", "ns a row", "GB/s", "÷ add", "÷ softmax"),
+        (
+            (
+                integer(one.k),
+                one.dtype,
+                "no ball" if one.norm == "none" else one.norm,
+                number(per_row(one) or 0.0),
+                number(one.bandwidth / 1e9),
+                Judge().figure(one.over("add")),
+                Judge().figure(one.over("softmax")),
+            )
+            for one in latest(chosen, ("k", "dtype", "norm"))
+        ),
+    )
+
+
+def operations(measurements: Sequence[Measurement]) -> str:
+    """The other operations, float32, one thread, new outputs."""
+    chosen = [one for one in measurements if one.variant is not None]
+    return table(
+        ("K", "operation", "ns a row", "GB/s", "÷ add", "÷ softmax"),
+        (
+            (
+                integer(one.k),
+                one.variant,
+                number(per_row(one) or 0.0),
+                number(one.bandwidth / 1e9),
+                Judge().figure(one.over("add")),
+                Judge().figure(one.over("softmax")),
+            )
+            for one in latest(chosen, ("k", "variant"))
+        ),
+    )
+
+
+def latency(measurements: Sequence[Measurement], judge: Judge) -> str:
+    """µs a call on few rows, each contestant a column."""
+    chosen = [one for one in measurements if one.group == "latency"]
+    contestants = list(dict.fromkeys(name for one in chosen for name in one.seconds))
+    rows = []
+    for one in latest(chosen, ("k", "norm", "n", "dtype")):
+        limit = None
+        if one.norm == "none" and one.dtype == "float32":
+            small = one.device == "cpu" and (one.n, one.k) == (1, 10)
+            replayed = one.device != "cpu" and (one.n, one.k) == (32, 1000)
+            limit = targets.CALL if small else targets.GRAPH_CALL if replayed else None
+        cells = [integer(one.k), "no ball" if one.norm == "none" else one.norm, integer(one.n)]
+        for i, name in enumerate(contestants):
+            seconds = one.seconds.get(name)
+            where = f"N = {one.n}, K = {one.k}"
+            cells.append(
+                judge.figure(
+                    seconds and seconds * 1e6, limit if i == 0 else None, "one call, µs", where
+                )
+            )
+        rows.append(cells)
+    asked = targets.CALL if all(one.device == "cpu" for one in chosen) else targets.GRAPH_CALL
+    first, *rest = contestants or [""]
+    return table(("K", "ball", "N", f"{first}, µs ({asked} once)", *rest), rows)
+
+
+def on_gpu(measurements: Sequence[Measurement], judge: Judge) -> str:
+    """Throughput on a GPU: K × dtype × norm against add and softmax of the same rows."""
+    chosen = [one for one in measurements if one.group == "throughput"]
+    rows = []
+    for one in latest(chosen, ("k", "dtype", "norm", "operation")):
+        limit = None
+        if one.operation == "step":
+            limit = targets.over_add_on_gpu(one.k, one.dtype, one.norm)
+        where = f"K = {integer(one.k)}, {one.dtype}"
+        rows.append(
+            (
+                integer(one.k),
+                one.operation,
+                one.dtype,
+                "no ball" if one.norm == "none" else one.norm,
+                number(per_row(one) or 0.0),
+                number(one.bandwidth / 1e12),
+                judge.figure(one.over("add"), limit, "step ÷ add", where),
+                NOTHING if limit is None else str(limit),
+                judge.figure(one.over("softmax")),
+            )
+        )
+    head = (
+        "K",
+        "operation",
+        "dtype",
+        "ball",
+        "ns a row",
+        "TB/s",
+        "÷ add",
+        "must reach",
+        "÷ softmax",
+    )
+    return table(head, rows)
+
+
+def latest(measurements: Sequence[Measurement], by: tuple[str, ...]) -> list[Measurement]:
+    """The last measurement of each combination of conditions, in order of the first ones."""
+    last = {tuple(getattr(one, name) for name in by): one for one in measurements}
+    return sorted(last.values(), key=lambda one: one.k)
