@@ -4,6 +4,7 @@
 
 #include "l1_32.h"
 #include "l2_32.h"
+#include "row.h"
 
 namespace mipoison {
 namespace MIPOISON_ISA {
@@ -13,6 +14,22 @@ constexpr float kModerate = 2;
 
 // Smaller balls than this are worth float64.
 constexpr double kSmallestBall = 1e-5;
+
+// The rows of a call, as project.h knows them; for project, alpha is 0 and `along` null.
+struct Call {
+  const float *from, *along, *center;
+  const int64_t* label;
+  double alpha;
+  int64_t rows;
+  float* out;
+};
+
+// Whether calls of this kind are worth a try in float32.
+inline bool moderate(const Region& region, const Call& call) {
+  const bool ball = call.center && region.epsilon < kInfinity;
+  return region.margin <= 1 && std::abs(call.alpha) <= 1 &&
+         (!ball || region.epsilon >= kSmallestBall);
+}
 
 // Where to look for tau first: the largest entry, a guess, and from how many entries it came.
 template <class S>
@@ -43,14 +60,14 @@ class Attempt {
         q_(q),
         y_(y) {}
 
-  // Without the ball. tau: the level found, where to look for the next.
-  Verdict<S> without_ball(const Truth& good, const Hint<S>& hint, Value* tau) {
+  // Without the ball. clue: what the next stage starts from, the tau found, or in l2 the distance.
+  Verdict<S> without_ball(const Truth& good, const Hint<S>& hint, Value* clue) {
     const typename S::Single z_t = S::take(rows_.z, rows_.t);
     S::put(rows_.z, rows_.t, S::rounded(Value(kNothing)));
     const Levels32<S> at = solve_levels32<S>(rows_.z, rows_.blocks, z_t, rows_.margin, hint.top,
-                                             hint.start, hint.count);
+                                             hint.start, hint.count, q_);
     const Written<S> written = write_simplex<S>(at, q_);
-    *tau = at.tau;
+    *clue = at.tau;
     const Truth usable = good & (size_of(at.w) <= Value(kModerate));
     const typename S::Single lead =
         leading_entry32<S>(at.w - at.tau, written.highest, rows_.margin);
@@ -58,21 +75,22 @@ class Attempt {
     const Truth whole = size_of(written.sum + S::exact(lead) - 1) <= Value(kMissing);
     if (!ball_) return {usable & whole, usable & !usable};
     const Value far = measure<S>(q_, rows_.p, rows_.blocks, norm_).distance;
+    if (norm_ == Norm::kL2) *clue = root_of(far);
     const Truth inside = far <= Value(norm_ == Norm::kL2 ? radius_ * radius_ : radius_);
     return {usable & whole & inside, usable & !inside};
   }
 
   // In the ball; in l1 and l-infinity with the label left to itself.
-  Verdict<S> in_ball(const Truth& good, const Value& tau) {
+  Verdict<S> in_ball(const Truth& good, const Value& clue) {
     if (norm_ == Norm::kL2) {
-      // The search starts at p, which must belong to the set.
+      // The search starts at p, which must belong to the set as nearly as float32 can tell.
       const Value lead = S::exact(S::take(rows_.p, rows_.t)) -
                          S::exact(rival_of<S>(rows_.p, rows_.blocks, rows_.t));
-      const Solved<S> found = project_l2_32(rows_, radius_, y_, q_);
-      return finish(good & found.solved & (lead >= rows_.margin), found.q_t);
+      const Solved<S> found = project_l2_32(rows_, radius_, clue, y_, q_);
+      return finish(good & found.solved & (lead >= rows_.margin - 1e-6), found.q_t);
     }
-    const Solved<S> found = norm_ == Norm::kL1 ? free_l1_32(rows_, radius_, tau, q_)
-                                               : free_linf32(rows_, radius_, tau, q_);
+    const Solved<S> found = norm_ == Norm::kL1 ? free_l1_32(rows_, radius_, clue, q_)
+                                               : free_linf32(rows_, radius_, clue, q_);
     const Value rival = S::exact(rival_of<S>(q_, rows_.blocks, rows_.t));
     const Truth leads = found.solved & (found.q_t >= rival + rows_.margin);
     const Verdict<S> verdict = finish(good & leads, found.q_t);

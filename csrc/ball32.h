@@ -50,6 +50,26 @@ class WithoutLabel {
   typename S::Single z_t_, p_t_;
 };
 
+// The smallest and the largest z_j - p_j: between them, or not far, lie the levels of a ball that
+// leaves the label alone.
+template <class S>
+struct Reach {
+  typename S::Value low, high;
+};
+
+template <class S>
+inline Reach<S> reach_of(const Rows32<S>& rows) {
+  Block<float> low = Block<float>::all(-kNothing), high = Block<float>::all(kNothing);
+  for (int64_t i = 0; i < rows.blocks * kLanes<float>; i += kLanes<float>) {
+    const Block<float> z = Block<float>::load(rows.z + i);
+    const Block<float> d = z - Block<float>::load(rows.p + i);
+    low = min(low, select(z > Block<float>::all(kNothing), d, low));
+    high = max(high, d);
+  }
+  // Room for the rounding of the ends.
+  return {S::exact(S::lowest(low)) - 1e-6, S::exact(S::highest(high)) + 1e-6};
+}
+
 // |q - p|, squared in l2, and the sum of q.
 template <class S>
 struct Measured {

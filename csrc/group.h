@@ -4,10 +4,9 @@
 // to know what an invalid row deserves, and no lane ever depends on its neighbours.
 #pragma once
 
-#include <memory>
-
 #include "attempt.h"
 #include "row.h"
+#include "scratch.h"
 #include "transpose.h"
 
 namespace mipoison {
@@ -20,34 +19,12 @@ class GroupProjector {
  public:
   using S = Columns;
 
-  // The rows of a call, as project.h knows them; alpha is 0 and `along` null for project.
-  struct Call {
-    const float *from, *along, *center;
-    const int64_t* label;
-    double alpha;
-    int64_t rows;
-    float* out;
-  };
-
   GroupProjector(int64_t classes, const Region& region, const Call& call)
       : k_(classes),
         region_(region),
         call_(call),
         ball_(call.center && region.epsilon < kInfinity),
-        stride_(kGroup * padded_columns(classes)),
-        memory_(new float[(ball_ ? 4 : 2) * stride_ + kGroup]()) {
-    const uintptr_t address = reinterpret_cast<uintptr_t>(memory_.get());
-    z_ = memory_.get() + (kBlockBytes - address % kBlockBytes) % kBlockBytes / sizeof(float);
-    p_ = z_ + stride_;
-    q_ = ball_ ? p_ + stride_ : p_;
-    y_ = ball_ ? q_ + stride_ : nullptr;
-  }
-
-  // Whether rows of this kind are worth a try.
-  bool serves() const {
-    return k_ <= kWidestColumns && region_.margin <= 1 && std::abs(call_.alpha) <= 1 &&
-           (!ball_ || region_.epsilon >= kSmallestBall);
-  }
+        scratch_(ball_ ? 4 : 2, kGroup * padded_columns(classes)) {}
 
   // Writes the rows [begin, end) that it can decide, and calls decline(row) for the others.
   template <class Decline>
@@ -68,7 +45,7 @@ class GroupProjector {
   struct Queue {
     int size = 0;
     int64_t row[2 * kGroup];
-    double tau[2 * kGroup];
+    double clue[2 * kGroup];
   };
 
   template <class Decline>
@@ -78,38 +55,38 @@ class GroupProjector {
     queue.size -= taken;
     Group group;
     group.lanes = ~uint32_t{0} >> (32 - taken);
-    double tau[kGroup];
+    double clue[kGroup];
     for (int i = 0; i < kGroup; ++i) {
       const int from = queue.size + std::min(i, taken - 1);
       group.row[i] = queue.row[from];
-      tau[i] = queue.tau[from];
+      clue[i] = queue.clue[from];
     }
     Wide start;
-    std::memcpy(&start, tau, sizeof start);
+    std::memcpy(&start, clue, sizeof start);
     run(stage, group, start, decline);
   }
 
   template <class Decline>
-  void run(int stage, const Group& group, Wide tau, const Decline& decline) {
+  void run(int stage, const Group& group, Wide clue, const Decline& decline) {
     Rows32<S> rows{z_, p_, k_, {}, Wide(0)};
     Hint<S> hint;
     const WideMask good = prepare(group, &rows, &hint);
     Attempt<S> attempt(rows, region_, ball_, q_, y_);
-    const Verdict<S> verdict = stage == kWithoutBall ? attempt.without_ball(good, hint, &tau)
-                               : stage == kInBall    ? attempt.in_ball(good, tau)
+    const Verdict<S> verdict = stage == kWithoutBall ? attempt.without_ball(good, hint, &clue)
+                               : stage == kInBall    ? attempt.in_ball(good, clue)
                                                      : attempt.cornered(good);
     const uint32_t answered = bits(verdict.answered) & group.lanes;
     const uint32_t next = bits(verdict.next) & group.lanes & ~answered;
     store_columns(q_, k_, group, answered, call_.out);
     if (answered == group.lanes) return;
     double level[kGroup];
-    std::memcpy(level, &tau, sizeof level);
+    std::memcpy(level, &clue, sizeof level);
     for (int i = 0; i < kGroup; ++i) {
       const uint32_t lane = uint32_t{1} << i;
       if (next & lane) {
         Queue& queue = waiting_[stage + 1];
         queue.row[queue.size] = group.row[i];
-        queue.tau[queue.size++] = level[i];
+        queue.clue[queue.size++] = level[i];
       } else if (group.lanes & ~answered & lane) {
         decline(group.row[i]);
       }
@@ -147,8 +124,11 @@ class GroupProjector {
     }
     rows->t = own.label;
     if (call_.label) good = good & read_labels(group, &rows->t);
-    if (ball_) renormalise(own.sum);
-    if (region_.margin > 0) rows->margin = margin_of(rows->t, own.sum);
+    if (ball_ || region_.margin > 0) {
+      const Wide sum = exact_sum(p_, k_);
+      rows->margin = margin_of(rows->t, sum);
+      if (ball_) renormalise(sum);
+    }
     return whole & widened(good);
   }
 
@@ -193,7 +173,7 @@ class GroupProjector {
       sum = sum + max(x, zero);
       count = count + keep(one, x > zero);
     }
-    // The first Newton step comes free: from tau = 0, near which a short step ends.
+    // The first Newton step comes free: from clue = 0, near which a short step ends.
     const Mask<float> some = count > zero;
     *hint = {high, select(some, (sum - one) / max(count, one), zero),
              select(some, count, zero) - one};
@@ -230,19 +210,20 @@ class GroupProjector {
   }
 
   Wide margin_of(const S::Index& t, const Wide& sum) {
-    if (!region_.shrink) return region_.margin;
+    if (!region_.shrink || region_.margin == 0) return region_.margin;
     if (!call_.center) return 0;
     const Wide lead = widen(S::take(p_, t)) - widen(rival_of<S>(p_, k_, t));
-    return min(Wide(region_.margin), max(ball_ ? lead : lead / sum, Wide(0)));
+    return min(Wide(region_.margin), max(lead / sum, Wide(0)));
   }
 
   int64_t k_;
   Region region_;
   Call call_;
   bool ball_;
-  int64_t stride_;
-  std::unique_ptr<float[]> memory_;
-  float *z_, *p_, *q_, *y_;
+  Scratch scratch_;
+  float *z_ = scratch_.row(0), *p_ = scratch_.row(1);
+  float* q_ = ball_ ? scratch_.row(2) : p_;
+  float* y_ = ball_ ? scratch_.row(3) : nullptr;
   Queue waiting_[kCornered + 1];
 };
 

@@ -5,6 +5,7 @@
 
 #include "flip.h"
 #include "group.h"
+#include "line.h"
 #include "move.h"
 #include "parallel.h"
 #include "philox.h"
@@ -57,7 +58,7 @@ int64_t count_invalid(const Batch& batch, const Make& make, const One& one) {
   });
 }
 
-// float32 rows in groups; one by one what a group cannot decide, and every row of another dtype.
+// In float32 what can be decided there; in float64 the other rows, and every row of another dtype.
 int64_t project_origin(const Batch& batch, const void* from, const void* along, double alpha,
                        const void* center, const int64_t* label, const Region& region, void* out) {
   const int64_t k = batch.classes;
@@ -71,12 +72,21 @@ int64_t project_origin(const Batch& batch, const void* from, const void* along, 
       };
       int64_t invalid = 0;
       if constexpr (std::is_same_v<T, float>) {
-        GroupProjector grouped(
-            k, region,
-            {static_cast<const T*>(from), static_cast<const T*>(along),
-             static_cast<const T*>(center), label, alpha, batch.rows, static_cast<T*>(out)});
-        if (grouped.serves()) {
-          grouped(begin, end, [&](int64_t i) { invalid += !one(i); });
+        const Call call{static_cast<const T*>(from),
+                        static_cast<const T*>(along),
+                        static_cast<const T*>(center),
+                        label,
+                        alpha,
+                        batch.rows,
+                        static_cast<T*>(out)};
+        if (moderate(region, call) && k <= kWidestColumns) {
+          GroupProjector project(k, region, call);
+          project(begin, end, [&](int64_t i) { invalid += !one(i); });
+          return invalid;
+        }
+        if (moderate(region, call)) {
+          LineProjector project(k, region, call);
+          for (int64_t i = begin; i < end; ++i) invalid += !(project(i) || one(i));
           return invalid;
         }
       }

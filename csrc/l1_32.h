@@ -23,11 +23,19 @@ struct Moves32 {
   // Levels at which `gain` is raised and `loss` lowered, where `wanted`; as they were elsewhere.
   // Both sides are searched in the same passes.
   void solve(const Value& gain, const Value& loss, Levels* at, Truth* wanted) const {
-    const Block<float> zero = Block<float>::all(0), one = Block<float>::all(1);
     Search<S> up(Value(kDeepest), Value(kHighest), at->plus, *wanted);
     Search<S> down(Value(kDeepest), Value(kHighest), at->minus, *wanted);
     up.x = select(*wanted, up.x, at->plus);
     down.x = select(*wanted, down.x, at->minus);
+    solve(gain, loss, &up, &down);
+    *at = {up.x, down.x};
+    *wanted = up.running | down.running;
+  }
+
+  void solve(const Value& gain, const Value& loss, Search<S>* plus_root,
+             Search<S>* minus_root) const {
+    const Block<float> zero = Block<float>::all(0), one = Block<float>::all(1);
+    Search<S>&up = *plus_root, &down = *minus_root;
     while (up.goes_on() || down.goes_on()) {
       const SplitLevel<S> plus(up.x), minus(down.x);
       Value sum[4];
@@ -42,8 +50,6 @@ struct Moves32 {
       up.advance(sum[0] - gain, Value(0) - sum[1]);
       down.advance(loss - sum[2], Value(0) - sum[3]);
     }
-    *at = {up.x, down.x};
-    *wanted = up.running | down.running;
   }
 
   // plus >= minus: an entry moves to one side at most.
@@ -66,11 +72,14 @@ inline Solved<S> free_l1_32(const Rows32<S>& rows, double epsilon, const typenam
                             float* q) {
   using Value = typename S::Value;
   const Moves32<S> moves{rows.z, rows.p, rows.blocks, Block<float>::all(2)};
-  typename Moves32<S>::Levels at{start, start};
-  typename S::Truth open = start == start;
-  moves.solve(Value(epsilon / 2), Value(epsilon / 2), &at, &open);
-  moves.write(at, q);
-  return {S::exact(S::take(q, rows.t)), !open & (at.plus > at.minus)};
+  const Value half = epsilon / 2;
+  const Reach<S> reach = reach_of(rows);
+  // What rises most rises by half of epsilon at most.
+  Search<S> plus(reach.high - half - 2e-6, reach.high, start, start == start);
+  Search<S> minus(reach.low, reach.high, start, start == start);
+  moves.solve(half, half, &plus, &minus);
+  moves.write({plus.x, minus.x}, q);
+  return {S::exact(S::take(q, rows.t)), !(plus.running | minus.running) & (plus.x > minus.x)};
 }
 
 // The same where the label binds: an outer root in its cap u - m, u = q_t.
@@ -88,7 +97,14 @@ inline Solved<S> bound_l1_32(const Rows32<S>& rows, double epsilon, float* q) {
   Value tau = 0;
   typename Moves32<S>::Levels at{zero, zero};
   Truth inactive = lost;
-  Search<S> cap(zero, min(p_t + half, Value(1)) - m, p_t - m, !lost);
+  // Entries above the cap must come down, by half of epsilon at most.
+  Block<float> tallest = nothing;
+  for (int64_t i = 0; i < rows.blocks * kLanes<float>; i += kLanes<float>)
+    tallest = max(tallest, Block<float>::load(rows.p + i));
+  const Value deepest = max(S::exact(S::highest(tallest)) - half, zero);
+  Search<S> cap(deepest, min(p_t + half, Value(1)) - m, p_t - m, !lost);
+  cap.fine = size_of(cap.hi) * Value(kSingle);
+  cap.none = 5e-8;
 
   // Levels under the cap, where `wanted`. Returns where the cap asks too much of the ball, or the
   // row for a larger cap.

@@ -236,5 +236,27 @@ inline int64_t first_index_of(const T* row, int64_t n, T value) {
   return n;
 }
 
+// Copies the entries above a bound to `to`, which has room for a block more, and fills the last
+// block up with -inf. Returns how many blocks they take. Only where one instruction does it.
+#if defined(__AVX512F__)
+constexpr bool kCanPack = true;
+inline int64_t pack_above(const float* from, int64_t blocks, float bound, float* to) {
+  constexpr int n = kLanes<float>;
+  const __m512 level = _mm512_set1_ps(bound);
+  float* end = to;
+  for (int64_t i = 0; i < blocks * n; i += n) {
+    const __m512 x = _mm512_loadu_ps(from + i);
+    const __mmask16 above = _mm512_cmp_ps_mask(x, level, _CMP_GT_OQ);
+    _mm512_storeu_ps(end, _mm512_maskz_compress_ps(above, x));
+    end += __builtin_popcount(above);
+  }
+  Block<float>::all(-__builtin_inff()).store(end);
+  return (end - to + n - 1) / n;
+}
+#else
+constexpr bool kCanPack = false;
+inline int64_t pack_above(const float*, int64_t blocks, float, float*) { return blocks; }
+#endif
+
 }  // namespace MIPOISON_ISA
 }  // namespace mipoison

@@ -27,10 +27,12 @@ struct Box32 {
   // tau at which the entries sum to `target`, where `wanted`; `start` elsewhere.
   template <class S>
   typename S::Value level(const typename S::Value& target, const typename S::Value& start,
-                          typename S::Truth* wanted) const {
+                          typename S::Truth* wanted,
+                          const Reach<S>& bracket = {typename S::Value(kDeepest),
+                                                     typename S::Value(kHighest)}) const {
     using Value = typename S::Value;
     const Block<float> one = Block<float>::all(1);
-    Search<S> tau(Value(kDeepest), Value(kHighest), start, *wanted);
+    Search<S> tau(bracket.low, bracket.high, start, *wanted);
     tau.x = select(*wanted, tau.x, start);
     while (tau.goes_on()) {
       const SplitLevel<S> at(tau.x);
@@ -63,7 +65,9 @@ inline Solved<S> free_linf32(const Rows32<S>& rows, double epsilon, const typena
   const Box32 box{rows.z, rows.p, rows.blocks, Block<float>::all(static_cast<float>(epsilon)),
                   Block<float>::all(1)};
   typename S::Truth open = start == start;
-  const Value tau = box.level<S>(Value(1), start, &open);
+  const Reach<S> reach = reach_of(rows);
+  const Value tau =
+      box.level<S>(Value(1), start, &open, {reach.low - epsilon, reach.high + epsilon});
   box.write<S>(tau, q);
   return {S::exact(S::take(q, rows.t)), !open};
 }
@@ -91,6 +95,8 @@ inline Solved<S> bound_linf32(const Rows32<S>& rows, double epsilon, float* q) {
   Value tau = 0;
   Truth lost = first > last;
   Search<S> cap(first, last, p_t - m, !lost);
+  cap.fine = size_of(cap.hi) * Value(kSingle);
+  cap.none = 5e-8;
   const auto solve_at = [&](const Truth& wanted) {
     box.cap = S::spread(S::rounded(cap.x));
     Truth open = wanted;

@@ -1,10 +1,7 @@
-// project and step, one row at a time.
+// project and step in float64, one row at a time: for every row, and the judge of those that
+// float32 declines.
 #pragma once
 
-#include <type_traits>
-#include <vector>
-
-#include "fast.h"
 #include "kernels.h"
 #include "l1.h"
 #include "l2.h"
@@ -25,12 +22,10 @@ template <class T>
 class Projector {
  public:
   Projector(int64_t classes, const Region& region)
-      : k_(classes), region_(region), rows_(classes, 5), single_(padded<float>(classes)) {}
+      : k_(classes), region_(region), rows_(classes, 5) {}
 
   // Writes one row. `center` and `label` may be null. False if the row is invalid.
   bool operator()(const Origin<T>& origin, const T* center, const int64_t* label, T* out) {
-    if constexpr (std::is_same_v<T, float>)
-      if (fast(origin, center, label, out)) return true;
     const Quality quality =
         center ? load_probability(center, k_, rows_.width(), p_) : Quality::kProbability;
     const bool moved = form(origin);
@@ -104,39 +99,9 @@ class Projector {
     return std::abs(sum_of(q_, width) - 1) <= 1e-6;
   }
 
-  // The float32 path; false leaves the row to the float64 one.
-  bool fast(const Origin<float>& origin, const float* center, const int64_t* label, float* out) {
-    const bool ball = center && region_.epsilon < kInfinity;
-    if (ball || (region_.shrink && region_.margin != 0) || !(region_.margin <= 1)) return false;
-    const Summary from = summarise(origin.from, k_);
-    if (!(from.largest <= kFarthest && from.smallest >= -kFarthest)) return false;
-    if (!(std::abs(from.sum) <= std::numeric_limits<float>::max())) return false;
-    Summary owner = from;
-    if (center) {
-      if (center != origin.from) owner = summarise(center, k_);
-      if (!(owner.smallest >= 0 && std::abs(owner.sum - 1) <= kSumTolerance<float>)) return false;
-    }
-    const int64_t t =
-        label ? *label : first_index_of(center ? center : origin.from, k_, owner.largest);
-    if (t < 0 || t >= k_) return false;
-    float* z = single_.data();
-    if (!origin.along) {
-      lower_by(origin.from, from.largest, k_, z);
-      return project_moderate(z, k_, t, region_.margin, 0, -from.largest, out);
-    }
-    if (!(std::abs(origin.alpha) <= 1 && from.largest <= kModerate && from.smallest >= -kModerate))
-      return false;
-    const double squares = sum_of_squares(origin.along, k_);
-    if (!(squares > 1e-24 && squares < 1e24)) return false;
-    const float scale = static_cast<float>(origin.alpha / std::sqrt(squares));
-    const float top = ascend(origin.from, origin.along, scale, k_, z);
-    return project_moderate(z, k_, t, region_.margin, top, 0, out);
-  }
-
   int64_t k_;
   Region region_;
   Workspace rows_;
-  std::vector<float> single_;
   double *z_ = rows_.row(0), *p_ = rows_.row(1), *q_ = rows_.row(2);
   double* work_[2] = {rows_.row(3), rows_.row(4)};
   bool from_finite_ = false;

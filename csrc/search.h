@@ -13,23 +13,24 @@ struct Search {
   using Value = typename S::Value;
   using Truth = typename S::Truth;
 
+  // Mass that float32 sums of a row cannot tell from none: an ulp of the largest entry either way.
+  // One last Newton step follows.
+  static constexpr double kNone = 1.2e-7;
   // Newton alone may crawl along one end of the bracket; from here on every other step divides it.
   static constexpr int kPatience = 8;
   static constexpr int kLimit = 60;
 
   Value lo, hi, x;
   Truth running;
-  double none;  // values of f that count as zero; one last Newton step follows
+  Value fine = 0;       // Newton steps, and brackets, so short that x may stay where it is
+  double none = kNone;  // values of f that count as zero
   int steps = 0;
 
-  // By default, mass that float32 sums of a row cannot tell from none.
-  Search(const Value& low, const Value& high, const Value& start, const Truth& wanted,
-         double nothing = 5e-8)
+  Search(const Value& low, const Value& high, const Value& start, const Truth& wanted)
       : lo(low),
         hi(high),
         x(select((start > low) & (start < high), start, (low + high) * Value(0.5))),
-        running(wanted),
-        none(nothing) {}
+        running(wanted) {}
 
   bool goes_on() const { return steps < kLimit && any(running); }
 
@@ -42,14 +43,15 @@ struct Search {
     hi = select(running & !up, x, hi);
     const Value newton = x - value / select(sloped, slope, Value(-1));
     const Truth found = size_of(value) <= Value(none);
+    const Truth still = sloped & (size_of(newton - x) <= fine);
     Truth usable = sloped & (newton > lo) & (newton < hi);
     if (steps >= kPatience && steps % 2) usable = usable & !(x == x);
     Value next = newton;
     if (any(running & !found & !usable)) next = select(usable, newton, divide(lo, hi));
-    const Truth between = (next > lo) & (next < hi);
+    const Truth between = (next > lo) & (next < hi) & (hi - lo > fine);
     next = select(found, select(sloped, newton, x), select(between, next, x));
-    x = select(running, next, x);
-    running = running & !found & between;
+    x = select(running & !still, next, x);
+    running = running & !found & !still & between;
     ++steps;
   }
 
@@ -60,6 +62,9 @@ struct Search {
 
 // Where every level of a row of moderate size lies.
 constexpr double kDeepest = -6, kHighest = 6;
+
+// Relative resolution of a root that is rounded to float32, as caps are.
+constexpr double kSingle = 6e-8;
 
 // Divides a bracket where a function may jump, at min(p_j + offset, 1): at the most central of
 // these.

@@ -31,6 +31,8 @@ struct Columns {
   static constexpr int64_t kFlush = 8;
   // Rows are short enough to sum in float32 while their root is only being approached.
   static constexpr bool kRough = true;
+  // Whether the entries above a lower bound of the root are packed together on the way to it.
+  static constexpr bool kPacks = false;
 
   static Wide collect(const Block<float>& b) { return widen(b); }
   static Block<float> gather(const Block<float>& b) { return b; }
@@ -65,6 +67,7 @@ struct Line {
   using Index = int64_t;
   static constexpr int64_t kFlush = kFlushBlocks;
   static constexpr bool kRough = false;
+  static constexpr bool kPacks = kCanPack;
 
   static double collect(const Block<float>& b) { return total(b); }
   static float gather(const Block<float>& b) { return static_cast<float>(total(b)); }
@@ -88,7 +91,7 @@ struct SplitLevel {
   Block<float> below(const Block<float>& z) const { return z - high - low; }
 };
 
-// Float64 sums over a row: body(i, part) adds the i-th blocks' terms to part[0], part[1], ...
+// Float64 sums over a row: body(i, part) adds the i-th block's terms to part[0], part[1], ...
 template <class S, int kSums, class Body>
 inline void accumulate(int64_t blocks, typename S::Value (&sum)[kSums], const Body& body) {
   for (auto& s : sum) s = 0;
@@ -99,6 +102,15 @@ inline void accumulate(int64_t blocks, typename S::Value (&sum)[kSums], const Bo
     for (int64_t i = begin; i < end; ++i) body(i * kLanes<float>, part);
     for (int s = 0; s < kSums; ++s) sum[s] = sum[s] + S::collect(part[s]);
   }
+}
+
+// The sum of a row with all its digits: many equal entries round the same way, and a sum of them in
+// float32 would be off by more than a ball allows.
+inline Wide exact_sum(const float* row, int64_t blocks) {
+  Wide sum = 0;
+  for (int64_t i = 0; i < blocks * kLanes<float>; i += kLanes<float>)
+    sum = sum + widen(Block<float>::load(row + i));
+  return sum;
 }
 
 }  // namespace MIPOISON_ISA

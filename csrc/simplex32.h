@@ -105,11 +105,12 @@ struct Levels32 {
 };
 
 // `z`: padded, z_t taken out; `top` its largest entry. `start` guesses tau; it came from `count`
-// entries, t left out (-1: from none).
+// entries, t left out (-1: from none). spare: scratch as wide as z and a block, or null.
 template <class S>
 inline Levels32<S> solve_levels32(const float* z, int64_t blocks, typename S::Single z_t,
                                   const typename S::Value& margin, typename S::Single top,
-                                  typename S::Single start, typename S::Single count) {
+                                  typename S::Single start, typename S::Single count,
+                                  float* spare = nullptr) {
   using Value = typename S::Value;
   using Single = typename S::Single;
   Levels32<S> at{S::exact(z_t), Value(0), Rest(z, blocks)};
@@ -127,6 +128,15 @@ inline Levels32<S> solve_levels32(const float* z, int64_t blocks, typename S::Si
   const Single x_tau = S::rounded(at.w - 1);
   const Single from = max(start, x_tau);
   count = select(start > x_tau, count, S::rounded(Value(-1)));
+  if constexpr (S::kPacks) {
+    // Newton's steps stay left of the root: what lies below the first of them stays zero.
+    constexpr float kRounding = 1e-6f;
+    if (spare && count >= 0) {
+      const Rest few(spare, pack_above(z, blocks, from - kRounding, spare));
+      at.tau = water<S>(few, at.w - 1, from, true, count);
+      return at;
+    }
+  }
   at.tau = water<S>(at.rest, at.w - 1, from, at.w == at.w, count);
   return at;
 }

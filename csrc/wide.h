@@ -99,11 +99,11 @@ inline uint32_t bits(bool m) { return m; }
 using DoubleVector = Native<double>::Vector;
 typedef float HalfVector __attribute__((vector_size(kVectorBytes / 2)));
 
-// Half a register of float32 to a register of float64 and back: __builtin_convertvector, where the
-// compiler makes one instruction of it.
+// Half a register of float32 to a register of float64 and back: __builtin_convertvector where the
+// compiler makes one instruction of it, else that one.
 inline DoubleVector converted(HalfVector x) {
 #if defined(__AVX512F__)
-  return (DoubleVector)_mm512_cvtps_pd((__m256)x);
+  return (DoubleVector)_mm512_maskz_cvtps_pd(0xFF, (__m256)x);
 #elif defined(__AVX2__)
   return (DoubleVector)_mm256_cvtps_pd((__m128)x);
 #else
@@ -113,7 +113,7 @@ inline DoubleVector converted(HalfVector x) {
 
 inline HalfVector converted(DoubleVector x) {
 #if defined(__AVX512F__)
-  return (HalfVector)_mm512_cvtpd_ps((__m512d)x);
+  return (HalfVector)_mm512_maskz_cvtpd_ps(0xFF, (__m512d)x);
 #elif defined(__AVX2__)
   return (HalfVector)_mm256_cvtpd_ps((__m256d)x);
 #else

@@ -1,0 +1,206 @@
+// project and step for float32 rows of many classes, one at a time.
+//
+// Like group.h, this may decline a row; project.h then decides it from scratch, in float64.
+#pragma once
+
+#include "attempt.h"
+#include "row.h"
+#include "scratch.h"
+
+namespace mipoison {
+namespace MIPOISON_ISA {
+
+class LineProjector {
+ public:
+  using S = Line;
+
+  LineProjector(int64_t classes, const Region& region, const Call& call)
+      : k_(classes),
+        whole_(classes / kLanes<float> * kLanes<float>),
+        width_(padded<float>(classes)),
+        region_(region),
+        call_(call),
+        ball_(call.center && region.epsilon < kInfinity),
+        scratch_(ball_ ? 4 : 2, classes) {}
+
+  // Writes row i. False if it declines.
+  bool operator()(int64_t i) {
+    const float* from = call_.from + i * k_;
+    const float* center = call_.center ? call_.center + i * k_ : nullptr;
+    Rows32<S> rows{z_, p_, width_ / kLanes<float>, 0, 0};
+    Hint<S> hint;
+    Summary own = call_.along ? ascend(from, call_.along + i * k_, &hint) : lower(from, &hint);
+    if (!(std::abs(own.sum) <= std::numeric_limits<float>::max())) return false;
+    if (call_.along || ball_) {
+      if (!(own.high <= kModerate && own.low >= -kModerate)) return false;
+    } else if (!(own.high <= kFarthest && own.low >= -kFarthest)) {
+      return false;
+    }
+    const float* owner = from;
+    if (center) {
+      if (center != from) {
+        own = summarise(center);
+        owner = center;
+      }
+      if (!(own.low >= 0 && std::abs(own.sum - 1) <= kSumTolerance<float>)) return false;
+    }
+    rows.t = call_.label ? call_.label[i] : first_index_of(owner, k_, own.high);
+    if (rows.t < 0 || rows.t >= k_) return false;
+    if (center && (ball_ || (region_.shrink && region_.margin > 0))) {
+      const double sum = exact_sum_of(center);
+      if (ball_) renormalise(center, sum);
+      rows.margin = margin_of(center, rows.t, sum);
+    } else {
+      rows.margin = region_.shrink ? 0 : region_.margin;
+    }
+    if (!solve(rows, hint)) return false;
+    std::copy(q_, q_ + k_, call_.out + i * k_);
+    return true;
+  }
+
+ private:
+  struct Summary {
+    double sum;
+    float low, high;
+  };
+
+  bool solve(const Rows32<S>& rows, const Hint<S>& hint) {
+    Attempt<S> attempt(rows, region_, ball_, q_, y_);
+    double clue = 0;
+    const float z_t = z_[rows.t];
+    Verdict<S> verdict = attempt.without_ball(true, hint, &clue);
+    if (!verdict.next) return verdict.answered;
+    z_[rows.t] = z_t;
+    verdict = attempt.in_ball(true, clue);
+    if (!verdict.next) return verdict.answered;
+    return attempt.cornered(true).answered;
+  }
+
+  // Blocks of a row in memory: body(i, block) for each, the last filled up.
+  template <class Body>
+  void each_block(const float* row, float filler, const Body& body) const {
+    for (int64_t i = 0; i < whole_; i += kLanes<float>) body(i, Block<float>::load(row + i));
+    if (whole_ < k_) {
+      float tail[kLanes<float>];
+      load_tail(row + whole_, k_ - whole_, filler, tail);
+      body(whole_, Block<float>::load(tail));
+    }
+  }
+
+  Summary summarise(const float* row) const {
+    constexpr int n = kLanes<float>;
+    Block<float> low = Block<float>::all(-kNothing), high = Block<float>::all(kNothing);
+    double sum[1];
+    accumulate<S>(whole_ / n, sum, [&](int64_t i, Block<float>* part) {
+      const Block<float> x = Block<float>::load(row + i);
+      part[0] = part[0] + x;
+      low = min(low, x);
+      high = max(high, x);
+    });
+    Summary s{sum[0], S::lowest(low), S::highest(high)};
+    for (int64_t i = whole_; i < k_; ++i) {
+      s.sum += row[i];
+      s.low = std::min(s.low, row[i]);
+      s.high = std::max(s.high, row[i]);
+    }
+    return s;
+  }
+
+  // z = from + alpha * along / |along|, and what summarise(from) says.
+  Summary ascend(const float* from, const float* along, Hint<S>* hint) {
+    constexpr int n = kLanes<float>;
+    const Block<float> zero = Block<float>::all(0), one = Block<float>::all(1);
+    double squares[1];
+    accumulate<S>(whole_ / n, squares, [&](int64_t i, Block<float>* part) {
+      const Block<float> x = Block<float>::load(along + i);
+      part[0] = part[0] + x * x;
+    });
+    for (int64_t i = whole_; i < k_; ++i) squares[0] += static_cast<double>(along[i]) * along[i];
+    if (!(squares[0] > 1e-24 && squares[0] < 1e24)) return {kInfinity, 0, 0};
+
+    const Block<float> scale =
+        Block<float>::all(static_cast<float>(call_.alpha / std::sqrt(squares[0])));
+    Block<float> low = Block<float>::all(-kNothing), high = Block<float>::all(kNothing), top = high;
+    double sum[3];
+    const auto step = [&](int64_t i, const Block<float>& x, const Block<float>& g,
+                          Block<float>* part) {
+      low = min(low, x);
+      high = max(high, x);
+      const Block<float> z = x + scale * g;
+      z.store(z_ + i);
+      top = max(top, z);
+      part[0] = part[0] + x;
+      part[1] = part[1] + max(z, zero);
+      part[2] = part[2] + keep(one, z > zero);
+    };
+    accumulate<S>(whole_ / n, sum, [&](int64_t i, Block<float>* part) {
+      step(i, Block<float>::load(from + i), Block<float>::load(along + i), part);
+    });
+    Summary s{sum[0], S::lowest(low), S::highest(high)};
+    if (whole_ < k_) {
+      // Filled up with what is far below every entry, and no part of the summary.
+      float x[n], g[n];
+      load_tail(from + whole_, k_ - whole_, kNothing, x);
+      load_tail(along + whole_, k_ - whole_, 0.f, g);
+      Block<float> part[3] = {zero, zero, zero};
+      step(whole_, Block<float>::load(x), Block<float>::load(g), part);
+      sum[1] += total(part[1]);
+      sum[2] += total(part[2]);
+      for (int64_t i = whole_; i < k_; ++i) {
+        s.sum += from[i];
+        s.low = std::min(s.low, from[i]);
+        s.high = std::max(s.high, from[i]);
+      }
+    }
+    // The first Newton step comes free: from tau = 0, near which a short step ends.
+    hint->top = S::highest(top);
+    hint->start = sum[2] > 0 ? static_cast<float>((sum[1] - 1) / sum[2]) : 0;
+    hint->count = sum[2] > 0 ? static_cast<float>(sum[2] - 1) : -1;
+    return s;
+  }
+
+  // z = from, moved to where its largest entry is 0 if it is large: that saves digits.
+  Summary lower(const float* from, Hint<S>* hint) {
+    const Summary s = summarise(from);
+    const float shift = std::abs(s.high) > kModerate ? s.high : 0;
+    const Block<float> down = Block<float>::all(shift);
+    each_block(from, kNothing, [&](int64_t i, const Block<float>& x) { (x - down).store(z_ + i); });
+    *hint = {s.high - shift, -shift, -1};
+    return s;
+  }
+
+  // center / sum, by what the sum is more than 1: that loses fewer digits than a division.
+  void renormalise(const float* center, double sum) {
+    const Block<float> more = Block<float>::all(static_cast<float>(1 / sum - 1));
+    each_block(center, 0.f,
+               [&](int64_t i, const Block<float>& x) { (x + x * more).store(p_ + i); });
+  }
+
+  double exact_sum_of(const float* row) const {
+    const Wide wide = exact_sum(row, whole_ / kLanes<float>);
+    double sum = total(wide.half[0]) + total(wide.half[1]);
+    for (int64_t i = whole_; i < k_; ++i) sum += row[i];
+    return sum;
+  }
+
+  double margin_of(const float* center, int64_t t, double sum) const {
+    if (!region_.shrink || region_.margin == 0) return region_.margin;
+    float rival = 0;
+    for (int64_t j = 0; j < k_; ++j)
+      if (j != t) rival = std::max(rival, center[j]);
+    const double lead = (static_cast<double>(center[t]) - rival) / sum;
+    return std::min(region_.margin, std::max(lead, 0.0));
+  }
+
+  int64_t k_, whole_, width_;
+  Region region_;
+  Call call_;
+  bool ball_;
+  Scratch scratch_;
+  float *z_ = scratch_.row(0), *q_ = scratch_.row(1);
+  float* p_ = ball_ ? scratch_.row(2) : nullptr;
+  float* y_ = ball_ ? scratch_.row(3) : nullptr;
+};
+
+}  // namespace MIPOISON_ISA
+}  // namespace mipoison

@@ -1,0 +1,31 @@
+// A thread's float32 rows, aligned to blocks.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+
+#include "lanes.h"
+
+namespace mipoison {
+namespace MIPOISON_ISA {
+
+class Scratch {
+ public:
+  // Zeros: what pads a row is read before it is written. A block more than asked for may be
+  // written.
+  Scratch(int64_t rows, int64_t width)
+      : width_((width + kLanes<float> - 1) / kLanes<float> * kLanes<float>),
+        memory_(new float[rows * width_ + 2 * kLanes<float>]()) {
+    const uintptr_t beyond = reinterpret_cast<uintptr_t>(memory_.get()) % kBlockBytes;
+    first_ = memory_.get() + (kBlockBytes - beyond) / sizeof(float);
+  }
+  float* row(int64_t index) const { return first_ + index * width_; }
+
+ private:
+  int64_t width_;
+  std::unique_ptr<float[]> memory_;
+  float* first_;
+};
+
+}  // namespace MIPOISON_ISA
+}  // namespace mipoison
