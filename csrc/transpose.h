@@ -97,28 +97,35 @@ inline Block<float> load_first(const float* from, int n, bool roomy) {
 #endif
 }
 
+// The first n <= 16 entries.
 inline void store_first(const Block<float>& b, float* to, int n) {
 #if defined(__AVX512F__)
   _mm512_mask_storeu_ps(to, static_cast<__mmask16>((1u << n) - 1), (__m512)b.part[0]);
 #else
-  float piece[kGroup];
-  b.store(piece);
-  copy_first(to, piece, n);
+  if (n == kGroup) {
+    b.store(to);
+  } else {
+    float piece[kGroup];
+    b.store(piece);
+    copy_first(to, piece, n);
+  }
 #endif
 }
 
 // Rows that are worked on side by side.
 struct Group {
-  int64_t row[kGroup];  // lanes without a row repeat another's
-  uint32_t lanes;       // one bit a lane that has a row
+  int64_t row[kGroup];    // lanes without a row repeat another's
+  int64_t place[kGroup];  // of the row's first entry in a matrix
+  uint32_t lanes;         // one bit a lane that has a row
 };
 
-inline Group group_at(int64_t begin, int64_t end) {
+inline Group group_at(int64_t begin, int64_t end, int64_t k) {
   Group group;
-  group.lanes = 0;
-  for (int i = 0; i < kGroup; ++i) {
-    group.row[i] = std::min(begin + i, end - 1);
-    group.lanes |= static_cast<uint32_t>(begin + i < end) << i;
+  const int64_t rows = std::min<int64_t>(kGroup, end - begin);
+  group.lanes = ~uint32_t{0} >> (32 - rows);
+  for (int64_t i = 0; i < kGroup; ++i) {
+    group.row[i] = begin + std::min(i, rows - 1);
+    group.place[i] = group.row[i] * k;
   }
   return group;
 }
@@ -130,14 +137,13 @@ inline int64_t padded_columns(int64_t k) { return (k + kGroup - 1) / kGroup * kG
 // `end`. Blocks k to padded_columns(k) are overwritten too.
 inline void load_columns(const float* matrix, const float* end, int64_t k, const Group& group,
                          float* columns) {
-  const float* from[kGroup];
-  for (int i = 0; i < kGroup; ++i) from[i] = matrix + group.row[i] * k;
   const auto load = [&](int64_t c, const auto& entries) {
     Block<float> tile[kGroup];
     for (int i = 0; i < kGroup; ++i) {
-      tile[i] = entries(from[i] + c);
-      // Sixteen strided streams are too many for the processor to foresee.
-      __builtin_prefetch(from[i] + c + kGroup * k);
+      const float* from = matrix + group.place[i] + c;
+      tile[i] = entries(from);
+      // The next group's: sixteen strided streams are too many for the processor to foresee.
+      __builtin_prefetch(from + kGroup * k);
     }
     transpose(tile);
     for (int j = 0; j < kGroup; ++j) tile[j].store(columns + (c + j) * kGroup);
@@ -146,29 +152,26 @@ inline void load_columns(const float* matrix, const float* end, int64_t k, const
   const int n = static_cast<int>(k - whole);
   for (int64_t c = 0; c < whole; c += kGroup) load(c, Block<float>::load);
   if (n == 0) return;
-  const bool roomy = end - *std::max_element(from, from + kGroup) >= whole + kGroup;
+  const int64_t last = *std::max_element(group.place, group.place + kGroup);
+  const bool roomy = end - matrix - last >= whole + kGroup;
   load(whole, [&](const float* x) { return load_first(x, n, roomy); });
 }
 
 // Writes the rows that `wanted` has a bit for.
 inline void store_columns(const float* columns, int64_t k, const Group& group, uint32_t wanted,
                           float* matrix) {
-  const auto store = [&](int64_t c, const auto& entries) {
+  for (int64_t c = 0; c < k; c += kGroup) {
     Block<float> tile[kGroup];
     for (int j = 0; j < kGroup; ++j) tile[j] = Block<float>::load(columns + (c + j) * kGroup);
     transpose(tile);
+    const int n = static_cast<int>(std::min<int64_t>(kGroup, k - c));
     for (int i = 0; i < kGroup; ++i) {
       if (!(wanted >> i & 1)) continue;
-      float* to = matrix + group.row[i] * k + c;
+      float* to = matrix + group.place[i] + c;
       __builtin_prefetch(to + kGroup * k, 1);
-      entries(tile[i], to);
+      store_first(tile[i], to, n);
     }
-  };
-  const int64_t whole = k / kGroup * kGroup;
-  const int n = static_cast<int>(k - whole);
-  for (int64_t c = 0; c < whole; c += kGroup)
-    store(c, [](const Block<float>& b, float* to) { b.store(to); });
-  if (n > 0) store(whole, [&](const Block<float>& b, float* to) { store_first(b, to, n); });
+  }
 }
 
 }  // namespace MIPOISON_ISA
