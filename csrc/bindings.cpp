@@ -6,6 +6,7 @@
 #include <cmath>
 
 #include "dispatch.h"
+#include "operators.h"
 
 namespace py = pybind11;
 
@@ -81,4 +82,5 @@ PYBIND11_MODULE(_C, module) {
   module.def("instruction_set", [] { return kernels().instruction_set; });
   module.def("instruction_sets", &instruction_sets);
   module.def("use_instruction_set", &use_instruction_set);
+  module.def("register_operators", &operators::register_all);
 }

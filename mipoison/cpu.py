@@ -2,7 +2,11 @@
 
 Each function has the signature and the meaning of the operation of the same name; shapes, dtypes and
 options have been checked by :mod:`mipoison.ops`. Inputs of any layout are made contiguous, outputs
-are new.
+are new unless ``out`` is given: rows without gaps, which may be an input itself but must not overlap one
+in part.
+
+Torch's dispatcher does not come by here, which would cost more than a small kernel does: it calls
+the same kernels from C++ (``csrc/operators.h``), but for the forms with ``out``.
 """
 
 from __future__ import annotations
@@ -19,6 +23,8 @@ _DTYPES = {torch.float32: 0, torch.float64: 1, torch.float16: 2, torch.bfloat16:
 _NORMS = {"l1": 0, "l2": 1, "linf": 2}
 _TRAVELS = {"straight": 0, "waterfill": 1}
 _EXCHANGES = {"swap": 0, "project": 1}
+# torch.empty_like of this takes half as long as torch.empty with a dtype.
+_COUNT = torch.empty((), dtype=torch.int64, device="cpu")
 
 
 def _address(tensor: torch.Tensor | None) -> int:
@@ -31,7 +37,12 @@ def _contiguous(tensor: torch.Tensor | None) -> torch.Tensor | None:
 
 
 def _status() -> torch.Tensor:
-    return torch.empty((), dtype=torch.int64)
+    return torch.empty_like(_COUNT)
+
+
+def register_operators() -> None:
+    """Makes the compiled operators those of CPU tensors in torch's dispatcher."""
+    _C.register_operators(torch._C.__file__)
 
 
 def instruction_set() -> str:
@@ -67,15 +78,17 @@ def project(
     norm: str,
     margin: float,
     shrink: bool,
+    out: torch.Tensor | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Projects the rows of z; returns the rows and the number of invalid ones."""
     z, p, t = z.contiguous(), _contiguous(p), _contiguous(t)
-    out, status = torch.empty_like(z), _status()
+    rows = torch.empty_like(z) if out is None else out
+    status = _status()
     _C.project(
         z.data_ptr(),
         _address(p),
         _address(t),
-        out.data_ptr(),
+        rows.data_ptr(),
         status.data_ptr(),
         z.shape[0],
         z.shape[1],
@@ -86,7 +99,7 @@ def project(
         shrink,
         torch.get_num_threads(),
     )
-    return out, status
+    return rows, status
 
 
 def step(
@@ -99,16 +112,18 @@ def step(
     norm: str,
     margin: float,
     shrink: bool,
+    out: torch.Tensor | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Projects the rows of q + alpha g/||g||₂; returns the rows and the number of invalid ones."""
     q, g, p, t = q.contiguous(), g.contiguous(), _contiguous(p), _contiguous(t)
-    out, status = torch.empty_like(q), _status()
+    rows = torch.empty_like(q) if out is None else out
+    status = _status()
     _C.step(
         q.data_ptr(),
         g.data_ptr(),
         _address(p),
         _address(t),
-        out.data_ptr(),
+        rows.data_ptr(),
         status.data_ptr(),
         q.shape[0],
         q.shape[1],
@@ -120,7 +135,7 @@ def step(
         shrink,
         torch.get_num_threads(),
     )
-    return out, status
+    return rows, status
 
 
 def move(

@@ -84,7 +84,6 @@ class Key:
 _process_key: Key | None = None
 
 
-@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 def resolve_key(key: KeyLike) -> Key:
     """Hashes the user's key; ``None`` means one secret drawn once per process.
 
@@ -98,6 +97,11 @@ def resolve_key(key: KeyLike) -> Key:
     if _process_key is None:
         _process_key = Key(secrets.token_bytes(32))
     return _process_key
+
+
+# What torch.compiler.assume_constant_result marks a function with; the decorator itself would import
+# the compiler, and with it triton.
+resolve_key._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
 def philox(counter: tuple[Tensor, Tensor, Tensor, Tensor], k0: int, k1: int) -> Tensor:

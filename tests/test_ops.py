@@ -235,15 +235,22 @@ def test_cpu_tensors_go_to_the_compiled_kernels(name: str, monkeypatch: pytest.M
     monkeypatch.setattr(
         cpu, "_C", SimpleNamespace(**{name: recording(name) for name in operations})
     )
-    PUBLIC[name](*rows())
+    PUBLIC[name](*rows(), backend="cpp")
     assert calls == [name.split()[0]]
     PUBLIC[name](*rows(), backend="reference")
     assert len(calls) == 1
 
 
+@pytest.mark.parametrize("name", ["project", "step", "move", "flip", "row_bits"])
+def test_the_dispatcher_calls_the_compiled_kernels_without_python(name: str) -> None:
+    table = torch._C._dispatch_dump(f"mipoison::{name}").splitlines()
+    (cpu_kernel,) = (line for line in table if line.startswith("CPU"))
+    assert "operators.h" in cpu_kernel
+
+
 @pytest.mark.parametrize("name", PUBLIC)
 def test_a_backend_that_cannot_serve_is_refused(name: str) -> None:
-    with pytest.raises(RuntimeError, match="backend 'triton' has no kernels in this version"):
+    with pytest.raises(RuntimeError, match="backend 'triton' serves CUDA tensors, got one on cpu"):
         PUBLIC[name](*rows(), backend="triton")
     with pytest.raises(ValueError, match="expected backend to be None or one of"):
         PUBLIC[name](*rows(), backend="cuda")

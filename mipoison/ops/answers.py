@@ -18,10 +18,15 @@ def like(result: Tensor, given: Rows) -> Rows:
     return result.numpy() if isinstance(given, np.ndarray) else result
 
 
-def refuse(status: Tensor, *checks: Callable[[], None]) -> None:
+def refuse(status: Tensor, *checks: Callable[[], None], overwritten: bool = False) -> None:
     """Raises what the checks find when the operation counted invalid rows; reading the count synchronises."""
     if int(status) == 0:
         return
+    if overwritten:
+        raise ValueError(
+            f"expected rows that the operation can serve, got {int(status)} that it refused; out shares "
+            "memory with the input, which is overwritten and can tell no more which and why: leave out away to learn it"
+        )
     for find in checks:
         find()
     raise ValueError(

@@ -8,7 +8,7 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
-from mipoison import cpu
+from mipoison import cpu, gpu
 from mipoison.ops import library
 
 NAMES: Final = ("reference", "cpp", "triton")
@@ -22,7 +22,8 @@ def backends() -> dict[str, bool | str]:
         >>> mp.backends()["reference"]
         True
     """
-    return {"reference": True, "cpp": cpu.instruction_set(), "triton": False}
+    triton = gpu.available() and torch.cuda.is_available()
+    return {"reference": True, "cpp": cpu.instruction_set(), "triton": triton}
 
 
 def pick(operation: str, backend: str | None, tensor: Tensor) -> Callable[..., Any]:
@@ -44,7 +45,14 @@ def pick(operation: str, backend: str | None, tensor: Tensor) -> Callable[..., A
             )
         return library.forced(operation, library.CPP)
     if backend == "triton":
-        raise RuntimeError(
-            "backend 'triton' has no kernels in this version; leave backend=None or use 'reference'"
-        )
+        if tensor.device.type != "cuda":
+            raise RuntimeError(
+                f"backend 'triton' serves CUDA tensors, got one on {tensor.device}; "
+                "move it with .cuda(), or leave backend=None"
+            )
+        if not gpu.available():
+            raise RuntimeError(
+                "backend 'triton' needs Triton, which is not installed; pip install 'mipoison[gpu]'"
+            )
+        return library.forced(operation, library.TRITON)
     raise ValueError(f"expected backend to be None or one of {NAMES}, got {backend!r}")

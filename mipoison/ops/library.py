@@ -1,19 +1,21 @@
 """The operators as PyTorch knows them: schemas, implementations by device, shapes, derivative.
 
-CPU tensors go to the compiled extension; every other device to the reference, until it has kernels
-of its own. One low-level `Library` with one schema per operation costs less per call than
-`torch.library.custom_op`.
+CPU tensors go to the compiled extension, which registers itself, CUDA tensors to the Triton kernels,
+every other device to the reference. One low-level `Library` with one schema per operation costs less
+per call than `torch.library.custom_op`.
 """
 
 from __future__ import annotations
 
+import functools
+import warnings
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 import torch
 from torch import Tensor
 
-from mipoison import cpu, reference
+from mipoison import cpu, gpu, reference
 
 _LIBRARY: Final = torch.library.Library("mipoison", "DEF")
 
@@ -25,13 +27,18 @@ _SCHEMAS: Final = (
     "move(Tensor p, Tensor target, float epsilon, str norm, str style) -> (Tensor, Tensor)",
     "flip(Tensor p, Tensor? targets, float rate, Tensor key, str style) -> (Tensor, Tensor, Tensor)",
     "row_bits(Tensor p, Tensor key, int draw, float grid, int words) -> Tensor",
+    # The forms that write into a given tensor return the status alone.
+    "project_out(Tensor z, Tensor? p, Tensor? t, float epsilon, str norm, float margin, bool shrink,"
+    " Tensor(a!) out) -> Tensor",
+    "step_out(Tensor q, Tensor g, Tensor? p, Tensor? t, float alpha, float epsilon, str norm,"
+    " float margin, bool shrink, Tensor(a!) out) -> Tensor",
     # The derivative is an operator too, so that traced graphs hold it whole.
     "project_vjp(Tensor v, Tensor z, Tensor? p, Tensor? t, float epsilon, str norm, float margin,"
     " bool shrink) -> Tensor",
 )
 
 
-def counting(operation: Callable[..., tuple[Tensor, ...]]) -> Callable[..., tuple[Tensor, ...]]:
+def counting(operation: Callable[..., tuple[Tensor, ...]]) -> Callable[..., Any]:
     """Turns a reference operation's mask of valid rows into the operators' count of invalid ones."""
 
     def counted(*args: Any) -> tuple[Tensor, ...]:
@@ -41,12 +48,65 @@ def counting(operation: Callable[..., tuple[Tensor, ...]]) -> Callable[..., tupl
     return counted
 
 
+# How many of their arguments may be rows that require grad, beside the last.
+_ROWS: Final = {"project_out": 2, "step_out": 3}
+
+
+def without_gradient(name: str, operation: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """Refuses rows that require grad, as torch does with out=: a gradient must not vanish unseen."""
+    rows = _ROWS[name]
+
+    def refusing(*args: Any) -> Tensor:
+        if torch.is_grad_enabled():
+            for x in (*args[:rows], args[-1]):
+                if x is not None and x.requires_grad:
+                    raise RuntimeError(
+                        "expected no argument that requires grad together with out, got one: what is written "
+                        "into a given tensor has no derivative; leave out away, or use torch.no_grad() or .detach()"
+                    )
+        return operation(*args)
+
+    return refusing
+
+
+def writing(operation: Callable[..., tuple[Tensor, Tensor]]) -> Callable[..., Tensor]:
+    """The form of an operation that writes into the last argument, by way of a new tensor."""
+
+    def written(*args: Any) -> Tensor:
+        *inputs, out = args
+        rows, status = operation(*inputs)
+        out.copy_(rows)
+        return status
+
+    return written
+
+
+def writing_directly(
+    operation: Callable[..., tuple[Tensor, Tensor]],
+) -> Callable[..., Tensor]:
+    """The same for an operation that takes rows without gaps to write into."""
+    by_a_new_tensor = writing(operation)
+
+    def written(*args: Any) -> Tensor:
+        out = args[-1]
+        if not out.is_contiguous():
+            return by_a_new_tensor(*args)
+        _, status = operation(*args)
+        # A kernel writes by address; autograd must learn that what it may have saved is gone.
+        torch.autograd.graph.increment_version(out)
+        return status
+
+    return written
+
+
 REFERENCE: Final[dict[str, Callable[..., Any]]] = {
     "project": counting(reference.project),
     "step": counting(reference.step),
     "move": counting(reference.move),
     "flip": counting(reference.flip),
     "row_bits": reference.row_bits,
+    "project_out": without_gradient("project_out", writing(counting(reference.project))),
+    "step_out": without_gradient("step_out", writing(counting(reference.step))),
 }
 CPP: Final[dict[str, Callable[..., Any]]] = {
     "project": cpu.project,
@@ -54,7 +114,42 @@ CPP: Final[dict[str, Callable[..., Any]]] = {
     "move": cpu.move,
     "flip": cpu.flip,
     "row_bits": cpu.row_bits,
+    "project_out": without_gradient("project_out", writing_directly(cpu.project)),
+    "step_out": without_gradient("step_out", writing_directly(cpu.step)),
 }
+# These the extension registers itself.
+_COMPILED: Final = frozenset({"project", "step", "move", "flip", "row_bits"})
+TRITON: Final[dict[str, Callable[..., Any]]] = {
+    "project": gpu.project,
+    "step": gpu.step,
+    "move": gpu.move,
+    "flip": gpu.flip,
+    "row_bits": gpu.row_bits,
+    "project_out": without_gradient("project_out", writing_directly(gpu.project)),
+    "step_out": without_gradient("step_out", writing_directly(gpu.step)),
+}
+
+
+@functools.cache
+def _warn_of_missing_kernels() -> None:
+    warnings.warn(
+        "expected Triton for tensors on a GPU, got none: the slow reference serves them; "
+        "pip install 'mipoison[gpu]'",
+        RuntimeWarning,
+        stacklevel=2,
+    )
+
+
+def on_gpu(operation: str) -> Callable[..., Any]:
+    """The Triton kernel of an operation, chosen at the call: without Triton the reference, with one warning."""
+
+    def call(*args: Any) -> Any:
+        if gpu.available():
+            return TRITON[operation](*args)
+        _warn_of_missing_kernels()
+        return REFERENCE[operation](*args)
+
+    return call
 
 
 def _rows_and_status(first: Tensor, *_: Any) -> tuple[Tensor, Tensor]:
@@ -72,6 +167,11 @@ def _row_bits_shape(p: Tensor, key: Tensor, draw: int, grid: float, words: int) 
     return p.new_empty((p.shape[0], words), dtype=torch.int64)
 
 
+def _status_alone(*args: Any) -> Tensor:
+    out: Tensor = args[-1]
+    return out.new_empty((), dtype=torch.int64)
+
+
 def _vjp_shape(v: Tensor, *_: Any) -> Tensor:
     return torch.empty_like(v, memory_format=torch.contiguous_format)
 
@@ -82,6 +182,8 @@ _SHAPES: Final[dict[str, Callable[..., Any]]] = {
     "move": _rows_and_status,
     "flip": _flip_shapes,
     "row_bits": _row_bits_shape,
+    "project_out": without_gradient("project_out", _status_alone),
+    "step_out": without_gradient("step_out", _status_alone),
     "project_vjp": _vjp_shape,
 }
 
@@ -130,8 +232,11 @@ def _register() -> None:
         _LIBRARY.define(schema, tags=(torch.Tag.pt2_compliant_tag,))
     for name, implementation in REFERENCE.items():
         _LIBRARY.impl(name, implementation, "CompositeExplicitAutograd")
-    for name, implementation in CPP.items():
-        _LIBRARY.impl(name, implementation, "CPU")
+    cpu.register_operators()
+    for name in CPP.keys() - _COMPILED:
+        _LIBRARY.impl(name, CPP[name], "CPU")
+    for name in TRITON:
+        _LIBRARY.impl(name, on_gpu(name), "CUDA")
     _LIBRARY.impl("project_vjp", reference.project_vjp, "CompositeExplicitAutograd")
     for name, shape in _SHAPES.items():
         torch.library.register_fake(f"mipoison::{name}", shape, lib=_LIBRARY)

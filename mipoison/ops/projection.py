@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
@@ -12,6 +13,9 @@ from mipoison import reference
 from mipoison.ops import validation as check
 from mipoison.ops.answers import Labels, Rows, like, refuse
 from mipoison.ops.backends import pick
+from mipoison.ops.destination import as_destination, overwrites
+
+_Checks: TypeAlias = tuple[Callable[[], None], ...]
 
 
 @dataclass(frozen=True)
@@ -88,6 +92,7 @@ def project(
     norm: str = "l1",
     margin: float = 0.0,
     shrink: bool = False,
+    out: Rows | None = None,
     validate: bool = True,
     backend: str | None = None,
 ) -> Rows:
@@ -106,9 +111,12 @@ def project(
         norm: the ball's norm, "l1", "l2" or "linf".
         margin: m in [0, 1], by which the label must lead.
         shrink: lower each row's margin to what center leaves to its label, so that no set is empty.
+        out: where q is written, of z's kind, shape, dtype and device, and returned. It may be z or center itself,
+            but must not overlap one in part. Rows without gaps are written directly, others by way of a new
+            tensor. Without gradient: a z that requires grad is refused, as torch does.
         validate: read the count of refused rows and raise. With False nothing is read back and
             refused rows get the safe answer: one-hot at the label where the row is finite, else
-            uniform.
+            uniform. With out they get it in any case, and stand there when the error is raised.
         backend: None follows the device; "reference", "cpp" or "triton" force one.
 
     Returns:
@@ -123,12 +131,26 @@ def project(
         >>> import mipoison as mp, torch
         >>> mp.project(torch.tensor([[2.0, 0.0, 1.0]]), label=[2])
         tensor([[0.5000, 0.0000, 0.5000]])
+        >>> z = torch.tensor([[2.0, 0.0, 1.0]])
+        >>> mp.project(z, out=z) is z
+        True
+        >>> z
+        tensor([[1., 0., 0.]])
     """
     points = check.as_rows("z", z)
-    feasible = _Set.of(points, center, label, epsilon, norm, margin, shrink)
-    q, status = pick("project", backend, points)(points, *feasible.before(), *feasible.after())
+    feasible: _Set = _Set.of(points, center, label, epsilon, norm, margin, shrink)
+    arguments = (points, *feasible.before(), *feasible.after())
+    checks: _Checks = (lambda: check.require_near("z", points), feasible.check)
+    if out is not None:
+        into = as_destination(out, z, points)
+        overwritten = overwrites(into, z=points, center=feasible.p, label=feasible.t)
+        status = pick("project_out", backend, points)(*arguments, into)
+        if validate:
+            refuse(status, *checks, overwritten=overwritten)
+        return out
+    q, status = pick("project", backend, points)(*arguments)
     if validate:
-        refuse(status, lambda: check.require_near("z", points), feasible.check)
+        refuse(status, *checks)
     return like(q, z)
 
 
@@ -143,6 +165,7 @@ def step(
     norm: str = "l1",
     margin: float = 0.0,
     shrink: bool = False,
+    out: Rows | None = None,
     validate: bool = True,
     backend: str | None = None,
 ) -> Rows:
@@ -158,6 +181,7 @@ def step(
         norm: as in `project`.
         margin: as in `project`.
         shrink: as in `project`.
+        out: as in `project`; it may be q, g or center itself.
         validate: as in `project`.
         backend: as in `project`.
 
@@ -173,19 +197,28 @@ def step(
         >>> p = torch.tensor([[0.6, 0.3, 0.1]])
         >>> mp.step(p, torch.tensor([[0.0, 1.0, 0.0]]), center=p, alpha=1.0, epsilon=0.2)
         tensor([[0.5500, 0.4000, 0.0500]])
+        >>> q = torch.empty_like(p)
+        >>> mp.step(p, torch.tensor([[0.0, 1.0, 0.0]]), center=p, alpha=1.0, epsilon=0.2, out=q)
+        tensor([[0.5500, 0.4000, 0.0500]])
     """
     rows = check.as_rows("q", q).detach()
     direction = check.same_rows("g", g, rows).detach()
-    feasible = _Set.of(rows, center, label, epsilon, norm, margin, shrink)
+    feasible: _Set = _Set.of(rows, center, label, epsilon, norm, margin, shrink)
     length = check.as_number("alpha", alpha, 0.0, 1e12)
-    result, status = pick("step", backend, rows)(
-        rows, direction, *feasible.before(), length, *feasible.after()
+    arguments = (rows, direction, *feasible.before(), length, *feasible.after())
+    checks: _Checks = (
+        lambda: check.require_near("q", rows),
+        lambda: check.require_finite("g", direction),
+        feasible.check,
     )
+    if out is not None:
+        into = as_destination(out, q, rows)
+        overwritten = overwrites(into, q=rows, g=direction, center=feasible.p, label=feasible.t)
+        status = pick("step_out", backend, rows)(*arguments, into)
+        if validate:
+            refuse(status, *checks, overwritten=overwritten)
+        return out
+    result, status = pick("step", backend, rows)(*arguments)
     if validate:
-        refuse(
-            status,
-            lambda: check.require_near("q", rows),
-            lambda: check.require_finite("g", direction),
-            feasible.check,
-        )
+        refuse(status, *checks)
     return like(result, q)

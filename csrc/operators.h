@@ -1,0 +1,197 @@
+// The operators as torch's dispatcher calls them for CPU tensors, without a detour through Python:
+// a row of few classes takes less time than that detour.
+#pragma once
+
+#include <cmath>
+#include <stdexcept>
+#include <string>
+
+#include "dispatch.h"
+#include "stable.h"
+
+namespace mipoison {
+namespace operators {
+
+using stable::Arguments;
+using stable::Tensor;
+using stable::Value;
+
+inline DType dtype_of(int32_t code) {
+  if (code == stable::torch.float32) return DType::kFloat32;
+  if (code == stable::torch.float64) return DType::kFloat64;
+  if (code == stable::torch.float16) return DType::kFloat16;
+  if (code == stable::torch.bfloat16) return DType::kBFloat16;
+  throw std::invalid_argument(
+      "expected rows of float32, float64, float16 or bfloat16, got another dtype");
+}
+
+inline Norm norm_of(const std::string& word) {
+  if (word == "l1") return Norm::kL1;
+  if (word == "l2") return Norm::kL2;
+  if (word == "linf") return Norm::kLinf;
+  throw std::invalid_argument("expected norm to be l1, l2 or linf, got " + word);
+}
+
+inline Travel travel_of(const std::string& word) {
+  if (word == "straight") return Travel::kStraight;
+  if (word == "waterfill") return Travel::kWaterfill;
+  throw std::invalid_argument("expected style to be straight or waterfill, got " + word);
+}
+
+inline Exchange exchange_of(const std::string& word) {
+  if (word == "swap") return Exchange::kSwap;
+  if (word == "project") return Exchange::kProject;
+  throw std::invalid_argument("expected style to be swap or project, got " + word);
+}
+
+inline Batch batch_of(const Tensor& rows) {
+  if (rows.dimensions() != 2) throw std::invalid_argument("expected rows of shape [N, K]");
+  const int64_t* sizes = rows.sizes();
+  uint32_t threads;
+  stable::require(stable::torch.torch_get_num_threads(&threads));
+  return {sizes[0], sizes[1], dtype_of(rows.dtype()), static_cast<int>(threads)};
+}
+
+// The kernels read as much of these as of the rows.
+inline Tensor beside(const Tensor& rows, Tensor other) {
+  if (!other) return other;
+  if (other.dtype() != rows.dtype() || other.dimensions() != 2 ||
+      other.sizes()[0] != rows.sizes()[0] || other.sizes()[1] != rows.sizes()[1]) {
+    throw std::invalid_argument("expected tensors of one shape [N, K] and dtype, got several");
+  }
+  return std::move(other).contiguous();
+}
+
+inline Tensor labels_for(const Tensor& rows, Tensor labels) {
+  if (!labels) return labels;
+  if (labels.dtype() != stable::torch.int64 || labels.dimensions() != 1 ||
+      labels.sizes()[0] != rows.sizes()[0]) {
+    throw std::invalid_argument("expected labels of int64 and shape [N]");
+  }
+  return std::move(labels).contiguous();
+}
+
+inline Key key_of(Tensor words) {
+  if (words.dtype() != stable::torch.int64 || words.dimensions() != 1 || words.sizes()[0] != 4) {
+    throw std::invalid_argument("expected a key of int64 and shape [4]");
+  }
+  words = std::move(words).contiguous();
+  Key key;
+  for (int i = 0; i < 4; ++i) key.word[i] = static_cast<uint32_t>(words.data<int64_t>()[i]);
+  return key;
+}
+
+inline Tensor new_rows(const Tensor& like) { return Tensor::empty(2, like.sizes(), like.dtype()); }
+
+inline Tensor new_labels(const Tensor& rows) {
+  return Tensor::empty(1, rows.sizes(), stable::torch.int64);
+}
+
+inline Tensor new_status() { return Tensor::empty(0, nullptr, stable::torch.int64); }
+
+inline void project(Value* stack, uint64_t, uint64_t) {
+  Arguments in(stack);
+  Tensor z = in.tensor(), p = in.maybe_tensor(), t = in.maybe_tensor();
+  const double epsilon = in.number();
+  const std::string norm = in.word();
+  const double margin = in.number();
+  const bool shrink = in.truth();
+
+  const Batch batch = batch_of(z);
+  z = std::move(z).contiguous();
+  p = beside(z, std::move(p));
+  t = labels_for(z, std::move(t));
+  Tensor out = new_rows(z), status = new_status();
+  *status.data<int64_t>() = kernels().project(batch, z.data(), p.data(), t.data<int64_t>(),
+                                              {epsilon, norm_of(norm), margin, shrink}, out.data());
+  stable::give(stack, out, status);
+}
+
+inline void step(Value* stack, uint64_t, uint64_t) {
+  Arguments in(stack);
+  Tensor q = in.tensor(), g = in.tensor(), p = in.maybe_tensor(), t = in.maybe_tensor();
+  const double alpha = in.number(), epsilon = in.number();
+  const std::string norm = in.word();
+  const double margin = in.number();
+  const bool shrink = in.truth();
+
+  const Batch batch = batch_of(q);
+  q = std::move(q).contiguous();
+  g = beside(q, std::move(g));
+  p = beside(q, std::move(p));
+  t = labels_for(q, std::move(t));
+  Tensor out = new_rows(q), status = new_status();
+  *status.data<int64_t>() =
+      kernels().step(batch, q.data(), g.data(), p.data(), t.data<int64_t>(), alpha,
+                     {epsilon, norm_of(norm), margin, shrink}, out.data());
+  stable::give(stack, out, status);
+}
+
+inline void move(Value* stack, uint64_t, uint64_t) {
+  Arguments in(stack);
+  Tensor p = in.tensor(), target = in.tensor();
+  const double epsilon = in.number();
+  const std::string norm = in.word(), style = in.word();
+
+  const Batch batch = batch_of(p);
+  p = std::move(p).contiguous();
+  target = beside(p, std::move(target));
+  Tensor out = new_rows(p), status = new_status();
+  *status.data<int64_t>() = kernels().move(batch, p.data(), target.data(), epsilon, norm_of(norm),
+                                           travel_of(style), out.data());
+  stable::give(stack, out, status);
+}
+
+inline void flip(Value* stack, uint64_t, uint64_t) {
+  Arguments in(stack);
+  Tensor p = in.tensor(), targets = in.maybe_tensor();
+  const double rate = in.number();
+  Tensor words = in.tensor();
+  const std::string style = in.word();
+
+  const Batch batch = batch_of(p);
+  p = std::move(p).contiguous();
+  targets = labels_for(p, std::move(targets));
+  const Key key = key_of(std::move(words));
+  // A share of all words: 2^32 at rate 1, so that every word lies below it.
+  const auto threshold = static_cast<uint64_t>(std::floor(std::ldexp(rate, 32)));
+  Tensor out = new_rows(p), labels = new_labels(p), status = new_status();
+  *status.data<int64_t>() = kernels().flip(batch, p.data(), targets.data<int64_t>(), threshold, key,
+                                           exchange_of(style), out.data(), labels.data<int64_t>());
+  stable::give(stack, out, labels, status);
+}
+
+inline void row_bits(Value* stack, uint64_t, uint64_t) {
+  Arguments in(stack);
+  Tensor p = in.tensor(), words_of_key = in.tensor();
+  const int64_t draw = in.integer();
+  const double grid = in.number();
+  const int64_t words = in.integer();
+
+  const Batch batch = batch_of(p);
+  p = std::move(p).contiguous();
+  const Key key = key_of(std::move(words_of_key));
+  const int64_t sizes[] = {batch.rows, words};
+  Tensor out = Tensor::empty(2, sizes, stable::torch.int64);
+  kernels().row_bits(batch, p.data(), key, draw, grid, words, out.data<int64_t>());
+  stable::give(stack, out);
+}
+
+// Makes these the implementations for CPU tensors, for as long as the process lives.
+inline void register_all(const char* torch_module) {
+  stable::look_up(torch_module);
+  stable::LibraryHandle library;
+  stable::require(
+      stable::torch.aoti_torch_library_init_impl("mipoison", "CPU", __FILE__, __LINE__, &library));
+  const auto add = [&](const char* name, stable::Kernel kernel) {
+    stable::require(stable::torch.torch_library_impl(library, name, kernel, stable::kTorch211));
+  };
+  add("project", project);
+  add("step", step);
+  add("move", move);
+  add("flip", flip);
+  add("row_bits", row_bits);
+}
+
+}  // namespace operators
+}  // namespace mipoison

@@ -1,0 +1,173 @@
+"""Argmin ‖q − z‖² over C(p, t, ε, m), and the fused step: the kernel and its launch."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import triton
+import triton.language as tl
+from mipoison.kernels.exact import project_exact
+from mipoison.kernels.launch import Shape, exact_shape, in_columns, outputs, quick_shape
+from mipoison.kernels.quick import project_quick
+from torch import Tensor
+
+from mipoison.reference.rounding import SUM_TOLERANCE
+
+
+@triton.jit
+def project_kernel(
+    q,
+    g,
+    p,
+    t,
+    out,
+    status,
+    n,
+    k,
+    q_stride,
+    g_stride,
+    p_stride,
+    t_stride,
+    out_stride,
+    alpha: tl.float64,
+    epsilon: tl.float64,
+    margin: tl.float64,
+    TOLERANCE: tl.constexpr,
+    NORM: tl.constexpr,
+    SHRINK: tl.constexpr,
+    SAME: tl.constexpr,
+    QUICK: tl.constexpr,
+    R: tl.constexpr,
+    B: tl.constexpr,
+    C: tl.constexpr,
+    CHUNKS: tl.constexpr,
+):
+    """R rows a program; g is None for `project`, p and t where not given."""
+    row = tl.program_id(0).to(tl.int64) * R + tl.arange(0, R)
+    ok = row < n
+    cols = tl.arange(0, B)[None, :]
+    q_at = q + (row * q_stride)[:, None]
+    g_at, p_at, t_at = None, None, None
+    if g is not None:
+        g_at = g + (row * g_stride)[:, None]
+    if p is not None:
+        p_at = p + (row * p_stride)[:, None]
+    if t is not None:
+        t_at = t + row * t_stride
+    out_at = out + (row * out_stride)[:, None]
+    # The interpreter hands over Python's floats, which operations would round to float32.
+    alpha = tl.full([R], alpha, tl.float64)
+    epsilon = tl.full([R], epsilon, tl.float64)
+    margin = tl.full([R], margin, tl.float64)
+    left = ok
+    if QUICK:
+        served = project_quick(
+            q_at, g_at, p_at, t_at, out_at, cols, k, ok, alpha, margin, TOLERANCE, SHRINK, SAME
+        )
+        left = ok & ~served
+    if tl.max(left.to(tl.int32), 0) > 0:
+        refused = project_exact(
+            q_at,
+            g_at,
+            p_at,
+            t_at,
+            out_at,
+            tl.arange(0, C)[None, :],
+            k,
+            left,
+            alpha,
+            epsilon,
+            margin,
+            TOLERANCE,
+            NORM,
+            SHRINK,
+            CHUNKS,
+        )
+        count = tl.sum(refused.to(tl.int64), 0)
+        if count > 0:
+            tl.atomic_add(status, count)
+
+
+def plan(k: int, dtype: torch.dtype, norm: str) -> tuple[Shape, bool]:
+    """The launch's shape, and whether rows go the quick way first; norm "none" for no ball."""
+    quick = quick_shape(k) if norm == "none" and dtype != torch.float64 else None
+    return quick or exact_shape(k, norm), quick is not None
+
+
+def _launch(
+    q: Tensor,
+    g: Tensor | None,
+    p: Tensor | None,
+    t: Tensor | None,
+    alpha: float,
+    epsilon: float,
+    norm: str,
+    margin: float,
+    shrink: bool,
+    out: Tensor | None,
+) -> tuple[Tensor, Tensor]:
+    q, g, p = in_columns(q), in_columns(g), in_columns(p)
+    # By address: the dispatcher may hand one tensor over as two.
+    same = p is not None and p.data_ptr() == q.data_ptr() and p.stride() == q.stride()
+    result, status = outputs(q, out)
+    n, k = q.shape
+    norm = norm if p is not None and not math.isinf(epsilon) else "none"
+    shape, quick = plan(k, q.dtype, norm)
+    if n > 0:
+        project_kernel[shape.grid(n)](
+            q,
+            g,
+            p,
+            t,
+            result,
+            status,
+            n,
+            k,
+            q.stride(0),
+            0 if g is None else g.stride(0),
+            0 if p is None else p.stride(0),
+            0 if t is None else t.stride(0),
+            result.stride(0),
+            alpha,
+            epsilon,
+            margin,
+            TOLERANCE=SUM_TOLERANCE[q.dtype],
+            NORM=norm,
+            SHRINK=shrink,
+            SAME=same,
+            QUICK=quick,
+            **shape.constants(),
+            **shape.options(),
+        )
+    return result, status
+
+
+def project(
+    z: Tensor,
+    p: Tensor | None,
+    t: Tensor | None,
+    epsilon: float,
+    norm: str,
+    margin: float,
+    shrink: bool,
+    out: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Projects the rows of z; returns the rows and the number of invalid ones."""
+    return _launch(z, None, p, t, 0.0, epsilon, norm, margin, shrink, out)
+
+
+def step(
+    q: Tensor,
+    g: Tensor,
+    p: Tensor | None,
+    t: Tensor | None,
+    alpha: float,
+    epsilon: float,
+    norm: str,
+    margin: float,
+    shrink: bool,
+    out: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Projects the rows of q + α·g/‖g‖₂; returns the rows and the number of invalid ones."""
+    return _launch(q, g, p, t, alpha, epsilon, norm, margin, shrink, out)

@@ -1,0 +1,176 @@
+"""The common case in float32 registers: no ball, rows of at most 32 bits, entries of moderate size.
+
+It may decline a row; `exact` then decides that row from scratch. So nothing here has to know what an
+invalid row deserves.
+"""
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+from mipoison.kernels.roots import any_of
+from mipoison.kernels.rounding import leading_entry, rounded
+
+# Entries beyond this would lose more than 1e-7 to float32.
+MODERATE: tl.constexpr = tl.constexpr(2.0)
+
+
+@triton.jit
+def _split(x):
+    """A float64 level as two float32, so that (z − high) − low keeps its digits."""
+    high = x.to(tl.float32)
+    return high[:, None], (x - high.to(tl.float64)).to(tl.float32)[:, None]
+
+
+@triton.jit
+def _wide_sum(x):
+    return tl.sum(x.to(tl.float64), 1)
+
+
+@triton.jit
+def _count(mask):
+    return tl.sum(mask.to(tl.int32), 1)
+
+
+@triton.jit
+def _first_of(x, cols, k):
+    """Lowest index of the largest entry."""
+    return tl.min(tl.where(x == tl.max(x, 1)[:, None], cols, k), 1)
+
+
+@triton.jit
+def _pool(rest, own, m, todo):
+    """1. w = z_t + Σ_{j≠t} (z_j + m − w)_+, differences in float32, sums in float64."""
+    w, turn = own, 0
+    while any_of(todo) & (turn < 64):
+        high, low = _split(w - m)
+        over = tl.maximum((rest - high) - low, 0.0)
+        step = (_wide_sum(over) + own - w) / (1 + _count(over > 0))
+        # Below the resolution of the differences, steps say nothing.
+        todo = todo & (step > 1e-9)
+        w = tl.where(todo, w + step, w)
+        turn += 1
+    return w
+
+
+@triton.jit
+def _threshold(rest, w, cap, todo):
+    """2. τ with (w − τ) + Σ_{j≠t} (min(z_j, cap) − τ)_+ = 1.
+
+    First Newton in float32 until the support repeats, then once or twice with sums in float64.
+    """
+    wanted = todo
+    # Near the simplex τ is near 0; from the right of the root one step lands on its left.
+    tau = tl.maximum(w - 1, 0.0)
+    before, turn = _count(rest > rest) - 1, 0
+    while any_of(todo) & (turn < 64):
+        level = tau.to(tl.float32)
+        wide = level.to(tl.float64)
+        # (The cap goes with the level: a capped row beside the row would cost its registers again.)
+        lid = (cap - wide).to(tl.float32)[:, None]
+        over = tl.maximum(tl.minimum(rest - level[:, None], lid), 0.0)
+        count = _count(over > 0)
+        point = wide + (tl.sum(over, 1).to(tl.float64) + (w - wide) - 1) / (1 + count)
+        still = todo & (count != before) & ((turn == 0) | (point > tau))
+        tau = tl.where(todo, point, tau)
+        before = tl.where(todo, count, before)
+        todo = still
+        turn += 1
+    todo, turn = wanted, 0
+    while any_of(todo) & (turn < 8):
+        high, low = _split(tau)
+        lid = (cap - tau).to(tl.float32)[:, None]
+        over = tl.maximum(tl.minimum((rest - high) - low, lid), 0.0)
+        missing = _wide_sum(over) + (w - tau) - 1
+        tau = tl.where(todo, tau + missing / (1 + _count(over > 0)), tau)
+        todo = todo & (tl.abs(missing) > 1e-7)
+        turn += 1
+    return tau
+
+
+@triton.jit
+def project_quick(
+    q_at,
+    g_at,
+    p_at,
+    t_at,
+    out_at,
+    cols,
+    k,
+    ok,
+    alpha,
+    margin,
+    TOLERANCE: tl.constexpr,
+    SHRINK: tl.constexpr,
+    SAME: tl.constexpr,
+):
+    """Projects the rows that it can serve and writes them; returns which these are, [R].
+
+    Args:
+        q_at: pointers [R, 1] to z, or to q.
+        g_at: pointers to the directions, or None: z is given.
+        p_at: pointers to the centres, or None.
+        t_at: pointers [R] to the labels, or None.
+        out_at: pointers to the results.
+        cols: columns, [1, B], B ≥ k.
+        k: classes.
+        ok: rows that exist, [R].
+        alpha: step length.
+        margin: m.
+        TOLERANCE: of the sum of p.
+        SHRINK: whether m shrinks to what p leaves to its label.
+        SAME: whether p is q.
+    """
+    inside = ok[:, None] & (cols < k)
+    T: tl.constexpr = q_at.dtype.element_ty
+    q = tl.load(q_at + cols, mask=inside, other=0.0).to(tl.float32)
+    strange = ~(tl.abs(q) <= MODERATE)
+    served = ok & (margin <= 1.0)
+    p = q
+    total = margin * 0 + ok.to(tl.float64)
+    if p_at is not None:
+        if not SAME:
+            p = tl.load(p_at + cols, mask=inside, other=0.0).to(tl.float32)
+        strange = strange | ~((p >= 0) & (p <= MODERATE))
+        total = _wide_sum(p)
+        served = served & (tl.abs(total - 1) <= TOLERANCE)
+    served = served & (_count(strange) == 0)
+    # Declined rows go on as zeros, lest NaN keep a loop alive.
+    q = tl.where(served[:, None], q, 0.0)
+    source = tl.where(inside, p, float("-inf"))
+    if t_at is None:
+        t = _first_of(source, cols, k)
+    else:
+        label = tl.load(t_at, mask=ok, other=-1)
+        served = served & (label >= 0) & (label < k)
+        t = tl.where(served, label, 0).to(tl.int32)
+    mine = cols == t[:, None]
+    m = total * 0 + margin
+    if SHRINK:
+        if p_at is None:
+            m = m * 0
+        else:
+            own = tl.sum(tl.where(mine & inside, p, 0.0), 1).to(tl.float64)
+            rival = tl.max(tl.where(mine, 0.0, p), 1).to(tl.float64)
+            m = tl.where(served, tl.minimum(m, tl.maximum(own / total - rival / total, 0.0)), 0.0)
+    z = q
+    if g_at is not None:
+        g = tl.load(g_at + cols, mask=inside, other=0.0).to(tl.float32)
+        squares = tl.sum(g * g, 1)
+        served = served & (squares > 1e-24) & (squares < 1e24) & (alpha <= 1.0)
+        scale = alpha / tl.sqrt(tl.where(served, squares, 1.0).to(tl.float64))
+        z = q + tl.where(served[:, None], scale.to(tl.float32)[:, None] * g, 0.0)
+    z_t = _wide_sum(tl.where(mine & inside, z, 0.0))
+    rest = tl.where(inside & ~mine, z, float("-inf"))
+    w = _pool(rest, z_t, m, served & (tl.max(rest, 1) + m > z_t))
+    cap = w - m
+    tau = _threshold(rest, w, cap, served)
+    # 3. q_t = w − τ, q_j = (min(z_j, w − m) − τ)_+.
+    high, low = _split(tau)
+    lid = (cap - tau).to(tl.float32)[:, None]
+    answer = rounded(tl.maximum(tl.minimum((rest - high) - low, lid), 0.0), T)
+    rival = tl.max(answer.to(tl.float32), 1)
+    top = leading_entry(w - tau, rounded(rival, T), m, T)
+    answer = tl.where(mine, top[:, None], answer)
+    tl.store(out_at + cols, answer, mask=inside & served[:, None])
+    return served

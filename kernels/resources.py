@@ -1,0 +1,202 @@
+"""Compiles the kernels ahead of time, without a GPU, and records what they need: registers, shared memory, stack.
+
+A kernel spills exactly where it has a stack: none of them may. Run
+`python -m mipoison.kernels.resources --out benchmarks/results/triton-resources.json`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+import triton
+from mipoison.kernels.flip import flip_kernel
+from mipoison.kernels.launch import Shape, exact_shape
+from mipoison.kernels.move import move_kernel
+from mipoison.kernels.project import plan, project_kernel
+from mipoison.kernels.words import row_bits_kernel
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
+
+from mipoison.reference.rounding import SUM_TOLERANCE
+
+TARGETS: Final = (80, 90, 100)
+SIZES: Final = (10, 100, 400, 1000, 8000, 128_000)
+NORMS: Final = ("none", "l1", "l2", "linf")
+OPERATIONS: Final = ("step", "project", "move", "flip", "row_bits")
+DTYPES: Final = {
+    "float32": torch.float32,
+    "float64": torch.float64,
+    "float16": torch.float16,
+    "bfloat16": torch.bfloat16,
+}
+_NAMES: Final = {
+    torch.float32: "fp32",
+    torch.float64: "fp64",
+    torch.float16: "fp16",
+    torch.bfloat16: "bf16",
+}
+_WARP: Final = 32
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One kernel as it is compiled: an operation, its norm ("none" for no ball), a dtype, K classes."""
+
+    operation: str
+    norm: str
+    dtype: str
+    k: int
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What ptxas gave one kernel; a stack of zero bytes means that nothing spills."""
+
+    registers: int
+    stack: int
+    shared: int
+    warps: int
+
+
+def variants(
+    operations: tuple[str, ...] = OPERATIONS,
+    norms: tuple[str, ...] = NORMS,
+    dtypes: tuple[str, ...] = tuple(DTYPES),
+    sizes: tuple[int, ...] = SIZES,
+) -> Iterator[Variant]:
+    """The table, each kernel once: some operations know no ball, and some know no other case."""
+    for operation in operations:
+        own = {"flip": ("none",), "row_bits": ("none",), "move": ("l1", "l2", "linf")}
+        for norm in norms:
+            if norm in own.get(operation, norms):
+                for dtype in dtypes:
+                    for k in sizes:
+                        yield Variant(operation, norm, dtype, k)
+
+
+def _constants(variant: Variant) -> tuple[Any, Shape, dict[str, Any]]:
+    """The kernel, its shape, and the arguments that are compiled in."""
+    dtype, tolerance = DTYPES[variant.dtype], SUM_TOLERANCE[DTYPES[variant.dtype]]
+    if variant.operation in ("step", "project"):
+        shape, quick = plan(variant.k, dtype, variant.norm)
+        constants = {
+            "t": None,
+            "TOLERANCE": tolerance,
+            "NORM": variant.norm,
+            # The default of the defenses, which costs the most.
+            "SHRINK": True,
+            "SAME": variant.operation == "step",
+            "QUICK": quick,
+            **shape.constants(),
+        }
+        if variant.operation == "project":
+            constants["g"] = None
+        return project_kernel, shape, constants
+    shape = exact_shape(variant.k, variant.norm)
+    if variant.operation == "move":
+        constants = {"TOLERANCE": tolerance, "NORM": variant.norm}
+        constants["WATERFILL"] = variant.norm == "l1"
+        return move_kernel, shape, {**constants, **shape.tile()}
+    if variant.operation == "flip":
+        constants = {"targets": None, "TOLERANCE": tolerance, "PROJECT": True}
+        return flip_kernel, shape, {**constants, **shape.tile()}
+    constants = {"COARSE": True, "WORDS": 4}
+    return row_bits_kernel, shape, {**constants, **shape.tile()}
+
+
+def compile_variant(variant: Variant, target: int) -> Any:
+    """Compiles a variant for compute capability target (90 for 9.0), with aligned pointers."""
+    kernel, shape, constants = _constants(variant)
+    element = "*" + _NAMES[DTYPES[variant.dtype]]
+    types = {name: element for name in ("q", "g", "p", "v", "out")}
+    types |= {"t": "*i64", "targets": "*i64", "labels": "*i64", "status": "*i64"}
+    if variant.operation == "row_bits":
+        types["out"] = "*i64"
+    types |= dict.fromkeys(("alpha", "epsilon", "margin"), "fp64") | {"inverse": "fp32"}
+    types |= dict.fromkeys(("k0", "k1", "k2", "k3", "draw", "threshold"), "i64")
+    signature = {
+        name: "constexpr" if name in constants else types.get(name, "i32")
+        for name in kernel.arg_names
+    }
+    aligned = {
+        (i,): [["tt.divisibility", 16]]
+        for i, name in enumerate(kernel.arg_names)
+        if signature[name].startswith("*")
+    }
+    source = ASTSource(kernel, signature, constexprs=constants, attrs=aligned)
+    return triton.compile(source, target=GPUTarget("cuda", target, _WARP), options=shape.options())
+
+
+def resources_of(compiled: Any, warps: int) -> Resources:
+    """Reads registers, stack and shared memory off the machine code.
+
+    Raises:
+        RuntimeError: if cuobjdump cannot read it.
+    """
+    tool = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
+    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
+        Path(file.name).write_bytes(compiled.asm["cubin"])
+        done = subprocess.run(
+            [str(tool), "--dump-resource-usage", file.name], capture_output=True, text=True
+        )
+    text = done.stdout + done.stderr
+    found = {
+        name: re.search(rf"{name}:(\d+)", text) for name in ("REG", "STACK", "SHARED", "LOCAL")
+    }
+    if not all(found.values()):
+        raise RuntimeError(f"expected cuobjdump to report resources, got {text.strip()!r}")
+    number = {name: int(match[1]) for name, match in found.items() if match}
+    return Resources(number["REG"], number["STACK"] + number["LOCAL"], number["SHARED"], warps)
+
+
+def measure(variant: Variant, target: int) -> Resources:
+    """Compiles a variant and reads its resources."""
+    return resources_of(compile_variant(variant, target), _constants(variant)[1].warps)
+
+
+def main() -> None:
+    """Writes the table as JSON; exit status 1 if a kernel spills."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, required=True, help="JSON file to write")
+    parser.add_argument("--target", type=int, nargs="+", default=list(TARGETS))
+    parser.add_argument("--k", type=int, nargs="+", default=list(SIZES))
+    parser.add_argument("--dtype", nargs="+", default=list(DTYPES), choices=DTYPES)
+    given = parser.parse_args()
+    rows, spilling = [], 0
+    for variant in variants(dtypes=tuple(given.dtype), sizes=tuple(given.k)):
+        for target in given.target:
+            used = measure(variant, target)
+            spilling += used.stack > 0
+            rows.append({**asdict(variant), "target": f"sm_{target}", **asdict(used)})
+            if used.stack > 0:
+                print(f"{variant} spills for sm_{target}: {used}", file=sys.stderr)
+    given.out.write_text(
+        json.dumps(
+            {
+                "date": datetime.date.today().isoformat(),
+                "triton": triton.__version__,
+                "torch": torch.__version__,
+                "kernels": len(rows),
+                "spilling": spilling,
+                "rows": rows,
+            },
+            indent=1,
+        )
+        + "\n"
+    )
+    sys.exit(1 if spilling else 0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,83 @@
+"""The operations on CUDA tensors by way of the Triton kernels in ``kernels/``.
+
+Each function has the signature and the meaning of the operation of the same name; shapes, dtypes and
+options have been checked by :mod:`mipoison.ops`. Triton is imported on the first call.
+"""
+
+from __future__ import annotations
+
+import importlib
+from functools import cache
+from importlib.util import find_spec
+from typing import Any
+
+import torch
+
+
+@cache
+def available() -> bool:
+    """Whether Triton is installed; it is not imported."""
+    return find_spec("triton") is not None
+
+
+@cache
+def _kernels(module: str) -> Any:
+    return importlib.import_module(f"mipoison.kernels.{module}")
+
+
+def project(
+    z: torch.Tensor,
+    p: torch.Tensor | None,
+    t: torch.Tensor | None,
+    epsilon: float,
+    norm: str,
+    margin: float,
+    shrink: bool,
+    out: torch.Tensor | None = None,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Projects the rows of z; returns the rows and the number of invalid ones."""
+    with torch.cuda.device_of(z):
+        return _kernels("project").project(z, p, t, epsilon, norm, margin, shrink, out)  # type: ignore[no-any-return]
+
+
+def step(
+    q: torch.Tensor,
+    g: torch.Tensor,
+    p: torch.Tensor | None,
+    t: torch.Tensor | None,
+    alpha: float,
+    epsilon: float,
+    norm: str,
+    margin: float,
+    shrink: bool,
+    out: torch.Tensor | None = None,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Projects the rows of q + alpha g/||g||₂; returns the rows and the number of invalid ones."""
+    with torch.cuda.device_of(q):
+        return _kernels("project").step(  # type: ignore[no-any-return]
+            q, g, p, t, alpha, epsilon, norm, margin, shrink, out
+        )
+
+
+def move(
+    p: torch.Tensor, target: torch.Tensor, epsilon: float, norm: str, style: str
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Moves the rows of p toward target; returns the rows and the number of invalid ones."""
+    with torch.cuda.device_of(p):
+        return _kernels("move").move(p, target, epsilon, norm, style)  # type: ignore[no-any-return]
+
+
+def flip(
+    p: torch.Tensor, targets: torch.Tensor | None, rate: float, key: torch.Tensor, style: str
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Flips the rows that the key chooses; returns the rows, their labels and how many are invalid."""
+    with torch.cuda.device_of(p):
+        return _kernels("flip").flip(p, targets, rate, key, style)  # type: ignore[no-any-return]
+
+
+def row_bits(
+    p: torch.Tensor, key: torch.Tensor, draw: int, grid: float, words: int
+) -> torch.Tensor:
+    """Returns the rows' keyed words, an int64 tensor ``[N, words]`` with values in [0, 2³²)."""
+    with torch.cuda.device_of(p):
+        return _kernels("words").row_bits(p, key, draw, grid, words)  # type: ignore[no-any-return]

@@ -1,0 +1,86 @@
+"""A tensor or array that the caller wants the rows written into."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import Parameter
+
+from mipoison.ops import validation as check
+
+
+def as_destination(out: Any, given: Any, rows: Tensor) -> Tensor:
+    """The tensor over out's memory, of the kind of the given rows and like them.
+
+    Raises:
+        TypeError: if it is of another kind or dtype.
+        ValueError: if its shape or device is another, or its memory cannot be written.
+    """
+    kind = np.ndarray if isinstance(given, np.ndarray) else Tensor
+    if not isinstance(out, kind):
+        raise TypeError(
+            f"expected out to be a {kind.__name__} as the rows are, got {type(out).__name__}"
+        )
+    if isinstance(out, np.ndarray):
+        if not out.flags.writeable:
+            raise ValueError("expected out to be writable, got a read-only array; pass a copy")
+        if any(stride < 0 or stride % out.itemsize for stride in out.strides):
+            raise ValueError(
+                f"expected out with strides >= 0 of whole entries, got {out.strides} bytes; "
+                "pass np.empty_like(out)"
+            )
+        if out.dtype != given.dtype:
+            raise TypeError(f"expected out of dtype {given.dtype}, got {out.dtype}")
+        out = torch.from_numpy(out)
+    return check.same_rows("out", out, rows)
+
+
+def overwrites(out: Tensor, **inputs: Tensor | None) -> bool:
+    """Whether writing into out changes an input.
+
+    Raises:
+        ValueError: if it covers an input in part, so that rows would be read that were written.
+    """
+    if torch.compiler.is_compiling():
+        # Compiled graphs see to aliases themselves.
+        return False
+    if not _has_memory(out):
+        return False
+    begin, end = _stretch(out)
+    touched = False
+    for name, x in inputs.items():
+        if x is None or x.device != out.device or not _has_memory(x):
+            continue
+        first, last = _stretch(x)
+        if first >= end or last <= begin:
+            continue
+        touched = True
+        # A result in gaps is computed aside, so that only rows without them are in danger.
+        if out.is_contiguous() and not _same_rows(out, x):
+            raise ValueError(
+                f"expected out to be {name} itself or to share no memory with it, got a part of its memory; "
+                f"pass out={name} or a new tensor"
+            )
+    return touched
+
+
+def _same_rows(x: Tensor, y: Tensor) -> bool:
+    """Whether an input is the contiguous tensor x; of the same dtype they have the same shape."""
+    return x.data_ptr() == y.data_ptr() and x.dtype == y.dtype and y.is_contiguous()
+
+
+def _has_memory(x: Tensor) -> bool:
+    """Meta tensors have none, nor do the subclasses that trace."""
+    return type(x) in (Tensor, Parameter) and not x.is_meta and x.numel() > 0
+
+
+def _stretch(x: Tensor) -> tuple[int, int]:
+    """Addresses of the first byte and past the last."""
+    begin = x.data_ptr()
+    if x.is_contiguous():
+        return begin, begin + x.nbytes
+    last = sum((n - 1) * stride for n, stride in zip(x.shape, x.stride(), strict=True))
+    return begin, begin + (last + 1) * x.element_size()

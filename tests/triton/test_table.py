@@ -1,0 +1,105 @@
+"""The Triton kernels under the interpreter against the table: closeness and promises, in memory that held NaN."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+import table
+import torch
+from table import Case
+from torch import Tensor
+
+from mipoison.ops.library import TRITON
+
+DTYPES = tuple(table.TOLERANCE)
+SIZES = (2, 3, 10, 15, 16, 17, 63, 64, 65, 100, 1000, 10_000)
+# Cells that are checked every time. The l1 ball is slow to interpret, and long rows are slow on the reference.
+QUICK = (
+    *(("step", dtype, 10, norm) for dtype in DTYPES for norm in ("none", "l2")),
+    *(("step", torch.float32, k, "none") for k in SIZES),
+    *(("project", torch.float32, k, norm) for k in (2, 17) for norm in ("none", "l2", "linf")),
+    ("project", torch.float64, 3, "l1"),
+    ("step", torch.float32, 3, "linf"),
+    ("step", torch.float64, 65, "l2"),
+    *(("move", dtype, k, "l1") for k, dtype in zip((2, 10, 65, 1000), DTYPES, strict=True)),
+    ("move", torch.float32, 17, "l2"),
+    ("move", torch.float32, 16, "linf"),
+    *(("flip", dtype, k, "none") for k, dtype in zip((2, 10, 65, 1000), DTYPES, strict=True)),
+)
+FULL = tuple(
+    (operation, dtype, k, norm)
+    for operation, norms in table.NORMS.items()
+    for norm in norms
+    for dtype in DTYPES
+    for k in SIZES
+    if (operation, dtype, k, norm) not in QUICK and (k < 10_000 or dtype == torch.float32)
+)
+
+
+def run(case: Case) -> tuple[Tensor, ...]:
+    """The kernels' results, in memory that held NaN."""
+    with table.poisoned():
+        results: tuple[Tensor, ...] = TRITON[case.operation](*case.arguments)
+    return results
+
+
+def name_of(value: object) -> str:
+    return str(value).removeprefix("torch.")
+
+
+def check(case: Case) -> None:
+    results = run(case)
+    table.assert_agrees(case, results)
+    table.assert_kept(case, results)
+
+
+def some(operation: str, dtype: torch.dtype, k: int, norm: str) -> Iterator[Case]:
+    """Three rows of each call; of every fourth in the balls, which are slow to interpret, and in long rows."""
+    searched = operation in ("step", "project") and norm != "none"
+    for index, case in enumerate(table.cases(operation, dtype, k, norm, rows=1)):
+        far = searched and table.SETTINGS[norm][index].length == table.FAR
+        long = k > 1000 and index % 4 > 0
+        if not far and not long and (not searched or index % 4 == k % 4):
+            yield case.only(torch.arange(index, index + 5, 2) % len(case.kinds))
+
+
+@pytest.mark.parametrize(("operation", "dtype", "k", "norm"), QUICK, ids=name_of)
+def test_agrees_and_keeps_every_promise(
+    operation: str, dtype: torch.dtype, k: int, norm: str
+) -> None:
+    for case in some(operation, dtype, k, norm):
+        check(case)
+
+
+@pytest.mark.full
+@pytest.mark.parametrize(("operation", "dtype", "k", "norm"), FULL, ids=name_of)
+def test_the_whole_table(operation: str, dtype: torch.dtype, k: int, norm: str) -> None:
+    for case in (
+        table.cases(operation, dtype, k, norm, rows=1)
+        if k < 1000
+        else some(operation, dtype, k, norm)
+    ):
+        check(case)
+
+
+@pytest.mark.parametrize("norm", ["l1", "l2", "linf"])
+def test_a_row_on_the_border_of_its_ball(norm: str) -> None:
+    """The default: the label's own margin, a moderate step, the ball active."""
+    p = table.rows_of(10, 1)[:3].float()
+    g = torch.randn(3, 10, generator=torch.Generator().manual_seed(1))
+    case = Case("step", (p, g, p, None, 0.1, 0.02, norm, 0.0, True), ("border",) * 3)
+    check(case)
+
+
+@pytest.mark.parametrize("operation", ["step", "project", "move", "flip"])
+@pytest.mark.parametrize("k", [10, 300])
+def test_invalid_rows_get_the_safe_answer(operation: str, k: int) -> None:
+    case = next(
+        table.cases(operation, torch.float32, k, "l1" if operation == "move" else "none", 3)
+    )
+    spoilt = table.spoil(case)
+    results = run(spoilt)
+    table.assert_agrees(spoilt, results)
+    table.assert_kept(spoilt, results)
+    assert int(results[-1]) > 0
