@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import subprocess
 import sys
 import textwrap
@@ -9,6 +10,7 @@ import threading
 from collections.abc import Callable, Iterator
 
 import pytest
+import table
 import torch
 
 import mipoison as mp
@@ -67,6 +69,13 @@ def operation(request: pytest.FixtureRequest) -> Operation:
     return OPERATIONS[request.param]
 
 
+@pytest.fixture(params=cpu.instruction_sets())
+def instruction_set(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Forces each of this machine's."""
+    with cpu.using(request.param):
+        yield request.param
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_bits_do_not_depend_on_the_thread_count(
     operation: Operation, dtype: torch.dtype, threads: None
@@ -79,22 +88,35 @@ def test_bits_do_not_depend_on_the_thread_count(
         assert same_bits(operation(p, g), alone)
 
 
-@pytest.mark.parametrize("k", [2, 3, 15, 16, 17, 100])
+@pytest.mark.parametrize("k", [2, 3, 15, 16, 17, 100, 600])
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_bits_do_not_depend_on_batch_or_alignment(
-    operation: Operation, k: int, dtype: torch.dtype
+def test_bits_do_not_depend_on_alignment(
+    operation: Operation, k: int, dtype: torch.dtype, instruction_set: str
 ) -> None:
-    p, g = rows(9, k, dtype)
-    together = operation(p, g)
-    for i in range(9):
-        single = operation(p[i : i + 1].clone(), g[i : i + 1].clone())
-        assert torch.equal(single[0][0], together[0][i])
-    # The same rows one element further on in memory.
-    shifted = []
+    p, g = rows(19, k, dtype)
+    expected = operation(p, g)
+    shifted = []  # one element further on in memory
     for x in (p, g):
         memory = torch.empty(x.numel() + 1, dtype=dtype)
         shifted.append(memory[1:].view_as(x).copy_(x))
-    assert same_bits(operation(*shifted), together)
+    assert same_bits(operation(*shifted), expected)
+
+
+def test_bits_do_not_depend_on_shared_memory(instruction_set: str) -> None:
+    for case in table.cases("step", torch.float32, 17, "l1", rows=3):
+        q, g, p, *rest = case.arguments
+        assert same_bits(cpu.step(q, g, p, *rest), cpu.step(q.clone(), g, p.clone(), *rest))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", table.NORMS)
+def test_the_operators_of_torch_are_these_functions(
+    name: str, dtype: torch.dtype, instruction_set: str
+) -> None:
+    for norm in table.NORMS[name]:
+        for case in map(table.spoil, table.cases(name, dtype, 9, norm, rows=3)):
+            results = getattr(torch.ops.mipoison, name)(*case.arguments)
+            assert same_bits(results, getattr(cpu, name)(*case.arguments))
 
 
 def test_any_layout_is_accepted_and_left_alone(operation: Operation) -> None:
@@ -118,36 +140,30 @@ def test_broadcast_rows_and_labels_are_accepted() -> None:
     assert torch.equal(wide[0], single[0].expand(5, 12))
 
 
-@pytest.mark.parametrize("k", [2, 3, 10, 16, 17, 65])
+@pytest.mark.parametrize("k", [2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 65, 512, 513])
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("bad", [False, True])
-def test_every_entry_is_written_and_nothing_beside(k: int, dtype: torch.dtype, bad: bool) -> None:
-    p, g = rows(5, k, dtype)
-    if bad:
-        p[1, 0], g[3, 1] = float("nan"), INF
-    guard = 64
-    memory = torch.full((p.numel() + 2 * guard,), float("nan"), dtype=dtype)
-    out = memory[guard:-guard]
-    status = torch.full((3,), -1, dtype=torch.int64)
-    addresses = [x.data_ptr() for x in (p, g, p)]
-    _C.step(
-        *addresses,
-        0,
-        out.data_ptr(),
-        status[1:].data_ptr(),
-        5,
-        k,
-        DTYPES.index(dtype),
-        0.3,
-        0.2,
-        0,
-        0.0,
-        True,
-        1,
-    )
-    assert not out.isnan().any()
-    assert memory[:guard].isnan().all() and memory[-guard:].isnan().all()
-    assert status.tolist() == [-1, 2 if bad else 0, -1]
+def test_every_entry_is_written_and_nothing_beside(
+    k: int, dtype: torch.dtype, instruction_set: str
+) -> None:
+    # More rows than fill a group of sixteen, fewer, and as many; with two broken ones and without.
+    for n, bad in itertools.product((1, 5, 15, 16, 17, 33), (False, True)):
+        p, g = rows(n, k, dtype)
+        if bad:
+            p[n // 2, 0], g[n // 3, 1] = float("nan"), INF
+        guard = 64
+        memory = torch.full((p.numel() + 2 * guard,), float("nan"), dtype=dtype)
+        out = memory[guard:-guard]
+        status = torch.full((3,), -1, dtype=torch.int64)
+        for norm, epsilon in ((0, INF), (0, 0.2), (1, 0.1), (2, 0.02)):
+            out.fill_(float("nan"))
+            _C.step(
+                *(p.data_ptr(), g.data_ptr(), p.data_ptr(), 0),
+                *(out.data_ptr(), status[1:].data_ptr(), n, k, DTYPES.index(dtype)),
+                *(0.3, epsilon, norm, 0.0, True, 1),
+            )
+            assert not out.isnan().any()
+            assert memory[:guard].isnan().all() and memory[-guard:].isnan().all()
+            assert status.tolist() == [-1, len({n // 2, n // 3}) if bad else 0, -1]
 
 
 def test_empty_batches(operation: Operation) -> None:

@@ -1,161 +1,129 @@
-"""The compiled kernels against the float64 reference, one table; closeness here, guarantees in test_guarantees."""
+"""The compiled kernels of every instruction set against the table: closeness, promises, and rows that know nobody."""
 
 from __future__ import annotations
 
-import math
-from typing import Any
-
 import pytest
+import table
 import torch
-from distributions import DISTRIBUTIONS, directions, draw
+from table import Case
 from torch import Tensor
 
-from mipoison.ops.library import CPP, REFERENCE
-from mipoison.reference import label_of
+from mipoison import cpu
 
-SIZES = (2, 3, 10, 15, 16, 17, 63, 64, 65, 100, 1000, 10_000)
-BALLS = (("l1", math.inf), ("l1", 0.2), ("l2", 0.1), ("linf", 0.03))
-STEPS = {"short": 0.1, "huge": 1e6}
-# One ulp at 1 for the 16-bit types; for float32 what MATH §4 promises; float64 carries the root
-# searches' resolution.
-TOLERANCE = {
-    torch.float64: 1e-9,
-    torch.float32: 5e-7,
-    torch.float16: 2.0**-10,
-    torch.bfloat16: 2.0**-7,
-}
+INSTRUCTION_SETS = cpu.instruction_sets()
+WIDEST = INSTRUCTION_SETS[0]
+FLOAT32 = torch.float32
 
 
-def both(operation: str, *args: Any) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
-    """(compiled, reference) results."""
-    return CPP[operation](*args), REFERENCE[operation](*args)
+def name_of(value: object) -> str:
+    return str(value).removeprefix("torch.")
 
 
-def assert_close(ours: Tensor, theirs: Tensor) -> None:
-    assert ours.dtype == theirs.dtype and ours.shape == theirs.shape
-    difference = (ours.to(torch.float64) - theirs.to(torch.float64)).abs()
-    assert difference.numel() == 0 or float(difference.max()) <= TOLERANCE[ours.dtype]
+def run(case: Case, instruction_set: str) -> tuple[Tensor, ...]:
+    """The compiled kernels' results, in memory that held NaN."""
+    with cpu.using(instruction_set), table.poisoned():
+        results: tuple[Tensor, ...] = getattr(cpu, case.operation)(*case.arguments)
+    return results
 
 
-@pytest.mark.parametrize("distribution", DISTRIBUTIONS)
-@pytest.mark.parametrize("k", SIZES)
-def test_step(k: int, distribution: str) -> None:
-    for norm, epsilon in BALLS:
-        for alpha in STEPS.values():
-            # The reference's nested roots are slow on long rows and steps; rows do not know how many they are.
-            slow = math.isfinite(epsilon) and (k > 100 or alpha > 1)
-            n = (1 if k == 10_000 else 7) if slow else 128
-            p, g = draw(distribution, n, k).float(), directions(n, k).float()
-            theirs, _ = REFERENCE["step"](p, g, p, None, alpha, epsilon, norm, 0.0, False)
-            for rows in {0, 1, min(7, n), n}:
-                q = p[:rows]
-                ours, status = CPP["step"](q, g[:rows], q, None, alpha, epsilon, norm, 0.0, False)
-                assert int(status) == 0
-                assert_close(ours, theirs[:rows])
+def many_cases(operation: str, dtype: torch.dtype, k: int, norm: str) -> list[Case]:
+    """The settings of a cell, on about as many entries at each size."""
+    rows = min(50, max(1, 4000 // k))
+    return list(table.cases(operation, dtype, k, norm, rows, every=dtype == FLOAT32))
 
 
-@pytest.mark.parametrize("dtype", TOLERANCE)
-@pytest.mark.parametrize("k", [2, 3, 10, 16, 33, 100])
-def test_project(k: int, dtype: torch.dtype) -> None:
-    for distribution in DISTRIBUTIONS:
-        p, z = draw(distribution, 7, k).to(dtype), directions(7, k).to(dtype)
-        for norm, epsilon in (*BALLS, ("l1", 0.0), ("l2", 0.0), ("linf", 0.0)):
-            for margin in (0.0, 0.3, 1.0):
-                args = (z, p, None, epsilon, norm, margin, True)
-                (ours, status), (theirs, _) = both("project", *args)
-                assert int(status) == 0
-                assert_close(ours, theirs)
+# The innermost parameter first: what the reference answered is at hand for the next instruction set.
+@pytest.mark.parametrize("instruction_set", INSTRUCTION_SETS)
+@pytest.mark.parametrize(("operation", "dtype", "k", "norm"), table.TABLE, ids=name_of)
+def test_agrees_with_the_reference(
+    operation: str, dtype: torch.dtype, k: int, norm: str, instruction_set: str
+) -> None:
+    for case in table.small_cases(operation, dtype, k, norm):
+        table.assert_agrees(case, run(case, instruction_set))
 
 
-@pytest.mark.parametrize("dtype", TOLERANCE)
-def test_project_onto_another_label(dtype: torch.dtype) -> None:
-    for k in (2, 5, 40):
-        p, z = draw("plain", 32, k).to(dtype), directions(32, k).to(dtype)
-        t = (label_of(p) + 1) % k
-        for norm, epsilon in (("l1", math.inf), ("l1", 0.8), ("l2", 0.5), ("linf", 0.4)):
-            (ours, bad), (theirs, also_bad) = both("project", z, p, t, epsilon, norm, 0.1, False)
-            assert int(bad) == int(also_bad)
-            assert_close(ours, theirs)
+@pytest.mark.parametrize(("operation", "dtype", "k", "norm"), table.TABLE, ids=name_of)
+def test_keeps_every_promise(operation: str, dtype: torch.dtype, k: int, norm: str) -> None:
+    for case in many_cases(operation, dtype, k, norm):
+        for instruction_set in INSTRUCTION_SETS:
+            table.assert_kept(case, run(case, instruction_set))
 
 
-def test_some_sets_above_are_empty() -> None:
-    p, z = draw("plain", 32, 40), directions(32, 40)
-    t = (label_of(p) + 1) % 40
-    counts = [
-        int(CPP["project"](z, p, t, epsilon, norm, 0.1, False)[1])
-        for norm, epsilon in (("l1", 0.35), ("l2", 0.2), ("linf", 0.15))
-    ]
-    assert all(0 < count < 32 for count in counts)
+@pytest.mark.parametrize(
+    ("k", "norm"),
+    [*((k, norm) for k in table.SIZES[FLOAT32] for norm in table.NORMS["step"]), (70_000, "none")],
+)
+def test_many_float32_rows_agree_with_float64(k: int, norm: str) -> None:
+    for operation in ("step", "project"):
+        for case in many_cases(operation, FLOAT32, k, norm):
+            exact, status = run(case.to(torch.float64), WIDEST)
+            for instruction_set in INSTRUCTION_SETS:
+                q, same = run(case, instruction_set)
+                table.assert_near(case, q, exact, table.TOLERANCE[FLOAT32])
+                assert torch.equal(same, status)
 
 
-@pytest.mark.parametrize("dtype", TOLERANCE)
-@pytest.mark.parametrize("k", [2, 10, 65, 1000])
-def test_move(k: int, dtype: torch.dtype) -> None:
-    for distribution in DISTRIBUTIONS:
-        p = draw(distribution, 7, k).to(dtype)
-        target = REFERENCE["project"](
-            draw("plain", 7, k, seed=3).to(dtype), None, label_of(p), math.inf, "l1", 0.0, False
-        )[0]
-        for epsilon in (0.0, 0.1, 1.0, math.inf):
-            for norm, style in (
-                ("l1", "straight"),
-                ("l2", "straight"),
-                ("linf", "straight"),
-                ("l1", "waterfill"),
-            ):
-                (ours, status), (theirs, _) = both("move", p, target, epsilon, norm, style)
-                assert int(status) == 0
-                assert_close(ours, theirs)
+@pytest.mark.parametrize("norm", table.ORDER)
+@pytest.mark.parametrize("k", [10, 100, 1000])
+def test_the_table_holds_rows_that_need_every_constraint(k: int, norm: str) -> None:
+    ends = {"inside": 0, "on the border": 0, "held by the label too": 0}
+    for case in many_cases("step", FLOAT32, k, norm):
+        epsilon = case.region[2]
+        q, _ = run(case, WIDEST)
+        center, label, margin, valid = table.judged(case)
+        moved = torch.linalg.vector_norm(q.double() - center, table.ORDER[norm], dim=1)
+        border = valid & (moved > epsilon - 1e-6) & (epsilon > 1e-5)
+        held = border & (table.lead_of(q.double(), label) < margin + 1e-6)
+        ends["inside"] += int((valid & ~border).sum())
+        ends["on the border"] += int((border & ~held).sum())
+        ends["held by the label too"] += int(held.sum())
+    assert min(ends.values()) > 20, ends
 
 
-@pytest.mark.parametrize("dtype", TOLERANCE)
-@pytest.mark.parametrize("style", ["swap", "project"])
-@pytest.mark.parametrize("k", [2, 10, 65, 1000])
-def test_flip(k: int, style: str, dtype: torch.dtype) -> None:
-    key = torch.tensor([1, 2**31, 2**32 - 1, 7])
-    for distribution in DISTRIBUTIONS:
-        p = draw(distribution, 64, k).to(dtype)
-        for targets in (None, torch.arange(64) % (k + 1) - 1):
-            for rate in (0.0, 0.4, 1.0):
-                (ours, labels, status), (theirs, same, _) = both(
-                    "flip", p, targets, rate, key, style
-                )
-                assert int(status) == 0
-                assert torch.equal(labels, same)
-                assert_close(ours, theirs)
+# Rows of the table, broken ones among them, alone and in all company: a group of sixteen, one less,
+# one more, and enough that the rows which wait for another stage fill groups of their own.
+@pytest.mark.parametrize("instruction_set", INSTRUCTION_SETS)
+@pytest.mark.parametrize(
+    ("operation", "dtype", "k", "norm"),
+    [cell for cell in table.TABLE if cell[2] not in (63, 65, 10_000)],
+    ids=name_of,
+)
+def test_a_row_does_not_know_its_company(
+    operation: str, dtype: torch.dtype, k: int, norm: str, instruction_set: str
+) -> None:
+    generator = torch.Generator().manual_seed(k)
+    for case in table.cases(operation, dtype, k, norm, rows=3, every=False):
+        case = table.spoil(case)
+        n = len(case.kinds)
+        singly = [run(case.only(torch.tensor([i])), instruction_set) for i in range(n)]
+        alone = [
+            torch.stack(x) if x[0].ndim == 0 else torch.cat(x) for x in zip(*singly, strict=True)
+        ]
+        for company in (15, 16, 17, 33, 150):
+            rows = torch.randint(0, n, (company,), generator=generator)
+            *results, status = run(case.only(rows), instruction_set)
+            for together, single in zip(results, alone, strict=False):
+                assert torch.equal(together, single[rows]), company
+            assert int(status) == int(alone[-1][rows].sum())
 
 
-@pytest.mark.parametrize("grid", [0.0, 0.1, 0.25])
-def test_row_bits_are_the_same_bits(grid: float) -> None:
-    for dtype in TOLERANCE:
-        p = draw("plain", 30_000, 10).to(dtype)
-        ours, theirs = both("row_bits", p, torch.tensor([3, 5, 8, 2**32 - 1]), 2**32 - 1, grid, 7)
-        assert torch.equal(ours, theirs)
-        assert int(ours.min()) >= 0 and int(ours.max()) < 2**32
+@pytest.mark.parametrize(
+    ("operation", "dtype", "k", "norm"),
+    [cell for cell in table.TABLE if cell[2] in (2, 9, 16, 17, 512, 513)],
+    ids=name_of,
+)
+def test_broken_rows_get_the_safe_answer_and_no_other_does(
+    operation: str, dtype: torch.dtype, k: int, norm: str
+) -> None:
+    for case in table.cases(operation, dtype, k, norm, rows=6, every=False):
+        broken = table.spoil(case)
+        for instruction_set in INSTRUCTION_SETS:
+            table.assert_kept(broken, run(broken, instruction_set))
 
 
-def test_invalid_rows_get_the_same_safe_answers() -> None:
-    p = draw("plain", 8, 6).float()
-    p[1, 2] = math.nan
-    p[3, 0] = -0.1
-    p[5] *= 1.5
-    z = directions(8, 6).float()
-    z[6, 1] = math.inf
-    t = torch.tensor([0, 1, 2, 3, 4, 5, 0, 6])
-    target = p.roll(1, 1)
-    for operation, *args in (
-        ("project", z, p, t, 0.9, "l1", 0.0, False),
-        ("project", z, None, t, math.inf, "l1", 0.0, False),
-        ("step", p, z, p, t, 0.1, math.inf, "l1", 0.0, False),
-        ("step", p, z, None, None, 0.1, math.inf, "l1", 0.0, False),
-        ("move", p, target, 0.1, "l1", "straight"),
-    ):
-        (ours, status), (theirs, count) = both(operation, *args)
-        assert int(status) == int(count) > 0
-        assert torch.isfinite(ours).all()
-        assert_close(ours, theirs)
-    (ours, labels, status), (theirs, same, count) = both(
-        "flip", p, t - 1, 1.0, torch.tensor([1, 2, 3, 4]), "swap"
-    )
-    assert int(status) == int(count) == 3 and torch.equal(labels, same)
-    assert_close(ours, theirs)
+@pytest.mark.parametrize("operation", table.NORMS)
+def test_broken_rows_are_those_of_the_reference(operation: str) -> None:
+    for norm in table.NORMS[operation]:
+        for case in map(table.spoil, table.cases(operation, FLOAT32, 7, norm, rows=6, every=False)):
+            for instruction_set in INSTRUCTION_SETS:
+                table.assert_agrees(case, run(case, instruction_set))

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import platform
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -12,6 +14,8 @@ import zipfile
 from pathlib import Path
 
 import pytest
+
+from mipoison import _C, cpu
 
 ROOT = Path(__file__).resolve().parents[1]
 # What a checkout holds beside build products.
@@ -137,3 +141,70 @@ def test_without_a_compiler_one_sentence_says_so(sdist: Path, tmp_path: Path) ->
     assert sentence.startswith("mipoison needs a working C++17 compiler and the Python headers")
     assert "apt install g++" in sentence and "set CC and CXX" in sentence
     assert "Traceback" not in printed and not list(into.glob("*.whl"))
+
+
+X86 = platform.machine().lower() in ("x86_64", "amd64")
+
+
+def test_a_compiler_that_knows_no_avx512_builds_the_rest(sdist: Path, tmp_path: Path) -> None:
+    compiler = tmp_path / "old-compiler"
+    real = shlex.quote(shutil.which("c++") or "g++")
+    # Without optimisation, whose option is the last to win, the build takes a fraction of the time.
+    compiler.write_text(
+        f"""#!/bin/sh
+for option; do
+  if [ "$option" = -mavx512f ]; then
+    echo "unrecognized command-line option '$option'" >&2
+    exit 1
+  fi
+done
+exec {real} "$@" -O0
+"""
+    )
+    compiler.chmod(0o755)
+    wheels, target = tmp_path / "wheel", tmp_path / "site"
+    wheels.mkdir()
+    build_wheel(sdist, wheels, env={"CC": str(compiler), "CXX": str(compiler)})
+    (archive,) = wheels.glob("*.whl")
+    zipfile.ZipFile(archive).extractall(target)
+    program = """
+import mipoison as mp, torch
+from mipoison import cpu
+print(*cpu.instruction_sets())
+p = torch.softmax(torch.randn(40, 10), 1)
+print(torch.equal(mp.lpa(p, key=1).argmax(1), p.argmax(1)))
+"""
+    names, kept = run("-c", program, cwd=tmp_path, env={"PYTHONPATH": str(target)}).splitlines()
+    assert names.split() == [name for name in cpu.instruction_sets() if name != "avx512"]
+    assert kept == "True"
+    (extension,) = target.glob("mipoison/_C.*.so")
+    built = extension.read_bytes()
+    assert b"6avx512" not in built and (b"4avx2" in built) == X86
+
+
+@pytest.mark.skipif(not X86, reason="one instruction set")
+@pytest.mark.skipif(not shutil.which("objdump"), reason="binutils read the extension")
+def test_no_shared_function_needs_a_wide_processor() -> None:
+    """Inline functions of the standard library exist once, whichever unit the linker took them from."""
+    listing = subprocess.run(
+        ["objdump", "-d", "--no-show-raw-insn", _C.__file__],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    # VEX and EVEX encodings, which the baseline's compiler never uses.
+    wide = re.compile(r"\tv\w+\s.*%[xyz]mm|\tvzero|\tk\w+\s.*%k[0-7]")
+    functions: dict[str, bool] = {}
+    for line in listing.splitlines():
+        if line.endswith(">:"):
+            name = line.split("<")[1][:-2]
+            functions.setdefault(name, False)
+        elif wide.search(line):
+            functions[name] = True
+    units = {"avx2": "4avx2", "avx512": "6avx512"}  # as their namespaces are mangled
+    needing = {name for name, needs in functions.items() if needs}
+    for unit in set(cpu.instruction_sets()) - {"baseline"}:
+        assert any(units[unit] in name for name in needing)
+    others = {name for name in needing if not any(unit in name for unit in units.values())}
+    # A clone (f.constprop.0) belongs to the unit that made it; what runs at load time has a dot too.
+    assert not {name for name in others if "." not in name or name.startswith("_GLOBAL_")}

@@ -8,8 +8,11 @@ import pickle
 import pytest
 import torch
 from distributions import draw
+from table import TOLERANCE
+from torch import Tensor
 
 import mipoison as mp
+from mipoison import cpu, reference
 from mipoison.random import Key, philox, resolve_key
 
 
@@ -72,6 +75,52 @@ def test_a_coarse_grid_is_shared_by_near_duplicates() -> None:
     coarse, exact = mp.row_bits(p, key=0, grid=0.25), mp.row_bits(p, key=0)
     assert torch.equal(coarse[0], coarse[1]) and not torch.equal(coarse[0], coarse[2])
     assert not torch.equal(exact[0], exact[1])
+
+
+# Keyed words are integers: every backend draws the same bits. At least 10⁵ counters a comparison.
+COUNTERS = 120_000
+KEYS = ([3, 5, 8, 2**32 - 1], [2**32 - 1, 0, 2**31, 0])
+
+
+@pytest.fixture(scope="module")
+def rows() -> Tensor:
+    """Rows of all magnitudes, some of them with zeros of either sign."""
+    p = torch.cat([draw(d, COUNTERS // 3, 10, seed=4) for d in ("plain", "peaked", "zeros")])
+    return torch.where(p == 0, torch.copysign(p, torch.arange(10) % 2 - 0.5), p)
+
+
+@pytest.mark.parametrize("key", KEYS)
+@pytest.mark.parametrize("grid", [0.0, 0.1, 0.25])
+@pytest.mark.parametrize("dtype", TOLERANCE)
+def test_every_instruction_set_draws_the_words_of_the_reference(
+    rows: Tensor, dtype: torch.dtype, grid: float, key: list[int]
+) -> None:
+    # The draw counts on from 2³² − 1 to 0 within a row; seven words take two counters.
+    for p in (rows.to(dtype), draw("plain", 50, 1000).to(dtype), draw("plain", 50, 3).to(dtype)):
+        arguments = (p, torch.tensor(key), 2**32 - 1, grid, 7)
+        expected = reference.row_bits(*arguments)
+        assert int(expected.min()) >= 0 and int(expected.max()) < 2**32
+        for name in cpu.instruction_sets():
+            with cpu.using(name):
+                assert torch.equal(torch.ops.mipoison.row_bits(*arguments), expected)
+
+
+@pytest.mark.parametrize("key", KEYS)
+@pytest.mark.parametrize("rate", [1e-3, 0.5, 1.0])
+@pytest.mark.parametrize("dtype", TOLERANCE)
+def test_every_instruction_set_flips_the_rows_of_the_reference(
+    rows: Tensor, dtype: torch.dtype, rate: float, key: list[int]
+) -> None:
+    p = rows.to(dtype)
+    expected, labels, valid = reference.flip(p, None, rate, torch.tensor(key), "swap")
+    assert valid.all()
+    share = (labels != reference.label_of(p)).double().mean()
+    assert abs(float(share) - rate) < 6 * (rate * (1 - rate) / len(p)) ** 0.5 + 1e-9
+    for name in cpu.instruction_sets():
+        with cpu.using(name):
+            q, same, status = torch.ops.mipoison.flip(p, None, rate, torch.tensor(key), "swap")
+        assert int(status) == 0 and torch.equal(same, labels)
+        assert (q.double() - expected.double()).abs().max() <= TOLERANCE[dtype]
 
 
 @pytest.mark.parametrize("bad", ["text", 1.5, True, [1], object()])
