@@ -2,19 +2,20 @@
 #   PYTHON    the interpreter to build the environment from (>= 3.10)
 #   PIP_ARGS  handed to pip, to choose another build of torch; see README.md
 #   RUN       where the demo writes
-#   RESULT    where the benchmarks write
+#   RESULT    where the benchmarks write, and GPU_RESULT those on a GPU
 PYTHON ?= python3
 VENV ?= .venv
 PIP_ARGS ?=
 RUN ?= runs/demo
 RESULT ?= benchmarks/results/cpu-$(shell date +%F).json
+GPU_RESULT ?= benchmarks/results/gpu-$(shell date +%F).json
 
 BIN := $(VENV)/bin
 SOURCES := pyproject.toml setup.py constraints.txt $(wildcard csrc/*)
 INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt $(PIP_ARGS)
 
 .DELETE_ON_ERROR:
-.PHONY: demo test bench render soak docs lint format clean
+.PHONY: demo test test-full bench bench-gpu render resources soak docs lint format clean
 
 demo: $(VENV)/.eval
 	@if [ -e $(RUN)/.finished ]; then \
@@ -24,12 +25,26 @@ demo: $(VENV)/.eval
 	  $(BIN)/mipoison evaluate --preset demo --out $(RUN) --overwrite && touch $(RUN)/.finished; \
 	fi && echo "Open $(RUN)/report.html"
 
+# Triton chooses its interpreter when it is first imported: those tests are a process of their own.
 test: $(VENV)/.test
 	$(BIN)/python -m pytest
+	TRITON_INTERPRET=1 $(BIN)/python -m pytest tests/triton
+
+test-full: test
+	TRITON_INTERPRET=1 $(BIN)/python -m pytest tests/triton --full
 
 # One file a machine and day; `make render` takes them into docs/performance.md.
 bench: $(VENV)/.test
 	$(BIN)/python -m pytest benchmarks --benchmark-only --ignore=benchmarks/bench_gpu.py --benchmark-json $(RESULT)
+
+# On a machine with a GPU: right first, then fast. Installs no other torch than the one that is there.
+bench-gpu:
+	$(PYTHON) -m pytest tests/gpu
+	$(PYTHON) -m pytest benchmarks/bench_gpu.py --benchmark-only --benchmark-json $(GPU_RESULT)
+
+# What the Triton kernels take of a GPU, compiled for it ahead of time.
+resources: $(VENV)/.test
+	$(BIN)/python -m mipoison.kernels.resources --dtype float32 --out benchmarks/results/triton-resources.json
 
 render: $(VENV)/.test
 	$(BIN)/python benchmarks/render.py $(sort $(wildcard benchmarks/results/cpu-*.json benchmarks/results/gpu-*.json))

@@ -90,11 +90,15 @@ class Attempt {
     return {verdict.answered, Truth(good & !leads)};
   }
 
-  // With ball and label.
+  // With ball and label. In l1 and with a margin, many entries may be held at a cap that is the
+  // small difference of two large numbers: float64 decides those rows.
   Verdict<S> cornered(const Truth& good) {
-    const Solved<S> found =
-        norm_ == Norm::kL1 ? bound_l1_32(rows_, epsilon_, q_) : bound_linf32(rows_, epsilon_, q_);
-    return finish(good & found.solved, found.q_t);
+    if (norm_ == Norm::kLinf) {
+      const Solved<S> found = bound_linf32(rows_, epsilon_, q_);
+      return finish(good & found.solved, found.q_t);
+    }
+    const Solved<S> found = bound_l1_32(rows_, epsilon_, q_);
+    return finish(good & found.solved & (rows_.margin == Value(0)), found.q_t);
   }
 
  private:

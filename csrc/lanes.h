@@ -191,6 +191,15 @@ inline bool any(const Mask<T>& m) {
 // Sum of the lanes in float64, as a tree.
 template <class T>
 inline double total(Block<T> b) {
+#if defined(__AVX512DQ__)
+  if constexpr (sizeof(T) == 4) {
+    const __m512d low = _mm512_maskz_cvtps_pd(0xFF, _mm512_castps512_ps256((__m512)b.part[0]));
+    const __m512d high = _mm512_maskz_cvtps_pd(0xFF, _mm512_extractf32x8_ps((__m512)b.part[0], 1));
+    return _mm512_reduce_add_pd(_mm512_add_pd(low, high));
+  } else {
+    return _mm512_reduce_add_pd((__m512d)b.part[0]);
+  }
+#endif
   constexpr int n = kLanes<T>;
   T lane[n];
   b.store(lane);
@@ -203,6 +212,12 @@ inline double total(Block<T> b) {
 
 template <class T>
 inline T largest(Block<T> b) {
+#if defined(__AVX512F__)
+  if constexpr (sizeof(T) == 4)
+    return _mm512_reduce_max_ps((__m512)b.part[0]);
+  else
+    return _mm512_reduce_max_pd((__m512d)b.part[0]);
+#endif
   T lane[kLanes<T>];
   b.store(lane);
   for (int half = kLanes<T> / 2; half > 0; half /= 2)

@@ -42,7 +42,8 @@ struct Search {
     lo = select(running & up, x, lo);
     hi = select(running & !up, x, hi);
     const Value newton = x - value / select(sloped, slope, Value(-1));
-    const Truth found = size_of(value) <= Value(none);
+    // No last step where f is flat.
+    const Truth found = size_of(value) <= select(sloped, Value(none), Value(none / 4));
     const Truth still = sloped & (size_of(newton - x) <= fine);
     Truth usable = sloped & (newton > lo) & (newton < hi);
     if (steps >= kPatience && steps % 2) usable = usable & !(x == x);
