@@ -13,7 +13,7 @@ namespace mipoison {
 namespace MIPOISON_ISA {
 
 // The widest rows that are worth turning into columns.
-constexpr int64_t kWidestColumns = 512;
+constexpr int64_t kWidestColumns = 320;
 
 class GroupProjector {
  public:
