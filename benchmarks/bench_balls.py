@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from contestants import arguments, step_anew, step_into, with_threads
+from contestants import arguments, step_anew, step_into, with_threads, yardsticks
 from oracle import assert_right
 from rows import ALPHA, SIZES, binding_radius, peaked, touching
 
@@ -29,8 +29,7 @@ def test_step_in_a_ball(versus, nbytes: int, k: int, norm: str, threads: int) ->
         "step": step_into(out, *given),
         "step, new output": step_anew(*given),
         "step, no ball": step_into(out, *arguments(p, g)),
-        "softmax": lambda: torch.softmax(p, 1, out=out),
-        "add": lambda: torch.add(p, g, out=out),
+        **yardsticks(p, g, out),
     }
     if threads > 1:
         contestants["step, one thread"] = with_threads(1, contestants["step"])

@@ -6,7 +6,7 @@ import math
 
 import pytest
 import torch
-from contestants import arguments, step_anew, step_into
+from contestants import arguments, step_anew, step_into, yardsticks
 from oracle import assert_right
 from rows import ALPHA, binding_radius, peaked, touching
 
@@ -24,8 +24,7 @@ def test_step_in(versus, nbytes: int, k: int, dtype: str, norm: str) -> None:
         {
             "step": step_into(out, *given),
             "step, new output": step_anew(*given),
-            "softmax": lambda: torch.softmax(p, 1, out=out),
-            "add": lambda: torch.add(p, g, out=out),
+            **yardsticks(p, g, out),
         },
         operation="step",
         group="throughput",

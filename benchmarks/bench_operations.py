@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from contestants import arguments, stepped
+from contestants import arguments, stepped, yardsticks
 from oracle import assert_right
 from rows import ALPHA, binding_radius, peaked
 from torch import Tensor
@@ -94,8 +94,7 @@ def test_operation(versus, nbytes: int, k: int, variant: str) -> None:
     versus(
         {
             case.operation: lambda: operator(*case.given),
-            "softmax": lambda: torch.softmax(p, 1, out=out),
-            "add": lambda: torch.add(p, g, out=out),
+            **yardsticks(p, g, out),
         },
         operation=case.operation,
         variant=variant,

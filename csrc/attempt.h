@@ -22,13 +22,14 @@ struct Call {
   double alpha;
   int64_t rows;
   float* out;
+
+  bool in_ball(const Region& region) const { return center && region.epsilon < kInfinity; }
 };
 
 // Whether calls of this kind are worth a try in float32.
 inline bool moderate(const Region& region, const Call& call) {
-  const bool ball = call.center && region.epsilon < kInfinity;
   return region.margin <= 1 && std::abs(call.alpha) <= 1 &&
-         (!ball || region.epsilon >= kSmallestBall);
+         (!call.in_ball(region) || region.epsilon >= kSmallestBall);
 }
 
 // Where to look for tau first: the largest entry, a guess, and from how many entries it came.
@@ -80,13 +81,13 @@ class Attempt {
       const Value lead = S::exact(S::take(rows_.p, rows_.t)) -
                          S::exact(rival_of<S>(rows_.p, rows_.blocks, rows_.t));
       const Solved<S> found = project_l2_32(rows_, epsilon_, clue, y_, q_);
-      return finish(good & found.solved & (lead >= rows_.margin - 1e-6), found.q_t);
+      return finish(good & found.solved & (lead >= rows_.margin - 1e-6), found.q_t, rival());
     }
     const Solved<S> found = norm_ == Norm::kL1 ? free_l1_32(rows_, epsilon_, clue, q_)
                                                : free_linf32(rows_, epsilon_, clue, q_);
-    const Value rival = S::exact(rival_of<S>(q_, rows_.blocks, rows_.t));
-    const Truth leads = found.solved & (found.q_t >= rival + rows_.margin);
-    const Verdict<S> verdict = finish(good & leads, found.q_t);
+    const typename S::Single most = rival();
+    const Truth leads = found.solved & (found.q_t >= S::exact(most) + rows_.margin);
+    const Verdict<S> verdict = finish(good & leads, found.q_t, most);
     return {verdict.answered, Truth(good & !leads)};
   }
 
@@ -95,10 +96,10 @@ class Attempt {
   Verdict<S> cornered(const Truth& good) {
     if (norm_ == Norm::kLinf) {
       const Solved<S> found = bound_linf32(rows_, epsilon_, q_);
-      return finish(good & found.solved, found.q_t);
+      return finish(good & found.solved, found.q_t, rival());
     }
     const Solved<S> found = bound_l1_32(rows_, epsilon_, q_);
-    return finish(good & found.solved & (rows_.margin == Value(0)), found.q_t);
+    return finish(good & found.solved & (rows_.margin == Value(0)), found.q_t, rival());
   }
 
  private:
@@ -106,8 +107,10 @@ class Attempt {
   // renormalised p is itself rounded, so the rest of the 2e-7 that are promised is needed.
   static constexpr double kMissing = 3e-7, kBeyond = 8e-8;
 
-  Verdict<S> finish(const Truth& good, const Value& q_t) {
-    const typename S::Single rival = rival_of<S>(q_, rows_.blocks, rows_.t);
+  // The largest entry of the answer but the label's.
+  typename S::Single rival() const { return rival_of<S>(q_, rows_.blocks, rows_.t); }
+
+  Verdict<S> finish(const Truth& good, const Value& q_t, const typename S::Single& rival) {
     S::put(q_, rows_.t, leading_entry32<S>(q_t, rival, rows_.margin));
     const Measured<S> m = measure<S>(q_, rows_.p, rows_.blocks, norm_);
     const double most = epsilon_ + kBeyond;

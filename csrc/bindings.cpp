@@ -3,7 +3,6 @@
 #include <pybind11/stl.h>
 
 #include <array>
-#include <cmath>
 
 #include "dispatch.h"
 #include "operators.h"
@@ -55,11 +54,9 @@ void move(Address p, Address target, Address out, Address status, int64_t rows, 
 void flip(Address p, Address targets, Address out, Address labels, Address status, int64_t rows,
           int64_t classes, int dtype, double rate, const std::array<uint32_t, 4>& key, int style,
           int threads) {
-  // A share of all words: 2^32 at rate 1, so that every word lies below it.
-  const uint64_t threshold = static_cast<uint64_t>(std::floor(std::ldexp(rate, 32)));
   const py::gil_scoped_release unlocked;
   *at<int64_t>(status) = kernels().flip({rows, classes, static_cast<DType>(dtype), threads}, at(p),
-                                        at<int64_t>(targets), threshold, key_of(key),
+                                        at<int64_t>(targets), threshold_of(rate), key_of(key),
                                         static_cast<Exchange>(style), at(out), at<int64_t>(labels));
 }
 

@@ -1,12 +1,19 @@
 // Which of the compiled instruction sets serves: the widest that this processor has, unless told.
 #pragma once
 
+#include <cmath>
+#include <cstdint>
 #include <string>
 #include <vector>
 
 #include "kernels.h"
 
 namespace mipoison {
+
+// The words that select a row: a share of all, 2^32 at rate 1, so that every word lies below it.
+inline uint64_t threshold_of(double rate) {
+  return static_cast<uint64_t>(std::floor(std::ldexp(rate, 32)));
+}
 
 // The kernels in use.
 const Kernels& kernels();

@@ -23,7 +23,7 @@ class GroupProjector {
       : k_(classes),
         region_(region),
         call_(call),
-        ball_(call.center && region.epsilon < kInfinity),
+        ball_(call.in_ball(region)),
         scratch_(ball_ ? 4 : 2, kGroup * padded_columns(classes)) {}
 
   // Writes the rows [begin, end) that it can decide, and calls decline(row) for the others.
@@ -174,7 +174,7 @@ class GroupProjector {
       sum = sum + max(x, zero);
       count = count + keep(one, x > zero);
     }
-    // The first Newton step comes free: from clue = 0, near which a short step ends.
+    // The first Newton step comes free: from tau = 0, near which a short step ends.
     const Mask<float> some = count > zero;
     *hint = {high, select(some, (sum - one) / max(count, one), zero),
              select(some, count, zero) - one};

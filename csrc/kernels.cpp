@@ -79,14 +79,14 @@ int64_t project_origin(const Batch& batch, const void* from, const void* along, 
                         alpha,
                         batch.rows,
                         static_cast<T*>(out)};
-        if (moderate(region, call) && k <= kWidestColumns) {
-          GroupProjector project(k, region, call);
-          project(begin, end, [&](int64_t i) { invalid += !one(i); });
-          return invalid;
-        }
         if (moderate(region, call)) {
-          LineProjector project(k, region, call);
-          for (int64_t i = begin; i < end; ++i) invalid += !(project(i) || one(i));
+          if (k <= kWidestColumns) {
+            GroupProjector project(k, region, call);
+            project(begin, end, [&](int64_t i) { invalid += !one(i); });
+          } else {
+            LineProjector project(k, region, call);
+            for (int64_t i = begin; i < end; ++i) invalid += !(project(i) || one(i));
+          }
           return invalid;
         }
       }

@@ -20,7 +20,7 @@ class LineProjector {
         width_(padded<float>(classes)),
         region_(region),
         call_(call),
-        ball_(call.center && region.epsilon < kInfinity),
+        ball_(call.in_ball(region)),
         scratch_(ball_ ? 4 : 2, classes) {}
 
   // Writes row i. False if it declines.

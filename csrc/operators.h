@@ -2,7 +2,6 @@
 // a row of few classes takes less time than that detour.
 #pragma once
 
-#include <cmath>
 #include <stdexcept>
 #include <string>
 
@@ -153,11 +152,10 @@ inline void flip(Value* stack, uint64_t, uint64_t) {
   p = std::move(p).contiguous();
   targets = labels_for(p, std::move(targets));
   const Key key = key_of(std::move(words));
-  // A share of all words: 2^32 at rate 1, so that every word lies below it.
-  const auto threshold = static_cast<uint64_t>(std::floor(std::ldexp(rate, 32)));
   Tensor out = new_rows(p), labels = new_labels(p), status = new_status();
-  *status.data<int64_t>() = kernels().flip(batch, p.data(), targets.data<int64_t>(), threshold, key,
-                                           exchange_of(style), out.data(), labels.data<int64_t>());
+  *status.data<int64_t>() =
+      kernels().flip(batch, p.data(), targets.data<int64_t>(), threshold_of(rate), key,
+                     exchange_of(style), out.data(), labels.data<int64_t>());
   stable::give(stack, out, labels, status);
 }
 

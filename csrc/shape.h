@@ -35,7 +35,6 @@ struct Columns {
   static constexpr bool kPacks = false;
 
   static Wide collect(const Block<float>& b) { return widen(b); }
-  static Block<float> gather(const Block<float>& b) { return b; }
   static Block<float> highest(const Block<float>& b) { return b; }
   static Block<float> lowest(const Block<float>& b) { return b; }
   static Wide exact(const Block<float>& b) { return widen(b); }
@@ -70,7 +69,6 @@ struct Line {
   static constexpr bool kPacks = kCanPack;
 
   static double collect(const Block<float>& b) { return total(b); }
-  static float gather(const Block<float>& b) { return static_cast<float>(total(b)); }
   static float highest(const Block<float>& b) { return largest(b); }
   static float lowest(const Block<float>& b) { return -largest(Block<float>::all(0) - b); }
   static double exact(float v) { return v; }

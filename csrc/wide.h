@@ -94,7 +94,6 @@ inline double min(double a, double b) { return a < b ? a : b; }
 inline double size_of(double a) { return std::abs(a); }
 inline double root_of(double a) { return std::sqrt(a); }
 inline bool any(bool m) { return m; }
-inline uint32_t bits(bool m) { return m; }
 
 using DoubleVector = Native<double>::Vector;
 typedef float HalfVector __attribute__((vector_size(kVectorBytes / 2)));
