@@ -16,18 +16,20 @@ constexpr float kModerate = 2;
 constexpr double kSmallestBall = 1e-5;
 
 // The rows of a call, as project.h knows them; for project, alpha is 0 and `along` null.
+template <class T>
 struct Call {
-  const float *from, *along, *center;
+  const T *from, *along, *center;
   const int64_t* label;
   double alpha;
   int64_t rows;
-  float* out;
+  T* out;
 
   bool in_ball(const Region& region) const { return center && region.epsilon < kInfinity; }
 };
 
 // Whether calls of this kind are worth a try in float32.
-inline bool moderate(const Region& region, const Call& call) {
+template <class T>
+inline bool moderate(const Region& region, const Call<T>& call) {
   return region.margin <= 1 && std::abs(call.alpha) <= 1 &&
          (!call.in_ball(region) || region.epsilon >= kSmallestBall);
 }

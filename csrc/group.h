@@ -1,4 +1,5 @@
-// project and step for float32 rows of few classes, sixteen at a time, each in its own lane.
+// project and step for rows of few classes in float32 or less, sixteen at a time, each in its own
+// lane.
 //
 // A lane may decline; project.h then decides its row from scratch, in float64. So nothing here has
 // to know what an invalid row deserves, and no lane ever depends on its neighbours.
@@ -15,11 +16,12 @@ namespace MIPOISON_ISA {
 // The widest rows that are worth turning into columns.
 constexpr int64_t kWidestColumns = 320;
 
+template <class T>
 class GroupProjector {
  public:
   using S = Columns;
 
-  GroupProjector(int64_t classes, const Region& region, const Call& call)
+  GroupProjector(int64_t classes, const Region& region, const Call<T>& call)
       : k_(classes),
         region_(region),
         call_(call),
@@ -78,6 +80,7 @@ class GroupProjector {
                                                      : attempt.cornered(good);
     const uint32_t answered = bits(verdict.answered) & group.lanes;
     const uint32_t next = bits(verdict.next) & group.lanes & ~answered;
+    if constexpr (kSixteen<T>) round_answer<T, S>(q_, k_, rows.t, rows.margin);
     store_columns(q_, k_, group, answered, call_.out);
     if (answered == group.lanes) return;
     double level[kGroup];
@@ -121,7 +124,7 @@ class GroupProjector {
         own = summarise();
       }
       good = good & (own.low >= zero);
-      whole = whole & (size_of(own.sum - 1) <= Wide(kSumTolerance<float>));
+      whole = whole & (size_of(own.sum - 1) <= Wide(kSumTolerance<T>));
     }
     rows->t = own.label;
     if (call_.label) good = good & read_labels(group, &rows->t);
@@ -133,7 +136,7 @@ class GroupProjector {
     return whole & widened(good);
   }
 
-  void load(const float* matrix, const Group& group, float* columns) const {
+  void load(const T* matrix, const Group& group, float* columns) const {
     load_columns(matrix, matrix + call_.rows * k_, k_, group, columns);
   }
 
@@ -219,7 +222,7 @@ class GroupProjector {
 
   int64_t k_;
   Region region_;
-  Call call_;
+  Call<T> call_;
   bool ball_;
   Scratch scratch_;
   float *z_ = scratch_.row(0), *p_ = scratch_.row(1);

@@ -58,7 +58,7 @@ int64_t count_invalid(const Batch& batch, const Make& make, const One& one) {
   });
 }
 
-// In float32 what can be decided there; in float64 the other rows, and every row of another dtype.
+// In float32 what can be decided there; in float64 the other rows, and every row of that dtype.
 int64_t project_origin(const Batch& batch, const void* from, const void* along, double alpha,
                        const void* center, const int64_t* label, const Region& region, void* out) {
   const int64_t k = batch.classes;
@@ -71,20 +71,20 @@ int64_t project_origin(const Batch& batch, const void* from, const void* along, 
                          row_of<T>(center, i, k), entry_of(label, i), row_of<T>(out, i, k));
       };
       int64_t invalid = 0;
-      if constexpr (std::is_same_v<T, float>) {
-        const Call call{static_cast<const T*>(from),
-                        static_cast<const T*>(along),
-                        static_cast<const T*>(center),
-                        label,
-                        alpha,
-                        batch.rows,
-                        static_cast<T*>(out)};
+      if constexpr (sizeof(T) <= sizeof(float)) {
+        const Call<T> call{static_cast<const T*>(from),
+                           static_cast<const T*>(along),
+                           static_cast<const T*>(center),
+                           label,
+                           alpha,
+                           batch.rows,
+                           static_cast<T*>(out)};
         if (moderate(region, call)) {
           if (k <= kWidestColumns) {
-            GroupProjector project(k, region, call);
+            GroupProjector<T> project(k, region, call);
             project(begin, end, [&](int64_t i) { invalid += !one(i); });
           } else {
-            LineProjector project(k, region, call);
+            LineProjector<T> project(k, region, call);
             for (int64_t i = begin; i < end; ++i) invalid += !(project(i) || one(i));
           }
           return invalid;

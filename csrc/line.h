@@ -1,4 +1,4 @@
-// project and step for float32 rows of many classes, one at a time.
+// project and step for rows of many classes in float32 or less, one at a time.
 //
 // Like group.h, this may decline a row; project.h then decides it from scratch, in float64.
 #pragma once
@@ -6,32 +6,35 @@
 #include "attempt.h"
 #include "row.h"
 #include "scratch.h"
+#include "transpose.h"
 
 namespace mipoison {
 namespace MIPOISON_ISA {
 
+template <class T>
 class LineProjector {
  public:
   using S = Line;
 
-  LineProjector(int64_t classes, const Region& region, const Call& call)
+  LineProjector(int64_t classes, const Region& region, const Call<T>& call)
       : k_(classes),
         whole_(classes / kLanes<float> * kLanes<float>),
         width_(padded<float>(classes)),
         region_(region),
         call_(call),
         ball_(call.in_ball(region)),
-        scratch_(ball_ ? 4 : 2, classes) {}
+        scratch_((ball_ ? 4 : 2) + (kSixteen<T> ? 3 : 0), classes) {}
 
   // Writes row i. False if it declines.
   bool operator()(int64_t i) {
-    const float* from = call_.from + i * k_;
-    const float* center = call_.center ? call_.center + i * k_ : nullptr;
+    const float* from = row_of(call_.from, i, 0);
+    const float* along = row_of(call_.along, i, 1);
+    const float* center = call_.center == call_.from ? from : row_of(call_.center, i, 2);
     Rows32<S> rows{z_, p_, width_ / kLanes<float>, 0, 0};
     Hint<S> hint;
-    Summary own = call_.along ? ascend(from, call_.along + i * k_, &hint) : lower(from, &hint);
+    Summary own = along ? ascend(from, along, &hint) : lower(from, &hint);
     if (!(std::abs(own.sum) <= std::numeric_limits<float>::max())) return false;
-    if (call_.along || ball_) {
+    if (along || ball_) {
       if (!(own.high <= kModerate && own.low >= -kModerate)) return false;
     } else if (!(own.high <= kFarthest && own.low >= -kFarthest)) {
       return false;
@@ -42,7 +45,7 @@ class LineProjector {
         own = summarise(center);
         owner = center;
       }
-      if (!(own.low >= 0 && std::abs(own.sum - 1) <= kSumTolerance<float>)) return false;
+      if (!(own.low >= 0 && std::abs(own.sum - 1) <= kSumTolerance<T>)) return false;
     }
     rows.t = call_.label ? call_.label[i] : first_index_of(owner, k_, own.high);
     if (rows.t < 0 || rows.t >= k_) return false;
@@ -54,7 +57,15 @@ class LineProjector {
       rows.margin = region_.shrink ? 0 : region_.margin;
     }
     if (!solve(rows, hint)) return false;
-    std::copy(q_, q_ + k_, call_.out + i * k_);
+    T* out = call_.out + i * k_;
+    if constexpr (kSixteen<T>) {
+      round_answer<T, S>(q_, rows.blocks, rows.t, rows.margin);
+      for (int64_t j = 0; j < whole_; j += kLanes<float>)
+        store_entries(Block<float>::load(q_ + j), out + j);
+      store_first(Block<float>::load(q_ + whole_), out + whole_, static_cast<int>(k_ - whole_));
+    } else {
+      std::copy(q_, q_ + k_, out);
+    }
     return true;
   }
 
@@ -63,6 +74,22 @@ class LineProjector {
     double sum;
     float low, high;
   };
+
+  // Row i of a matrix in float32: where it lies, or copied to a row of scratch kept for that.
+  const float* row_of(const T* matrix, int64_t i, int kept) {
+    if (!matrix) return nullptr;
+    const T* from = matrix + i * k_;
+    if constexpr (kSixteen<T>) {
+      float* to = scratch_.row((ball_ ? 4 : 2) + kept);
+      for (int64_t j = 0; j < whole_; j += kLanes<float>) load_entries(from + j).store(to + j);
+      if (whole_ < k_)
+        load_first(from + whole_, static_cast<int>(k_ - whole_), false).store(to + whole_);
+      return to;
+    } else {
+      (void)kept;
+      return from;
+    }
+  }
 
   bool solve(const Rows32<S>& rows, const Hint<S>& hint) {
     Attempt<S> attempt(rows, region_, ball_, q_, y_);
@@ -194,7 +221,7 @@ class LineProjector {
 
   int64_t k_, whole_, width_;
   Region region_;
-  Call call_;
+  Call<T> call_;
   bool ball_;
   Scratch scratch_;
   float *z_ = scratch_.row(0), *q_ = scratch_.row(1);

@@ -6,6 +6,7 @@
 #include <cstring>
 
 #include "lanes.h"
+#include "sixteen.h"
 #include "wide.h"
 
 namespace mipoison {
@@ -65,17 +66,18 @@ inline void transpose(Block<float> (&tile)[kGroup]) {
 
 // The first n < 16 entries. In pieces of fixed sizes: calls of memcpy would cost more than the
 // copy.
-inline void copy_first(float* to, const float* from, int n) {
+template <class T>
+inline void copy_first(T* to, const T* from, int n) {
   if (n & 8) {
-    std::memcpy(to, from, 8 * sizeof(float));
+    std::memcpy(to, from, 8 * sizeof(T));
     to += 8, from += 8;
   }
   if (n & 4) {
-    std::memcpy(to, from, 4 * sizeof(float));
+    std::memcpy(to, from, 4 * sizeof(T));
     to += 4, from += 4;
   }
   if (n & 2) {
-    std::memcpy(to, from, 2 * sizeof(float));
+    std::memcpy(to, from, 2 * sizeof(T));
     to += 2, from += 2;
   }
   if (n & 1) *to = *from;
@@ -83,30 +85,40 @@ inline void copy_first(float* to, const float* from, int n) {
 
 // A block of n < 16 entries and zeros, with no access beyond them; or, if `roomy`, with what
 // follows.
-inline Block<float> load_first(const float* from, int n, bool roomy) {
+template <class T>
+inline Block<float> load_first(const T* from, int n, bool roomy) {
 #if defined(__AVX512F__)
   (void)roomy;
+  const __mmask16 first = static_cast<__mmask16>((1u << n) - 1);
   Block<float> b;
-  b.part[0] = (FloatVector)_mm512_maskz_loadu_ps(static_cast<__mmask16>((1u << n) - 1), from);
+  if constexpr (kSixteen<T>)
+    b.part[0] = read((Shorts)_mm256_maskz_loadu_epi16(first, from), T{});
+  else
+    b.part[0] = (FloatVector)_mm512_maskz_loadu_ps(first, from);
   return b;
 #else
-  if (roomy) return Block<float>::load(from);
-  float piece[kGroup] = {};
+  if (roomy) return load_entries(from);
+  T piece[kGroup] = {};
   copy_first(piece, from, n);
-  return Block<float>::load(piece);
+  return load_entries(piece);
 #endif
 }
 
 // The first n <= 16 entries.
-inline void store_first(const Block<float>& b, float* to, int n) {
+template <class T>
+inline void store_first(const Block<float>& b, T* to, int n) {
 #if defined(__AVX512F__)
-  _mm512_mask_storeu_ps(to, static_cast<__mmask16>((1u << n) - 1), (__m512)b.part[0]);
+  const __mmask16 first = static_cast<__mmask16>((1u << n) - 1);
+  if constexpr (kSixteen<T>)
+    _mm256_mask_storeu_epi16(to, first, (__m256i)written(b.part[0], T{}));
+  else
+    _mm512_mask_storeu_ps(to, first, (__m512)b.part[0]);
 #else
   if (n == kGroup) {
-    b.store(to);
+    store_entries(b, to);
   } else {
-    float piece[kGroup];
-    b.store(piece);
+    T piece[kGroup];
+    store_entries(b, piece);
     copy_first(to, piece, n);
   }
 #endif
@@ -135,12 +147,13 @@ inline int64_t padded_columns(int64_t k) { return (k + kGroup - 1) / kGroup * kG
 
 // Block j of `columns` receives the j-th entries of the rows of a matrix whose memory ends at
 // `end`. Blocks k to padded_columns(k) are overwritten too.
-inline void load_columns(const float* matrix, const float* end, int64_t k, const Group& group,
+template <class T>
+inline void load_columns(const T* matrix, const T* end, int64_t k, const Group& group,
                          float* columns) {
   const auto load = [&](int64_t c, const auto& entries) {
     Block<float> tile[kGroup];
     for (int i = 0; i < kGroup; ++i) {
-      const float* from = matrix + group.place[i] + c;
+      const T* from = matrix + group.place[i] + c;
       tile[i] = entries(from);
       // The next group's: sixteen strided streams are too many for the processor to foresee.
       __builtin_prefetch(from + kGroup * k);
@@ -150,16 +163,17 @@ inline void load_columns(const float* matrix, const float* end, int64_t k, const
   };
   const int64_t whole = k / kGroup * kGroup;
   const int n = static_cast<int>(k - whole);
-  for (int64_t c = 0; c < whole; c += kGroup) load(c, Block<float>::load);
+  for (int64_t c = 0; c < whole; c += kGroup) load(c, [](const T* x) { return load_entries(x); });
   if (n == 0) return;
   const int64_t last = *std::max_element(group.place, group.place + kGroup);
   const bool roomy = end - matrix - last >= whole + kGroup;
-  load(whole, [&](const float* x) { return load_first(x, n, roomy); });
+  load(whole, [&](const T* x) { return load_first(x, n, roomy); });
 }
 
 // Writes the rows that `wanted` has a bit for.
+template <class T>
 inline void store_columns(const float* columns, int64_t k, const Group& group, uint32_t wanted,
-                          float* matrix) {
+                          T* matrix) {
   for (int64_t c = 0; c < k; c += kGroup) {
     Block<float> tile[kGroup];
     for (int j = 0; j < kGroup; ++j) tile[j] = Block<float>::load(columns + (c + j) * kGroup);
@@ -167,7 +181,7 @@ inline void store_columns(const float* columns, int64_t k, const Group& group, u
     const int n = static_cast<int>(std::min<int64_t>(kGroup, k - c));
     for (int i = 0; i < kGroup; ++i) {
       if (!(wanted >> i & 1)) continue;
-      float* to = matrix + group.place[i] + c;
+      T* to = matrix + group.place[i] + c;
       __builtin_prefetch(to + kGroup * k, 1);
       store_first(tile[i], to, n);
     }

@@ -29,16 +29,16 @@ TOLERANCE = {
     torch.bfloat16: 2.0**-7,
 }
 # One less, equal and one more than the lanes of a register (4, 8, 16), than the blocks between two
-# flushes to float64 (64), and than the widest rows that are worked on in columns (320). The other
-# dtypes are computed in float64, 2 to 8 lanes wide.
+# flushes to float64 (64), and than the widest rows that are worked on in columns (320). The 16-bit
+# types go the way of float32; float64 is computed 2 to 8 lanes wide.
 SIZES = {
     torch.float32: (
         *(2, 3, 4, 5, 7, 8, 9, 10, 15, 16, 17),
         *(63, 64, 65, 100, 319, 320, 321, 1000, 10_000),
     ),
     torch.float64: (2, 3, 4, 5, 7, 8, 9, 100, 1000),
-    torch.float16: (2, 7, 8, 9, 100),
-    torch.bfloat16: (2, 7, 8, 9, 100),
+    torch.float16: (2, 7, 8, 9, 16, 17, 100, 320, 321),
+    torch.bfloat16: (2, 7, 8, 9, 16, 17, 100, 320, 321),
 }
 NORMS = {
     "step": ("none", "l1", "l2", "linf"),

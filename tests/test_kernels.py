@@ -127,3 +127,29 @@ def test_broken_rows_are_those_of_the_reference(operation: str) -> None:
         for case in map(table.spoil, table.cases(operation, FLOAT32, 7, norm, rows=6, every=False)):
             for instruction_set in INSTRUCTION_SETS:
                 table.assert_agrees(case, run(case, instruction_set))
+
+
+def float16_row(k: int, generator: torch.Generator) -> Tensor:
+    """A float16 row [k] that sums to exactly 1, its label first and half of it subnormal."""
+    # In units of 2^-24, float16's least. Two entries fill the sum up to what 1 − sum can hold.
+    few = torch.randint(0, 2**10, (k // 2,), generator=generator)
+    more = torch.randint(0, 2**10, (k - k // 2 - 3,), generator=generator) * 2**3
+    total = int(few.sum() + more.sum())
+    small = -total % 2**11
+    large = -(total + small) % 2**13
+    lead = 2**24 - total - small - large
+    return torch.cat([torch.tensor([lead, small, large]), few, more]).to(torch.float64) / 2**24
+
+
+@pytest.mark.parametrize("instruction_set", INSTRUCTION_SETS)
+@pytest.mark.parametrize("k", [16, 40, 400])
+def test_float16_entries_too_small_to_be_normal_survive(k: int, instruction_set: str) -> None:
+    generator = torch.Generator().manual_seed(k)
+    exact = torch.stack([float16_row(k, generator) for _ in range(20)])
+    p = exact.to(torch.float16)
+    assert torch.equal(p.double(), exact) and torch.equal(
+        exact.sum(1), torch.ones_like(exact[:, 0])
+    )
+    with cpu.using(instruction_set):
+        q, status = torch.ops.mipoison.project(p, None, None, float("inf"), "l1", 0.0, False)
+    assert torch.equal(q, p) and int(status) == 0
