@@ -1,4 +1,4 @@
-// philox.h for sixteen float32 entries at a time. Integers only, so that the words are the same.
+// philox.h for the float32 rows of a lot: the same integers, sixteen rows side by side.
 #pragma once
 
 #include "philox.h"
@@ -8,27 +8,11 @@ namespace mipoison {
 namespace MIPOISON_ISA {
 
 typedef uint64_t WordVector __attribute__((vector_size(kVectorBytes)));
-typedef int64_t SignedVector __attribute__((vector_size(kVectorBytes)));
 typedef uint32_t HalfWords __attribute__((vector_size(kVectorBytes / 2)));
-typedef int32_t SignedHalfWords __attribute__((vector_size(kVectorBytes / 2)));
-
-constexpr uint64_t kGolden = 0x9E3779B97F4A7C15;
 
 // Sixteen words of 64 bits.
 struct Sixteen {
   WordVector part[2 * kParts];
-
-  static Sixteen all(uint64_t value) {
-    Sixteen s;
-    for (WordVector& p : s.part) p = WordVector{} + value;
-    return s;
-  }
-  static Sixteen load(const uint64_t* from) {
-    Sixteen s;
-    std::memcpy(&s, from, sizeof s);
-    return s;
-  }
-  void store(uint64_t* to) const { std::memcpy(to, this, sizeof *this); }
 };
 
 // Products of the lower halves of words.
@@ -53,92 +37,31 @@ inline WordVector mix(WordVector x) {
   return x;
 }
 
-// exact_cell of each entry.
-struct ExactCells {
-  Sixteen operator()(const Block<float>& b) const {
-    Sixteen cell;
-    for (int i = 0; i < kParts; ++i) {
-      const FloatVector x = b.part[i] + 0.0f;
-      cell.part[2 * i] = __builtin_convertvector((HalfWords)lower_half(x), WordVector);
-      cell.part[2 * i + 1] = __builtin_convertvector((HalfWords)upper_half(x), WordVector);
-    }
-    return cell;
-  }
-};
-
-// coarse_cell of each entry.
-struct CoarseCells {
-  float cells_per_unit;
-
-  Sixteen operator()(const Block<float>& b) const {
-    using Integers = Native<float>::Mask;
-    const Block<float> integer = Block<float>::all(8388608), zero = Block<float>::all(0);
-    const Block<float> scaled = b * Block<float>::all(cells_per_unit);
-    const Block<float> size = max(scaled, zero - scaled);
-    Sixteen cell;
-    if (any(!(size < integer))) {
-      float entry[kGroup];
-      uint64_t word[kGroup];
-      b.store(entry);
-      for (int i = 0; i < kGroup; ++i) word[i] = coarse_cell(entry[i], cells_per_unit);
-      return Sixteen::load(word);
-    }
-    const Block<float> whole = (size + integer) - integer;
-    const Block<float> rounded = select(scaled < zero, zero - whole, whole);
-    for (int i = 0; i < kParts; ++i) {
-      const FloatVector x = (FloatVector)__builtin_convertvector(rounded.part[i], Integers);
-      cell.part[2 * i] =
-          (WordVector)__builtin_convertvector((SignedHalfWords)lower_half(x), SignedVector);
-      cell.part[2 * i + 1] =
-          (WordVector)__builtin_convertvector((SignedHalfWords)upper_half(x), SignedVector);
-    }
-    return cell;
-  }
-};
-
-// hash += mix(cell + place), lane by lane.
-template <class Cells>
-inline void add_mixed(const Cells& cells, const Block<float>& x, const Sixteen& place,
-                      Sixteen* hash) {
-  const Sixteen cell = cells(x);
-  for (int i = 0; i < 2 * kParts; ++i) hash->part[i] += mix(cell.part[i] + place.part[i]);
+// The bit patterns of float32 entries, as words.
+inline WordVector patterns(HalfVector x) {
+#if defined(__AVX512F__)
+  return (WordVector)_mm512_maskz_cvtepu32_epi64(0xFF, (__m256i)x);
+#elif defined(__AVX2__)
+  return (WordVector)_mm256_cvtepu32_epi64((__m128i)x);
+#else
+  return __builtin_convertvector((HalfWords)x, WordVector);
+#endif
 }
 
-// hash_row of each of sixteen rows in columns.
+// hash_row of each of sixteen rows in columns, cells being exact.
 inline Sixteen hash_columns(const float* columns, int64_t k, const Key& key) {
-  Sixteen hash = Sixteen::all(0), place = Sixteen::all(uint64_t{key.word[3]} << 32);
+  Sixteen hash = {};
+  uint64_t place = uint64_t{key.word[3]} << 32;
   for (int64_t i = 0; i < k * kGroup; i += kGroup) {
-    for (WordVector& p : place.part) p += kGolden;
-    add_mixed(ExactCells{}, Block<float>::load(columns + i), place, &hash);
+    place += 0x9E3779B97F4A7C15;
+    const Block<float> row = Block<float>::load(columns + i);
+    for (int j = 0; j < kParts; ++j) {
+      const FloatVector x = row.part[j] + 0.0f;
+      hash.part[2 * j] += mix(patterns(lower_half(x)) + place);
+      hash.part[2 * j + 1] += mix(patterns(upper_half(x)) + place);
+    }
   }
   return hash;
-}
-
-template <class Cells>
-inline uint64_t hash_line(const float* row, int64_t k, const Key& key, const Cells& cells) {
-  uint64_t lane[kGroup];
-  for (uint64_t i = 0; i < kGroup; ++i) lane[i] = (uint64_t{key.word[3]} << 32) + (i + 1) * kGolden;
-  Sixteen hash = Sixteen::all(0), place = Sixteen::load(lane);
-  const int64_t whole = k / kGroup * kGroup;
-  for (int64_t i = 0; i < whole; i += kGroup) {
-    add_mixed(cells, Block<float>::load(row + i), place, &hash);
-    for (WordVector& p : place.part) p += kGroup * kGolden;
-  }
-  hash.store(lane);
-  uint64_t sum = 0;
-  for (int i = 0; i < kGroup; ++i) sum += lane[i];
-  const int rest = static_cast<int>(k - whole);
-  if (rest == 0) return sum;
-  hash = Sixteen::all(0);
-  add_mixed(cells, load_first(row + whole, rest, false), place, &hash);
-  hash.store(lane);
-  for (int i = 0; i < rest; ++i) sum += lane[i];
-  return sum;
-}
-
-inline uint64_t hash_row(const float* row, int64_t k, const Key& key, double grid) {
-  if (grid > 0) return hash_line(row, k, key, CoarseCells{static_cast<float>(1 / grid)});
-  return hash_line(row, k, key, ExactCells{});
 }
 
 // The first two of words_of(hash, key, 0), for each row of a lot.
@@ -167,13 +90,13 @@ inline TwoWords<Columns> two_words(const float* columns, int64_t k, const Key& k
     second.part[i] = c1 & 0xFFFFFFFF;
   }
   TwoWords<Columns> words;
-  first.store(words.first);
-  second.store(words.second);
+  std::memcpy(words.first, &first, sizeof first);
+  std::memcpy(words.second, &second, sizeof second);
   return words;
 }
 
 inline TwoWords<Line> two_words(const float* row, int64_t k, const Key& key, Line) {
-  const Words words = words_of(hash_line(row, k, key, ExactCells{}), key, 0);
+  const Words words = words_of(hash_row(row, k, key, 0), key, 0);
   return {{words.word[0]}, {words.word[1]}};
 }
 

@@ -152,8 +152,8 @@ int64_t flip(const Batch& batch, const void* p, const int64_t* targets, uint64_t
         return flipper(row_of<T>(p, i, k), entry_of(targets, i), row_of<T>(out, i, k), labels + i);
       };
       if constexpr (std::is_same_v<T, float>) {
-        const FlipCall call{static_cast<const T*>(p), targets, batch.rows,           k, threshold,
-                            key,                      style,   static_cast<T*>(out), labels};
+        const FlipCall call{static_cast<const T*>(p), targets, batch.rows, k, threshold, key, style,
+                            static_cast<T*>(out),     labels};
         return count_invalid32<Flipper32>(call, begin, end, one);
       }
       return count_invalid(begin, end, one);

@@ -66,8 +66,7 @@ class Mover32 {
   // Writes the rows [begin, end) that it can decide, and calls decline(row) for the others.
   template <class Decline>
   void operator()(int64_t begin, int64_t end, const Decline& decline) {
-    each_lot<S>(
-        begin, end, call_.classes, [&](const Lot<S>& lot) { return move(lot); }, decline);
+    each_lot<S>(begin, end, call_.classes, [&](const Lot<S>& lot) { return move(lot); }, decline);
   }
 
  private:

@@ -135,8 +135,7 @@ inline Judged<Line> judge(const float* row, int64_t k, Line) {
     high = max(high, x);
   }
   Judged<Line> judged{Line::gather(sum), false, 0};
-  judged.valid =
-      Line::lowest(low) >= 0 && std::abs(judged.sum - 1) <= kSumTolerance<float>;
+  judged.valid = Line::lowest(low) >= 0 && std::abs(judged.sum - 1) <= kSumTolerance<float>;
   if (judged.valid) judged.label = first_index_of(row, k, Line::highest(high));
   return judged;
 }
