@@ -197,9 +197,10 @@ class LineProjector {
   Call call_;
   bool ball_;
   Scratch scratch_;
-  float *z_ = scratch_.row(0), *q_ = scratch_.row(1);
-  float* p_ = ball_ ? scratch_.row(2) : nullptr;
-  float* y_ = ball_ ? scratch_.row(3) : nullptr;
+  // q comes last: packing writes up to a block beyond its end.
+  float *z_ = scratch_.row(0), *q_ = scratch_.row(ball_ ? 3 : 1);
+  float* p_ = ball_ ? scratch_.row(1) : nullptr;
+  float* y_ = ball_ ? scratch_.row(2) : nullptr;
 };
 
 }  // namespace MIPOISON_ISA
