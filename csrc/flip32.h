@@ -47,6 +47,8 @@ class Flipper32 {
   }
 
  private:
+  static constexpr double kMissing = 3e-7;  // as in attempt.h
+
   // Rows to be projected, until they fill a lot: what becomes of a row must not depend on how many
   // of its neighbours flip. A lot may add as many again.
   struct Queue {
@@ -117,7 +119,10 @@ class Flipper32 {
     Attempt<S> attempt(rows, {kInfinity, Norm::kL1, 0, false}, false, q_, nullptr);
     Value tau = 0;
     const Hint<S> hint{highest, S::rounded(Value(0)), S::rounded(Value(-1))};
-    const uint32_t answered = bits(attempt.without_ball(row.valid, hint, &tau).answered);
+    const Truth solved = attempt.without_ball(row.valid, hint, &tau).answered;
+    // Many equal entries can deceive the attempt's own sum.
+    const Value sum = S::gather(exact_sum(q_, blocks_));
+    const uint32_t answered = bits(solved & (size_of(sum - 1) <= Value(kMissing)));
     store_rows(q_, k_, lot, answered, call_.out);
     decline_others(lot, answered, decline);
   }
