@@ -76,17 +76,21 @@ struct Measured {
   typename S::Value distance, sum;
 };
 
-template <class S>
+template <class S, bool kFinely = false>
 inline Measured<S> measure(const float* q, const float* p, int64_t blocks, Norm norm) {
   const Block<float> zero = Block<float>::all(0);
   Block<float> widest = zero;
   typename S::Value sum[2];
   const auto each = [&](const auto& add) {
-    accumulate<S>(blocks, sum, [&](int64_t i, Block<float>* part) {
+    const auto body = [&](int64_t i, Block<float>* part) {
       const Block<float> x = Block<float>::load(q + i);
       add(x - Block<float>::load(p + i), part);
       part[1] = part[1] + x;
-    });
+    };
+    if constexpr (kFinely)
+      accumulate_finely<S>(blocks, sum, body);
+    else
+      accumulate<S>(blocks, sum, body);
   };
   if (norm == Norm::kL2)
     each([&](Block<float> d, Block<float>* part) { part[0] = part[0] + d * d; });

@@ -9,13 +9,30 @@
 namespace mipoison {
 namespace MIPOISON_ISA {
 
+// Uniform among the labels that are not the row's own.
+inline int64_t other_label(int64_t classes, uint32_t word, int64_t own) {
+  if (classes < 2) return own;
+  const int64_t draw =
+      static_cast<int64_t>(uint64_t{word} * static_cast<uint64_t>(classes - 1) >> 32);
+  return draw + (draw >= own);
+}
+
+// The label that a row is served with, by its first two words. `target` may be null: drawn by key;
+// -1: keep the row.
+inline int64_t served_label(int64_t classes, uint64_t threshold, uint64_t first, uint64_t second,
+                            const int64_t* target, int64_t own) {
+  if (first >= threshold) return own;
+  if (target) return *target < 0 ? own : *target;
+  return other_label(classes, static_cast<uint32_t>(second), own);
+}
+
 template <class T>
 class Flipper {
  public:
   Flipper(int64_t classes, uint64_t threshold, const Key& key, Exchange style)
       : k_(classes), threshold_(threshold), key_(key), style_(style), rows_(classes, 3) {}
 
-  // `target` may be null: drawn by key; -1: keep the row.
+  // `target` may be null, as in served_label.
   bool operator()(const T* p, const int64_t* target, T* out, int64_t* label) {
     const int64_t width = rows_.width();
     const Quality quality = load_probability(p, k_, width, p_);
@@ -26,16 +43,15 @@ class Flipper {
       return false;
     }
     const Words r = words_of(hash_row(p, k_, key_, 0), key_, 0);
-    const int64_t wanted = target ? *target : other_label(r.word[1], own);
-    const bool flips = r.word[0] < threshold_ && wanted >= 0 && wanted != own;
+    *label = served_label(k_, threshold_, r.word[0], r.word[1], target, own);
+    const bool flips = *label != own;
     if (flips) {
-      *label = wanted;
       if (style_ == Exchange::kSwap) {
-        std::swap(p_[own], p_[wanted]);
+        std::swap(p_[own], p_[*label]);
       } else {
         std::copy(p_, p_ + k_, z_);
         pad(z_, k_, width, -kInfinity);
-        project_simplex(z_, width, wanted, 0, q_);
+        project_simplex(z_, width, *label, 0, q_);
       }
     }
     finish(flips && style_ == Exchange::kProject ? q_ : p_, k_, *label, 0, out);
@@ -43,13 +59,6 @@ class Flipper {
   }
 
  private:
-  // Uniform among the labels that are not the row's own.
-  int64_t other_label(uint32_t word, int64_t own) const {
-    if (k_ < 2) return -1;
-    const int64_t draw = static_cast<int64_t>(uint64_t{word} * static_cast<uint64_t>(k_ - 1) >> 32);
-    return draw + (draw >= own);
-  }
-
   int64_t k_;
   uint64_t threshold_;
   Key key_;

@@ -7,14 +7,11 @@
 
 #include "attempt.h"
 #include "row.h"
+#include "rows32.h"
 #include "scratch.h"
-#include "transpose.h"
 
 namespace mipoison {
 namespace MIPOISON_ISA {
-
-// The widest rows that are worth turning into columns.
-constexpr int64_t kWidestColumns = 320;
 
 template <class T>
 class GroupProjector {

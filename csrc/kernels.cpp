@@ -4,9 +4,11 @@
 #include <stdexcept>
 
 #include "flip.h"
+#include "flip32.h"
 #include "group.h"
 #include "line.h"
 #include "move.h"
+#include "move32.h"
 #include "parallel.h"
 #include "philox.h"
 #include "project.h"
@@ -45,17 +47,12 @@ const int64_t* entry_of(const int64_t* column, int64_t row) {
   return column ? column + row : nullptr;
 }
 
-// Invalid rows of one(worker, i), a worker per thread made by make(T{}).
-template <class Make, class One>
-int64_t count_invalid(const Batch& batch, const Make& make, const One& one) {
-  return with_dtype(batch.dtype, [&](auto zero) {
-    return parallel_rows(batch.rows, batch.classes, batch.threads, [&](int64_t begin, int64_t end) {
-      auto worker = make(zero);
-      int64_t invalid = 0;
-      for (int64_t i = begin; i < end; ++i) invalid += !one(worker, zero, i);
-      return invalid;
-    });
-  });
+// Invalid rows among [begin, end), of which one(i) writes the i-th.
+template <class One>
+int64_t count_invalid(int64_t begin, int64_t end, const One& one) {
+  int64_t invalid = 0;
+  for (int64_t i = begin; i < end; ++i) invalid += !one(i);
+  return invalid;
 }
 
 // In float32 what can be decided there; in float64 the other rows, and every row of that dtype.
@@ -70,7 +67,6 @@ int64_t project_origin(const Batch& batch, const void* from, const void* along, 
         return projector({row_of<T>(from, i, k), row_of<T>(along, i, k), alpha},
                          row_of<T>(center, i, k), entry_of(label, i), row_of<T>(out, i, k));
       };
-      int64_t invalid = 0;
       if constexpr (sizeof(T) <= sizeof(float)) {
         const Call<T> call{static_cast<const T*>(from),
                            static_cast<const T*>(along),
@@ -80,6 +76,7 @@ int64_t project_origin(const Batch& batch, const void* from, const void* along, 
                            batch.rows,
                            static_cast<T*>(out)};
         if (moderate(region, call)) {
+          int64_t invalid = 0;
           if (k <= kWidestColumns) {
             GroupProjector<T> project(k, region, call);
             project(begin, end, [&](int64_t i) { invalid += !one(i); });
@@ -90,8 +87,7 @@ int64_t project_origin(const Batch& batch, const void* from, const void* along, 
           return invalid;
         }
       }
-      for (int64_t i = begin; i < end; ++i) invalid += !one(i);
-      return invalid;
+      return count_invalid(begin, end, one);
     });
   });
 }
@@ -106,26 +102,63 @@ int64_t step(const Batch& batch, const void* q, const void* g, const void* cente
   return project_origin(batch, q, g, alpha, center, label, region, out);
 }
 
+// Invalid rows among [begin, end): by Worker32 what it can decide in float32, the others by
+// one(i).
+template <template <class> class Worker32, class Call32, class One>
+int64_t count_invalid32(const Call32& call, int64_t begin, int64_t end, const One& one) {
+  int64_t invalid = 0;
+  const auto decline = [&](int64_t i) { invalid += !one(i); };
+  if (call.classes <= kWidestColumns)
+    Worker32<Columns>{call}(begin, end, decline);
+  else
+    Worker32<Line>{call}(begin, end, decline);
+  return invalid;
+}
+
 int64_t move(const Batch& batch, const void* p, const void* target, double epsilon, Norm norm,
              Travel style, void* out) {
   const int64_t k = batch.classes;
-  return count_invalid(
-      batch, [&](auto zero) { return Mover<decltype(zero)>(k, epsilon, norm, style); },
-      [&](auto& mover, auto zero, int64_t i) {
-        using T = decltype(zero);
+  return with_dtype(batch.dtype, [&](auto zero) {
+    using T = decltype(zero);
+    return parallel_rows(batch.rows, k, batch.threads, [&](int64_t begin, int64_t end) {
+      Mover<T> mover(k, epsilon, norm, style);
+      const auto one = [&](int64_t i) {
         return mover(row_of<T>(p, i, k), row_of<T>(target, i, k), row_of<T>(out, i, k));
-      });
+      };
+      if constexpr (std::is_same_v<T, float>) {
+        const MoveCall call{static_cast<const T*>(p),
+                            static_cast<const T*>(target),
+                            batch.rows,
+                            k,
+                            epsilon,
+                            norm,
+                            style,
+                            static_cast<T*>(out)};
+        if (moderate(call)) return count_invalid32<Mover32>(call, begin, end, one);
+      }
+      return count_invalid(begin, end, one);
+    });
+  });
 }
 
 int64_t flip(const Batch& batch, const void* p, const int64_t* targets, uint64_t threshold,
              const Key& key, Exchange style, void* out, int64_t* labels) {
   const int64_t k = batch.classes;
-  return count_invalid(
-      batch, [&](auto zero) { return Flipper<decltype(zero)>(k, threshold, key, style); },
-      [&](auto& flipper, auto zero, int64_t i) {
-        using T = decltype(zero);
+  return with_dtype(batch.dtype, [&](auto zero) {
+    using T = decltype(zero);
+    return parallel_rows(batch.rows, k, batch.threads, [&](int64_t begin, int64_t end) {
+      Flipper<T> flipper(k, threshold, key, style);
+      const auto one = [&](int64_t i) {
         return flipper(row_of<T>(p, i, k), entry_of(targets, i), row_of<T>(out, i, k), labels + i);
-      });
+      };
+      if constexpr (std::is_same_v<T, float>) {
+        const FlipCall call{static_cast<const T*>(p), targets, batch.rows, k, threshold, key, style,
+                            static_cast<T*>(out),     labels};
+        return count_invalid32<Flipper32>(call, begin, end, one);
+      }
+      return count_invalid(begin, end, one);
+    });
+  });
 }
 
 void row_bits(const Batch& batch, const void* p, const Key& key, int64_t draw, double grid,

@@ -23,7 +23,7 @@ class LineProjector {
         region_(region),
         call_(call),
         ball_(call.in_ball(region)),
-        scratch_((ball_ ? 4 : 2) + (kSixteen<T> ? 3 : 0), classes) {}
+        scratch_(answer_row() + 1, classes) {}
 
   // Writes row i. False if it declines.
   bool operator()(int64_t i) {
@@ -80,7 +80,7 @@ class LineProjector {
     if (!matrix) return nullptr;
     const T* from = matrix + i * k_;
     if constexpr (kSixteen<T>) {
-      float* to = scratch_.row((ball_ ? 4 : 2) + kept);
+      float* to = scratch_.row((ball_ ? 3 : 1) + kept);
       for (int64_t j = 0; j < whole_; j += kLanes<float>) load_entries(from + j).store(to + j);
       if (whole_ < k_)
         load_first(from + whole_, static_cast<int>(k_ - whole_), false).store(to + whole_);
@@ -219,14 +219,17 @@ class LineProjector {
     return std::min(region_.margin, std::max(lead, 0.0));
   }
 
+  // The last: packing writes up to a block beyond the answer's end.
+  int64_t answer_row() const { return (ball_ ? 3 : 1) + (kSixteen<T> ? 3 : 0); }
+
   int64_t k_, whole_, width_;
   Region region_;
   Call<T> call_;
   bool ball_;
   Scratch scratch_;
-  float *z_ = scratch_.row(0), *q_ = scratch_.row(1);
-  float* p_ = ball_ ? scratch_.row(2) : nullptr;
-  float* y_ = ball_ ? scratch_.row(3) : nullptr;
+  float *z_ = scratch_.row(0), *q_ = scratch_.row(answer_row());
+  float* p_ = ball_ ? scratch_.row(1) : nullptr;
+  float* y_ = ball_ ? scratch_.row(2) : nullptr;
 };
 
 }  // namespace MIPOISON_ISA

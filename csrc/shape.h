@@ -33,7 +33,10 @@ struct Columns {
   static constexpr bool kRough = true;
   // Whether the entries above a lower bound of the root are packed together on the way to it.
   static constexpr bool kPacks = false;
+  static constexpr int kRows = kGroup;
 
+  static int64_t blocks(int64_t k) { return k; }
+  static Wide gather(const Wide& w) { return w; }
   static Wide collect(const Block<float>& b) { return widen(b); }
   static Block<float> highest(const Block<float>& b) { return b; }
   static Block<float> lowest(const Block<float>& b) { return b; }
@@ -67,7 +70,10 @@ struct Line {
   static constexpr int64_t kFlush = kFlushBlocks;
   static constexpr bool kRough = false;
   static constexpr bool kPacks = kCanPack;
+  static constexpr int kRows = 1;
 
+  static int64_t blocks(int64_t k) { return padded<float>(k) / kLanes<float>; }
+  static double gather(const Wide& w) { return total(w.half[0]) + total(w.half[1]); }
   static double collect(const Block<float>& b) { return total(b); }
   static float highest(const Block<float>& b) { return largest(b); }
   static float lowest(const Block<float>& b) { return -largest(Block<float>::all(0) - b); }
@@ -100,6 +106,22 @@ inline void accumulate(int64_t blocks, typename S::Value (&sum)[kSums], const Bo
     for (int64_t i = begin; i < end; ++i) body(i * kLanes<float>, part);
     for (int s = 0; s < kSums; ++s) sum[s] = sum[s] + S::collect(part[s]);
   }
+}
+
+// The same for sums that must keep nearly all digits, however many equal terms round the same way.
+template <class S, int kSums, class Body>
+inline void accumulate_finely(int64_t blocks, typename S::Value (&sum)[kSums], const Body& body) {
+  constexpr int64_t kFew = 4;
+  Wide wide[kSums];
+  for (Wide& w : wide) w = 0;
+  for (int64_t begin = 0; begin < blocks; begin += kFew) {
+    const int64_t end = std::min(blocks, begin + kFew);
+    Block<float> part[kSums];
+    for (auto& p : part) p = Block<float>::all(0);
+    for (int64_t i = begin; i < end; ++i) body(i * kLanes<float>, part);
+    for (int s = 0; s < kSums; ++s) wide[s] = wide[s] + widen(part[s]);
+  }
+  for (int s = 0; s < kSums; ++s) sum[s] = S::gather(wide[s]);
 }
 
 // The sum of a row with all its digits: many equal entries round the same way, and a sum of them in

@@ -93,6 +93,7 @@ inline float max(float a, float b) { return a > b ? a : b; }
 inline double min(double a, double b) { return a < b ? a : b; }
 inline double size_of(double a) { return std::abs(a); }
 inline double root_of(double a) { return std::sqrt(a); }
+inline uint32_t bits(bool m) { return m; }
 inline bool any(bool m) { return m; }
 
 using DoubleVector = Native<double>::Vector;

@@ -63,6 +63,52 @@ def test_many_float32_rows_agree_with_float64(k: int, norm: str) -> None:
                 assert torch.equal(same, status)
 
 
+# Sums off by as much as is accepted, each row by another share: float32 must renormalise as float64 does.
+@pytest.mark.parametrize(
+    ("operation", "k", "norm"),
+    [
+        *(
+            (operation, k, norm)
+            for operation in ("move", "flip")
+            for k in table.SIZES[FLOAT32]
+            for norm in table.NORMS[operation]
+        ),
+        ("move", 70_000, "l1"),
+        ("flip", 70_000, "none"),
+    ],
+)
+def test_float32_rows_move_and_flip_as_float64_rows_do(operation: str, k: int, norm: str) -> None:
+    for case in many_cases(operation, FLOAT32, k, norm):
+        n = len(case.kinds)
+        off = 9e-5 * torch.linspace(-1, 1, n)[:, None]
+        p, target, *rest = case.arguments
+        if operation == "move":
+            target = target * (1 + off.flip(0))
+        case = Case(operation, (p * (1 + off), target, *rest), case.kinds)
+        exact, *same = run(case.to(torch.float64), WIDEST)
+        for instruction_set in INSTRUCTION_SETS:
+            q, *others = run(case, instruction_set)
+            table.assert_near(case, q, exact, table.TOLERANCE[FLOAT32])
+            assert all(torch.equal(x, y) for x, y in zip(others, same, strict=True))
+            table.assert_kept(case, (q, *others))
+
+
+# A few lanes of a group, or none but the last: rows that wait must not be lost or mixed up.
+@pytest.mark.parametrize("style", ["swap", "project"])
+@pytest.mark.parametrize("k", [2, 10, 320, 321])
+@pytest.mark.parametrize("instruction_set", INSTRUCTION_SETS)
+def test_rows_flip_wherever_they_stand(k: int, style: str, instruction_set: str) -> None:
+    p = table.rows_of(k, 6).float()[:41]
+    label = p.argmax(1)
+    for flipped in ([0], [40], [3, 5, 15, 16, 31, 32], range(16), range(25, 41), range(41)):
+        targets = torch.full((41,), -1)
+        targets[list(flipped)] = (label[list(flipped)] + 1) % k
+        case = Case("flip", (p, targets, 1.0, torch.tensor(table.KEY), style), ("row",) * 41)
+        results = run(case, instruction_set)
+        table.assert_agrees(case, results)
+        table.assert_kept(case, results)
+
+
 @pytest.mark.parametrize("norm", table.ORDER)
 @pytest.mark.parametrize("k", [10, 100, 1000])
 def test_the_table_holds_rows_that_need_every_constraint(k: int, norm: str) -> None:

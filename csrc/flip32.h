@@ -1,0 +1,138 @@
+// flip in float32: flip.h for rows of either shape.
+//
+// Rows that this declines are decided by flip.h from scratch, in float64.
+#pragma once
+
+#include "attempt.h"
+#include "flip.h"
+#include "hash32.h"
+#include "scratch.h"
+
+namespace mipoison {
+namespace MIPOISON_ISA {
+
+struct FlipCall {
+  const float* p;
+  const int64_t* targets;
+  int64_t rows, classes;
+  uint64_t threshold;
+  Key key;
+  Exchange style;
+  float* out;
+  int64_t* labels;
+};
+
+template <class S>
+class Flipper32 {
+ public:
+  using Value = typename S::Value;
+  using Truth = typename S::Truth;
+
+  explicit Flipper32(const FlipCall& call)
+      : call_(call),
+        k_(call.classes),
+        blocks_(S::blocks(call.classes)),
+        scratch_(2, S::kRows * padded<float>(call.classes)) {}
+
+  // Writes the rows [begin, end) that it can decide, and calls decline(row) for the others.
+  template <class Decline>
+  void operator()(int64_t begin, int64_t end, const Decline& decline) {
+    const auto work = [&](const Lot<S>& lot) {
+      const uint32_t answered = flip(lot);
+      if (waiting_.size >= S::kRows) project_waiting(decline);
+      return answered;
+    };
+    each_lot<S>(begin, end, k_, work, decline);
+    if (waiting_.size > 0) project_waiting(decline);
+  }
+
+ private:
+  static constexpr double kMissing = 3e-7;  // as in attempt.h
+
+  // Rows to be projected, until they fill a lot: what becomes of a row must not depend on how many
+  // of its neighbours flip. A lot may add as many again.
+  struct Queue {
+    int size = 0;
+    int64_t row[2 * S::kRows], label[2 * S::kRows];
+  };
+
+  // Returns which rows of a lot are written, or wait.
+  uint32_t flip(const Lot<S>& lot) {
+    load_rows(call_.p, call_.rows, k_, lot, p_);
+    const Judged<S> row = judge(p_, k_, S{});
+    uint32_t good = bits(row.valid);
+    if (!good) return 0;
+    typename S::Index t = row.label;
+    const uint32_t flipped = choose(lot, &good, &t);
+    renormalise<S>(p_, blocks_, row.sum);
+    if (flipped) {
+      const typename S::Single old = S::take(p_, row.label), other = S::take(p_, t);
+      S::put(p_, row.label, other);
+      S::put(p_, t, old);
+    }
+    const Value own = S::exact(S::take(p_, t));
+    S::put(p_, t, leading_entry32<S>(own, rival_of<S>(p_, blocks_, t), Value(0)));
+    const uint32_t waits = call_.style == Exchange::kProject ? flipped : 0;
+    store_rows(p_, k_, lot, good & ~waits, call_.out);
+    return good;
+  }
+
+  // Draws the labels of a lot's good rows, of which those without a valid target are taken out;
+  // makes rows wait for their projection. Returns which change their labels.
+  uint32_t choose(const Lot<S>& lot, uint32_t* good, typename S::Index* t) {
+    const TwoWords<S> words = two_words(p_, k_, call_.key, S{});
+    uint32_t flipped = 0;
+    for (int lane = 0; lane < S::kRows; ++lane) {
+      const uint32_t bit = uint32_t{1} << lane;
+      const int64_t row = row_at(lot, lane), own = label_at(*t, lane);
+      const int64_t* target = call_.targets ? call_.targets + row : nullptr;
+      if (target && (*target < -1 || *target >= k_)) *good &= ~bit;
+      if (!(*good & bit)) continue;
+      const int64_t label =
+          served_label(k_, call_.threshold, words.first[lane], words.second[lane], target, own);
+      call_.labels[row] = label;
+      if (label == own) continue;
+      set_label(t, lane, label);
+      flipped |= bit;
+      if (call_.style == Exchange::kProject && has_row(lot, lane)) {
+        waiting_.row[waiting_.size] = row;
+        waiting_.label[waiting_.size++] = label;
+      }
+    }
+    return flipped;
+  }
+
+  template <class Decline>
+  void project_waiting(const Decline& decline) {
+    const int taken = std::min(waiting_.size, S::kRows);
+    waiting_.size -= taken;
+    const Lot<S> lot = lot_of(waiting_.row + waiting_.size, taken, k_, S{});
+    load_rows(call_.p, call_.rows, k_, lot, p_);
+    const Judged<S> row = judge(p_, k_, S{});
+    renormalise<S>(p_, blocks_, row.sum);
+    const typename S::Single highest = S::take(p_, row.label);
+    // Padding is no part of what is projected.
+    std::fill(p_ + S::kRows * k_, p_ + blocks_ * kLanes<float>, kNothing);
+    Rows32<S> rows{p_, p_, blocks_, {}, Value(0)};
+    for (int lane = 0; lane < S::kRows; ++lane)
+      set_label(&rows.t, lane, waiting_.label[waiting_.size + std::min(lane, taken - 1)]);
+    Attempt<S> attempt(rows, {kInfinity, Norm::kL1, 0, false}, false, q_, nullptr);
+    Value tau = 0;
+    const Hint<S> hint{highest, S::rounded(Value(0)), S::rounded(Value(-1))};
+    const Truth solved = attempt.without_ball(row.valid, hint, &tau).answered;
+    // Many equal entries can deceive the attempt's own sum.
+    const Value sum = S::gather(exact_sum(q_, blocks_));
+    const uint32_t answered = bits(solved & (size_of(sum - 1) <= Value(kMissing)));
+    store_rows(q_, k_, lot, answered, call_.out);
+    decline_others(lot, answered, decline);
+  }
+
+  FlipCall call_;
+  int64_t k_, blocks_;
+  Scratch scratch_;
+  float *p_ = scratch_.row(0), *q_ = scratch_.row(1);
+  Queue waiting_;
+};
+
+}  // namespace MIPOISON_ISA
+}  // namespace mipoison

@@ -1,0 +1,104 @@
+// philox.h for the float32 rows of a lot: the same integers, sixteen rows side by side.
+#pragma once
+
+#include "philox.h"
+#include "rows32.h"
+
+namespace mipoison {
+namespace MIPOISON_ISA {
+
+typedef uint64_t WordVector __attribute__((vector_size(kVectorBytes)));
+typedef uint32_t HalfWords __attribute__((vector_size(kVectorBytes / 2)));
+
+// Sixteen words of 64 bits.
+struct Sixteen {
+  WordVector part[2 * kParts];
+};
+
+// Products of the lower halves of words.
+inline WordVector product(WordVector a, uint32_t b) {
+#if defined(__AVX512F__)
+  return (WordVector)_mm512_maskz_mul_epu32(0xFF, (__m512i)a, _mm512_set1_epi64(b));
+#elif defined(__AVX2__)
+  return (WordVector)_mm256_mul_epu32((__m256i)a, _mm256_set1_epi64x(b));
+#elif defined(__SSE2__)
+  return (WordVector)_mm_mul_epu32((__m128i)a, _mm_set1_epi64x(b));
+#else
+  return (a & 0xFFFFFFFF) * b;
+#endif
+}
+
+inline WordVector mix(WordVector x) {
+  x ^= x >> 30;
+  x *= 0xBF58476D1CE4E5B9;
+  x ^= x >> 27;
+  x *= 0x94D049BB133111EB;
+  x ^= x >> 31;
+  return x;
+}
+
+// The bit patterns of float32 entries, as words.
+inline WordVector patterns(HalfVector x) {
+#if defined(__AVX512F__)
+  return (WordVector)_mm512_maskz_cvtepu32_epi64(0xFF, (__m256i)x);
+#elif defined(__AVX2__)
+  return (WordVector)_mm256_cvtepu32_epi64((__m128i)x);
+#else
+  return __builtin_convertvector((HalfWords)x, WordVector);
+#endif
+}
+
+// hash_row of each of sixteen rows in columns, cells being exact.
+inline Sixteen hash_columns(const float* columns, int64_t k, const Key& key) {
+  Sixteen hash = {};
+  uint64_t place = uint64_t{key.word[3]} << 32;
+  for (int64_t i = 0; i < k * kGroup; i += kGroup) {
+    place += 0x9E3779B97F4A7C15;
+    const Block<float> row = Block<float>::load(columns + i);
+    for (int j = 0; j < kParts; ++j) {
+      const FloatVector x = row.part[j] + 0.0f;
+      hash.part[2 * j] += mix(patterns(lower_half(x)) + place);
+      hash.part[2 * j + 1] += mix(patterns(upper_half(x)) + place);
+    }
+  }
+  return hash;
+}
+
+// The first two of words_of(hash, key, 0), for each row of a lot.
+template <class S>
+struct TwoWords {
+  uint64_t first[S::kRows], second[S::kRows];
+};
+
+inline TwoWords<Columns> two_words(const float* columns, int64_t k, const Key& key, Columns) {
+  const Sixteen hash = hash_columns(columns, k, key);
+  Sixteen first, second;
+  for (int i = 0; i < 2 * kParts; ++i) {
+    // What the upper halves of words hold never comes down.
+    WordVector c0 = hash.part[i], c1 = c0 >> 32, c2 = {}, c3 = WordVector{} + uint64_t{key.word[2]};
+    uint32_t key0 = key.word[0], key1 = key.word[1];
+    for (int round = 0; round < 10; ++round) {
+      const WordVector product0 = product(c0, 0xD2511F53), product1 = product(c2, 0xCD9E8D57);
+      c0 = (product1 >> 32) ^ c1 ^ uint64_t{key0};
+      c2 = (product0 >> 32) ^ c3 ^ uint64_t{key1};
+      c1 = product1;
+      c3 = product0;
+      key0 += 0x9E3779B9;
+      key1 += 0xBB67AE85;
+    }
+    first.part[i] = c0 & 0xFFFFFFFF;
+    second.part[i] = c1 & 0xFFFFFFFF;
+  }
+  TwoWords<Columns> words;
+  std::memcpy(words.first, &first, sizeof first);
+  std::memcpy(words.second, &second, sizeof second);
+  return words;
+}
+
+inline TwoWords<Line> two_words(const float* row, int64_t k, const Key& key, Line) {
+  const Words words = words_of(hash_row(row, k, key, 0), key, 0);
+  return {{words.word[0]}, {words.word[1]}};
+}
+
+}  // namespace MIPOISON_ISA
+}  // namespace mipoison
