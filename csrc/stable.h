@@ -11,6 +11,8 @@
 #include <string>
 #include <utility>
 
+#include "fresh.h"
+
 namespace mipoison {
 namespace stable {
 
@@ -35,6 +37,7 @@ struct Functions {
   Error (*aoti_torch_get_dim)(TensorHandle tensor, int64_t* dimensions);
   Error (*aoti_torch_get_sizes)(TensorHandle tensor, int64_t** sizes);
   Error (*aoti_torch_get_strides)(TensorHandle tensor, int64_t** strides);
+  Error (*aoti_torch_get_storage_size)(TensorHandle tensor, int64_t* bytes);
   Error (*aoti_torch_get_dtype)(TensorHandle tensor, int32_t* dtype);
   Error (*aoti_torch_is_contiguous)(TensorHandle tensor, bool* is_contiguous);
   Error (*aoti_torch_empty_strided)(int64_t dimensions, const int64_t* sizes,
@@ -78,6 +81,7 @@ inline void look_up(const char* module) {
   MIPOISON_FIND(aoti_torch_get_dim);
   MIPOISON_FIND(aoti_torch_get_sizes);
   MIPOISON_FIND(aoti_torch_get_strides);
+  MIPOISON_FIND(aoti_torch_get_storage_size);
   MIPOISON_FIND(aoti_torch_get_dtype);
   MIPOISON_FIND(aoti_torch_is_contiguous);
   MIPOISON_FIND(aoti_torch_empty_strided);
@@ -119,12 +123,16 @@ class Tensor {
 
   // New memory, row by row without gaps.
   static Tensor empty(int64_t dimensions, const int64_t* sizes, int32_t dtype) {
-    int64_t strides[2];
+    int64_t strides[2] = {};
     for (int64_t d = dimensions, stride = 1; d-- > 0; stride *= sizes[d]) strides[d] = stride;
     TensorHandle handle;
     require(
         torch.aoti_torch_empty_strided(dimensions, sizes, strides, dtype, torch.cpu, -1, &handle));
-    return Tensor(handle);
+    Tensor tensor(handle);
+    int64_t bytes;
+    require(torch.aoti_torch_get_storage_size(handle, &bytes));
+    prefer_huge_pages(tensor.data(), bytes);
+    return tensor;
   }
 
   explicit operator bool() const { return handle_ != nullptr; }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,17 @@ KEY = torch.tensor([1, 2, 3, 4])
 def resident() -> int:
     """Pages of this process in memory."""
     return int(Path("/proc/self/statm").read_text().split()[1])
+
+
+def flags_of_memory(address: int) -> set[str]:
+    """The system's two-letter flags of the mapping that an address lies in."""
+    inside = False
+    for line in Path("/proc/self/smaps").read_text().splitlines():
+        if bounds := re.match(r"([0-9a-f]+)-([0-9a-f]+) ", line):
+            inside = int(bounds[1], 16) <= address < int(bounds[2], 16)
+        elif inside and line.startswith("VmFlags:"):
+            return set(line.split()[1:])
+    raise AssertionError(f"no mapping holds {address:#x}")
 
 
 def step(q: Tensor, g: Tensor, p: Tensor | None = None, t: Tensor | None = None) -> Any:
@@ -90,3 +102,15 @@ def test_calls_keep_no_memory() -> None:
         call()
     # A megabyte kept by each round would be 60 · 256 pages.
     assert resident() - before < 30 * 256
+
+
+@pytest.mark.skipif(
+    not Path("/sys/kernel/mm/transparent_hugepage").exists(), reason="a system without huge pages"
+)
+def test_large_new_outputs_ask_for_huge_pages() -> None:
+    for n, asks in ((9000, True), (100, False)):
+        p, g = draw("plain", 1, 1000).float().expand(n, 1000), directions(1, 1000).float()
+        q, _ = step(p, g.expand(n, 1000))
+        middle = q.data_ptr() + q.nbytes // 2
+        assert ("hg" in flags_of_memory(middle)) == asks
+        assert torch.equal(q, q[:1].expand(n, 1000))
