@@ -4,6 +4,7 @@
 
 #include <stdexcept>
 #include <string>
+#include <utility>
 
 #include "dispatch.h"
 #include "stable.h"
@@ -51,13 +52,17 @@ inline Batch batch_of(const Tensor& rows) {
   return {sizes[0], sizes[1], dtype_of(rows.dtype()), static_cast<int>(threads)};
 }
 
-// The kernels read as much of these as of the rows.
-inline Tensor beside(const Tensor& rows, Tensor other) {
-  if (!other) return other;
+// The kernels read or write as much of these as of the rows.
+inline void require_beside(const Tensor& rows, const Tensor& other) {
   if (other.dtype() != rows.dtype() || other.dimensions() != 2 ||
       other.sizes()[0] != rows.sizes()[0] || other.sizes()[1] != rows.sizes()[1]) {
     throw std::invalid_argument("expected tensors of one shape [N, K] and dtype, got several");
   }
+}
+
+inline Tensor beside(const Tensor& rows, Tensor other) {
+  if (!other) return other;
+  require_beside(rows, other);
   return std::move(other).contiguous();
 }
 
@@ -88,42 +93,133 @@ inline Tensor new_labels(const Tensor& rows) {
 
 inline Tensor new_status() { return Tensor::empty(0, nullptr, stable::torch.int64); }
 
-inline void project(Value* stack, uint64_t, uint64_t) {
-  Arguments in(stack);
-  Tensor z = in.tensor(), p = in.maybe_tensor(), t = in.maybe_tensor();
-  const double epsilon = in.number();
-  const std::string norm = in.word();
-  const double margin = in.number();
-  const bool shrink = in.truth();
+// epsilon, norm, margin, shrink as they come.
+struct Limits {
+  explicit Limits(Arguments& in)
+      : epsilon(in.number()), norm(in.word()), margin(in.number()), shrink(in.truth()) {}
 
-  const Batch batch = batch_of(z);
-  z = std::move(z).contiguous();
-  p = beside(z, std::move(p));
-  t = labels_for(z, std::move(t));
-  Tensor out = new_rows(z), status = new_status();
-  *status.data<int64_t>() = kernels().project(batch, z.data(), p.data(), t.data<int64_t>(),
-                                              {epsilon, norm_of(norm), margin, shrink}, out.data());
+  Region region() const { return {epsilon, norm_of(norm), margin, shrink}; }
+
+  double epsilon;
+  std::string norm;
+  double margin;
+  bool shrink;
+};
+
+struct Project {
+  explicit Project(Arguments& in)
+      : rows(in.tensor()), p(in.maybe_tensor()), t(in.maybe_tensor()), limits(in) {}
+
+  bool recorded_with(const Tensor& out) const {
+    return stable::recorded(rows, p ? p : rows, rows, out);
+  }
+
+  void check() {
+    p = beside(rows, std::move(p));
+    t = labels_for(rows, std::move(t));
+  }
+
+  int64_t write(const Batch& batch, void* out) const {
+    return kernels().project(batch, rows.data(), p.data(), t.data<int64_t>(), limits.region(), out);
+  }
+
+  Tensor rows, p, t;
+  Limits limits;
+};
+
+struct Step {
+  explicit Step(Arguments& in)
+      : rows(in.tensor()),
+        g(in.tensor()),
+        p(in.maybe_tensor()),
+        t(in.maybe_tensor()),
+        alpha(in.number()),
+        limits(in) {}
+
+  bool recorded_with(const Tensor& out) const {
+    return stable::recorded(rows, g, p ? p : rows, out);
+  }
+
+  void check() {
+    g = beside(rows, std::move(g));
+    p = beside(rows, std::move(p));
+    t = labels_for(rows, std::move(t));
+  }
+
+  int64_t write(const Batch& batch, void* out) const {
+    return kernels().step(batch, rows.data(), g.data(), p.data(), t.data<int64_t>(), alpha,
+                          limits.region(), out);
+  }
+
+  Tensor rows, g, p, t;
+  double alpha;
+  Limits limits;
+};
+
+// An operation, its rows written into new memory.
+template <class Operation>
+void into_new(Value* stack, uint64_t, uint64_t) {
+  Arguments in(stack);
+  Operation operation(in);
+
+  const Batch batch = batch_of(operation.rows);
+  operation.rows = std::move(operation.rows).contiguous();
+  operation.check();
+  Tensor out = new_rows(operation.rows), status = new_status();
+  *status.data<int64_t>() = operation.write(batch, out.data());
   stable::give(stack, out, status);
 }
 
-inline void step(Value* stack, uint64_t, uint64_t) {
-  Arguments in(stack);
-  Tensor q = in.tensor(), g = in.tensor(), p = in.maybe_tensor(), t = in.maybe_tensor();
-  const double alpha = in.number(), epsilon = in.number();
-  const std::string norm = in.word();
-  const double margin = in.number();
-  const bool shrink = in.truth();
+// The same as mipoison/ops/library.py says.
+constexpr char kGradient[] =
+    "expected no argument that requires grad together with out, got one: what is written into a "
+    "given tensor has no derivative; leave out away, or use torch.no_grad() or .detach()";
 
-  const Batch batch = batch_of(q);
-  q = std::move(q).contiguous();
-  g = beside(q, std::move(g));
-  p = beside(q, std::move(p));
-  t = labels_for(q, std::move(t));
-  Tensor out = new_rows(q), status = new_status();
-  *status.data<int64_t>() =
-      kernels().step(batch, q.data(), g.data(), p.data(), t.data<int64_t>(), alpha,
-                     {epsilon, norm_of(norm), margin, shrink}, out.data());
-  stable::give(stack, out, status);
+inline void overwrite(const Tensor& out, const Tensor& rows) {
+  if (out.copy_from(rows) == 0) return;
+  throw std::runtime_error(
+      "expected out that torch lets be overwritten, got one that it does not, such as an inference "
+      "tensor outside of torch.inference_mode(); pass a new tensor");
+}
+
+// An operation, its rows written into the last argument.
+template <class Operation>
+void into_given(Value* stack, uint64_t, uint64_t) {
+  Arguments in(stack);
+  Operation operation(in);
+  const Tensor out = in.tensor();
+
+  if (operation.recorded_with(out)) throw std::runtime_error(kGradient);
+  const Batch batch = batch_of(operation.rows);
+  require_beside(operation.rows, out);
+  for (int d = 0; d < 2; ++d) {
+    if (out.strides()[d] == 0 && out.sizes()[d] > 1) {
+      throw std::runtime_error(
+          "expected out whose entries have memory of their own, got several that refer to a "
+          "single memory location; pass out.clone()");
+    }
+  }
+  operation.rows = std::move(operation.rows).contiguous();
+  operation.check();
+  Tensor status = new_status();
+  if (out.is_contiguous()) {
+    // The kernel writes by address, so autograd must be told that what it may have saved is gone.
+    overwrite(out, out);
+    *status.data<int64_t>() = operation.write(batch, out.data());
+  } else {
+    const Tensor rows = new_rows(operation.rows);
+    *status.data<int64_t>() = operation.write(batch, rows.data());
+    overwrite(out, rows);
+  }
+  stable::give(stack, status);
+}
+
+// See stable::recorded.
+inline void joined(Value* stack, uint64_t, uint64_t) {
+  Arguments in(stack);
+  for (int i = 0; i < 4; ++i) in.tensor();
+  Tensor nothing = Tensor::empty(0, nullptr, stable::torch.float32);
+  stable::give(stack, nothing);
 }
 
 inline void move(Value* stack, uint64_t, uint64_t) {
@@ -184,8 +280,11 @@ inline void register_all(const char* torch_module) {
   const auto add = [&](const char* name, stable::Kernel kernel) {
     stable::require(stable::torch.torch_library_impl(library, name, kernel, stable::kTorch211));
   };
-  add("project", project);
-  add("step", step);
+  add("project", into_new<Project>);
+  add("step", into_new<Step>);
+  add("project_out", into_given<Project>);
+  add("step_out", into_given<Step>);
+  add("_joined", joined);
   add("move", move);
   add("flip", flip);
   add("row_bits", row_bits);

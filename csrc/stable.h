@@ -11,6 +11,7 @@
 #include <string>
 #include <utility>
 
+
 namespace mipoison {
 namespace stable {
 
@@ -34,16 +35,21 @@ struct Functions {
   Error (*aoti_torch_get_data_ptr)(TensorHandle tensor, void** data);
   Error (*aoti_torch_get_dim)(TensorHandle tensor, int64_t* dimensions);
   Error (*aoti_torch_get_sizes)(TensorHandle tensor, int64_t** sizes);
+  Error (*aoti_torch_get_strides)(TensorHandle tensor, int64_t** strides);
   Error (*aoti_torch_get_dtype)(TensorHandle tensor, int32_t* dtype);
   Error (*aoti_torch_is_contiguous)(TensorHandle tensor, bool* is_contiguous);
   Error (*aoti_torch_empty_strided)(int64_t dimensions, const int64_t* sizes,
                                     const int64_t* strides, int32_t dtype, int32_t device,
                                     int32_t device_index, TensorHandle* tensor);
   Error (*aoti_torch_copy_)(TensorHandle to, TensorHandle from, int32_t non_blocking);
+  Error (*aoti_torch_new_tensor_handle)(TensorHandle tensor, TensorHandle* same);
   Error (*aoti_torch_delete_tensor_object)(TensorHandle tensor);
   Error (*torch_string_c_str)(StringHandle string, const char** characters);
   Error (*torch_delete_string)(StringHandle string);
   Error (*torch_get_num_threads)(uint32_t* threads);
+  bool (*aoti_torch_grad_mode_is_enabled)();
+  Error (*torch_call_dispatcher)(const char* name, const char* overload, Value* stack,
+                                 uint64_t version);
   int32_t float32, float64, float16, bfloat16, int64, cpu;
 };
 
@@ -72,14 +78,18 @@ inline void look_up(const char* module) {
   MIPOISON_FIND(aoti_torch_get_data_ptr);
   MIPOISON_FIND(aoti_torch_get_dim);
   MIPOISON_FIND(aoti_torch_get_sizes);
+  MIPOISON_FIND(aoti_torch_get_strides);
   MIPOISON_FIND(aoti_torch_get_dtype);
   MIPOISON_FIND(aoti_torch_is_contiguous);
   MIPOISON_FIND(aoti_torch_empty_strided);
   MIPOISON_FIND(aoti_torch_copy_);
+  MIPOISON_FIND(aoti_torch_new_tensor_handle);
   MIPOISON_FIND(aoti_torch_delete_tensor_object);
   MIPOISON_FIND(torch_string_c_str);
   MIPOISON_FIND(torch_delete_string);
   MIPOISON_FIND(torch_get_num_threads);
+  MIPOISON_FIND(aoti_torch_grad_mode_is_enabled);
+  MIPOISON_FIND(torch_call_dispatcher);
 #undef MIPOISON_FIND
   // Torch numbers its dtypes as it likes, and has a function for each.
   const auto code = [&](int32_t& number, const char* name) {
@@ -110,7 +120,7 @@ class Tensor {
 
   // New memory, row by row without gaps.
   static Tensor empty(int64_t dimensions, const int64_t* sizes, int32_t dtype) {
-    int64_t strides[2];
+    int64_t strides[2] = {};
     for (int64_t d = dimensions, stride = 1; d-- > 0; stride *= sizes[d]) strides[d] = stride;
     TensorHandle handle;
     require(
@@ -119,6 +129,13 @@ class Tensor {
   }
 
   explicit operator bool() const { return handle_ != nullptr; }
+
+  // Another handle of the same tensor.
+  Tensor again() const {
+    TensorHandle same;
+    require(torch.aoti_torch_new_tensor_handle(handle_, &same));
+    return Tensor(same);
+  }
 
   // Gives the tensor away.
   TensorHandle release() { return std::exchange(handle_, nullptr); }
@@ -149,14 +166,30 @@ class Tensor {
     return sizes;
   }
 
-  // Itself where it lies row by row without gaps, else a copy that does.
-  Tensor contiguous() && {
+  const int64_t* strides() const {
+    int64_t* strides;
+    require(torch.aoti_torch_get_strides(handle_, &strides));
+    return strides;
+  }
+
+  // Row by row without gaps.
+  bool is_contiguous() const {
     bool is_contiguous;
     require(torch.aoti_torch_is_contiguous(handle_, &is_contiguous));
-    if (is_contiguous) return std::move(*this);
+    return is_contiguous;
+  }
+
+  // Itself where it is contiguous, else a copy that is.
+  Tensor contiguous() && {
+    if (is_contiguous()) return std::move(*this);
     Tensor copy = empty(dimensions(), sizes(), dtype());
-    require(torch.aoti_torch_copy_(copy.handle_, handle_, 0));
+    require(copy.copy_from(*this));
     return copy;
+  }
+
+  // Tensor.copy_, for which autograd counts a new version even where a tensor is copied to itself.
+  Error copy_from(const Tensor& other) const {
+    return torch.aoti_torch_copy_(handle_, other.handle_, 0);
   }
 
  private:
@@ -200,6 +233,20 @@ class Arguments {
  private:
   const Value* next_;
 };
+
+// Whether an operation on these would be recorded. The interface cannot ask a tensor whether it
+// requires grad, but whether a result has a history: a result of an operator without derivative has
+// one from torch's fallback for such operators.
+inline bool recorded(const Tensor& a, const Tensor& b, const Tensor& c, const Tensor& d) {
+  if (!torch.aoti_torch_grad_mode_is_enabled()) return false;
+  const auto handle = [](const Tensor& tensor) {
+    return reinterpret_cast<Value>(tensor.again().release());
+  };
+  Value stack[] = {handle(a), handle(b), handle(c), handle(d)};
+  require(torch.torch_call_dispatcher("mipoison::_joined", "", stack, kTorch211));
+  require(torch.torch_call_dispatcher("aten::is_leaf", "", stack, kTorch211));
+  return (stack[0] & 1) == 0;
+}
 
 // Leaves the results where the dispatcher looks for them.
 template <class... Results>

@@ -44,6 +44,16 @@ def test_arguments_that_a_kernel_would_read_beyond_are_refused() -> None:
         ),
         "targets": (lambda: OPS.move(p, p[:2], 0.1, "l1", "straight"), "one shape"),
         "travel": (lambda: OPS.move(p, p, 0.1, "l1", "swap"), "straight or waterfill, got swap"),
+        "shorter out": (
+            lambda: OPS.project_out(p, p, None, 0.1, "l1", 0.0, False, torch.zeros(3, 6)),
+            "one shape",
+        ),
+        "other out": (
+            lambda: OPS.step_out(
+                p, g, p, None, 0.1, 0.2, "l1", 0.0, False, torch.zeros(4, 6).half()
+            ),
+            "one shape",
+        ),
         "key": (lambda: OPS.flip(p, None, 0.5, KEY[:3], "swap"), r"a key of int64 and shape \[4\]"),
         "short key": (lambda: OPS.row_bits(p, KEY.int(), 0, 0.0, 4), "a key of int64"),
         "exchange": (lambda: OPS.flip(p, None, 0.5, KEY, "straight"), "swap or project"),
@@ -58,6 +68,7 @@ def test_calls_keep_no_memory() -> None:
     # Columns first: the kernels read copies, which must go too.
     p = draw("plain", 500, 500).float().t().contiguous().t()
     g, labels = directions(500, 500).float(), torch.zeros(1000, dtype=torch.int64)[::2]
+    leaf, out = g.clone().requires_grad_(), torch.empty_like(g)
 
     def call() -> None:
         OPS.step(p, g, p, None, 0.1, 0.2, "l1", 0.0, False)
@@ -65,6 +76,10 @@ def test_calls_keep_no_memory() -> None:
         OPS.move(p, p, 0.1, "l2", "straight")
         OPS.flip(p, labels, 0.5, KEY, "swap")
         OPS.row_bits(p, KEY, 0, 0.0, 500)
+        OPS.step_out(p, g, p, None, 0.1, 0.2, "l1", 0.0, False, out)
+        OPS.project_out(g, p, labels, INF, "l1", 0.0, False, out.t())
+        with pytest.raises(RuntimeError, match="requires grad"):
+            OPS.project_out(leaf, None, labels, INF, "l1", 0.0, False, out)
         with pytest.raises(ValueError, match="got l3"):
             OPS.step(p, g, p, labels, 0.1, 0.2, "l3", 0.0, False)
 

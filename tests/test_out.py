@@ -287,12 +287,20 @@ def test_what_requires_grad_is_refused_as_torch_refuses_it() -> None:
         "operator z": lambda: operator.project_out(z, p, None, 0.2, "l1", 0.0, False, out),
         "operator p": lambda: operator.project_out(p, z, None, 0.2, "l1", 0.0, False, out),
         "operator g": lambda: operator.step_out(p, z, p, None, 0.1, 0.2, "l1", 0.0, False, out),
+        "operator project out": lambda: operator.project_out(p, p, None, 0.2, "l1", 0.0, False, z),
+        "operator step out": lambda: operator.step_out(
+            p, g, p, None, 0.1, 0.2, "l1", 0.0, False, z
+        ),
         "operator centre": lambda: operator.step_out(
             p, g, z, None, 0.1, 0.2, "l1", 0.0, False, out
         ),
     }
     for name, call in refused.items():
-        with pytest.raises(RuntimeError, match=r"requires? grad"):
+        # One sentence, whichever backend refuses.
+        sentence = (
+            "functions with out" if name == "torch" else "^expected no argument that requires"
+        )
+        with pytest.raises(RuntimeError, match=sentence):
             call()
         assert bool(out.isnan().all()) and torch.equal(z, p), name
     with torch.no_grad():
@@ -302,6 +310,54 @@ def test_what_requires_grad_is_refused_as_torch_refuses_it() -> None:
         assert torch.equal(mp.project(z, out=inside), mp.project(p))
     # The fused step has no gradient in either form.
     assert torch.equal(mp.step(z, g, alpha=0.1, out=out), mp.step(p, g, alpha=0.1))
+
+
+def test_every_backend_refuses_gradients_in_the_same_words() -> None:
+    p, _ = rows(9, 6)
+    z, out = p.clone().requires_grad_(), poisoned(p)
+    said = []
+    for backend in BACKENDS:
+        with pytest.raises(RuntimeError) as refusal:
+            mp.project(z, out=out, backend=backend)
+        said.append(str(refusal.value))
+    assert len(set(said)) == 1
+
+
+def test_what_was_computed_from_a_leaf_is_refused_and_what_was_detached_is_not() -> None:
+    p, g = rows(9, 6)
+    leaf, out = p.clone().requires_grad_(), poisoned(p)
+    arguments = (g, p, None, 0.1, 0.2, "l1", 0.0, False)
+    for z in (leaf * 1, leaf[:], leaf.t().contiguous().t()):
+        with pytest.raises(RuntimeError, match="requires grad"):
+            torch.ops.mipoison.step_out(z, *arguments, out)
+    status = torch.ops.mipoison.step_out(leaf.detach(), *arguments, out)
+    assert int(status) == 0 and not status.requires_grad and not out.requires_grad
+    assert torch.equal(out, torch.ops.mipoison.step(p, *arguments)[0])
+
+
+@pytest.mark.parametrize("contiguous", [True, False])
+@pytest.mark.parametrize("mode", [torch.enable_grad, torch.no_grad, torch.inference_mode])
+def test_a_call_counts_as_one_new_version(mode: Callable[[], Any], contiguous: bool) -> None:
+    p, g = rows(9, 6)
+    out = poisoned(p if contiguous else p.t())
+    out = out if contiguous else out.t()
+    around = out if contiguous else out.t()
+    for name in CALLS:
+        before, expected = around._version, CALLS[name](p, g, p, epsilon=0.2)
+        with mode():
+            CALLS[name](p, g, p, epsilon=0.2, out=out)
+        assert around._version == before + 1 and torch.equal(out, expected)
+
+
+def test_an_inference_tensor_is_refused_outside_as_torch_refuses_it() -> None:
+    p, g = rows(9, 6)
+    with torch.inference_mode():
+        out = poisoned(p)
+    with pytest.raises(RuntimeError, match="expected out that torch lets be overwritten"):
+        mp.step(p, g, alpha=0.1, out=out)
+    with torch.inference_mode():
+        assert bool(out.isnan().all())
+        assert torch.equal(mp.step(p, g, alpha=0.1, out=out), mp.step(p, g, alpha=0.1))
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

@@ -43,7 +43,7 @@ def pick(operation: str, backend: str | None, tensor: Tensor) -> Callable[..., A
                 f"backend 'cpp' serves CPU tensors, got one on {tensor.device}; "
                 "move it with .cpu(), or leave backend=None"
             )
-        return library.forced(operation, library.CPP)
+        return library.CPP[operation]
     if backend == "triton":
         if tensor.device.type != "cuda":
             raise RuntimeError(

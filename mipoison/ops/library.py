@@ -32,6 +32,8 @@ _SCHEMAS: Final = (
     " Tensor(a!) out) -> Tensor",
     "step_out(Tensor q, Tensor g, Tensor? p, Tensor? t, float alpha, float epsilon, str norm,"
     " float margin, bool shrink, Tensor(a!) out) -> Tensor",
+    # Of no use but to csrc/stable.h, which asks it whether one of four tensors requires grad.
+    "_joined(Tensor a, Tensor b, Tensor c, Tensor d) -> Tensor",
     # The derivative is an operator too, so that traced graphs hold it whole.
     "project_vjp(Tensor v, Tensor z, Tensor? p, Tensor? t, float epsilon, str norm, float margin,"
     " bool shrink) -> Tensor",
@@ -108,17 +110,6 @@ REFERENCE: Final[dict[str, Callable[..., Any]]] = {
     "project_out": without_gradient("project_out", writing(counting(reference.project))),
     "step_out": without_gradient("step_out", writing(counting(reference.step))),
 }
-CPP: Final[dict[str, Callable[..., Any]]] = {
-    "project": cpu.project,
-    "step": cpu.step,
-    "move": cpu.move,
-    "flip": cpu.flip,
-    "row_bits": cpu.row_bits,
-    "project_out": without_gradient("project_out", writing_directly(cpu.project)),
-    "step_out": without_gradient("step_out", writing_directly(cpu.step)),
-}
-# These the extension registers itself.
-_COMPILED: Final = frozenset({"project", "step", "move", "flip", "row_bits"})
 TRITON: Final[dict[str, Callable[..., Any]]] = {
     "project": gpu.project,
     "step": gpu.step,
@@ -233,8 +224,6 @@ def _register() -> None:
     for name, implementation in REFERENCE.items():
         _LIBRARY.impl(name, implementation, "CompositeExplicitAutograd")
     cpu.register_operators()
-    for name in CPP.keys() - _COMPILED:
-        _LIBRARY.impl(name, CPP[name], "CPU")
     for name in TRITON:
         _LIBRARY.impl(name, on_gpu(name), "CUDA")
     _LIBRARY.impl("project_vjp", reference.project_vjp, "CompositeExplicitAutograd")
@@ -249,3 +238,7 @@ def _register() -> None:
 
 
 _register()
+# CPU tensors have no way to the compiled kernels but this.
+CPP: Final[dict[str, Callable[..., Any]]] = {
+    name: getattr(torch.ops.mipoison, name) for name in REFERENCE
+}
