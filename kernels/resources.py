@@ -31,7 +31,7 @@ from triton.compiler import ASTSource
 from mipoison.reference.rounding import SUM_TOLERANCE
 
 TARGETS: Final = (80, 90, 100)
-SIZES: Final = (10, 100, 400, 1000, 8000, 128_000)
+SIZES: Final = (10, 100, 400, 1000, 4096, 8191, 16_000, 128_000)
 NORMS: Final = ("none", "l1", "l2", "linf")
 OPERATIONS: Final = ("step", "project", "move", "flip", "row_bits")
 DTYPES: Final = {
@@ -116,7 +116,7 @@ def _constants(variant: Variant) -> tuple[Any, Shape, dict[str, Any]]:
 
 
 def compile_variant(variant: Variant, target: int) -> Any:
-    """Compiles a variant for compute capability target (90 for 9.0), with aligned pointers."""
+    """Compiles a variant for compute capability target (90 for 9.0), as a launch on contiguous rows would."""
     kernel, shape, constants = _constants(variant)
     element = "*" + _NAMES[DTYPES[variant.dtype]]
     types = {name: element for name in ("q", "g", "p", "v", "out")}
@@ -129,10 +129,12 @@ def compile_variant(variant: Variant, target: int) -> Any:
         name: "constexpr" if name in constants else types.get(name, "i32")
         for name in kernel.arg_names
     }
+    # What a launch finds out about its arguments: where rows begin decides how wide they are read.
+    whole = ("k", *(name for name in kernel.arg_names if name.endswith("stride")))
     aligned = {
         (i,): [["tt.divisibility", 16]]
         for i, name in enumerate(kernel.arg_names)
-        if signature[name].startswith("*")
+        if signature[name].startswith("*") or (name in whole and variant.k % 16 == 0)
     }
     source = ASTSource(kernel, signature, constexprs=constants, attrs=aligned)
     return triton.compile(source, target=GPUTarget("cuda", target, _WARP), options=shape.options())
