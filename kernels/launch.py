@@ -83,9 +83,11 @@ def in_columns(x: Tensor | None) -> Tensor | None:
     return x if x is None or x.stride(1) == 1 or x.shape[1] <= 1 else x.contiguous()
 
 
-def outputs(like: Tensor, out: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Where the rows and the number of invalid ones go."""
-    status = torch.zeros((), dtype=torch.int64, device=like.device)
+def outputs(like: Tensor, out: Tensor | None, shape: Shape) -> tuple[Tensor, Tensor]:
+    """Where the rows and the number of invalid ones go; a program that is alone zeroes the number itself."""
+    programs = shape.grid(like.shape[0])[0]
+    fresh = torch.empty if programs == 1 else torch.zeros
+    status = fresh((), dtype=torch.int64, device=like.device)
     if out is None:
         out = torch.empty(like.shape, dtype=like.dtype, device=like.device)
     return out, status

@@ -10,6 +10,7 @@ import triton
 import triton.language as tl
 from mipoison.kernels.roots import any_of
 from mipoison.kernels.rounding import leading_entry, rounded
+from mipoison.kernels.rows import given_label
 
 # The bits of 2.0: entries beyond it would lose more than 1e-7 to float32.
 MODERATE: tl.constexpr = tl.constexpr(0x40000000)
@@ -153,9 +154,7 @@ def project_quick(
     if t_at is None:
         t = _first_of(source, cols, k)
     else:
-        label = tl.load(t_at, mask=ok, other=-1)
-        served = served & (label >= 0) & (label < k)
-        t = tl.where(served, label, 0).to(tl.int32)
+        t, served = given_label(t_at, served, k)
     m = total * 0 + margin
     z = p
     if p_at is not None and not SAME:
