@@ -50,7 +50,7 @@ class Shape:
 
 
 def _width(k: int) -> int:
-    return max(_NARROWEST, triton.next_power_of_2(k))
+    return max(_NARROWEST, int(triton.next_power_of_2(k)))
 
 
 def quick_shape(k: int) -> Shape | None:
