@@ -3,11 +3,13 @@
 #   PIP_ARGS  handed to pip, to choose another build of torch; see README.md
 #   RUN       where the demo writes
 #   RESULT    where the benchmarks write, and GPU_RESULT those on a GPU
+#   JOBS      processes that compile GPU kernels side by side
 PYTHON ?= python3
 VENV ?= .venv
 PIP_ARGS ?=
 RUN ?= runs/demo
 RESULT ?= benchmarks/results/cpu-$(shell date +%F).json
+JOBS ?= $(shell nproc)
 GPU_RESULT ?= benchmarks/results/gpu-$(shell date +%F).json
 
 BIN := $(VENV)/bin
@@ -37,14 +39,18 @@ test-full: test
 bench: $(VENV)/.test
 	$(BIN)/python -m pytest benchmarks --benchmark-only --ignore=benchmarks/bench_gpu.py --benchmark-json $(RESULT)
 
-# On a machine with a GPU: right first, then fast. Installs no other torch than the one that is there.
+# On a machine with a GPU: right first, then fast. Takes the Python that has a CUDA torch, and installs no other one.
+# Compiling is most of it, so that tests share the cores, and what the benchmarks need is compiled size by size.
 bench-gpu:
-	$(PYTHON) -m pytest tests/gpu
+	$(PYTHON) -m pip install --quiet --no-deps --no-build-isolation -e .
+	$(PYTHON) -m pytest tests/gpu -n $(JOBS)
+	PYTHONPATH=benchmarks $(PYTHON) -c 'import bench_gpu; print(*bench_gpu.SIZES)' | tr ' ' '\n' | \
+	  xargs -P $(JOBS) -I{} $(PYTHON) -m mipoison.kernels.warmup --operation step --k {}
 	$(PYTHON) -m pytest benchmarks/bench_gpu.py --benchmark-only --benchmark-json $(GPU_RESULT)
 
 # What the Triton kernels take of a GPU, compiled for it ahead of time.
 resources: $(VENV)/.test
-	$(BIN)/python -m mipoison.kernels.resources --dtype float32 --out benchmarks/results/triton-resources.json
+	$(BIN)/python -m mipoison.kernels.resources --out benchmarks/results/triton-resources.json
 
 render: $(VENV)/.test
 	$(BIN)/python benchmarks/render.py $(sort $(wildcard benchmarks/results/cpu-*.json benchmarks/results/gpu-*.json))

@@ -31,6 +31,8 @@ TOLERANCE = {torch.float32: 5e-7, torch.float16: 2.0**-10, torch.bfloat16: 2.0**
 TENSOR_BYTES = 1 << 30
 ROUNDS = 9
 CHECKED_ROWS = 64
+# About a millisecond: longer than Python takes to launch one call, or to replay a graph a hundred times.
+LEAD_CYCLES = 2_000_000
 Call = Callable[[], Any]
 
 
@@ -43,11 +45,12 @@ def rows(n: int, k: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
 
 
 def seconds(call: Call, rounds: int = ROUNDS) -> float:
-    """Median seconds of a call on the device."""
+    """Median seconds of a call on the device, which waits until the call is queued: launches are not timed."""
     call()
     times = []
     for _ in range(rounds):
         start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        torch.cuda._sleep(LEAD_CYCLES)
         start.record()
         call()
         end.record()

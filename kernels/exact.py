@@ -7,12 +7,14 @@ import triton.language as tl
 from mipoison.kernels.l1 import exchanged, l1_levels
 from mipoison.kernels.l2 import l2_levels
 from mipoison.kernels.linf import linf_levels
+from mipoison.kernels.roots import any_of
 from mipoison.kernels.rounding import leading_entry, rounded
 from mipoison.kernels.rows import (
     FARTHEST,
     LARGEST,
     Rows,
     form,
+    given_label,
     is_probability,
     lead,
     length,
@@ -121,9 +123,7 @@ def project_exact(
         centre = q_at
         total = total * 0 + 1
     if t_at is not None:
-        given = tl.load(t_at, mask=ok, other=-1)
-        known = known & (given >= 0) & (given < k)
-        label = tl.where(known, given, 0).to(tl.int32)
+        label, known = given_label(t_at, known, k)
     valid = valid & known & (margin <= 1.0)
     t = tl.where(known, label, 0)
     along, lift, scale = q_at, total * 0 + 1, total * 0
@@ -153,7 +153,7 @@ def project_exact(
     # 2., 3. With the ball, where that left it.
     if NORM != "none":
         outside = valid & ~(_distance(rows, t, base, tau, m, NORM, CHUNKS) <= epsilon)
-        if tl.max(outside.to(tl.int32), 0) > 0:
+        if any_of(outside):
             if NORM == "l1":
                 a, b, c, d, lid, u, empty = l1_levels(rows, t, m, epsilon, outside, CHUNKS)
             elif NORM == "linf":
@@ -197,6 +197,6 @@ def project_exact(
         answer = tl.where(here == t[:, None], entry[:, None], rounded(q, T))
         tl.store(out_at + here, answer, mask=valid[:, None] & (here < k))
     refused = ok & ~valid
-    if tl.max(refused.to(tl.int32), 0) > 0:
+    if any_of(refused):
         write_safe_answer(out_at, cols, k, t, known, refused, T, CHUNKS)
     return refused

@@ -11,9 +11,12 @@ from mipoison.kernels.rounding import leading_entry, rounded
 from mipoison.kernels.rows import (
     LARGEST,
     Rows,
+    begin_count,
+    count_refused,
     form,
     is_probability,
     part,
+    rows_of_program,
     survey,
     write_safe_answer,
 )
@@ -39,8 +42,8 @@ def _flipped(
     return tl.where(cols < rows.k, q, 0.0), cols
 
 
-# Key and threshold are values, never part of what is compiled.
-@triton.jit(do_not_specialize=["threshold", "k0", "k1", "k2", "k3"])
+# Key, threshold and the number of rows are values, never part of what is compiled.
+@triton.jit(do_not_specialize=["n", "threshold", "k0", "k1", "k2", "k3"])
 def flip_kernel(
     p,
     targets,
@@ -64,8 +67,8 @@ def flip_kernel(
 ):
     """R rows a program; targets is None where the key draws them."""
     T: tl.constexpr = p.dtype.element_ty
-    row = tl.program_id(0).to(tl.int64) * R + tl.arange(0, R)
-    ok = row < n
+    begin_count(status)
+    row, ok = rows_of_program(n, R)
     cols = tl.arange(0, B)[None, :]
     p_at, out_at = p + (row * p_stride)[:, None], out + (row * k)[:, None]
     extent, total, low, old = survey(p_at, cols, k, ok, CHUNKS)
@@ -116,7 +119,7 @@ def flip_kernel(
     refused = ok & ~valid
     if any_of(refused):
         write_safe_answer(out_at, cols, k, old, known, refused, T, CHUNKS)
-        tl.atomic_add(status, tl.sum(refused.to(tl.int64), 0))
+        count_refused(status, refused)
 
 
 def flip(
@@ -124,10 +127,10 @@ def flip(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Flips the rows that the key chooses; returns the rows, their labels and how many are invalid."""
     p = in_columns(p)
-    out, status = outputs(p, None)
     n, k = p.shape
     labels = torch.empty((n,), dtype=torch.int64, device=p.device)
     shape = exact_shape(k, "none")
+    out, status = outputs(p, None, shape)
     if n > 0:
         flip_kernel[shape.grid(n)](
             p,

@@ -9,8 +9,10 @@ import torch
 import triton
 from torch import Tensor
 
-# Columns that a program keeps in registers at most, in float32 and in float64.
-_WIDEST, _WIDEST_EXACT = 8192, 2048
+# Columns that a program keeps in registers at most: in float32, where every row begins at a multiple of
+# _ALIGNED entries and where not (columns have to be remembered one by one there), and in float64.
+_WIDEST, _WIDEST_UNALIGNED, _WIDEST_EXACT = 16_384, 8192, 2048
+_ALIGNED = 16
 _NARROWEST = 16
 # Longer rows go by in chunks of this.
 _LONG = 1024
@@ -48,17 +50,17 @@ class Shape:
 
 
 def _width(k: int) -> int:
-    return max(_NARROWEST, triton.next_power_of_2(k))
+    return max(_NARROWEST, int(triton.next_power_of_2(k)))
 
 
 def quick_shape(k: int) -> Shape | None:
     """For rows in float32 registers; None where a row is too long."""
     width = _width(k)
-    if width > _WIDEST:
+    if width > (_WIDEST if k % _ALIGNED == 0 else _WIDEST_UNALIGNED):
         return None
     if width <= _SHARED:
         return Shape(512 // width, width, width, 1, 4)
-    # Eight columns a thread, sixteen where there are no more threads; the exact way, which few rows
+    # Eight columns a thread, up to 32 where there are no more threads; the exact way, which few rows
     # take, reads four at a time.
     warps = min(16, width // 256)
     chunk = 128 * warps
@@ -81,9 +83,11 @@ def in_columns(x: Tensor | None) -> Tensor | None:
     return x if x is None or x.stride(1) == 1 or x.shape[1] <= 1 else x.contiguous()
 
 
-def outputs(like: Tensor, out: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Where the rows and the number of invalid ones go."""
-    status = torch.zeros((), dtype=torch.int64, device=like.device)
+def outputs(like: Tensor, out: Tensor | None, shape: Shape) -> tuple[Tensor, Tensor]:
+    """Where the rows and the number of invalid ones go; a program that is alone zeroes the number itself."""
+    programs = shape.grid(like.shape[0])[0]
+    fresh = torch.empty if programs == 1 else torch.zeros
+    status = fresh((), dtype=torch.int64, device=like.device)
     if out is None:
         out = torch.empty(like.shape, dtype=like.dtype, device=like.device)
     return out, status

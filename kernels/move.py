@@ -7,7 +7,16 @@ import triton.language as tl
 from mipoison.kernels.launch import exact_shape, in_columns, outputs
 from mipoison.kernels.roots import MOST_TURNS, any_of
 from mipoison.kernels.rounding import leading_entry, rounded
-from mipoison.kernels.rows import LARGEST, is_probability, read, survey, write_safe_answer
+from mipoison.kernels.rows import (
+    LARGEST,
+    begin_count,
+    count_refused,
+    is_probability,
+    read,
+    rows_of_program,
+    survey,
+    write_safe_answer,
+)
 from torch import Tensor
 
 from mipoison.reference.rounding import SUM_TOLERANCE
@@ -87,7 +96,8 @@ def _water_line(p_at, v_at, from_total, to_total, cols, k, ok, budget, sign, CHU
     return tl.where(overflow > 0, tl.maximum(theta, 0.0), float("inf"))
 
 
-@triton.jit
+# One kernel serves every batch.
+@triton.jit(do_not_specialize=["n"])
 def move_kernel(
     p,
     v,
@@ -107,8 +117,8 @@ def move_kernel(
 ):
     """R rows a program."""
     T: tl.constexpr = p.dtype.element_ty
-    row = tl.program_id(0).to(tl.int64) * R + tl.arange(0, R)
-    ok = row < n
+    begin_count(status)
+    row, ok = rows_of_program(n, R)
     cols = tl.arange(0, B)[None, :]
     p_at, v_at = p + (row * p_stride)[:, None], v + (row * v_stride)[:, None]
     out_at = out + (row * k)[:, None]
@@ -146,7 +156,7 @@ def move_kernel(
     refused = ok & ~valid
     if any_of(refused):
         write_safe_answer(out_at, cols, k, t, known, refused, T, CHUNKS)
-        tl.atomic_add(status, tl.sum(refused.to(tl.int64), 0))
+        count_refused(status, refused)
 
 
 @triton.jit
@@ -165,9 +175,9 @@ def _moved(p, v, share, up, down, WATERFILL: tl.constexpr):
 def move(p: Tensor, target: Tensor, epsilon: float, norm: str, style: str) -> tuple[Tensor, Tensor]:
     """Moves the rows of p toward target; returns the rows and the number of invalid ones."""
     p, target = in_columns(p), in_columns(target)
-    out, status = outputs(p, None)
     n, k = p.shape
     shape = exact_shape(k, norm)
+    out, status = outputs(p, None, shape)
     if n > 0:
         move_kernel[shape.grid(n)](
             p,

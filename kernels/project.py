@@ -10,12 +10,15 @@ import triton.language as tl
 from mipoison.kernels.exact import project_exact
 from mipoison.kernels.launch import Shape, exact_shape, in_columns, outputs, quick_shape
 from mipoison.kernels.quick import project_quick
+from mipoison.kernels.roots import any_of
+from mipoison.kernels.rows import begin_count, count_refused, rows_of_program
 from torch import Tensor
 
 from mipoison.reference.rounding import SUM_TOLERANCE
 
 
-@triton.jit
+# How many rows there are is never part of what is compiled: one kernel serves every batch.
+@triton.jit(do_not_specialize=["n"])
 def project_kernel(
     q,
     g,
@@ -44,8 +47,8 @@ def project_kernel(
     CHUNKS: tl.constexpr,
 ):
     """R rows a program; g is None for `project`, p and t where not given."""
-    row = tl.program_id(0).to(tl.int64) * R + tl.arange(0, R)
-    ok = row < n
+    begin_count(status)
+    row, ok = rows_of_program(n, R)
     cols = tl.arange(0, B)[None, :]
     q_at = q + (row * q_stride)[:, None]
     g_at, p_at, t_at = None, None, None
@@ -66,7 +69,7 @@ def project_kernel(
             q_at, g_at, p_at, t_at, out_at, cols, k, ok, alpha, margin, TOLERANCE, SHRINK, SAME
         )
         left = ok & ~served
-    if tl.max(left.to(tl.int32), 0) > 0:
+    if any_of(left):
         refused = project_exact(
             q_at,
             g_at,
@@ -84,9 +87,7 @@ def project_kernel(
             SHRINK,
             CHUNKS,
         )
-        count = tl.sum(refused.to(tl.int64), 0)
-        if count > 0:
-            tl.atomic_add(status, count)
+        count_refused(status, refused)
 
 
 def plan(k: int, dtype: torch.dtype, norm: str) -> tuple[Shape, bool]:
@@ -110,10 +111,10 @@ def _launch(
     q, g, p = in_columns(q), in_columns(g), in_columns(p)
     # By address: the dispatcher may hand one tensor over as two.
     same = p is not None and p.data_ptr() == q.data_ptr() and p.stride() == q.stride()
-    result, status = outputs(q, out)
     n, k = q.shape
     norm = norm if p is not None and not math.isinf(epsilon) else "none"
     shape, quick = plan(k, q.dtype, norm)
+    result, status = outputs(q, out, shape)
     if n > 0:
         project_kernel[shape.grid(n)](
             q,

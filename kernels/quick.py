@@ -10,9 +10,10 @@ import triton
 import triton.language as tl
 from mipoison.kernels.roots import any_of
 from mipoison.kernels.rounding import leading_entry, rounded
+from mipoison.kernels.rows import given_label
 
-# Entries beyond this would lose more than 1e-7 to float32.
-MODERATE: tl.constexpr = tl.constexpr(2.0)
+# The bits of 2.0: entries beyond it would lose more than 1e-7 to float32.
+MODERATE: tl.constexpr = tl.constexpr(0x40000000)
 
 
 @triton.jit
@@ -30,6 +31,18 @@ def _wide_sum(x):
 @triton.jit
 def _count(mask):
     return tl.sum(mask.to(tl.int32), 1)
+
+
+@triton.jit
+def _moderate(x):
+    """Whether no entry is large, infinite or NaN: in the order of their bits, NaN comes last."""
+    return tl.max(x.to(tl.int32, bitcast=True) & 0x7FFFFFFF, 1) <= MODERATE
+
+
+@triton.jit
+def _shrunk(m, own, rival, total):
+    """The margin that the label's entry of p leaves."""
+    return tl.minimum(m, tl.maximum(own.to(tl.float64) / total - rival.to(tl.float64) / total, 0.0))
 
 
 @triton.jit
@@ -123,45 +136,51 @@ def project_quick(
     """
     inside = ok[:, None] & (cols < k)
     T: tl.constexpr = q_at.dtype.element_ty
-    q = tl.load(q_at + cols, mask=inside, other=0.0).to(tl.float32)
-    strange = ~(tl.abs(q) <= MODERATE)
     served = ok & (margin <= 1.0)
-    p = q
-    total = margin * 0 + ok.to(tl.float64)
-    if p_at is not None:
-        if not SAME:
-            p = tl.load(p_at + cols, mask=inside, other=0.0).to(tl.float32)
-        strange = strange | ~((p >= 0) & (p <= MODERATE))
+    # p first and then q, so that one of them at a time takes registers.
+    total = margin * 0 + 1
+    if p_at is None or SAME:
+        p = tl.load(q_at + cols, mask=inside, other=0.0).to(tl.float32)
+    else:
+        p = tl.load(p_at + cols, mask=inside, other=0.0).to(tl.float32)
+    source = p
+    if p_at is None:
+        source = tl.where(inside, p, float("-inf"))
+        served = served & _moderate(p)
+    else:
+        # NaN shows in the sum, and what is too large as well.
         total = _wide_sum(p)
-        served = served & (tl.abs(total - 1) <= TOLERANCE)
-    served = served & (_count(strange) == 0)
-    # Declined rows go on as zeros, lest NaN keep a loop alive.
-    q = tl.where(served[:, None], q, 0.0)
-    source = tl.where(inside, p, float("-inf"))
+        served = served & (tl.min(p, 1) >= 0) & (tl.abs(total - 1) <= TOLERANCE)
     if t_at is None:
         t = _first_of(source, cols, k)
     else:
-        label = tl.load(t_at, mask=ok, other=-1)
-        served = served & (label >= 0) & (label < k)
-        t = tl.where(served, label, 0).to(tl.int32)
-    mine = cols == t[:, None]
+        t, served = given_label(t_at, served, k)
     m = total * 0 + margin
-    if SHRINK:
-        if p_at is None:
-            m = m * 0
-        else:
-            own = tl.sum(tl.where(mine & inside, p, 0.0), 1).to(tl.float64)
-            rival = tl.max(tl.where(mine, 0.0, p), 1).to(tl.float64)
-            m = tl.where(served, tl.minimum(m, tl.maximum(own / total - rival / total, 0.0)), 0.0)
-    z = q
+    z = p
+    if p_at is not None and not SAME:
+        if SHRINK:
+            mine = cols == t[:, None]
+            own = tl.sum(tl.where(mine, p, 0.0), 1)
+            m = _shrunk(m, own, tl.max(tl.where(mine, 0.0, p), 1), total)
+        z = tl.load(q_at + cols, mask=inside, other=0.0).to(tl.float32)
+        served = served & _moderate(z)
+    # What is not a rival is −inf from here on: columns take registers as well.
+    mine = cols == t[:, None]
+    z_t = tl.sum(tl.where(mine, z, 0.0), 1)
+    rest = tl.where(inside & ~mine, z, float("-inf"))
+    if SHRINK and p_at is None:
+        m = m * 0
+    elif SHRINK and SAME:
+        m = _shrunk(m, z_t, tl.max(rest, 1), total)
     if g_at is not None:
+        g_t = tl.load(g_at + t[:, None], mask=served[:, None], other=0.0).to(tl.float32)
         g = tl.load(g_at + cols, mask=inside, other=0.0).to(tl.float32)
         squares = tl.sum(g * g, 1)
         served = served & (squares > 1e-24) & (squares < 1e24) & (alpha <= 1.0)
-        scale = alpha / tl.sqrt(tl.where(served, squares, 1.0).to(tl.float64))
-        z = q + tl.where(served[:, None], scale.to(tl.float32)[:, None] * g, 0.0)
-    z_t = _wide_sum(tl.where(mine & inside, z, 0.0))
-    rest = tl.where(inside & ~mine, z, float("-inf"))
+        scale = (alpha / tl.sqrt(squares.to(tl.float64))).to(tl.float32)
+        rest += scale[:, None] * g
+        z_t += scale * tl.sum(g_t, 1)
+    z_t = z_t.to(tl.float64)
     w = _pool(rest, z_t, m, served & (tl.max(rest, 1) + m > z_t))
     cap = w - m
     tau = _threshold(rest, w, cap, served)
@@ -171,6 +190,6 @@ def project_quick(
     answer = rounded(tl.maximum(tl.minimum((rest - high) - low, lid), 0.0), T)
     rival = tl.max(answer.to(tl.float32), 1)
     top = leading_entry(w - tau, rounded(rival, T), m, T)
-    answer = tl.where(mine, top[:, None], answer)
+    answer = tl.where(rest > float("-inf"), answer, top[:, None])
     tl.store(out_at + cols, answer, mask=inside & served[:, None])
     return served

@@ -9,11 +9,14 @@ from __future__ import annotations
 import argparse
 import datetime
 import json
+import multiprocessing
+import os
 import re
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -31,7 +34,9 @@ from triton.compiler import ASTSource
 from mipoison.reference.rounding import SUM_TOLERANCE
 
 TARGETS: Final = (80, 90, 100)
-SIZES: Final = (10, 100, 400, 1000, 8000, 128_000)
+# One for each way that rows are spread over programs; the other dtypes differ in how they are read and rounded.
+SIZES: Final = (10, 100, 400, 1000, 8191, 16_000, 128_000)
+OTHER_SIZES: Final = (10, 1000, 16_000)
 NORMS: Final = ("none", "l1", "l2", "linf")
 OPERATIONS: Final = ("step", "project", "move", "flip", "row_bits")
 DTYPES: Final = {
@@ -116,7 +121,7 @@ def _constants(variant: Variant) -> tuple[Any, Shape, dict[str, Any]]:
 
 
 def compile_variant(variant: Variant, target: int) -> Any:
-    """Compiles a variant for compute capability target (90 for 9.0), with aligned pointers."""
+    """Compiles a variant for compute capability target (90 for 9.0), as a launch on contiguous rows would."""
     kernel, shape, constants = _constants(variant)
     element = "*" + _NAMES[DTYPES[variant.dtype]]
     types = {name: element for name in ("q", "g", "p", "v", "out")}
@@ -129,10 +134,12 @@ def compile_variant(variant: Variant, target: int) -> Any:
         name: "constexpr" if name in constants else types.get(name, "i32")
         for name in kernel.arg_names
     }
+    # What a launch finds out about its arguments: where rows begin decides how wide they are read.
+    whole = ("k", *(name for name in kernel.arg_names if name.endswith("stride")))
     aligned = {
         (i,): [["tt.divisibility", 16]]
         for i, name in enumerate(kernel.arg_names)
-        if signature[name].startswith("*")
+        if signature[name].startswith("*") or (name in whole and variant.k % 16 == 0)
     }
     source = ASTSource(kernel, signature, constexprs=constants, attrs=aligned)
     return triton.compile(source, target=GPUTarget("cuda", target, _WARP), options=shape.options())
@@ -165,22 +172,37 @@ def measure(variant: Variant, target: int) -> Resources:
     return resources_of(compile_variant(variant, target), _constants(variant)[1].warps)
 
 
+def _row(work: tuple[Variant, int]) -> dict[str, Any]:
+    variant, target = work
+    return {**asdict(variant), "target": f"sm_{target}", **asdict(measure(variant, target))}
+
+
 def main() -> None:
     """Writes the table as JSON; exit status 1 if a kernel spills."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True, help="JSON file to write")
     parser.add_argument("--target", type=int, nargs="+", default=list(TARGETS))
-    parser.add_argument("--k", type=int, nargs="+", default=list(SIZES))
+    parser.add_argument(
+        "--k", type=int, nargs="+", help=f"default: {SIZES}, and {OTHER_SIZES} beside float32"
+    )
     parser.add_argument("--dtype", nargs="+", default=list(DTYPES), choices=DTYPES)
+    parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="default: %(default)s")
     given = parser.parse_args()
-    rows, spilling = [], 0
-    for variant in variants(dtypes=tuple(given.dtype), sizes=tuple(given.k)):
-        for target in given.target:
-            used = measure(variant, target)
-            spilling += used.stack > 0
-            rows.append({**asdict(variant), "target": f"sm_{target}", **asdict(used)})
-            if used.stack > 0:
-                print(f"{variant} spills for sm_{target}: {used}", file=sys.stderr)
+    work = [
+        (variant, target)
+        for dtype in given.dtype
+        for variant in variants(
+            dtypes=(dtype,),
+            sizes=tuple(given.k or (SIZES if dtype == "float32" else OTHER_SIZES)),
+        )
+        for target in given.target
+    ]
+    # Compiling is what takes long, and Triton holds one core.
+    with ProcessPoolExecutor(given.jobs, multiprocessing.get_context("spawn")) as pool:
+        rows = list(pool.map(_row, work))
+    spilling = [row for row in rows if row["stack"] > 0]
+    for row in spilling:
+        print(f"spills: {row}", file=sys.stderr)
     given.out.write_text(
         json.dumps(
             {
@@ -188,7 +210,7 @@ def main() -> None:
                 "triton": triton.__version__,
                 "torch": torch.__version__,
                 "kernels": len(rows),
-                "spilling": spilling,
+                "spilling": len(spilling),
                 "rows": rows,
             },
             indent=1,

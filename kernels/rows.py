@@ -35,6 +35,36 @@ class Rows(NamedTuple):
 
 
 @triton.jit
+def rows_of_program(n, R: tl.constexpr):
+    """Indices of the program's rows, and which of them exist; [R] each."""
+    row = tl.program_id(0).to(tl.int64) * R + tl.arange(0, R)
+    return row, row < n
+
+
+@triton.jit
+def given_label(t_at, known, k):
+    """A label given for each row, 0 where it is none, and where it is one; [R] each."""
+    label = tl.load(t_at, mask=known, other=-1)
+    known = known & (label >= 0) & (label < k)
+    return tl.where(known, label, 0).to(tl.int32), known
+
+
+@triton.jit
+def begin_count(status):
+    """Zeroes the count of invalid rows where no other program counts: that saves a launch."""
+    if tl.num_programs(0) == 1:
+        tl.store(status, tl.full([], 0, tl.int64))
+
+
+@triton.jit
+def count_refused(status, refused):
+    """Adds the program's invalid rows."""
+    count = tl.sum(refused.to(tl.int64), 0)
+    if count > 0:
+        tl.atomic_add(status, count)
+
+
+@triton.jit
 def read(at, cols, mask):
     """Some columns of the rows in float64, zero where masked."""
     return tl.load(at + cols, mask=mask, other=0.0).to(tl.float64)

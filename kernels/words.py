@@ -6,6 +6,7 @@ import torch
 import triton
 import triton.language as tl
 from mipoison.kernels.launch import exact_shape, in_columns
+from mipoison.kernels.rows import rows_of_program
 from torch import Tensor
 
 
@@ -60,8 +61,8 @@ def words_of(hashed, draw, k0, k1, k2):
     return philox(low, high, draws, hashed * 0 + k2, hashed * 0 + k0, hashed * 0 + k1)
 
 
-# Key and draw are values, never part of what is compiled.
-@triton.jit(do_not_specialize=["k0", "k1", "k2", "k3", "draw"])
+# Key, draw and the number of rows are values, never part of what is compiled.
+@triton.jit(do_not_specialize=["n", "k0", "k1", "k2", "k3", "draw"])
 def row_bits_kernel(
     p,
     out,
@@ -81,8 +82,7 @@ def row_bits_kernel(
     CHUNKS: tl.constexpr,
 ):
     """R rows a program."""
-    row = tl.program_id(0).to(tl.int64) * R + tl.arange(0, R)
-    ok = row < n
+    row, ok = rows_of_program(n, R)
     at = p + (row * stride)[:, None]
     seed = k3.to(tl.uint64)
     hashed = hash_rows(at, tl.arange(0, B)[None, :], k, ok, seed, inverse, COARSE, CHUNKS)

@@ -31,6 +31,17 @@ def test_nothing_spills(tmp_path: Path) -> None:
     assert spilling(tmp_path / "resources.json", *chosen) == []
 
 
+def test_the_widest_rows_fit_into_registers() -> None:
+    """They take all registers that there are: 128 for each of 512 threads."""
+    program = """
+from mipoison.kernels.resources import TARGETS, Variant, measure
+variant = Variant("step", "none", "float32", 16_000)
+print([measure(variant, target).stack for target in TARGETS])
+"""
+    done = python("-c", program)
+    assert done.stdout == "[0, 0, 0]\n", done.stderr
+
+
 @pytest.mark.full
 @pytest.mark.parametrize("target", ["80", "90", "100"])
 def test_nothing_spills_in_the_whole_table(tmp_path: Path, target: str) -> None:
