@@ -28,15 +28,6 @@ inline WordVector product(WordVector a, uint32_t b) {
 #endif
 }
 
-inline WordVector mix(WordVector x) {
-  x ^= x >> 30;
-  x *= 0xBF58476D1CE4E5B9;
-  x ^= x >> 27;
-  x *= 0x94D049BB133111EB;
-  x ^= x >> 31;
-  return x;
-}
-
 // The bit patterns of float32 entries, as words.
 inline WordVector patterns(HalfVector x) {
 #if defined(__AVX512F__)

@@ -29,7 +29,9 @@ inline Words philox(Words counter, uint32_t key0, uint32_t key1) {
   return counter;
 }
 
-inline uint64_t mix(uint64_t x) {
+// SplitMix64's finaliser, of a word or of a vector of them.
+template <class W>
+inline W mix(W x) {
   x ^= x >> 30;
   x *= 0xBF58476D1CE4E5B9;
   x ^= x >> 27;
