@@ -51,24 +51,38 @@ class Attempt {
  public:
   using Value = typename S::Value;
   using Truth = typename S::Truth;
+  using Single = typename S::Single;
 
-  // q receives the answers; y is scratch for the l2 ball.
-  Attempt(const Rows32<S>& rows, const Region& region, bool ball, float* q, float* y)
-      : rows_(rows), ball_(ball), norm_(region.norm), epsilon_(region.epsilon), q_(q), y_(y) {}
+  // q receives the answers; spare is scratch, y too but needed in the l2 ball alone.
+  Attempt(const Rows32<S>& rows, const Region& region, bool ball, float* q, float* spare, float* y)
+      : rows_(rows),
+        ball_(ball),
+        norm_(region.norm),
+        epsilon_(region.epsilon),
+        q_(q),
+        spare_(spare),
+        y_(y) {}
 
   // Without the ball. clue: what the next stage starts from, the tau found, or in l2 the distance.
-  Verdict<S> without_ball(const Truth& good, const Hint<S>& hint, Value* clue) {
-    const typename S::Single z_t = S::take(rows_.z, rows_.t);
+  // last: how many entries of the last block there is room for in q.
+  Verdict<S> without_ball(const Truth& good, const Hint<S>& hint, Value* clue,
+                          int last = kLanes<float>) {
+    const Single z_t = S::take(rows_.z, rows_.t);
     S::put(rows_.z, rows_.t, S::rounded(Value(kNothing)));
-    const Levels32<S> at = solve_levels32<S>(rows_.z, rows_.blocks, z_t, rows_.margin, hint.top,
-                                             hint.start, hint.count, q_);
-    const Written<S> written = write_simplex<S>(at, q_);
-    *clue = at.tau;
+    Levels32<S> at = solve_levels32<S, false>(rows_.z, rows_.blocks, z_t, rows_.margin, hint.top,
+                                              hint.start, hint.count, spare_);
+    Single lead;
+    Truth whole = write(at, last, &lead);
     const Truth usable = good & (size_of(at.w) <= Value(kModerate));
-    const typename S::Single lead =
-        leading_entry32<S>(at.w - at.tau, written.highest, rows_.margin);
+    if constexpr (S::kRough) {
+      // What many float32 terms have lost is found where it shows.
+      if (any(usable & !whole)) {
+        at.tau = refine<S>(at.rest, at.w - 1, at.tau, usable & !whole, Value(-1));
+        whole = write(at, last, &lead);
+      }
+    }
     S::put(q_, rows_.t, lead);
-    const Truth whole = size_of(written.sum + S::exact(lead) - 1) <= Value(kMissing);
+    *clue = at.tau;
     if (!ball_) return {Truth(usable & whole), Truth(usable & !usable)};
     const Value far = measure<S>(q_, rows_.p, rows_.blocks, norm_).distance;
     if (norm_ == Norm::kL2) *clue = root_of(far);
@@ -87,7 +101,7 @@ class Attempt {
     }
     const Solved<S> found = norm_ == Norm::kL1 ? free_l1_32(rows_, epsilon_, clue, q_)
                                                : free_linf32(rows_, epsilon_, clue, q_);
-    const typename S::Single most = rival();
+    const Single most = rival();
     const Truth leads = found.solved & (found.q_t >= S::exact(most) + rows_.margin);
     const Verdict<S> verdict = finish(good & leads, found.q_t, most);
     return {verdict.answered, Truth(good & !leads)};
@@ -109,10 +123,17 @@ class Attempt {
   // renormalised p is itself rounded, so the rest of the 2e-7 that are promised is needed.
   static constexpr double kMissing = 3e-7, kBeyond = 8e-8;
 
-  // The largest entry of the answer but the label's.
-  typename S::Single rival() const { return rival_of<S>(q_, rows_.blocks, rows_.t); }
+  // Writes all of q but the label's entry. Returns whose sums are 1.
+  Truth write(const Levels32<S>& at, int last, Single* lead) {
+    const Written<S> written = write_simplex<S>(at, q_, last);
+    *lead = leading_entry32<S>(at.w - at.tau, written.highest, rows_.margin);
+    return size_of(written.sum + S::exact(*lead) - 1) <= Value(kMissing);
+  }
 
-  Verdict<S> finish(const Truth& good, const Value& q_t, const typename S::Single& rival) {
+  // The largest entry of the answer but the label's.
+  Single rival() const { return rival_of<S>(q_, rows_.blocks, rows_.t); }
+
+  Verdict<S> finish(const Truth& good, const Value& q_t, const Single& rival) {
     S::put(q_, rows_.t, leading_entry32<S>(q_t, rival, rows_.margin));
     const Measured<S> m = measure<S>(q_, rows_.p, rows_.blocks, norm_);
     const double most = epsilon_ + kBeyond;
@@ -124,7 +145,7 @@ class Attempt {
   bool ball_;
   Norm norm_;
   double epsilon_;
-  float *q_, *y_;
+  float *q_, *spare_, *y_;
 };
 
 }  // namespace MIPOISON_ISA

@@ -116,7 +116,7 @@ class Flipper32 {
     Rows32<S> rows{p_, p_, blocks_, {}, Value(0)};
     for (int lane = 0; lane < S::kRows; ++lane)
       set_label(&rows.t, lane, waiting_.label[waiting_.size + std::min(lane, taken - 1)]);
-    Attempt<S> attempt(rows, {kInfinity, Norm::kL1, 0, false}, false, q_, nullptr);
+    Attempt<S> attempt(rows, {kInfinity, Norm::kL1, 0, false}, false, q_, q_, nullptr);
     Value tau = 0;
     const Hint<S> hint{highest, S::rounded(Value(0)), S::rounded(Value(-1))};
     const Truth solved = attempt.without_ball(row.valid, hint, &tau).answered;

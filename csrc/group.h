@@ -71,7 +71,7 @@ class GroupProjector {
     Rows32<S> rows{z_, p_, k_, {}, Wide(0)};
     Hint<S> hint;
     const WideMask good = prepare(group, &rows, &hint);
-    Attempt<S> attempt(rows, region_, ball_, q_, y_);
+    Attempt<S> attempt(rows, region_, ball_, q_, q_, y_);
     const Verdict<S> verdict = stage == kWithoutBall ? attempt.without_ball(good, hint, &clue)
                                : stage == kInBall    ? attempt.in_ball(good, clue)
                                                      : attempt.cornered(good);
@@ -164,15 +164,20 @@ class GroupProjector {
       const Block<float> x = Block<float>::load(z_ + i);
       part[0] = part[0] + x * x;
     });
-    const Block<float> scale = narrow(Wide(call_.alpha) / root_of(squares[0]));
+    const Block<float> scale =
+        Block<float>::all(static_cast<float>(call_.alpha)) / root_of(narrow(squares[0]));
     const Block<float> zero = Block<float>::all(0), one = Block<float>::all(1);
     Block<float> high = Block<float>::all(kNothing), sum = zero, count = zero;
-    for (int64_t i = 0; i < k_ * kGroup; i += kGroup) {
-      const Block<float> x = Block<float>::load(p_ + i) + scale * Block<float>::load(z_ + i);
-      x.store(z_ + i);
+    // (Not members, which the compiler would read anew after every store.)
+    const float* const from = p_;
+    float* const to = z_;
+    const int64_t end = k_ * kGroup;
+    for (int64_t i = 0; i < end; i += kGroup) {
+      const Block<float> x = Block<float>::load(from + i) + scale * Block<float>::load(to + i);
+      x.store(to + i);
       high = max(high, x);
-      sum = sum + max(x, zero);
-      count = count + keep(one, x > zero);
+      sum = add_where(sum, x > zero, x);
+      count = add_where(count, x > zero, one);
     }
     // The first Newton step comes free: from tau = 0, near which a short step ends.
     const Mask<float> some = count > zero;

@@ -9,6 +9,7 @@
 #include "line.h"
 #include "move.h"
 #include "move32.h"
+#include "pair.h"
 #include "parallel.h"
 #include "philox.h"
 #include "project.h"
@@ -77,9 +78,15 @@ int64_t project_origin(const Batch& batch, const void* from, const void* along, 
                            static_cast<T*>(out)};
         if (moderate(region, call)) {
           int64_t invalid = 0;
+          const auto decline = [&](int64_t i) { invalid += !one(i); };
+          if constexpr (std::is_same_v<T, float>) {
+            if (k == 2 && region.margin == 0) {
+              PairProjector{region, call}(begin, end, decline);
+              return invalid;
+            }
+          }
           if (k <= kWidestColumns) {
-            GroupProjector<T> project(k, region, call);
-            project(begin, end, [&](int64_t i) { invalid += !one(i); });
+            GroupProjector<T>{k, region, call}(begin, end, decline);
           } else {
             LineProjector<T> project(k, region, call);
             for (int64_t i = begin; i < end; ++i) invalid += !(project(i) || one(i));

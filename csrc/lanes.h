@@ -134,6 +134,16 @@ inline Block<T> keep(Block<T> a, Mask<T> where) {
   return a;
 }
 
+// sum + a where the mask holds. For sums that are no -0.
+template <class T>
+inline Block<T> add_where(Block<T> sum, Mask<T> where, Block<T> a) {
+#if defined(__AVX512F__)
+  return select(where, sum + a, sum);
+#else
+  return sum + keep(a, where);
+#endif
+}
+
 // Number of lanes in which masks held. One register for all parts: integers add in any order.
 template <class T>
 struct Counter {

@@ -3,6 +3,8 @@
 // Like group.h, this may decline a row; project.h then decides it from scratch, in float64.
 #pragma once
 
+#include <functional>
+
 #include "attempt.h"
 #include "row.h"
 #include "scratch.h"
@@ -24,6 +26,7 @@ class LineProjector {
         region_(region),
         call_(call),
         ball_(call.in_ball(region)),
+        in_place_(!ball_ && apart(call)),
         scratch_(answer_row() + 1, classes) {}
 
   // Writes row i. False if it declines.
@@ -31,6 +34,11 @@ class LineProjector {
     const float* from = row_of(call_.from, i, 0);
     const float* along = row_of(call_.along, i, 1);
     const float* center = call_.center == call_.from ? from : row_of(call_.center, i, 2);
+    T* out = call_.out + i * k_;
+    if constexpr (!kSixteen<T>) {
+      // Of a long row one copy less has to stay in cache. (What pads a row would have no room.)
+      if (in_place_ && k_ >= kLong && k_ == width_) z_ = out;
+    }
     Rows32<S> rows{z_, p_, width_ / kLanes<float>, 0, 0};
     Hint<S> hint;
     Summary own = along ? ascend(from, along, &hint) : lower(from, &hint);
@@ -57,8 +65,10 @@ class LineProjector {
     } else {
       rows.margin = region_.shrink ? 0 : region_.margin;
     }
+    if constexpr (!kSixteen<T>) {
+      if (in_place_) return without_ball(rows, hint, out);
+    }
     if (!solve(rows, hint)) return false;
-    T* out = call_.out + i * k_;
     if constexpr (kSixteen<T>) {
       round_answer<T, S>(q_, rows.blocks, rows.t, rows.margin);
       for (int64_t j = 0; j < whole_; j += kLanes<float>)
@@ -92,8 +102,16 @@ class LineProjector {
     }
   }
 
+  // Writes the answer where it belongs.
+  bool without_ball(const Rows32<S>& rows, const Hint<S>& hint, float* out) {
+    Attempt<S> attempt(rows, region_, false, out, q_, nullptr);
+    double tau = 0;
+    const int last = static_cast<int>(k_ - (width_ - kLanes<float>));
+    return attempt.without_ball(true, hint, &tau, last).answered;
+  }
+
   bool solve(const Rows32<S>& rows, const Hint<S>& hint) {
-    Attempt<S> attempt(rows, region_, ball_, q_, y_);
+    Attempt<S> attempt(rows, region_, ball_, q_, q_, y_);
     double clue = 0;
     const float z_t = z_[rows.t];
     Verdict<S> verdict = attempt.without_ball(true, hint, &clue);
@@ -143,6 +161,9 @@ class LineProjector {
   Summary ascend(const float* from, const float* along, Hint<S>* hint) {
     constexpr int n = kLanes<float>;
     const Block<float> zero = Block<float>::all(0), one = Block<float>::all(1);
+    // (Not members, which the compiler would read anew after every store.)
+    float* const to = z_;
+    const int64_t k = k_;
     double squares[1];
     const bool fetches_from = k_ >= kLong, fetches_next = !kSixteen<T> && k_ < kLong;
     accumulate<S>(whole_ / n, squares, [&](int64_t i, Block<float>* part) {
@@ -162,16 +183,16 @@ class LineProjector {
       low = min(low, x);
       high = max(high, x);
       const Block<float> z = x + scale * g;
-      z.store(z_ + i);
+      z.store(to + i);
       top = max(top, z);
       part[0] = part[0] + x;
-      part[1] = part[1] + max(z, zero);
-      part[2] = part[2] + keep(one, z > zero);
+      part[1] = add_where(part[1], z > zero, z);
+      part[2] = add_where(part[2], z > zero, one);
     };
     accumulate<S>(whole_ / n, sum, [&](int64_t i, Block<float>* part) {
       if (fetches_next) {
-        prefetch(along + k_ + i);
-        prefetch(from + k_ + i);
+        prefetch(along + k + i);
+        prefetch(from + k + i);
       }
       step(i, Block<float>::load(from + i), Block<float>::load(along + i), part);
     });
@@ -231,13 +252,22 @@ class LineProjector {
     return std::min(region_.margin, std::max(lead, 0.0));
   }
 
+  // Whether no input shares memory with the output: a declined row must still be there.
+  bool apart(const Call<T>& call) const {
+    const int64_t entries = call.rows * k_;
+    for (const T* in : {call.from, call.along, call.center})
+      if (in && std::less<>()(in, call.out + entries) && std::less<>()(call.out, in + entries))
+        return false;
+    return true;
+  }
+
   // The last: packing writes up to a block beyond the answer's end.
   int64_t answer_row() const { return (ball_ ? 3 : 1) + (kSixteen<T> ? 3 : 0); }
 
   int64_t k_, whole_, width_;
   Region region_;
   Call<T> call_;
-  bool ball_;
+  bool ball_, in_place_;
   Scratch scratch_;
   float *z_ = scratch_.row(0), *q_ = scratch_.row(answer_row());
   float* p_ = ball_ ? scratch_.row(1) : nullptr;

@@ -101,10 +101,16 @@ inline void accumulate(int64_t blocks, typename S::Value (&sum)[kSums], const Bo
   for (auto& s : sum) s = 0;
   for (int64_t begin = 0; begin < blocks; begin += S::kFlush) {
     const int64_t end = std::min(blocks, begin + S::kFlush);
-    Block<float> part[kSums];
-    for (auto& p : part) p = Block<float>::all(0);
-    for (int64_t i = begin; i < end; ++i) body(i * kLanes<float>, part);
-    for (int s = 0; s < kSums; ++s) sum[s] = sum[s] + S::collect(part[s]);
+    // Two of each, in turn: an addition takes longer than the next one has to wait for its terms.
+    Block<float> even[kSums], odd[kSums];
+    for (int s = 0; s < kSums; ++s) even[s] = odd[s] = Block<float>::all(0);
+    int64_t i = begin;
+    for (; i + 1 < end; i += 2) {
+      body(i * kLanes<float>, even);
+      body((i + 1) * kLanes<float>, odd);
+    }
+    if (i < end) body(i * kLanes<float>, even);
+    for (int s = 0; s < kSums; ++s) sum[s] = sum[s] + S::collect(even[s] + odd[s]);
   }
 }
 

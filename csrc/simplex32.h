@@ -4,6 +4,7 @@
 #include <limits>
 
 #include "shape.h"
+#include "transpose.h"
 
 namespace mipoison {
 namespace MIPOISON_ISA {
@@ -34,8 +35,8 @@ inline Above<S> above(const Rest& rest, const Block<float>& theta) {
   typename S::Value sum[2];
   const auto add = [&](Block<float> y, Block<float>* part) {
     y = y - theta;
-    part[0] = part[0] + max(y, zero);
-    part[1] = part[1] + keep(one, y > zero);
+    part[0] = add_where(part[0], y > zero, y);
+    part[1] = add_where(part[1], y > zero, one);
   };
   if (rest.capped)
     accumulate<S>(rest.blocks, sum, [&](int64_t i, Block<float>* part) { add(rest.cut(i), part); });
@@ -52,18 +53,27 @@ inline Block<float> approach(const Rest& rest, const Block<float>& x, Block<floa
   constexpr int kLimit = 32;
   const Block<float> zero = Block<float>::all(0), one = Block<float>::all(1);
   for (int i = 0; i < kLimit && any(running); ++i) {
-    Block<float> sum = zero, members = zero;
-    const auto add = [&](Block<float> y) {
+    Block<float> sums[2] = {zero, zero}, counts[2] = {zero, zero};
+    const auto add = [&](Block<float> y, int turn) {
       y = y - theta;
-      sum = sum + max(y, zero);
-      members = members + keep(one, y > zero);
+      sums[turn] = add_where(sums[turn], y > zero, y);
+      counts[turn] = add_where(counts[turn], y > zero, one);
     };
-    const int64_t end = rest.blocks * kLanes<float>;
+    const auto add_all = [&](const auto& entries) {
+      constexpr int n = kLanes<float>;
+      int64_t j = 0;
+      for (; j + 1 < rest.blocks; j += 2) {
+        add(entries(j * n), 0);
+        add(entries((j + 1) * n), 1);
+      }
+      if (j < rest.blocks) add(entries(j * n), 0);
+    };
     if (rest.capped)
-      for (int64_t j = 0; j < end; j += kLanes<float>) add(rest.cut(j));
+      add_all([&](int64_t j) { return rest.cut(j); });
     else
-      for (int64_t j = 0; j < end; j += kLanes<float>) add(rest.plain(j));
-    const Block<float> next = theta + (sum + x - theta) / (members + one);
+      add_all([&](int64_t j) { return rest.plain(j); });
+    const Block<float> members = counts[0] + counts[1];
+    const Block<float> next = theta + (sums[0] + sums[1] + x - theta) / (members + one);
     const Mask<float> same = members == *count;
     const Mask<float> rises = next > theta;
     theta = select(running, next, theta);
@@ -97,8 +107,8 @@ __attribute__((noinline)) typename S::Value refine(const Rest& rest, const typen
 
 // Root of theta = x + sum_j (z_j - theta)_+ where `running`, `start` elsewhere. Newton: monotone
 // from the left, and one step from the right lands on the left. `count`: from how many entries
-// `start` came.
-template <class S>
+// `start` came. kFinely: to the last digit, and not as nearly as float32 sums of columns tell.
+template <class S, bool kFinely>
 inline typename S::Value water(const Rest& rest, const typename S::Value& x,
                                typename S::Single start, const typename S::Truth& running,
                                typename S::Single count) {
@@ -106,7 +116,7 @@ inline typename S::Value water(const Rest& rest, const typename S::Value& x,
     start = approach(rest, S::rounded(x), start, narrow(running), &count);
     // So few terms lose nothing in float32 that the check of the written sum would not notice.
     constexpr int64_t kFew = 16;
-    if (rest.blocks <= kFew) return S::exact(start);
+    if (!kFinely || rest.blocks <= kFew) return S::exact(start);
   }
   return refine<S>(rest, x, S::exact(start), running, S::exact(count));
 }
@@ -120,7 +130,7 @@ struct Levels32 {
 
 // `z`: padded, z_t taken out; `top` its largest entry. `start` guesses tau; it came from `count`
 // entries, t left out (-1: from none). spare: scratch as wide as z and a block, or null.
-template <class S>
+template <class S, bool kFinely = true>
 inline Levels32<S> solve_levels32(const float* z, int64_t blocks, typename S::Single z_t,
                                   const typename S::Value& margin, typename S::Single top,
                                   typename S::Single start, typename S::Single count,
@@ -131,8 +141,8 @@ inline Levels32<S> solve_levels32(const float* z, int64_t blocks, typename S::Si
   const Value x = at.w - margin;
   const typename S::Truth pooled = S::exact(top) > x;
   if (any(pooled)) {
-    const Value level =
-        S::exact(S::rounded(water<S>(at.rest, x, S::rounded(x), pooled, S::rounded(Value(-1)))));
+    const Value level = S::exact(
+        S::rounded(water<S, kFinely>(at.rest, x, S::rounded(x), pooled, S::rounded(Value(-1)))));
     const Value cap = select(pooled, level, Value(kInfinity));
     at.w = select(pooled, level + margin, at.w);
     at.rest.cap = S::spread(S::rounded(cap));
@@ -147,11 +157,11 @@ inline Levels32<S> solve_levels32(const float* z, int64_t blocks, typename S::Si
     constexpr float kRounding = 1e-6f;
     if (spare && count >= 0) {
       const Rest few(spare, pack_above(z, blocks, from - kRounding, spare));
-      at.tau = water<S>(few, at.w - 1, from, true, count);
+      at.tau = water<S, kFinely>(few, at.w - 1, from, true, count);
       return at;
     }
   }
-  at.tau = water<S>(at.rest, at.w - 1, from, at.w == at.w, count);
+  at.tau = water<S, kFinely>(at.rest, at.w - 1, from, at.w == at.w, count);
   return at;
 }
 
@@ -162,25 +172,32 @@ struct Written {
   typename S::Single highest;
 };
 
-// Writes q, all but q_t.
+// Writes q, all but q_t. last: how many entries of the last block there is room for.
 template <class S>
-inline Written<S> write_simplex(const Levels32<S>& at, float* q) {
+inline Written<S> write_simplex(const Levels32<S>& at, float* q, int last = kLanes<float>) {
   const SplitLevel<S> tau(at.tau);
   const Block<float> zero = Block<float>::all(0);
   Block<float> high = zero;
   typename S::Value sum[1];
-  const auto write = [&](int64_t i, const Block<float>& z, Block<float>* part) {
+  const auto level = [&](const Block<float>& z, Block<float>* part) {
     const Block<float> y = max(tau.below(z), zero);
-    y.store(q + i);
     high = max(high, y);
     part[0] = part[0] + y;
+    return y;
+  };
+  const int64_t whole = at.rest.blocks - (last < kLanes<float>), end = whole * kLanes<float>;
+  const auto write_all = [&](const auto& entries) {
+    accumulate<S>(whole, sum,
+                  [&](int64_t i, Block<float>* part) { level(entries(i), part).store(q + i); });
+    if (whole == at.rest.blocks) return;
+    Block<float> part[1] = {zero};
+    store_first(level(entries(end), part), q + end, last);
+    sum[0] = sum[0] + S::collect(part[0]);
   };
   if (at.rest.capped)
-    accumulate<S>(at.rest.blocks, sum,
-                  [&](int64_t i, Block<float>* part) { write(i, at.rest.cut(i), part); });
+    write_all([&](int64_t i) { return at.rest.cut(i); });
   else
-    accumulate<S>(at.rest.blocks, sum,
-                  [&](int64_t i, Block<float>* part) { write(i, at.rest.plain(i), part); });
+    write_all([&](int64_t i) { return at.rest.plain(i); });
   return {sum[0], S::highest(high)};
 }
 

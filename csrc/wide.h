@@ -80,6 +80,11 @@ inline Wide root_of(Wide a) {
       for (int i = 0; i < kVectorBytes / 8; ++i) part[i] = std::sqrt(part[i]);
   return a;
 }
+inline Block<float> root_of(Block<float> a) {
+  for (auto& part : a.part)
+    for (int i = 0; i < kVectorBytes / 4; ++i) part[i] = std::sqrt(part[i]);
+  return a;
+}
 inline uint32_t bits(const WideMask& m) {
   return bits(m.half[0]) | bits(m.half[1]) << kLanes<double>;
 }

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.fx.experimental.proxy_tensor import make_fx
 
 import mipoison as mp
+from mipoison import cpu
 from mipoison.reference import label_of
 
 INF = math.inf
@@ -97,6 +98,25 @@ def test_a_step_over_its_own_centre(k: int, norm: str) -> None:
     assert not torch.equal(expected, p)
     mp.step(p, g, center=p, alpha=0.5, epsilon=radius, norm=norm, out=p)
     assert torch.equal(p, expected)
+
+
+@pytest.mark.parametrize("k", [1000, 3200, 3205])
+def test_long_rows_are_the_same_in_place_apart_and_where_float32_declines(k: int) -> None:
+    q, g = rows(9, k)
+    q[2] *= 5
+    q[4, 1] = math.nan
+    q[6, 0] = 1e20
+    options = {"alpha": 0.5, "validate": False}
+    with cpu.using("baseline"):
+        narrow = mp.step(q, g, **options)
+    apart, over = poisoned(q), q.clone()
+    mp.step(q, g, out=apart, **options)
+    mp.step(over, g, out=over, **options)
+    assert torch.equal(apart, over)
+    torch.testing.assert_close(apart, narrow, atol=5e-7, rtol=0)
+    along = g.clone()
+    mp.step(q, along, out=along, **options)
+    assert torch.equal(apart, along)
 
 
 @pytest.mark.parametrize("threads", [1, 2])
