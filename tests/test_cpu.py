@@ -123,6 +123,19 @@ def test_any_layout_is_accepted_and_left_alone(operation: Operation) -> None:
         assert same_bits(layout, tuple(before))
 
 
+@pytest.mark.parametrize("k", [2, 10, 400])
+def test_rows_with_a_label_that_is_none_are_refused_alone(k: int) -> None:
+    p, g = rows(20, k)
+    label = torch.arange(20) % k
+    right, status = OPS.step(p, g, p, label, 0.1, INF, "l1", 0.0, False)
+    assert int(status) == 0
+    label[3], label[18] = -1, k
+    q, status = OPS.step(p, g, p, label, 0.1, INF, "l1", 0.0, False)
+    others = [i for i in range(20) if i not in (3, 18)]
+    assert int(status) == 2 and torch.equal(q[others], right[others])
+    assert not torch.equal(q[3], right[3]) and not torch.equal(q[18], right[18])
+
+
 def test_broadcast_rows_and_labels_are_accepted() -> None:
     p, g = rows(1, 12)
     label = torch.tensor([[3, 0]]).expand(5, 2)[:, 0]
