@@ -78,8 +78,16 @@ def attack(
 
     Returns:
         Reconstructions and errors of every variant.
+
+    Raises:
+        ValueError: if no auxiliary rows are left to train on.
     """
     fitted = len(auxiliary) - settings.held_out
+    if fitted < 1:
+        raise ValueError(
+            f"held_out: expected fewer than the {len(auxiliary)} auxiliary rows, "
+            f"got {settings.held_out}"
+        )
     seen, seen_inputs = queries[:, :fitted], auxiliary.inputs[:fitted]
     held, held_inputs = queries[:, fitted:], auxiliary.inputs[fitted:]
     networks = {STANDARD: standard(settings, seed=seed, stretch=stretch)}

@@ -18,7 +18,7 @@ from mipoison.eval.data import Split, split
 from mipoison.eval.methods import time_per_row
 from mipoison.eval.metrics import gain, psnr, row_errors, row_gain, ssim
 from mipoison.eval.seeding import derive_seed
-from mipoison.eval.targets import serve, train_target
+from mipoison.eval.targets import accuracy, serve, train_target
 from mipoison.eval.utility import utility
 
 
@@ -80,6 +80,8 @@ def _run(
         parts.private,
         classes=parts.classes,
         seed=derive_seed(seed, "target"),
+        architecture=configuration.target,
+        image_shape=parts.image_shape,
         epochs=configuration.target_epochs,
     )
     tick()
@@ -128,6 +130,10 @@ def _run(
     numbers = {
         "seed": seed,
         "temperature": temperature,
+        "target": {
+            "private_accuracy": accuracy(model, parts.private),
+            "accuracy": accuracy(model, parts.victims),
+        },
         "floors": _floors(parts) | {"label_only": label_only},
         "defenses": defenses,
         "doubled_epochs": _doubling(adaptive, longer, checked, names, label_only, bare),
