@@ -40,6 +40,7 @@ def steps_of(configuration: Configuration) -> int:
     """Returns how often `run_cell` calls ``tick``."""
     settings = configuration.adversary
     epochs = settings.epochs + 2 * settings.wide_epochs
+    epochs += len(settings.decoders) * settings.decoder_epochs
     return 1 + len(configuration.methods) + 3 * epochs
 
 
@@ -90,7 +91,14 @@ def _run(
     names = [method.name for method in configuration.methods]
     bare = names.index("none")
     adaptive = attack(
-        settings, queries, parts.auxiliary, served, parts.victims, seed=adversary_seed, tick=tick
+        settings,
+        queries,
+        parts.auxiliary,
+        served,
+        parts.victims,
+        seed=adversary_seed,
+        image_shape=parts.image_shape,
+        tick=tick,
     )
     clean = attack_trained_clean(adaptive, bare, served, parts.victims)
     checked = [names.index(name) for name in configuration.checked_methods]
@@ -102,6 +110,7 @@ def _run(
         parts.victims,
         seed=adversary_seed,
         stretch=2,
+        image_shape=parts.image_shape,
         tick=tick,
     )
     label_only = float(adaptive.errors["label only"][bare].mean())

@@ -112,7 +112,8 @@ class Configuration:
             for method in plain["methods"]
         )
         adversary = dict(plain["adversary"])
-        adversary["neighbours"] = tuple(adversary["neighbours"])
+        for name in {"neighbours", "decoders"} & set(adversary):
+            adversary[name] = tuple(adversary[name])
         return cls(
             **{
                 **plain,

@@ -234,7 +234,8 @@ def _conditions(results: Mapping[str, Any]) -> str:
         f"(floor {adversary['log_floor']:g}), nearest neighbours "
         f"{', '.join(map(str, adversary['neighbours']))} on raw and on log, the mean "
         "of the three networks' answers, and label only. "
-        "The networks predict principal components of the images, AdamW with a one-cycle schedule, peak "
+        f"{_decoders(adversary)}"
+        "The MLPs predict principal components of the images, AdamW with a one-cycle schedule, peak "
         f"{adversary['learning_rate']:g}. Of the auxiliary rows {adversary['held_out']} are "
         "kept back to choose among variants.</li>"
         "<li>Noise: the scale is fitted on the defender's data to the mean l1 in the name. LPA: "
@@ -261,4 +262,15 @@ def _target(results: Mapping[str, Any]) -> str:
     return (
         f"{kinds[configuration['target']]}, {configuration['target_epochs']} epochs, batch 32, "
         f"AdamW 2e-3; accuracy {own} % on its own rows, {other} % on the victims."
+    )
+
+
+def _decoders(adversary: Mapping[str, Any]) -> str:
+    """Describes the convolutional decoders among the variants, if any."""
+    if not adversary.get("decoders"):
+        return ""
+    tops = " and ".join(map(str, adversary["decoders"]))
+    return (
+        f"Decoders of transposed convolutions from {adversary['decoder_channels']} channels, "
+        f"{adversary['decoder_epochs']} epochs, on the logarithms of the {tops} largest entries. "
     )

@@ -58,7 +58,7 @@ is not differential privacy. A stronger adversary can only lower a gain.</li>
 class.</li>
 <li>Not tried here: an adversary that simulates the defense with keys of its own, one that asks
 repeatedly with slightly altered images and averages, one that holds the key, convolutional
-decoders, and generative priors. Each can be stronger than A3 as measured.</li>
+decoders where none is among the variants, and generative priors. Each can be stronger than A3 as measured.</li>
 <li>A3's worst case is the best of several variants on the victims. Choosing on the victims favours
 the adversary; having only these variants favours the defense.</li>
 <li>The adversary trains on most of its rows and keeps the rest back. One that chose its
