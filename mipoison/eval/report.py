@@ -269,8 +269,8 @@ def _decoders(adversary: Mapping[str, Any]) -> str:
     """Describes the convolutional decoders among the variants, if any."""
     if not adversary.get("decoders"):
         return ""
-    tops = " and ".join(map(str, adversary["decoders"]))
+    kinds = ", ".join(map(escape, adversary["decoders"]))
     return (
         f"Decoders of transposed convolutions from {adversary['decoder_channels']} channels, "
-        f"{adversary['decoder_epochs']} epochs, on the logarithms of the {tops} largest entries. "
+        f"{adversary['decoder_epochs']} epochs: {kinds}. "
     )

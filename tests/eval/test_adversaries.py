@@ -28,7 +28,7 @@ def everyone():
         MLP(width=16, epochs=3),
         MLP(width=16, epochs=3, kind="raw+log"),
         Decoder(image_shape=(3, 4), channels=8, epochs=3),
-        Decoder(image_shape=(3, 4), channels=8, epochs=3, top=2),
+        Decoder(image_shape=(3, 4), channels=8, epochs=3, kind="top-2"),
     ]
 
 
@@ -115,9 +115,9 @@ def test_families_have_the_announced_variants():
 
 
 def test_decoders_are_an_extra_of_the_families():
-    settings = AdversarySettings(decoders=(10, 3), decoder_epochs=5)
+    settings = AdversarySettings(decoders=("raw+log", "top-3"), decoder_epochs=5)
     networks = adaptive_networks(settings, seed=0, stretch=2, image_shape=(8, 8))
-    assert list(networks)[2:] == ["decoder, top 10", "decoder, top 3"]
-    assert networks["decoder, top 3"].epochs == 10
+    assert list(networks)[2:] == ["decoder, raw+log", "decoder, top-3"]
+    assert networks["decoder, top-3"].epochs == 10
     with pytest.raises(ValueError, match="image_shape: expected"):
         adaptive_networks(settings, seed=0)

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 
+from mipoison.eval.adversaries import AdversarySettings
 from mipoison.eval.configuration import Configuration
 from mipoison.eval.presets import DEMO, PRESETS
 
@@ -13,6 +14,12 @@ from mipoison.eval.presets import DEMO, PRESETS
 def test_configuration_survives_json(preset):
     text = json.dumps(PRESETS[preset].to_json())
     assert Configuration.from_json(json.loads(text)) == PRESETS[preset]
+
+
+def test_decoders_survive_json():
+    adversary = AdversarySettings(decoders=("raw", "top-10"))
+    text = json.dumps(replace(DEMO, adversary=adversary).to_json())
+    assert Configuration.from_json(json.loads(text)).adversary == adversary
 
 
 def test_demo_is_the_published_study():

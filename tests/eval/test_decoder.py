@@ -28,7 +28,7 @@ def test_a_row_with_zeros_is_lifted_from_the_floor():
 
 def test_entries_beyond_the_top_are_not_read(queries):
     served, inputs = queries
-    decoder = Decoder(image_shape=(6, 9), channels=8, epochs=1, top=2).fit(served, inputs)
+    decoder = Decoder(image_shape=(6, 9), channels=8, epochs=1, kind="top-2").fit(served, inputs)
     order = served.argsort(1)
     smallest = served.gather(1, order[:, :3])
     other = served.scatter(1, order[:, :3], smallest.mean(1, keepdim=True).expand(-1, 3))

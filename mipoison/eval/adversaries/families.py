@@ -27,8 +27,8 @@ class AdversarySettings:
         neighbours: k of the nearest-neighbour variants, each on raw and on log features.
         held_out: auxiliary rows that the adversary keeps back, to choose among its variants
             and to watch its learning.
-        decoders: for each number a convolutional decoder that reads so many of a vector's largest
-            entries, K or more for all; none by default, since they cost the most.
+        decoders: kinds of `Decoder`, e.g. ("raw", "raw+log", "top-10"), each another variant of
+            A3; none by default, since they cost the most.
         decoder_channels: their maps of 4x4.
         decoder_epochs: their passes; the fewer the rows, the more are needed.
     """
@@ -43,7 +43,7 @@ class AdversarySettings:
     log_floor: float = 1e-6
     neighbours: tuple[int, ...] = (10, 25, 60)
     held_out: int = 175
-    decoders: tuple[int, ...] = ()
+    decoders: tuple[str, ...] = ()
     decoder_channels: int = 64
     decoder_epochs: int = 40
 
@@ -97,14 +97,14 @@ def adaptive_networks(
     ]
     networks += [
         Decoder(
-            name=f"decoder, top {top}",
             image_shape=image_shape,
+            kind=kind,
             channels=settings.decoder_channels,
-            top=top,
             epochs=settings.decoder_epochs * stretch,
+            log_floor=settings.log_floor,
             seed=seed + 2,
         )
-        for top in settings.decoders
+        for kind in settings.decoders
         if image_shape is not None
     ]
     return {network.name: network for network in networks}
