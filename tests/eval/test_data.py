@@ -76,6 +76,11 @@ def test_each_person_gives_distinct_photos_to_every_role():
         for person in range(40):
             own = role.rows[role.labels == person]
             assert len(own.unique()) == photos and (own // 10 == person).all()
+    # No photo is in the data twice, under whatever number.
+    originals = [
+        role.inputs[::copies] for role, copies in zip(everyone(parts), (10, 16, 16, 1), strict=True)
+    ]
+    assert len(torch.cat(originals).unique(dim=0)) == 400
     # Copies stand together, so that rows kept back are copies of photos that are not trained on.
     assert not set(parts.auxiliary.rows[:-240].tolist()) & set(parts.auxiliary.rows[-240:].tolist())
 
