@@ -19,11 +19,13 @@ From Python::
 
 What lies where:
 
-- `data`, `targets`: who holds which rows; the classifier that is defended, and its temperature.
+- `data`: the data sets, a file each, and who holds which rows. `architectures`, `targets`: the
+  classifier that is defended, and its temperature.
 - `methods`, `presets`, `configuration`: the defenses compared, and everything a run depends on.
   A new defense is a builder in `methods.BUILDERS` and a `Method` in a preset.
 - `adversaries`: one file each; `adversaries.families` says who is A2 and who is A3.
 - `attack`, `metrics`, `utility`: attack all systems side by side; measure privacy; measure cost.
+- `averaging`, `simulation`: adversaries who ask again, or who know everything but the key.
 - `cell`, `experiment`: one (seed, temperature); all of them, saved as they finish.
 - `summary`, `figures`, `tables`, `page`, `report`: from numbers to the page.
 

@@ -8,13 +8,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from mipoison.eval.adversaries.base import LearningCurves, Network
 from mipoison.eval.adversaries.families import (
     AdversarySettings,
     adaptive_lookups,
     adaptive_networks,
     standard,
 )
-from mipoison.eval.adversaries.mlp import MLP, LearningCurves
+from mipoison.eval.adversaries.mlp import MLP
 from mipoison.eval.data import Role
 from mipoison.eval.metrics import row_errors
 
@@ -36,7 +37,7 @@ class Attack:
     reconstructions: dict[str, Tensor]
     errors: dict[str, Tensor]
     held_out: dict[str, Tensor]
-    networks: dict[str, MLP]
+    networks: dict[str, Network]
 
     @property
     def curves(self) -> dict[str, LearningCurves]:
@@ -61,6 +62,7 @@ def attack(
     *,
     seed: int,
     stretch: int = 1,
+    image_shape: tuple[int, int] | None = None,
     tick: Callable[[], None] = lambda: None,
 ) -> Attack:
     """Fits every variant on the adversary's queries and lets it reconstruct the victims.
@@ -74,16 +76,26 @@ def attack(
         victims: the rows to reconstruct; their inputs are used for scoring alone.
         seed: initial weights and order of the batches.
         stretch: multiplies the networks' epochs.
+        image_shape: height and width, for decoders.
         tick: called after every epoch.
 
     Returns:
         Reconstructions and errors of every variant.
+
+    Raises:
+        ValueError: if no auxiliary rows are left to train on.
     """
     fitted = len(auxiliary) - settings.held_out
+    if fitted < 1:
+        raise ValueError(
+            f"held_out: expected fewer than the {len(auxiliary)} auxiliary rows, "
+            f"got {settings.held_out}"
+        )
     seen, seen_inputs = queries[:, :fitted], auxiliary.inputs[:fitted]
     held, held_inputs = queries[:, fitted:], auxiliary.inputs[fitted:]
-    networks = {STANDARD: standard(settings, seed=seed, stretch=stretch)}
-    networks |= adaptive_networks(settings, seed=seed, stretch=stretch)
+    networks: dict[str, Network] = {STANDARD: standard(settings, seed=seed, stretch=stretch)}
+    networks |= adaptive_networks(settings, seed=seed, stretch=stretch, image_shape=image_shape)
+    committee = [name for name, network in networks.items() if isinstance(network, MLP)]
     for network in networks.values():
         network.on_epoch = tick
         network.fit(seen, seen_inputs, held_out=(held, held_inputs))
@@ -94,7 +106,7 @@ def attack(
     def answers(vectors: Tensor) -> dict[str, Tensor]:
         own = {name: network.reconstruct(vectors) for name, network in networks.items()}
         # Networks that err differently err less together, at no further training.
-        own[COMMITTEE] = torch.stack(list(own.values())).mean(0)
+        own[COMMITTEE] = torch.stack([own[name] for name in committee]).mean(0)
         return own | {name: lookup.reconstruct(vectors) for name, lookup in lookups.items()}
 
     reconstructions = answers(served)

@@ -18,7 +18,7 @@ from mipoison.eval.data import Split, split
 from mipoison.eval.methods import time_per_row
 from mipoison.eval.metrics import gain, psnr, row_errors, row_gain, ssim
 from mipoison.eval.seeding import derive_seed
-from mipoison.eval.targets import serve, train_target
+from mipoison.eval.targets import accuracy, serve, train_target
 from mipoison.eval.utility import utility
 
 
@@ -40,6 +40,7 @@ def steps_of(configuration: Configuration) -> int:
     """Returns how often `run_cell` calls ``tick``."""
     settings = configuration.adversary
     epochs = settings.epochs + 2 * settings.wide_epochs
+    epochs += len(settings.decoders) * settings.decoder_epochs
     return 1 + len(configuration.methods) + 3 * epochs
 
 
@@ -80,6 +81,8 @@ def _run(
         parts.private,
         classes=parts.classes,
         seed=derive_seed(seed, "target"),
+        architecture=configuration.target,
+        image_shape=parts.image_shape,
         epochs=configuration.target_epochs,
     )
     tick()
@@ -88,7 +91,14 @@ def _run(
     names = [method.name for method in configuration.methods]
     bare = names.index("none")
     adaptive = attack(
-        settings, queries, parts.auxiliary, served, parts.victims, seed=adversary_seed, tick=tick
+        settings,
+        queries,
+        parts.auxiliary,
+        served,
+        parts.victims,
+        seed=adversary_seed,
+        image_shape=parts.image_shape,
+        tick=tick,
     )
     clean = attack_trained_clean(adaptive, bare, served, parts.victims)
     checked = [names.index(name) for name in configuration.checked_methods]
@@ -100,6 +110,7 @@ def _run(
         parts.victims,
         seed=adversary_seed,
         stretch=2,
+        image_shape=parts.image_shape,
         tick=tick,
     )
     label_only = float(adaptive.errors["label only"][bare].mean())
@@ -128,6 +139,10 @@ def _run(
     numbers = {
         "seed": seed,
         "temperature": temperature,
+        "target": {
+            "private_accuracy": accuracy(model, parts.private),
+            "accuracy": accuracy(model, parts.victims),
+        },
         "floors": _floors(parts) | {"label_only": label_only},
         "defenses": defenses,
         "doubled_epochs": _doubling(adaptive, longer, checked, names, label_only, bare),

@@ -26,8 +26,9 @@ class Evaluate:
 
     out: Path = Path("mipoison-demo")
     """Output folder; one with content is refused unless --overwrite is given."""
-    preset: Literal["demo", "quick"] = "demo"
-    """"demo": digits, seeds 0-2, T = 1 and 3, eleven defenses. "quick": one short cell."""
+    preset: Literal["demo", "quick", "mnist", "faces"] = "demo"
+    """"demo": digits, seeds 0-2, T = 1 and 3, eleven defenses. "quick": one short cell. "mnist",
+    "faces": the demo's defenses on MNIST-5k and on ORL faces; need the extra [data]."""
     seeds: tuple[int, ...] = ()
     """Seeds instead of the preset's, one repetition each."""
     temperatures: tuple[float, ...] = ()

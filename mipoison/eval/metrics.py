@@ -11,6 +11,10 @@ import torch
 from torch import Tensor
 from torchmetrics.functional.image import structural_similarity_index_measure
 
+# Images whose similarity is computed together: in float64 the windows of all pixels are laid out
+# in memory, about 4 MB an image of 28x28, and few at a time stay in the cache.
+_ROWS = 4
+
 
 def row_errors(reconstructed: Tensor, inputs: Tensor) -> Tensor:
     """Returns each row's mean squared pixel error, ``[..., N]``, in float64.
@@ -52,14 +56,18 @@ def ssim(reconstructed: Tensor, inputs: Tensor, *, image_shape: tuple[int, int])
     reach = min(5, (min(height, width) - 1) // 2)
     # torchmetrics derives the window's half width as int(3.5 sigma + 0.5).
     sigma = reach / 3.5 if reach < 5 else 1.5
-    similarity = structural_similarity_index_measure(
-        reconstructed.reshape(-1, 1, height, width).double(),
-        inputs.reshape(-1, 1, height, width).double(),
-        sigma=sigma,
-        data_range=1.0,
-    )
-    assert isinstance(similarity, Tensor)
-    return round(float(similarity), 9)
+    similarities = []
+    for made, true in zip(reconstructed.split(_ROWS), inputs.split(_ROWS), strict=True):
+        similarity = structural_similarity_index_measure(
+            made.reshape(-1, 1, height, width).double(),
+            true.reshape(-1, 1, height, width).double(),
+            sigma=sigma,
+            data_range=1.0,
+            reduction="none",
+        )
+        assert isinstance(similarity, Tensor)
+        similarities.append(similarity)
+    return round(float(torch.cat(similarities).mean()), 9)
 
 
 def gain(mse: float, undefended: float, label_only: float) -> float:

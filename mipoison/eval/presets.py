@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from mipoison.eval.adversaries import AdversarySettings
 from mipoison.eval.configuration import Configuration
+from mipoison.eval.data import orl
 from mipoison.eval.methods import Method
 
 NONE = Method("none", "none", "none")
@@ -48,6 +51,25 @@ DEMO = Configuration(
     checked_methods=("none", "lpa-decoy-0.2"),
 )
 
+MNIST = replace(
+    DEMO,
+    dataset="mnist",
+    target="cnn",
+    target_epochs=10,
+    temperatures=(1.0, 4.0),
+    adversary=AdversarySettings(held_out=200),
+)
+
+FACES = replace(
+    DEMO,
+    dataset="orl",
+    target="cnn",
+    target_epochs=15,
+    temperatures=(4.0,),
+    # Copies of whole photos: what is kept back is unlike anything that was trained on.
+    adversary=AdversarySettings(held_out=15 * orl.COPIES["auxiliary"]),
+)
+
 # Small enough for a glance or a test: the numbers mean little.
 QUICK = Configuration(
     seeds=(100,),
@@ -57,4 +79,4 @@ QUICK = Configuration(
     adversary=AdversarySettings(epochs=8, wide_epochs=8, neighbours=(10,)),
 )
 
-PRESETS = {"demo": DEMO, "quick": QUICK}
+PRESETS = {"demo": DEMO, "quick": QUICK, "mnist": MNIST, "faces": FACES}

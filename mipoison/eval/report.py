@@ -17,8 +17,10 @@ import numpy as np
 import numpy.typing as npt
 
 from mipoison.eval import figures, tables, wording
+from mipoison.eval.data import describe
 from mipoison.eval.experiment import PICTURES, RESULTS, cell_name
 from mipoison.eval.page import page, picture, png_of, table
+from mipoison.eval.tables import with_deviation
 
 REPORT, FIGURES = "report.html", "figures"
 
@@ -222,19 +224,19 @@ def _conditions(results: Mapping[str, Any]) -> str:
     versions = ", ".join(f"{name} {number}" for name, number in environment["versions"].items())
     seeds = ", ".join(map(str, configuration["seeds"]))
     return (
-        "<ul><li>Data: scikit-learn digits, 1797 grey images of 8×8 pixels, scaled to [0, 1]; "
-        "disjoint roles, drawn anew for each seed: 400 private, 400 defender, 700 auxiliary, "
-        f"297 victims. SSIM: Gaussian window of 7×7 pixels, data range 1. Seeds: {seeds}.</li>"
-        f"<li>Target: one hidden layer of 128, {configuration['target_epochs']} epochs, batch 32, "
-        "AdamW 2e-3.</li>"
+        f"<ul><li>Data: {escape(describe(configuration['dataset']))}. Pixels in [0, 1]; disjoint "
+        "roles, drawn anew for each seed. SSIM: Gaussian window of 11×11 pixels, or the largest odd "
+        f"width below a smaller image's side (7×7 for 8×8), data range 1. Seeds: {seeds}.</li>"
+        f"<li>Target: {_target(results)}</li>"
         f"<li>A2: two hidden layers of {adversary['width']}, {adversary['epochs']} epochs, batch "
         f"{adversary['batch']}, on standardised vectors; A3: also {adversary['wide_width']} wide, "
         f"{adversary['wide_epochs']} epochs, batch {adversary['wide_batch']}, raw and raw+log "
         f"(floor {adversary['log_floor']:g}), nearest neighbours "
         f"{', '.join(map(str, adversary['neighbours']))} on raw and on log, the mean "
         "of the three networks' answers, and label only. "
-        "The networks predict principal components of the images, AdamW with a one-cycle schedule, peak "
-        f"{adversary['learning_rate']:g}. Of the 700 auxiliary rows {adversary['held_out']} are "
+        f"{_decoders(adversary)}"
+        "The MLPs predict principal components of the images, AdamW with a one-cycle schedule, peak "
+        f"{adversary['learning_rate']:g}. Of the auxiliary rows {adversary['held_out']} are "
         "kept back to choose among variants.</li>"
         "<li>Noise: the scale is fitted on the defender's data to the mean l1 in the name. LPA: "
         "the number in the name is the cap on a row's l1. LFP: the share of flipped rows.</li>"
@@ -242,4 +244,33 @@ def _conditions(results: Mapping[str, Any]) -> str:
         f"{environment['processes']} processes of {environment['threads_per_process']} thread, "
         f"Python {environment['python']}; {versions}; {environment['date']}.</li></ul>"
         + tables.conditions_table(results["summary"])
+    )
+
+
+def _target(results: Mapping[str, Any]) -> str:
+    """Names the classifier that is defended, how it was trained, and how good it is."""
+    configuration = results["configuration"]
+    measured = next(iter(results["summary"].values()))["target"]
+    own, other = (
+        with_deviation(measured[key], 1, scale=100) for key in ("private_accuracy", "accuracy")
+    )
+    kinds = {
+        "mlp": "one hidden layer of 128",
+        "cnn": "three convolutions of 16, 32 and 64 channels",
+        "yang": "Yang et al.'s convolutional classifier from 32 channels",
+    }
+    return (
+        f"{kinds[configuration['target']]}, {configuration['target_epochs']} epochs, batch 32, "
+        f"AdamW 2e-3; accuracy {own} % on its own rows, {other} % on the victims."
+    )
+
+
+def _decoders(adversary: Mapping[str, Any]) -> str:
+    """Describes the convolutional decoders among the variants, if any."""
+    if not adversary.get("decoders"):
+        return ""
+    kinds = ", ".join(map(escape, adversary["decoders"]))
+    return (
+        f"Decoders of transposed convolutions from {adversary['decoder_channels']} channels, "
+        f"{adversary['decoder_epochs']} epochs: {kinds}. "
     )

@@ -16,15 +16,17 @@ def summarise(cells: Sequence[dict[str, Any]]) -> dict[str, dict[str, Any]]:
         cells: the "numbers" of `mipoison.eval.cell.run_cell`.
 
     Returns:
-        By temperature (as text, "3"): ``seeds``; ``floors``, name to statistic; ``defenses``,
-        name to "A1.mse", "utility.l1_mean", ... to statistic; ``doubled_epochs``, the same. A
-        statistic has mean, sd (sample standard deviation, None for a single seed), min and max.
+        By temperature (as text, "3"): ``seeds``; ``target`` (its accuracies) and ``floors``, name
+        to statistic; ``defenses``, name to "A1.mse", "utility.l1_mean", ... to statistic;
+        ``doubled_epochs``, the same. A statistic has mean, sd (sample standard deviation, None
+        for a single seed), min and max.
     """
     summary: dict[str, dict[str, Any]] = {}
     for temperature in sorted({cell["temperature"] for cell in cells}):
         group = [cell for cell in cells if cell["temperature"] == temperature]
         summary[f"{temperature:g}"] = {
             "seeds": [cell["seed"] for cell in group],
+            "target": _statistics([cell["target"] for cell in group]),
             "floors": _statistics([cell["floors"] for cell in group]),
             "defenses": {
                 name: _statistics([_flatten(cell["defenses"][name]) for cell in group])

@@ -5,7 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from mipoison.eval.architectures import ARCHITECTURES
 from mipoison.eval.data import Role
+
+# Rows that go through a target together: convolutions at full size are large.
+_ROWS = 1000
 
 
 def train_target(
@@ -13,38 +17,47 @@ def train_target(
     *,
     classes: int,
     seed: int,
-    width: int = 128,
+    architecture: str = "mlp",
+    image_shape: tuple[int, int] | None = None,
     epochs: int = 20,
     batch: int = 32,
     learning_rate: float = 2e-3,
 ) -> nn.Sequential:
-    """Minimises cross-entropy of a one-hidden-layer network on the private rows with AdamW.
+    """Minimises cross-entropy of a classifier on the private rows with AdamW.
 
     Args:
         private: the rows that train the target.
         classes: number of classes K.
-        seed: initial weights and order of the batches.
-        width: hidden units.
+        seed: initial weights, order of the batches and dropout.
+        architecture: a key of `architectures.ARCHITECTURES`.
+        image_shape: height and width; by default one line of D pixels, which is enough for "mlp".
         epochs: passes over the rows.
         batch: rows a step.
         learning_rate: of AdamW.
 
     Returns:
         The trained network, ``[N, D]`` pixels to ``[N, K]`` logits, in evaluation mode.
+
+    Raises:
+        ValueError: if the architecture is unknown, or does not fit the images.
     """
+    if architecture not in ARCHITECTURES:
+        raise ValueError(
+            f"architecture: expected one of {sorted(ARCHITECTURES)}, got {architecture!r}"
+        )
+    shape = image_shape or (1, private.inputs.shape[1])
     generator = torch.Generator().manual_seed(seed)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = nn.Sequential(
-            nn.Linear(private.inputs.shape[1], width), nn.ReLU(), nn.Linear(width, classes)
-        )
-    optimizer = torch.optim.AdamW(model.parameters(), lr=learning_rate)
-    for _ in range(epochs):
-        for rows in torch.randperm(len(private), generator=generator).split(batch):
-            loss = nn.functional.cross_entropy(model(private.inputs[rows]), private.labels[rows])
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
+        model = ARCHITECTURES[architecture](shape, classes)
+        optimizer = torch.optim.AdamW(model.parameters(), lr=learning_rate)
+        for _ in range(epochs):
+            for rows in torch.randperm(len(private), generator=generator).split(batch):
+                logits = model(private.inputs[rows])
+                loss = nn.functional.cross_entropy(logits, private.labels[rows])
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
     return model.eval()
 
 
@@ -65,4 +78,11 @@ def serve(model: nn.Module, inputs: Tensor, *, temperature: float) -> Tensor:
     """
     if not temperature > 0:
         raise ValueError(f"temperature: expected a number > 0, got {temperature}")
-    return torch.softmax(model(inputs) / temperature, dim=1)
+    logits = torch.cat([model(rows) for rows in inputs.split(_ROWS)])
+    return torch.softmax(logits / temperature, dim=1)
+
+
+def accuracy(model: nn.Module, role: Role) -> float:
+    """Returns the share of a role's rows that the target classifies as labelled."""
+    served = serve(model, role.inputs, temperature=1.0)
+    return float((served.argmax(1) == role.labels).double().mean())

@@ -58,12 +58,12 @@ is not differential privacy. A stronger adversary can only lower a gain.</li>
 class.</li>
 <li>Not tried here: an adversary that simulates the defense with keys of its own, one that asks
 repeatedly with slightly altered images and averages, one that holds the key, convolutional
-decoders, and generative priors. Each can be stronger than A3 as measured.</li>
-<li>A3's worst case is the best of several variants on 297 victims. Choosing on the victims favours
+decoders where none is among the variants, and generative priors. Each can be stronger than A3 as measured.</li>
+<li>A3's worst case is the best of several variants on the victims. Choosing on the victims favours
 the adversary; having only these variants favours the defense.</li>
-<li>The adversary trains on three quarters of its rows and keeps the rest back. One that chose its
+<li>The adversary trains on most of its rows and keeps the rest back. One that chose its
 variant and then trained again on all of them would be a little stronger, defended or not.</li>
-<li>Small grey images of digits, and a small classifier: easy to repeat, not a deployment. Gains on
+<li>Small grey images, and a small classifier: easy to repeat, not a deployment. Gains on
 other data can differ.</li>
 <li>Compare rows at similar realised l1, not at similar nominal strength.</li>
 <li>The times were measured on a shared machine with one thread, once: take their order of

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from mipoison.eval.adversaries import MLP, LabelOnly, NearestNeighbours, features
+from mipoison.eval.adversaries import MLP, Decoder, LabelOnly, NearestNeighbours, features
 from mipoison.eval.adversaries.families import (
     AdversarySettings,
     adaptive_lookups,
@@ -27,6 +27,8 @@ def everyone():
         NearestNeighbours(neighbours=3, kind="log"),
         MLP(width=16, epochs=3),
         MLP(width=16, epochs=3, kind="raw+log"),
+        Decoder(image_shape=(3, 4), channels=8, epochs=3),
+        Decoder(image_shape=(3, 4), channels=8, epochs=3, kind="top-2"),
     ]
 
 
@@ -110,3 +112,12 @@ def test_families_have_the_announced_variants():
     assert [net.kind for net in adaptive_networks(settings, seed=0).values()] == ["raw", "raw+log"]
     names = ["10-NN, raw", "25-NN, raw", "10-NN, log", "25-NN, log", "label only"]
     assert list(adaptive_lookups(settings)) == names
+
+
+def test_decoders_are_an_extra_of_the_families():
+    settings = AdversarySettings(decoders=("raw+log", "top-3"), decoder_epochs=5)
+    networks = adaptive_networks(settings, seed=0, stretch=2, image_shape=(8, 8))
+    assert list(networks)[2:] == ["decoder, raw+log", "decoder, top-3"]
+    assert networks["decoder, top-3"].epochs == 10
+    with pytest.raises(ValueError, match="image_shape: expected"):
+        adaptive_networks(settings, seed=0)

@@ -1,5 +1,6 @@
 """Adversaries see only what they may see."""
 
+import pytest
 import torch
 
 from mipoison.eval.adversaries import AdversarySettings
@@ -44,6 +45,13 @@ def test_held_out_rows_are_not_trained_on():
     for name, pixels in first.reconstructions.items():
         assert torch.equal(pixels, second.reconstructions[name])
         assert not torch.equal(first.held_out[name], second.held_out[name])
+
+
+def test_some_rows_must_be_left_to_train_on():
+    generator = torch.Generator().manual_seed(0)
+    auxiliary, served = role(20, generator), systems(20, generator)
+    with pytest.raises(ValueError, match="held_out: expected fewer than the 20 auxiliary rows"):
+        attack(SETTINGS, served, auxiliary, served, auxiliary, seed=1)
 
 
 def test_clean_training_meets_its_own_system_unchanged():

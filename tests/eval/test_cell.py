@@ -1,6 +1,7 @@
 """A cell repeats itself and its numbers are consistent."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -15,6 +16,32 @@ def cell(tiny):
     result = run_cell(tiny, 100, 3.0, tick=lambda: ticks.append(1))
     assert len(ticks) == steps_of(tiny)
     return result
+
+
+@pytest.mark.parametrize(("dataset", "side", "held_out"), [("mnist", 28, 100), ("orl", 32, 240)])
+def test_other_data_and_targets_run_end_to_end(tiny, dataset, side, held_out):
+    configuration = replace(
+        tiny,
+        dataset=dataset,
+        target="cnn",
+        target_epochs=1,
+        adversary=replace(
+            tiny.adversary,
+            held_out=held_out,
+            decoders=("top-10",),
+            decoder_channels=4,
+            decoder_epochs=1,
+        ),
+    )
+    ticks = []
+    result = run_cell(configuration, 100, 4.0, tick=lambda: ticks.append(1))
+    assert len(ticks) == steps_of(configuration)
+    assert result.images["originals"].shape == (10, side, side)
+    bare = result.numbers["defenses"]["none"]
+    accuracy = result.numbers["target"]["accuracy"]
+    assert {"decoder, top-10", "decoder, top-10, trained clean"} <= set(bare["variants"])
+    assert accuracy > 0.02 and accuracy == pytest.approx(bare["utility"]["accuracy"])
+    assert bare["attacks"]["A3"]["mse"] < result.numbers["floors"]["global_mean"]
 
 
 def without_times(numbers):

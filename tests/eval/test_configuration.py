@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 
+from mipoison.eval.adversaries import AdversarySettings
 from mipoison.eval.configuration import Configuration
 from mipoison.eval.presets import DEMO, PRESETS
 
@@ -13,6 +14,12 @@ from mipoison.eval.presets import DEMO, PRESETS
 def test_configuration_survives_json(preset):
     text = json.dumps(PRESETS[preset].to_json())
     assert Configuration.from_json(json.loads(text)) == PRESETS[preset]
+
+
+def test_decoders_survive_json():
+    adversary = AdversarySettings(decoders=("raw", "top-10"))
+    text = json.dumps(replace(DEMO, adversary=adversary).to_json())
+    assert Configuration.from_json(json.loads(text)).adversary == adversary
 
 
 def test_demo_is_the_published_study():
@@ -33,6 +40,7 @@ def test_none_and_label_only_always_take_part():
         ({"seeds": (1, 1)}, "all different"),
         ({"temperatures": (0.0,)}, "temperatures: expected numbers > 0"),
         ({"dataset": "cifar"}, "dataset: expected one of"),
+        ({"target": "wish"}, "target: expected one of"),
         ({"methods": DEMO.methods[1:]}, "methods: expected 'none' among them"),
         ({"methods": (*DEMO.methods, DEMO.methods[0])}, "methods: expected different names"),
         ({"checked_methods": ("lpa-decoy-0.2",)}, "checked_methods: expected 'none'"),

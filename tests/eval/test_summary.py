@@ -10,6 +10,7 @@ def cell(seed, temperature, mse):
     return {
         "seed": seed,
         "temperature": temperature,
+        "target": {"accuracy": 0.9},
         "floors": {"label_only": 0.04},
         "defenses": {
             "none": {

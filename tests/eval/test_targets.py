@@ -3,8 +3,9 @@
 import pytest
 import torch
 
-from mipoison.eval.data import split
-from mipoison.eval.targets import serve, train_target
+from mipoison.eval.architectures import ARCHITECTURES
+from mipoison.eval.data import Role, split
+from mipoison.eval.targets import accuracy, serve, train_target
 
 
 @pytest.fixture(scope="module")
@@ -40,3 +41,39 @@ def test_temperature_flattens_without_changing_labels(parts):
 def test_temperature_must_be_positive(parts, temperature):
     with pytest.raises(ValueError, match="temperature"):
         serve(torch.nn.Linear(64, 10), parts.victims.inputs, temperature=temperature)
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_every_architecture_learns_and_repeats_itself(architecture):
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.arange(60) % 3
+    patterns = torch.rand(3, 16, 20, generator=generator)
+    inputs = (patterns[labels] + 0.1 * torch.rand(60, 16, 20, generator=generator)).flatten(1)
+    role = Role(inputs, labels, torch.arange(60))
+    models = [
+        train_target(
+            role,
+            classes=3,
+            seed=5,
+            architecture=architecture,
+            image_shape=(16, 20),
+            epochs=20,
+            batch=12,
+        )
+        for _ in range(2)
+    ]
+    assert accuracy(models[0], role) == 1.0
+    served = [serve(model, inputs, temperature=1.0) for model in models]
+    assert served[0].shape == (60, 3) and torch.equal(*served)
+
+
+def test_convolutions_need_images_of_some_size(parts):
+    with pytest.raises(ValueError, match=r"sides of at least 16 .* got \(8, 8\); take 'mlp'"):
+        train_target(parts.private, classes=10, seed=7, architecture="yang", image_shape=(8, 8))
+    with pytest.raises(ValueError, match=r"got \(1, 64\)"):
+        train_target(parts.private, classes=10, seed=7, architecture="cnn")
+
+
+def test_unknown_architecture_says_what_is_allowed(parts):
+    with pytest.raises(ValueError, match=r"'cnn', 'mlp', 'yang'\], got 'wish'"):
+        train_target(parts.private, classes=10, seed=7, architecture="wish")

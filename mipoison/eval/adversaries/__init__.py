@@ -4,10 +4,20 @@ Every adversary is a small class with ``fit(defended, inputs)`` and ``reconstruc
 (see `base.Adversary`), one file each; `families` says which of them make up A2 and A3.
 """
 
-from mipoison.eval.adversaries.base import Adversary, features
+from mipoison.eval.adversaries.base import Adversary, Network, features
+from mipoison.eval.adversaries.decoder import Decoder
 from mipoison.eval.adversaries.families import AdversarySettings
 from mipoison.eval.adversaries.knn import NearestNeighbours
 from mipoison.eval.adversaries.label_only import LabelOnly
 from mipoison.eval.adversaries.mlp import MLP
 
-__all__ = ["MLP", "Adversary", "AdversarySettings", "LabelOnly", "NearestNeighbours", "features"]
+__all__ = [
+    "MLP",
+    "Adversary",
+    "AdversarySettings",
+    "Decoder",
+    "LabelOnly",
+    "NearestNeighbours",
+    "Network",
+    "features",
+]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Protocol, TypeVar
+from collections.abc import Callable
+from typing import Protocol, TypedDict, TypeVar
 
 import torch
 from torch import Tensor
 
 Self = TypeVar("Self", bound="Adversary")
+Trained = TypeVar("Trained", bound="Network")
 
 
 class Adversary(Protocol):
@@ -28,6 +30,38 @@ class Adversary(Protocol):
 
     def reconstruct(self, defended: Tensor) -> Tensor:
         """Returns pixels ``[(E,) m, D]`` in [0, 1] for served vectors ``[(E,) m, K]``."""
+        ...
+
+
+class LearningCurves(TypedDict):
+    """Mean squared pixel error after each epoch, one list of E values an epoch."""
+
+    train: list[list[float]]
+    held_out: list[list[float]]
+
+
+class Network(Adversary, Protocol):
+    """An adversary that is trained for some epochs, and can be watched.
+
+    Attributes:
+        curves: error on the training rows and on held-out rows after each epoch.
+        on_epoch: called after every epoch.
+    """
+
+    curves: LearningCurves
+    on_epoch: Callable[[], None] | None
+
+    def fit(
+        self: Trained,
+        defended: Tensor,
+        inputs: Tensor,
+        held_out: tuple[Tensor, Tensor] | None = None,
+    ) -> Trained:
+        """Learns as any adversary does; ``held_out`` is only watched."""
+        ...
+
+    def member(self: Trained, index: int) -> Trained:
+        """Returns the network that attacks one of the E systems, as an adversary of its own."""
         ...
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from mipoison.eval.adversaries.base import Network
+from mipoison.eval.adversaries.decoder import Decoder
 from mipoison.eval.adversaries.knn import NearestNeighbours
 from mipoison.eval.adversaries.label_only import LabelOnly
 from mipoison.eval.adversaries.mlp import MLP
@@ -25,6 +27,10 @@ class AdversarySettings:
         neighbours: k of the nearest-neighbour variants, each on raw and on log features.
         held_out: auxiliary rows that the adversary keeps back, to choose among its variants
             and to watch its learning.
+        decoders: kinds of `Decoder`, e.g. ("raw", "raw+log", "top-10"), each another variant of
+            A3; none by default, since they cost the most.
+        decoder_channels: their maps of 4x4.
+        decoder_epochs: their passes; the fewer the rows, the more are needed.
     """
 
     width: int = 256
@@ -37,6 +43,9 @@ class AdversarySettings:
     log_floor: float = 1e-6
     neighbours: tuple[int, ...] = (10, 25, 60)
     held_out: int = 175
+    decoders: tuple[str, ...] = ()
+    decoder_channels: int = 64
+    decoder_epochs: int = 40
 
 
 def standard(settings: AdversarySettings, *, seed: int, stretch: int = 1) -> MLP:
@@ -54,10 +63,26 @@ def standard(settings: AdversarySettings, *, seed: int, stretch: int = 1) -> MLP
 
 
 def adaptive_networks(
-    settings: AdversarySettings, *, seed: int, stretch: int = 1
-) -> dict[str, MLP]:
-    """Returns A3's networks, wider and longer, by name: raw features and raw+log features."""
-    networks = (
+    settings: AdversarySettings,
+    *,
+    seed: int,
+    stretch: int = 1,
+    image_shape: tuple[int, int] | None = None,
+) -> dict[str, Network]:
+    """Returns A3's networks by name: wider and longer on raw and on raw+log features, decoders.
+
+    Args:
+        settings: how hard the adversaries try.
+        seed: initial weights and order of the batches.
+        stretch: multiplies their epochs.
+        image_shape: height and width, for decoders.
+
+    Raises:
+        ValueError: if there are decoders but no image shape.
+    """
+    if settings.decoders and image_shape is None:
+        raise ValueError("image_shape: expected height and width of the images, for the decoders")
+    networks: list[Network] = [
         MLP(
             name=f"wide MLP, {kind}",
             kind=kind,
@@ -69,7 +94,19 @@ def adaptive_networks(
             seed=seed + 1,
         )
         for kind in ("raw", "raw+log")
-    )
+    ]
+    networks += [
+        Decoder(
+            image_shape=image_shape,
+            kind=kind,
+            channels=settings.decoder_channels,
+            epochs=settings.decoder_epochs * stretch,
+            log_floor=settings.log_floor,
+            seed=seed + 2,
+        )
+        for kind in settings.decoders
+        if image_shape is not None
+    ]
     return {network.name: network for network in networks}
 
 

@@ -7,6 +7,8 @@ from torch import Tensor
 
 from mipoison.eval.adversaries.base import features
 
+_ROWS = 64
+
 
 class NearestNeighbours:
     """Averages the inputs whose served vectors lie closest (Euclidean distance of the features).
@@ -55,4 +57,6 @@ class NearestNeighbours:
         )
         # A stable sort breaks ties by position, so equal served vectors give one answer.
         nearest = distances.argsort(dim=-1, stable=True)[..., : self.neighbours]
-        return self._inputs[nearest].mean(-2)
+        # In blocks: the neighbours of all rows at once are k times as large as the answer.
+        blocks = nearest.split(_ROWS, dim=-2)
+        return torch.cat([self._inputs[block].mean(-2) for block in blocks], dim=-2)

@@ -4,23 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from itertools import pairwise
-from typing import TypedDict
 
 import torch
 from torch import Tensor
 
-from mipoison.eval.adversaries.base import features
-
-# Standardised features beyond this many deviations are cut: a value the network never saw in
-# training (a defended vector, for an adversary trained on clean ones) must not blow up.
-_FEATURE_LIMIT = 8.0
-
-
-class LearningCurves(TypedDict):
-    """Mean squared pixel error after each epoch, one list of E values an epoch."""
-
-    train: list[list[float]]
-    held_out: list[list[float]]
+from mipoison.eval.adversaries.base import LearningCurves, features
+from mipoison.eval.adversaries.standards import Standards
 
 
 class MLP:
@@ -86,11 +75,8 @@ class MLP:
         generator = torch.Generator().manual_seed(self.seed)
         raw = features(defended, self.kind, log_floor=self.log_floor)
         stacked = raw if raw.dim() == 3 else raw.unsqueeze(0)
-        self._centre = stacked.mean(1, keepdim=True)
-        deviation = stacked.std(1, keepdim=True)
-        # A feature that never varied in training carries no weight that was ever learnt.
-        self._scale = torch.where(deviation > 1e-6, 1.0 / deviation, 0.0)
-        stacked = self._standardise(stacked)
+        self._standards = Standards.of(stacked)
+        stacked = self._standards.apply(stacked)
         self._learn_components(inputs)
         coefficients = (inputs - self._mean) @ self._components.T
         self._parameters = self._initialise(stacked.shape[0], stacked.shape[2], generator)
@@ -101,7 +87,7 @@ class MLP:
         """Returns pixels in [0, 1], ``[(E,) m, D]``, for served vectors ``[(E,) m, K]``."""
         raw = features(defended, self.kind, log_floor=self.log_floor)
         with torch.no_grad():
-            predicted = self._forward(self._standardise(raw))
+            predicted = self._forward(self._standards.apply(raw))
             pixels: Tensor = (predicted @ self._components + self._mean).clamp(0.0, 1.0)
         return pixels if defended.dim() == 3 else pixels[0]
 
@@ -117,15 +103,10 @@ class MLP:
             seed=self.seed,
             name=self.name,
         )
-        pick = slice(index, index + 1)
-        alone._centre, alone._scale = self._centre[pick], self._scale[pick]
+        alone._standards = self._standards.member(index)
         alone._mean, alone._components = self._mean, self._components
-        alone._parameters = [parameter[pick] for parameter in self._parameters]
+        alone._parameters = [parameter[index : index + 1] for parameter in self._parameters]
         return alone
-
-    def _standardise(self, raw: Tensor) -> Tensor:
-        scaled: Tensor = (raw - self._centre) * self._scale
-        return scaled.clamp(-_FEATURE_LIMIT, _FEATURE_LIMIT)
 
     def _learn_components(self, inputs: Tensor) -> None:
         self._mean = inputs.mean(0)

@@ -1,0 +1,226 @@
+"""Decode served vectors to images by transposed convolutions, as Yang et al. (CCS 2019) do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from mipoison.eval.adversaries.base import LearningCurves, features
+from mipoison.eval.adversaries.standards import Standards
+
+# The published preprocessing: smallest logarithm, and what is added to all of them.
+_LOG_FLOOR, _SHIFT = -1000.0, 50.0
+# Rows that are decoded together once trained.
+_ROWS = 500
+
+
+def truncated_logs(defended: Tensor, top: int) -> Tensor:
+    """Keeps the ``top`` largest entries of each row as log p + 50, none below 0; 0 elsewhere.
+
+    Logarithms are floored at -1000. A row with an entry below e^-50 is lifted as a whole, until
+    its smallest entry kept is 0.
+
+    Args:
+        defended: ``[..., K]``.
+        top: entries kept, the adversary's guess of what is worth reading; K keeps all.
+
+    Example:
+        >>> truncated_logs(torch.tensor([[0.7, 0.2, 0.1], [1.0, 0.0, 0.0]]), 2)
+        tensor([[  49.6433,   48.3906,    0.0000],
+                [1000.0000,    0.0000,    0.0000]])
+    """
+    kept, places = defended.topk(top, dim=-1)
+    logs = kept.log().clamp_min(_LOG_FLOOR) + _SHIFT
+    lifted = logs + torch.relu(-logs.amin(-1, keepdim=True))
+    return torch.zeros_like(defended).scatter(-1, places, lifted)
+
+
+class Decoder:
+    """Minimises the mean squared pixel error of a convolutional decoder.
+
+    The vector becomes ``channels`` maps of 4×4, then each transposed convolution doubles the side
+    and halves the channels, with batch normalisation and tanh between, until the image is covered;
+    a sigmoid, and the middle of what is larger than the image. As published: 1024 channels for
+    64×64, Adam 2e-4 with betas 0.5 and 0.999 and amsgrad, batch 128, 100 epochs, on "top-M". Two
+    things differ, so that a few thousand rows on a CPU suffice: the features are standardised
+    (without that it stays above the label-only error), and the rate follows a one-cycle schedule.
+    "top-M" falls behind the label wherever a defense serves zeros, so a defense must be judged by
+    the other kinds too.
+
+    E systems are attacked by E independent networks that start from the same weights and see the
+    same batches: comparisons between defenses are paired.
+
+    Args:
+        image_shape: height and width.
+        kind: "raw", "log" or "raw+log" features, or "top-M": `truncated_logs` of the M largest
+            entries, as published.
+        channels: maps of 4×4.
+        epochs: passes over the auxiliary rows.
+        batch: rows a step.
+        learning_rate: peak of the one-cycle schedule.
+        log_floor: smallest entry before the logarithm, but for "top-M".
+        seed: initial weights and order of the batches.
+        name: how reports call it.
+        on_epoch: called after every epoch.
+
+    Attributes:
+        curves: error on the training rows and on held-out rows after each epoch.
+    """
+
+    def __init__(
+        self,
+        *,
+        image_shape: tuple[int, int],
+        kind: str = "raw+log",
+        channels: int = 64,
+        epochs: int = 40,
+        batch: int = 32,
+        learning_rate: float = 3e-3,
+        log_floor: float = 1e-6,
+        seed: int = 0,
+        name: str | None = None,
+        on_epoch: Callable[[], None] | None = None,
+    ) -> None:
+        self.name = f"decoder, {kind}" if name is None else name
+        self.image_shape = image_shape
+        self.kind = kind
+        self.channels = channels
+        self.epochs = epochs
+        self.batch = batch
+        self.learning_rate = learning_rate
+        self.log_floor = log_floor
+        self.seed = seed
+        self.on_epoch = on_epoch
+        self.curves: LearningCurves = {"train": [], "held_out": []}
+
+    def fit(
+        self, defended: Tensor, inputs: Tensor, held_out: tuple[Tensor, Tensor] | None = None
+    ) -> Decoder:
+        """Trains on ``defended`` ``[(E,) n, K]`` and the inputs ``[n, D]`` behind them.
+
+        Args:
+            defended: served vectors of the adversary's queries.
+            inputs: the queries.
+            held_out: vectors and inputs that are only watched, for the learning curves.
+
+        Returns:
+            The adversary itself.
+        """
+        stacked = self._read(defended if defended.dim() == 3 else defended.unsqueeze(0))
+        self._standards = Standards.of(stacked)
+        read = self._standards.apply(stacked)
+        generator = torch.Generator().manual_seed(self.seed)
+        self._networks = [self._initialise(read.shape[-1]) for _ in read]
+        optimizers = [
+            torch.optim.Adam(
+                network.parameters(), lr=self.learning_rate, betas=(0.5, 0.999), amsgrad=True
+            )
+            for network in self._networks
+        ]
+        steps = self.epochs * -(-len(inputs) // self.batch)
+        schedules = [
+            torch.optim.lr_scheduler.OneCycleLR(
+                optimizer, self.learning_rate, total_steps=steps, cycle_momentum=False
+            )
+            for optimizer in optimizers
+        ]
+        for _ in range(self.epochs):
+            squared = [0.0] * len(read)
+            batches = torch.randperm(len(inputs), generator=generator).split(self.batch)
+            for system, (network, optimizer, schedule) in enumerate(
+                zip(self._networks, optimizers, schedules, strict=True)
+            ):
+                network.train()
+                for rows in batches:
+                    errors = (network(read[system, rows]) - inputs[rows]).square()
+                    optimizer.zero_grad()
+                    errors.mean().backward()
+                    optimizer.step()
+                    schedule.step()
+                    squared[system] += float(errors.detach().sum())
+            self.curves["train"].append([total / inputs.numel() for total in squared])
+            if held_out is not None:
+                vectors, originals = held_out
+                stacked = vectors if vectors.dim() == 3 else vectors.unsqueeze(0)
+                watched = (self.reconstruct(stacked) - originals).square().mean((1, 2))
+                self.curves["held_out"].append(watched.tolist())
+            if self.on_epoch is not None:
+                self.on_epoch()
+        return self
+
+    @torch.no_grad()
+    def reconstruct(self, defended: Tensor) -> Tensor:
+        """Returns pixels in [0, 1], ``[(E,) m, D]``, for served vectors ``[(E,) m, K]``."""
+        stacked = self._read(defended if defended.dim() == 3 else defended.unsqueeze(0))
+        stacked = self._standards.apply(stacked)
+        # One network meets any number of systems, as a member does.
+        networks = self._networks * (len(stacked) // len(self._networks))
+        pixels = torch.stack(
+            [
+                torch.cat([network.eval()(rows) for rows in vectors.split(_ROWS)])
+                for network, vectors in zip(networks, stacked, strict=True)
+            ]
+        )
+        return pixels if defended.dim() == 3 else pixels[0]
+
+    def member(self, index: int) -> Decoder:
+        """Returns the network that attacks one of the E systems, for any number of systems."""
+        alone = Decoder(
+            image_shape=self.image_shape,
+            kind=self.kind,
+            channels=self.channels,
+            epochs=self.epochs,
+            batch=self.batch,
+            learning_rate=self.learning_rate,
+            log_floor=self.log_floor,
+            seed=self.seed,
+            name=self.name,
+        )
+        alone._networks = [self._networks[index]]
+        alone._standards = self._standards.member(index)
+        return alone
+
+    def _read(self, stacked: Tensor) -> Tensor:
+        if self.kind.startswith("top-"):
+            return truncated_logs(stacked, min(int(self.kind[4:]), stacked.shape[-1]))
+        return features(stacked, self.kind, log_floor=self.log_floor)
+
+    def _initialise(self, classes: int) -> nn.Sequential:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.seed)
+            return _network(classes, self.image_shape, self.channels)
+
+
+def _network(classes: int, image_shape: tuple[int, int], channels: int) -> nn.Sequential:
+    """Returns the decoder, ``[N, K]`` to ``[N, D]``."""
+    layers: list[nn.Module] = [
+        nn.Unflatten(1, (-1, 1, 1)),
+        nn.ConvTranspose2d(classes, channels, 4, 1, 0),
+    ]
+    # From 4x4 by doublings, at least one, until the larger side is covered.
+    doublings = max(1, (max(image_shape) - 1).bit_length() - 2)
+    for doubling in range(doublings):
+        after = max(1, channels // 2) if doubling + 1 < doublings else 1
+        layers += [
+            nn.BatchNorm2d(channels),
+            nn.Tanh(),
+            nn.ConvTranspose2d(channels, after, 4, 2, 1),
+        ]
+        channels = after
+    return nn.Sequential(*layers, nn.Sigmoid(), _Middle(image_shape), nn.Flatten())
+
+
+class _Middle(nn.Module):
+    """Cuts the middle out of larger images."""
+
+    def __init__(self, image_shape: tuple[int, int]) -> None:
+        super().__init__()
+        self.image_shape = image_shape
+
+    def forward(self, images: Tensor) -> Tensor:
+        """``[N, 1, S, S]`` to ``[N, 1, H, W]``."""
+        height, width = self.image_shape
+        top, left = (images.shape[-2] - height) // 2, (images.shape[-1] - width) // 2
+        return images[..., top : top + height, left : left + width]

@@ -1,0 +1,10 @@
+"""The data sets, and who holds which rows of them.
+
+Every data set is one file with a ``DESCRIPTION`` and a ``load``; `catalogue.split` finds it by
+name. `roles` has what a split consists of, `deal` says who gets which rows.
+"""
+
+from mipoison.eval.data.catalogue import check_dataset, describe, split
+from mipoison.eval.data.roles import Role, Split
+
+__all__ = ["Role", "Split", "check_dataset", "describe", "split"]

@@ -1,0 +1,79 @@
+"""Find a data set by its name and divide it among the four roles of the experiment.
+
+Who gets which row depends on the name of the data set and the seed, on nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from mipoison.eval.data import digits, folder, mnist, npz, orl
+from mipoison.eval.data.roles import Split
+
+_NAMED: Mapping[str, tuple[Callable[[int], Split], str]] = {
+    "digits": (digits.load, digits.DESCRIPTION),
+    "mnist": (mnist.load, mnist.DESCRIPTION),
+    "orl": (lambda seed: orl.load(seed, 32), orl.DESCRIPTION.format(side=32)),
+    "orl-64": (lambda seed: orl.load(seed, 64), orl.DESCRIPTION.format(side=64)),
+}
+_OWN: Mapping[str, tuple[Callable[[int, Path], Split], str]] = {
+    "npz": (npz.load, npz.DESCRIPTION),
+    "folder": (folder.load, folder.DESCRIPTION),
+}
+
+
+def check_dataset(dataset: str) -> None:
+    """Raises unless the name is one that `split` knows; the files are not looked for.
+
+    Raises:
+        ValueError: if the data set is unknown.
+    """
+    kind, colon, path = dataset.partition(":")
+    if dataset in _NAMED or (kind in _OWN and colon and path):
+        return
+    own = " or ".join(f"'{kind}:PATH'" for kind in _OWN)
+    raise ValueError(f"dataset: expected one of {sorted(_NAMED)}, {own}, got {dataset!r}")
+
+
+def describe(dataset: str) -> str:
+    """Says what a data set consists of and how many rows each role gets.
+
+    Example:
+        >>> describe("npz:mine.npz")[:38]
+        'grey images of the arrays x and y of m'
+    """
+    check_dataset(dataset)
+    if dataset in _NAMED:
+        return _NAMED[dataset][1]
+    kind, _, path = dataset.partition(":")
+    return _OWN[kind][1].format(path=Path(path).name)
+
+
+def split(dataset: str = "digits", *, seed: int) -> Split:
+    """Loads a data set and divides it among the four roles.
+
+    Args:
+        dataset: "digits", "mnist", "orl" or "orl-64", or a user's own: "npz:PATH" with arrays
+            x ``[N, H, W]`` and y ``[N]``, or "folder:PATH" with one folder of pictures a class.
+        seed: which division; the same seed gives the same division everywhere.
+
+    Returns:
+        The four disjoint roles, in the sizes that `describe` states.
+
+    Raises:
+        ValueError: if the data set is unknown or not as described in its file.
+        FileNotFoundError: if its files are missing; says what to install.
+
+    Example:
+        >>> parts = split("digits", seed=100)
+        >>> [len(role) for role in (parts.private, parts.defender, parts.auxiliary, parts.victims)]
+        [400, 400, 700, 297]
+        >>> float(parts.victims.inputs.min()), float(parts.victims.inputs.max())
+        (0.0, 1.0)
+    """
+    check_dataset(dataset)
+    if dataset in _NAMED:
+        return _NAMED[dataset][0](seed)
+    kind, _, path = dataset.partition(":")
+    return _OWN[kind][0](seed, Path(path))

@@ -1,0 +1,52 @@
+"""A user's own pictures, one folder a class."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from mipoison.eval.data.deal import by_class
+from mipoison.eval.data.npz import SHARES
+from mipoison.eval.data.pictures import grey_square
+from mipoison.eval.data.roles import Images, Split, assemble
+from mipoison.eval.seeding import derive_seed
+
+SIDE = 32
+SUFFIXES = (".png", ".jpg", ".jpeg", ".pgm", ".ppm", ".bmp", ".tif", ".tiff", ".webp")
+DESCRIPTION = (
+    "pictures of {path}, one folder a class, grey, averaged to 32×32 pixels; of each class 20 % "
+    "private, 20 % defender, 40 % auxiliary, 20 % victims"
+)
+
+
+def load(seed: int, path: Path) -> Split:
+    """Reads the pictures of every subfolder and divides those of each class among the roles.
+
+    Classes are the subfolders in alphabetical order, so that the division depends on the names of
+    files and folders and the seed, not on where the folder lies.
+
+    Args:
+        seed: of the division.
+        path: a folder of folders of pictures; of other files there is no notice taken.
+
+    Raises:
+        FileNotFoundError: if there is no such folder, or no pictures in it.
+        ValueError: if a class has fewer than 5 pictures.
+    """
+    classes = sorted(folder for folder in path.glob("*") if folder.is_dir())
+    found = [
+        (label, file)
+        for label, folder in enumerate(classes)
+        for file in sorted(folder.iterdir())
+        if file.suffix.lower() in SUFFIXES
+    ]
+    if not found:
+        raise FileNotFoundError(
+            f"dataset 'folder:{path}': expected a folder with one folder of pictures a class "
+            f"({', '.join(SUFFIXES)}), found none"
+        )
+    labels = torch.tensor([label for label, _ in found])
+    pixels = torch.stack([grey_square(file, SIDE).flatten() for _, file in found])
+    images = Images(pixels, labels, (SIDE, SIDE))
+    return assemble(images, by_class(labels, SHARES, seed=derive_seed(seed, "split", "folder")))

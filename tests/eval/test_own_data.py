@@ -1,0 +1,96 @@
+"""A user's own images come from a file of arrays or a folder of pictures."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from mipoison.eval.data import describe, split
+
+
+def everyone(parts):
+    return (parts.private, parts.defender, parts.auxiliary, parts.victims)
+
+
+@pytest.fixture
+def arrays():
+    generator = np.random.default_rng(0)
+    x = generator.integers(0, 256, (40, 6, 5), dtype=np.uint8)
+    return {"x": x, "y": np.repeat(["cat", "dog"], [30, 10])}
+
+
+@pytest.fixture
+def folder(tmp_path):
+    generator = np.random.default_rng(0)
+    for name, shade in (("bright", 200), ("dark", 20)):
+        (tmp_path / "own" / name).mkdir(parents=True)
+        for number in range(10):
+            pixels = generator.integers(shade, shade + 20, (40, 50, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "own" / name / f"{number}.png")
+        (tmp_path / "own" / name / "notes.txt").write_text("no picture")
+    return tmp_path / "own"
+
+
+def test_arrays_are_divided_by_class(arrays, tmp_path):
+    np.savez(tmp_path / "own.npz", **arrays)
+    parts = split(f"npz:{tmp_path / 'own.npz'}", seed=100)
+    assert [len(role) for role in everyone(parts)] == [8, 8, 16, 8]
+    assert [int((role.labels == 1).sum()) for role in everyone(parts)] == [2, 2, 4, 2]
+    rows = torch.cat([role.rows for role in everyone(parts)])
+    assert sorted(rows.tolist()) == list(range(40))
+    assert parts.image_shape == (6, 5) and parts.classes == 2
+    for role in everyone(parts):
+        expected = torch.from_numpy(arrays["x"]).flatten(1)[role.rows].float() / 255
+        assert torch.equal(role.inputs, expected)
+        assert torch.equal(role.labels, (role.rows >= 30).long())
+
+
+def test_floats_are_taken_as_they_are(arrays, tmp_path):
+    x = arrays["x"].astype(np.float64) / 510
+    np.savez(tmp_path / "own.npz", x=x, y=arrays["y"])
+    parts = split(f"npz:{tmp_path / 'own.npz'}", seed=100)
+    assert 0.45 < float(parts.auxiliary.inputs.max()) <= 0.5
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"x": np.zeros((40, 30), np.uint8)}, r"expected x \[N, H, W\] .* got \[40, 30\]"),
+        ({"x": np.full((40, 6, 5), 1.5)}, r"expected x in \[0, 1\] or uint8"),
+        ({"x": np.full((40, 6, 5), np.nan)}, r"expected x in \[0, 1\] or uint8"),
+        ({"y": np.arange(39)}, r"got \[40, 6, 5\] and \[39\]"),
+        ({"y": np.arange(40) == 3}, "class 1: expected enough images .* got 1"),
+    ],
+)
+def test_wrong_arrays_are_named(change, message, arrays, tmp_path):
+    np.savez(tmp_path / "own.npz", **(arrays | change))
+    with pytest.raises(ValueError, match=message):
+        split(f"npz:{tmp_path / 'own.npz'}", seed=100)
+
+
+def test_missing_arrays_are_named(arrays, tmp_path):
+    np.savez(tmp_path / "own.npz", images=arrays["x"])
+    with pytest.raises(ValueError, match=r"expected arrays x and y, got \['images'\]"):
+        split(f"npz:{tmp_path / 'own.npz'}", seed=100)
+
+
+def test_pictures_are_divided_by_class_wherever_the_folder_lies(folder):
+    parts = split(f"folder:{folder}", seed=100)
+    assert parts.image_shape == (32, 32) and parts.classes == 2
+    assert [len(role) for role in everyone(parts)] == [4, 4, 8, 4]
+    for role in everyone(parts):
+        # Grey means of 200-219 and 20-39, averaged over areas.
+        assert torch.equal((role.inputs.mean(1) < 0.5).long(), role.labels)
+    moved = folder.rename(folder.parent / "moved")
+    assert torch.equal(split(f"folder:{moved}", seed=100).victims.inputs, parts.victims.inputs)
+
+
+@pytest.mark.parametrize("kind", ["npz", "folder"])
+def test_nothing_there_is_said(kind, tmp_path):
+    with pytest.raises(FileNotFoundError, match=f"dataset '{kind}:.*found none"):
+        split(f"{kind}:{tmp_path / 'nothing'}", seed=100)
+
+
+def test_description_names_the_file_alone():
+    assert "mine.npz" in describe("npz:/home/me/mine.npz")
+    assert "/home" not in describe("npz:/home/me/mine.npz")
