@@ -102,7 +102,6 @@ def row_bits(
     cell = check.as_number("grid", grid, 0.0, 1.0)
     if isinstance(draw, bool) or not isinstance(draw, int) or not 0 <= draw < 2**32:
         raise ValueError(f"expected draw to be an int in [0, 2**32), got {draw!r}")
-    if isinstance(words, bool) or not isinstance(words, int) or words < 1:
-        raise ValueError(f"expected words to be an int >= 1, got {words!r}")
-    bits = pick("row_bits", backend, rows)(rows, resolve_key(key).tensor(), draw, cell, words)
+    count = check.as_count("words", words, 1)
+    bits = pick("row_bits", backend, rows)(rows, resolve_key(key).tensor(), draw, cell, count)
     return like(bits, p)
