@@ -190,6 +190,7 @@ def test_3_a_row_does_not_know_its_batch(k: int) -> None:
         mp.LPA.fit(outputs, inputs, objective="direction", key=1),
         mp.LFP.fit(outputs, inputs, rate=0.3, rows="random", key=1),
         mp.LFP.fit(outputs, inputs, rate=0.3, rows="margin", targets="surrogate", key=1),
+        mp.LFP.fit(outputs, inputs, rate=0.3, rows="leak", targets="surrogate", key=1),
         LaplaceNoise(scale=0.05, key=1),
         GaussianNoise(scale=0.05, key=1),
         Rounding(1),
