@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from mipoison.defenses.base import Defense
+from mipoison.ops.identity import Ids
 from mipoison.ops.validation import as_choice, as_number
 
 GIVES: Final = ("probabilities", "logits")
@@ -67,8 +68,13 @@ class Defended(nn.Module):
         return super().train(False)
 
     @torch.no_grad()
-    def forward(self, *args: Any, **kwargs: Any) -> Tensor:
+    def forward(self, *args: Any, ids: Ids = None, **kwargs: Any) -> Tensor:
         """Defended outputs [N, K] for whatever the model takes.
+
+        Args:
+            args: what the model takes.
+            ids: identities of the requests to key on, see `Defense.forward`; not for the model.
+            kwargs: what else the model takes.
 
         Raises:
             ValueError: if the model's answer is no batch of probability vectors.
@@ -76,7 +82,7 @@ class Defended(nn.Module):
         outputs = self.model(*args, **kwargs)
         if self.gives == "logits":
             outputs = torch.softmax(outputs / self.temperature, dim=-1)
-        return self.defense(outputs)  # type: ignore[no-any-return]
+        return self.defense(outputs, ids=ids)  # type: ignore[no-any-return]
 
     def extra_repr(self) -> str:
         """Settings."""

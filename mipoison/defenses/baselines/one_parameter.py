@@ -10,7 +10,7 @@ from torch import Tensor
 from mipoison import ops
 from mipoison.defenses.baselines.reshaped import Reshaped
 from mipoison.ops.validation import as_number
-from mipoison.random import KeyLike, resolve_key, uniforms
+from mipoison.random import Key, KeyLike, resolve_key, uniforms
 
 
 def exponential_draws(p: Tensor, u: Tensor, rate: float) -> Tensor:
@@ -42,7 +42,7 @@ class OneParameter(Reshaped):
     ) -> None:
         super().__init__(on_invalid=on_invalid)
         self.privacy_budget = as_number("privacy_budget", privacy_budget, 1e-6, 1e9)
-        self._key = resolve_key(key)
+        self._key: Key = resolve_key(key)
 
     def reshape(self, p: Tensor, label: Tensor) -> Tensor:
         """See `Reshaped.reshape`."""

@@ -13,7 +13,7 @@ from mipoison import ops
 from mipoison.defenses.base import Defense, as_dtype, own_rows
 from mipoison.defenses.baselines.noise import GaussianNoise
 from mipoison.ops.validation import as_count, as_number
-from mipoison.random import KeyLike, resolve_key, uniforms
+from mipoison.random import Key, KeyLike, resolve_key, uniforms
 from mipoison.reference import label_of
 from mipoison.steady import Steady
 from mipoison.surrogate import features, full_precision, in_tiles, whole_lanes
@@ -123,7 +123,7 @@ class Purifier(Defense):
         super().__init__(on_invalid=on_invalid)
         self.reformer = reformer
         self.epsilon = as_number("epsilon", epsilon, 0.0, 2.0)
-        self._key = resolve_key(key)
+        self._key: Key = resolve_key(key)
 
     @property
     def classes(self) -> int:

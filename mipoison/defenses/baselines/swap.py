@@ -11,7 +11,7 @@ from mipoison import ops
 from mipoison.defenses.bank import Bank
 from mipoison.defenses.base import Defense, as_dtype, own_rows
 from mipoison.ops.validation import as_choice, as_number
-from mipoison.random import KeyLike, resolve_key
+from mipoison.random import Key, KeyLike, resolve_key
 from mipoison.reference import label_of
 
 
@@ -46,7 +46,7 @@ class Swap(Defense):
         self.epsilon = as_number("epsilon", epsilon, 0.0, 2.0)
         self.style = as_choice("style", style, ("straight", "waterfill"))
         self.grid = as_number("grid", grid, 0.0, 1.0)
-        self._key = resolve_key(key)
+        self._key: Key = resolve_key(key)
 
     @property
     def classes(self) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from mipoison.defenses.lfp.defense import LFP
 from mipoison.ops.answers import Rows
+from mipoison.ops.identity import Ids
 from mipoison.random import KeyLike
 from mipoison.surrogate import Surrogate
 
@@ -16,6 +17,7 @@ def lfp(
     style: str = "swap",
     max_rate: float = 1.0,
     key: KeyLike = None,
+    ids: Ids = None,
 ) -> Rows:
     """Label-flipping poisoning in one call: keyed rows, each given the label that throws the surrogate farthest.
 
@@ -29,6 +31,7 @@ def lfp(
         style: "swap" or "project", see `mipoison.flip`.
         max_rate: a rate above it is refused.
         key: int, bytes or None (one secret per process).
+        ids: identities of the requests to key on instead of the rows, see `Defense.forward`.
 
     Returns:
         the rows, [N, K] of the same kind and dtype.
@@ -48,4 +51,4 @@ def lfp(
     defense = LFP(
         rate=rate, targets=targets, style=style, max_rate=max_rate, surrogate=surrogate, key=key
     )
-    return defense(outputs)  # type: ignore[no-any-return]
+    return defense(outputs, ids=ids)  # type: ignore[no-any-return]

@@ -16,7 +16,7 @@ from mipoison.defenses.lfp.selection import ROWS, as_ceiling, label_means, leaks
 from mipoison.defenses.lfp.targets import TARGETS, runner_up, surrogate_worst
 from mipoison.ops.answers import Rows
 from mipoison.ops.validation import as_choice, as_number, as_rows
-from mipoison.random import KeyLike, resolve_key
+from mipoison.random import Key, KeyLike, resolve_key
 from mipoison.reference import label_of, valid_rows
 from mipoison.surrogate import Surrogate
 
@@ -99,7 +99,7 @@ class LFP(Defense):
         self.register_buffer("means", means if rows == "leak" else None)
         self.threshold = threshold
         self.audit = Audit() if audit else None
-        self._key = resolve_key(key)
+        self._key: Key = resolve_key(key)
 
     @property
     def classes(self) -> int | None:
