@@ -111,7 +111,13 @@ class Defense(nn.Module):
             TypeError: for a wrong kind or dtype.
             ValueError: for a wrong shape or, with on_invalid="raise", rows that are no probability
                 vectors.
+            RuntimeError: under torch.export, if the defense has a key.
         """
+        if self._key is not None and torch.compiler.is_exporting():
+            raise RuntimeError(
+                f"expected a defense without a key under torch.export, got {self.name}: the exported program "
+                "would hold the key; export the model alone and defend its answers where they are served"
+            )
         p = as_rows("outputs", outputs).detach()
         if self.classes is not None and p.shape[1] != self.classes:
             raise ValueError(

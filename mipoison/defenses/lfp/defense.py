@@ -202,11 +202,13 @@ class LFP(Defense):
         """See `Defense.answer`."""
         chosen = self._chosen(p)
         new = torch.where(chosen, self._targets(p, chosen), -1)
-        return ops.flip(p, targets=new, rate=1.0, key=self._key, style=self.style)[0]
+        return ops.flip(p, targets=new, rate=1.0, key=self._key, style=self.style, validate=False)[
+            0
+        ]
 
     def _keyed_labels(self, p: Tensor, rate: float) -> Tensor:
         """The labels of the keyed uniform choice, from the operation that knows how; int64 [N]."""
-        return ops.flip(p, rate=rate, key=self._key)[1]
+        return ops.flip(p, rate=rate, key=self._key, validate=False)[1]
 
     def _chosen(self, p: Tensor) -> Tensor:
         """The rows to flip, bool [N]."""

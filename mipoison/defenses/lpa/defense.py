@@ -156,9 +156,9 @@ class LPA(Defense):
         q = self.objective.poison(p, key=self._key, epsilon=self.epsilon, norm=self.norm)
         # A gradient can vanish, and a direction can point out of the set; no row goes out bare.
         bare = (distance(q, p, self.norm) < _BARE * self.epsilon).unsqueeze(-1)
-        if not bool(bare.any()):
-            return q
-        moved = ops.move(p, away(p, label_of(p)), epsilon=self.epsilon, norm=self.norm)
+        # Made for all rows: to ask whether there are bare ones would read back, and no graph could be captured.
+        goal = away(p, label_of(p))
+        moved = ops.move(p, goal, epsilon=self.epsilon, norm=self.norm, validate=False)
         return torch.where(bare, moved, q)
 
     def save(self, path: str | PathLike[str]) -> None:
