@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from mipoison.ops.validation import as_rows, require_finite, require_probabilities
+from mipoison.ops.validation import as_count, as_rows, require_finite, require_probabilities
 from mipoison.steady import Steady
 
 # Log features end here: below, float32 confidences are noise.
@@ -33,7 +33,14 @@ def features(outputs: Tensor) -> Tensor:
     return F.pad(both, (0, -both.shape[-1] % _LANES))
 
 
-def _full_precision(x: Tensor) -> torch.autocast:
+def in_tiles(*tensors: Tensor) -> list[tuple[Tensor, ...]]:
+    """The tensors cut into tiles of equal height, the last one padded with zeros."""
+    n = tensors[0].shape[0]
+    padded = [F.pad(x, (0, 0, 0, -n % TILE)) for x in tensors]
+    return list(zip(*(torch.split(x, TILE) for x in padded), strict=True))
+
+
+def full_precision(x: Tensor) -> torch.autocast:
     """No autocast here: an answer is a function of key and row, not of what the caller computes under."""
     return torch.autocast(x.device.type, enabled=False)
 
@@ -135,8 +142,7 @@ class Surrogate(Steady):
             "epochs": epochs,
             "components": components,
         }.items():
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise ValueError(f"expected {name} to be an int >= 1, got {value!r}")
+            as_count(name, value, 1)
         require_finite("inputs", x.reshape(len(x), -1))
         # Clones made out here are ordinary tensors, which training needs, even under inference_mode.
         with torch.inference_mode(False):
@@ -152,19 +158,13 @@ class Surrogate(Steady):
         biases = [getattr(self, f"bias{i}") for i in range(self.layers)]
         return _network(x, weights, biases).mean(0)[:, : self.basis.shape[0]]
 
-    def _in_tiles(self, *tensors: Tensor) -> list[tuple[Tensor, ...]]:
-        """The tensors cut into tiles of equal height, the last one padded with zeros."""
-        n = tensors[0].shape[0]
-        padded = [F.pad(x, (0, 0, 0, -n % TILE)) for x in tensors]
-        return list(zip(*(torch.split(x, TILE) for x in padded), strict=True))
-
     def forward(self, outputs: Tensor) -> Tensor:
         """Coefficients predicted for confidence vectors: [N, K] → [N, C], float32."""
         rows = outputs.to(torch.float32)
         if len(rows) == 0:
             return rows.new_empty((0, self.basis.shape[0]))
-        with _full_precision(rows):
-            tiles = [self._tile(*tile) for tile in self._in_tiles(rows)]
+        with full_precision(rows):
+            tiles = [self._tile(*tile) for tile in in_tiles(rows)]
         return torch.cat(tiles)[: len(rows)]
 
     def reconstruct(self, outputs: Tensor) -> Tensor:
@@ -186,8 +186,8 @@ class Surrogate(Steady):
         if len(rows) == 0:
             return rows
         gradients = []
-        with torch.inference_mode(False), torch.enable_grad(), _full_precision(rows):
-            for tile, wanted in self._in_tiles(rows, goal):
+        with torch.inference_mode(False), torch.enable_grad(), full_precision(rows):
+            for tile, wanted in in_tiles(rows, goal):
                 q = tile.clone().requires_grad_()
                 loss = 0.5 * (self._tile(q) - wanted.clone()).square().sum()
                 gradients.append(torch.autograd.grad(loss, q)[0])
@@ -202,7 +202,7 @@ class Surrogate(Steady):
         )
 
 
-def _whole_lanes(size: int) -> int:
+def whole_lanes(size: int) -> int:
     """The size rounded up to whole lanes."""
     return size + -size % _LANES
 
@@ -222,8 +222,8 @@ def _fitted(
     inside = features(rows)
     mean, scale = inside.mean(0), inside.std(0).clamp_min(1e-6)
     generator = torch.Generator().manual_seed(seed)
-    hidden = _whole_lanes(width)
-    sizes = [inside.shape[1], hidden, hidden, _whole_lanes(len(basis))]
+    hidden = whole_lanes(width)
+    sizes = [inside.shape[1], hidden, hidden, whole_lanes(len(basis))]
     state = _initial(members, sizes, generator, rows.device)
     _train(state, (inside - mean) / scale, (flat - offset) @ basis.T, epochs, generator)
     return state | {
@@ -258,7 +258,7 @@ def _train(
     )
     members, n = weights[0].shape[0], len(x)
     rounds = -(-n // _BATCH)
-    with torch.enable_grad(), _full_precision(x):
+    with torch.enable_grad(), full_precision(x):
         optimizer = torch.optim.AdamW([*weights, *biases], lr=_LEARNING_RATE)
         schedule = torch.optim.lr_scheduler.OneCycleLR(
             optimizer, _LEARNING_RATE, total_steps=epochs * rounds

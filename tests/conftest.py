@@ -10,7 +10,20 @@ from distributions import draw
 from torch import Tensor
 
 import mipoison as mp
-from mipoison.defenses.baselines import GaussianNoise, LabelOnly, LaplaceNoise, Rounding
+from mipoison.defenses import (
+    Contract,
+    GaussianNoise,
+    HighConfidence,
+    LabelOnly,
+    LaplaceNoise,
+    OneParameter,
+    Purifier,
+    ReverseSigmoid,
+    Rounding,
+    Swap,
+    Temperature,
+    TopK,
+)
 
 torch.set_num_threads(1)
 
@@ -37,4 +50,13 @@ def fitted() -> dict[str, Callable[[Tensor], Tensor]]:
         "rounding": Rounding(1),
         "laplace": LaplaceNoise(scale=0.05, key=1),
         "gaussian": GaussianNoise(scale=0.05, key=1),
+        "top-k": TopK(3),
+        "flatter": Temperature(temperature=3.0),
+        "sharper": Temperature(temperature=0.3),
+        "reverse-sigmoid": ReverseSigmoid(),
+        "high-confidence": HighConfidence(cutoff=0.1),
+        "one-parameter": OneParameter(privacy_budget=50.0, key=1),
+        "purifier": Purifier.fit(outputs, epochs=5, key=1),
+        "swap": Swap.fit(outputs, epsilon=0.2, key=1),
+        "contract": Contract.fit(outputs, epsilon=0.2),
     }

@@ -11,7 +11,19 @@ from torch import Tensor, nn
 from worlds import world
 
 import mipoison as mp
-from mipoison.defenses import LabelOnly, LaplaceNoise, Rounding
+from mipoison.defenses import (
+    Contract,
+    HighConfidence,
+    LabelOnly,
+    LaplaceNoise,
+    OneParameter,
+    Purifier,
+    ReverseSigmoid,
+    Rounding,
+    Swap,
+    Temperature,
+    TopK,
+)
 from mipoison.reference import label_of
 
 K = 5
@@ -111,6 +123,104 @@ def test_wrong_settings_are_refused() -> None:
             mp.Defended(model, LabelOnly(), gives="logits", temperature=temperature)
     with pytest.raises(ValueError, match="a temperature acts on logits"):
         mp.Defended(model, LabelOnly(), temperature=2.0)
+
+
+# Found out, once.
+
+
+@pytest.mark.parametrize("softmax", [True, False])
+def test_what_the_model_gives_is_found_out_once(softmax: bool, x: Tensor) -> None:
+    model = Classifier(softmax=softmax, dropout=0.5).train()
+    served = mp.Defended(model, Rounding(2), gives=None, example=x[:4])
+    told = "probabilities" if softmax else "logits"
+    assert served.gives == told
+    assert torch.equal(served(x), mp.Defended(model, Rounding(2), gives=told)(x))
+
+
+def test_an_example_that_does_not_tell_is_refused(x: Tensor) -> None:
+    mixed = torch.tensor([[0.5, 0.5], [2.0, -1.0]])
+    for example in (mixed, mixed[:0], mixed[1:] * torch.nan):
+        with pytest.raises(ValueError, match="expected an example whose answers are all"):
+            mp.Defended(nn.Identity(), LabelOnly(), gives=None, example=example)
+    with pytest.raises(ValueError, match="expected an example with gives=None"):
+        mp.Defended(nn.Identity(), LabelOnly(), gives=None)
+    # One that was found to give probabilities is never taken to give logits later.
+    served = mp.Defended(nn.Identity(), LabelOnly(), gives=None, example=mixed[:1])
+    with pytest.raises(ValueError, match="got row 0"):
+        served(mixed[1:])
+
+
+# Without validation, and in graphs.
+
+
+WHOLE = {
+    "label-only": lambda: LabelOnly(),
+    "rounding": lambda: Rounding(1),
+    "top-k": lambda: TopK(2),
+    "temperature": lambda: Temperature(),
+    "reverse-sigmoid": lambda: ReverseSigmoid(),
+    "high-confidence": lambda: HighConfidence(),
+    "contract": lambda: Contract.fit(world(60, K)[0]),
+    "swap": lambda: Swap.fit(world(60, K)[0], key=1),
+    "laplace": lambda: LaplaceNoise(key=1),
+    "one-parameter": lambda: OneParameter(key=1),
+    "purifier": lambda: Purifier.fit(world(60, K)[0], epochs=1, key=1),
+    "direction": lambda: mp.LPA.fit(*world(60, K, 2), objective="direction", key=1),
+    "lfp": lambda: mp.LFP(rate=0.5, key=1),
+    "lfp-margin": lambda: mp.LFP.fit(world(60, K)[0], rate=0.5, targets="runner_up", key=1),
+}
+KEYLESS = tuple(WHOLE)[:7]
+
+
+def spoilt(x: Tensor) -> Tensor:
+    """Logits of the classifier with one row that is not finite."""
+    return x.index_fill(0, torch.tensor([3]), torch.nan)
+
+
+@pytest.mark.parametrize("name", WHOLE)
+def test_without_validation_invalid_rows_show_no_more_than_their_label(
+    name: str, x: Tensor
+) -> None:
+    model, defense = Classifier(softmax=False), WHOLE[name]()
+    served = mp.Defended(model, defense, gives="logits", validate=False)
+    q = served(spoilt(x))
+    good = torch.arange(len(x)) != 3
+    assert torch.equal(q[3], torch.full((K,), 1 / K))
+    checked = mp.Defended(model, defense, gives="logits")
+    assert torch.equal(q[good], checked(x)[good]) and served.failures == 0
+    # Logits told as probabilities: their label at most.
+    told = mp.Defended(model, defense, validate=False)(x)
+    assert torch.equal(told, torch.nn.functional.one_hot(label_of(model(x)), K).float())
+
+
+def test_failures_are_counted_with_validation(x: Tensor) -> None:
+    served = mp.Defended(Classifier(softmax=False), Rounding(on_invalid="label"), gives="logits")
+    served(spoilt(x))
+    assert served.failures == 1
+
+
+@pytest.mark.parametrize("name", WHOLE)
+def test_it_compiles_whole(name: str, x: Tensor) -> None:
+    torch._dynamo.reset()
+    served = mp.Defended(Classifier(softmax=False), WHOLE[name](), gives="logits", validate=False)
+    # What is traced is what the graph holds; the code made of it is the compiler's affair.
+    compiled = torch.compile(served, fullgraph=True, backend="aot_eager")
+    assert torch.equal(compiled(spoilt(x)), served(spoilt(x)))
+    assert torch.equal(compiled(x[:5]), served(x[:5]))
+
+
+@pytest.mark.parametrize("name", KEYLESS)
+def test_it_exports_without_a_key(name: str, x: Tensor) -> None:
+    served = mp.Defended(Classifier(softmax=False), WHOLE[name](), gives="logits", validate=False)
+    program = torch.export.export(served, (x,)).module()
+    assert torch.equal(program(spoilt(x)), served(spoilt(x)))
+
+
+@pytest.mark.parametrize("name", sorted(set(WHOLE) - set(KEYLESS)))
+def test_a_key_is_not_exported(name: str, x: Tensor) -> None:
+    served = mp.Defended(Classifier(softmax=False), WHOLE[name](), gives="logits", validate=False)
+    with pytest.raises(RuntimeError, match=r"expected a defense without a key under torch\.export"):
+        torch.export.export(served, (x,))
 
 
 # A module like any other.

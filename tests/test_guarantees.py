@@ -18,7 +18,19 @@ from torch.fx.experimental.proxy_tensor import make_fx
 
 import mipoison as mp
 import mipoison.random
-from mipoison.defenses.baselines import GaussianNoise, LaplaceNoise, Rounding
+from mipoison.defenses import (
+    Contract,
+    GaussianNoise,
+    HighConfidence,
+    LaplaceNoise,
+    OneParameter,
+    Purifier,
+    ReverseSigmoid,
+    Rounding,
+    Swap,
+    Temperature,
+    TopK,
+)
 from mipoison.reference import label_of
 
 ORDER = {"l1": 1, "l2": 2, "linf": math.inf}
@@ -87,6 +99,33 @@ def test_1_lpa_keeps_the_contract_of_a_row(
     assert_row_contract(fitted[objective](p), p, 0.2, "l1", label_of(p))
 
 
+BASELINES = {
+    "label-only": 2.0,
+    "rounding": 2.0,
+    "laplace": 2.0,
+    "gaussian": 2.0,
+    "top-k": 2.0,
+    "flatter": 2.0,
+    "sharper": 2.0,
+    "reverse-sigmoid": 2.0,
+    "high-confidence": 2.0,
+    "one-parameter": 2.0,
+    "purifier": 2.0,
+    "swap": 0.2,
+    "contract": 0.2,
+}
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("distribution", DISTRIBUTIONS)
+@pytest.mark.parametrize("name", BASELINES)
+def test_1_baselines_keep_the_contract_of_a_row(
+    fitted: dict[str, mp.LPA], name: str, distribution: str, dtype: torch.dtype
+) -> None:
+    p = draw(distribution, 130, K, seed=9).to(dtype)
+    assert_row_contract(fitted[name](p), p, BASELINES[name], "l1", label_of(p))
+
+
 @pytest.mark.parametrize("norm", ["l2", "linf"])
 def test_1_lpa_in_the_other_norms(norm: str) -> None:
     outputs, inputs = draw("plain", 60, K).float(), torch.rand(60, 5)
@@ -151,9 +190,18 @@ def test_3_a_row_does_not_know_its_batch(k: int) -> None:
         mp.LPA.fit(outputs, inputs, objective="direction", key=1),
         mp.LFP.fit(outputs, inputs, rate=0.3, rows="random", key=1),
         mp.LFP.fit(outputs, inputs, rate=0.3, rows="margin", targets="surrogate", key=1),
+        mp.LFP.fit(outputs, inputs, rate=0.3, rows="leak", targets="surrogate", key=1),
         LaplaceNoise(scale=0.05, key=1),
         GaussianNoise(scale=0.05, key=1),
         Rounding(1),
+        TopK(3),
+        Temperature(temperature=3.0),
+        ReverseSigmoid(),
+        HighConfidence(cutoff=0.1),
+        OneParameter(privacy_budget=50.0, key=1),
+        Purifier.fit(outputs, epochs=3, key=1),
+        Swap.fit(outputs, key=1),
+        Contract.fit(outputs),
     ]
     order = torch.randperm(len(p))
     for defense in defenses:

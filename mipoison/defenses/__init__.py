@@ -1,7 +1,20 @@
 """Policies on rows: the paper's two defenses, the wrapper that serves them, and the baselines."""
 
 from mipoison.defenses.base import Defense
-from mipoison.defenses.baselines import GaussianNoise, LabelOnly, LaplaceNoise, Rounding
+from mipoison.defenses.baselines import (
+    Contract,
+    GaussianNoise,
+    HighConfidence,
+    LabelOnly,
+    LaplaceNoise,
+    OneParameter,
+    Purifier,
+    ReverseSigmoid,
+    Rounding,
+    Swap,
+    Temperature,
+    TopK,
+)
 from mipoison.defenses.defended import Defended
 from mipoison.defenses.lfp import LFP
 from mipoison.defenses.lpa import LPA
@@ -9,10 +22,18 @@ from mipoison.defenses.lpa import LPA
 __all__ = [
     "LFP",
     "LPA",
+    "Contract",
     "Defended",
     "Defense",
     "GaussianNoise",
+    "HighConfidence",
     "LabelOnly",
     "LaplaceNoise",
+    "OneParameter",
+    "Purifier",
+    "ReverseSigmoid",
     "Rounding",
+    "Swap",
+    "Temperature",
+    "TopK",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from abc import abstractmethod
 from typing import Any, ClassVar
 
@@ -9,7 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from mipoison.ops.answers import Rows, like
+from mipoison.ops.identity import Ids, RequestKey, as_requests
 from mipoison.ops.validation import as_choice, as_rows, require_probabilities
+from mipoison.random import Key
 from mipoison.reference import label_of, valid_rows
 from mipoison.reference.rounding import finish, renormalise, safe_answer
 
@@ -69,6 +72,8 @@ class Defense(nn.Module):
     """
 
     name: ClassVar[str]
+    # The secret of a keyed defense.
+    _key: Key | None = None
 
     def __init__(self, *, on_invalid: str = "raise") -> None:
         super().__init__()
@@ -84,12 +89,20 @@ class Defense(nn.Module):
     def answer(self, p: Tensor) -> Tensor:
         """Defends clean rows (see `clean_rows`): [N, K] → [N, K] of the same dtype, float32 or float64."""
 
-    def forward(self, outputs: Rows) -> Rows:
+    def forward(self, outputs: Rows, *, ids: Ids = None, validate: bool = True) -> Rows:
         """Defends a batch of outputs.
 
         Args:
             outputs: confidence vectors, [N, K]; float32, float64, float16 or bfloat16; tensor or
                 ndarray.
+            ids: identities of the requests, one a row: N ints (64 bits), bytes or str. Whatever is
+                keyed then derives from (key, id) instead of (key, row). The same row under the same
+                id gets the same answer; under another id it gets another, which can be averaged:
+                ids are for what a client cannot choose, such as an account, so that two accounts
+                see different answers. A keyless defense answers alike under all ids.
+            validate: False raises for nothing that the rows hold, counts nothing and reads nothing
+                back, so that graphs can be captured: invalid rows get the answer of
+                on_invalid="label".
 
         Returns:
             the defended rows, [N, K] of the same kind and dtype, without gradient.
@@ -98,24 +111,49 @@ class Defense(nn.Module):
             TypeError: for a wrong kind or dtype.
             ValueError: for a wrong shape or, with on_invalid="raise", rows that are no probability
                 vectors.
+            RuntimeError: under torch.export, if the defense has a key.
         """
+        if self._key is not None and torch.compiler.is_exporting():
+            raise RuntimeError(
+                f"expected a defense without a key under torch.export, got {self.name}: the exported program "
+                "would hold the key; export the model alone and defend its answers where they are served"
+            )
         p = as_rows("outputs", outputs).detach()
         if self.classes is not None and p.shape[1] != self.classes:
             raise ValueError(
                 f"expected outputs with K={self.classes} classes, as fitted, got K={p.shape[1]}"
             )
+        acting = self if ids is None else self._under(ids, p)
+        if not validate:
+            return like(acting._unread(p), outputs)
         with torch.no_grad():
             valid = valid_rows(p)
             all_valid = bool(valid.all())
             if self.on_invalid == "raise" and not all_valid:
                 require_probabilities("outputs", p)
-            answered = as_dtype(self.answer(clean_rows(p, valid)), p.dtype)
+            answered = as_dtype(acting.answer(clean_rows(p, valid)), p.dtype)
             if all_valid:
                 return like(answered, outputs)
             self.failures += int((~valid).sum())
             safe = safe_answer(p, label_of(p), p.dtype)
             return like(torch.where(valid.unsqueeze(-1), answered, safe), outputs)
 
-    def __call__(self, outputs: Any) -> Any:
+    @torch.no_grad()
+    def _unread(self, p: Tensor) -> Tensor:
+        """Answers without reading anything back: [N, K] of p's dtype."""
+        valid = valid_rows(p)
+        answered = as_dtype(self.answer(clean_rows(p, valid)), p.dtype)
+        return torch.where(valid.unsqueeze(-1), answered, safe_answer(p, label_of(p), p.dtype))
+
+    def _under(self, ids: Ids, p: Tensor) -> Defense:
+        """This defense with its key bound to the ids; it shares everything else."""
+        acting = copy.copy(self)
+        if self._key is None:
+            as_requests(ids, p)
+        else:
+            acting._key = RequestKey(self._key, as_requests(ids, p))
+        return acting
+
+    def __call__(self, outputs: Any, **options: Any) -> Any:
         """Defends a batch of outputs; see `forward`."""
-        return super().__call__(outputs)
+        return super().__call__(outputs, **options)

@@ -8,9 +8,33 @@ import torch
 from torch import Tensor, nn
 
 from mipoison.defenses.base import Defense
-from mipoison.ops.validation import as_choice, as_number
+from mipoison.ops.identity import Ids
+from mipoison.ops.validation import as_choice, as_number, as_rows
+from mipoison.reference import valid_rows
+from mipoison.reference.rounding import finite_rows
 
 GIVES: Final = ("probabilities", "logits")
+
+
+@torch.no_grad()
+def found_out(model: nn.Module, example: Any) -> str:
+    """What the model's answers to the example are: all probability vectors, or none of them.
+
+    Raises:
+        ValueError: if there is no example, or its answers are mixed or not finite.
+    """
+    if example is None:
+        raise ValueError("expected an example with gives=None, got none; pass inputs or tell gives")
+    answers = as_rows("the model's answers", model(example))
+    valid = valid_rows(answers)
+    if len(answers) > 0 and bool(valid.all()):
+        return "probabilities"
+    if len(answers) == 0 or bool(valid.any()) or not bool(finite_rows(answers).all()):
+        raise ValueError(
+            "expected an example whose answers are all probability vectors or all logits, got "
+            f"{int(valid.sum())} probability vectors in {len(answers)} rows; tell gives"
+        )
+    return "logits"
 
 
 class Defended(nn.Module):
@@ -19,16 +43,31 @@ class Defended(nn.Module):
     What the model gives is decided here, once, never guessed per batch: told wrongly, logits are
     refused as no probability vectors, not served.
 
+    With validate=False these run whole under `torch.compile(fullgraph=True)`: label-only, rounding,
+    top-k, temperature, reverse sigmoid, high confidence, contract, swap, noise, one-parameter DP,
+    Purifier, LPA with the objective "direction", and LFP with random or lowest-margin rows and
+    targets "random" or "runner_up" without an audit. LPA's "ascent" and "decoy" and what else asks
+    a surrogate do not: they take gradients or sizes that a graph cannot hold. A compiled program
+    holds the key of a keyed defense: whatever the compiler caches is as secret as the key.
+    `torch.export` takes those of them that have no key, and refuses a keyed defense, since the
+    exported program would carry the key away. Under ids nothing is compiled.
+
     Args:
         model: maps inputs to [N, K] probabilities or logits. It is put into eval mode: an answer
             must be a function of the query alone.
         defense: any defense of this package.
-        gives: "probabilities" (default) or "logits", what the model returns.
+        gives: "probabilities" (default) or "logits", what the model returns; None finds it out
+            from the example.
         temperature: T > 0 of the softmax over logits.
+        example: inputs that the model is asked once, here, with gives=None; a few typical rows.
+        validate: False raises for no row, counts and reads back nothing, so that graphs can be
+            captured: rows that are no probability vectors get their label alone, see
+            `Defense.forward`.
 
     Raises:
         TypeError: if the defense is none.
-        ValueError: for a wrong choice or range.
+        ValueError: for a wrong choice or range, or an example that does not tell what the model
+            gives.
 
     Example:
         >>> import mipoison as mp, torch
@@ -43,8 +82,10 @@ class Defended(nn.Module):
         model: nn.Module,
         defense: Defense,
         *,
-        gives: str = "probabilities",
+        gives: str | None = "probabilities",
         temperature: float = 1.0,
+        example: Any = None,
+        validate: bool = True,
     ) -> None:
         super().__init__()
         if not isinstance(defense, Defense):
@@ -53,22 +94,34 @@ class Defended(nn.Module):
             )
         self.model = model
         self.defense = defense
-        self.gives = as_choice("gives", gives, GIVES)
+        self.eval()
+        found = found_out(model, example) if gives is None else gives
+        self.gives = as_choice("gives", found, GIVES)
+        self.validate = validate
         self.temperature = as_number("temperature", temperature, 0.0, open_low=True)
-        if gives == "probabilities" and temperature != 1.0:
+        if self.gives == "probabilities" and temperature != 1.0:
             raise ValueError(
                 f"expected temperature 1 with gives='probabilities', got {temperature:g}; "
                 "a temperature acts on logits"
             )
-        self.eval()
+
+    @property
+    def failures(self) -> int:
+        """Rows so far that were no probability vectors and were answered by their label alone."""
+        return self.defense.failures
 
     def train(self, mode: bool = True) -> Defended:
         """Stays in eval mode: dropout would answer one query in many ways, which can be averaged."""
         return super().train(False)
 
     @torch.no_grad()
-    def forward(self, *args: Any, **kwargs: Any) -> Tensor:
+    def forward(self, *args: Any, ids: Ids = None, **kwargs: Any) -> Tensor:
         """Defended outputs [N, K] for whatever the model takes.
+
+        Args:
+            args: what the model takes.
+            ids: identities of the requests to key on, see `Defense.forward`; not for the model.
+            kwargs: what else the model takes.
 
         Raises:
             ValueError: if the model's answer is no batch of probability vectors.
@@ -76,7 +129,7 @@ class Defended(nn.Module):
         outputs = self.model(*args, **kwargs)
         if self.gives == "logits":
             outputs = torch.softmax(outputs / self.temperature, dim=-1)
-        return self.defense(outputs)  # type: ignore[no-any-return]
+        return self.defense(outputs, ids=ids, validate=self.validate)  # type: ignore[no-any-return]
 
     def extra_repr(self) -> str:
         """Settings."""

@@ -8,8 +8,11 @@ from time import perf_counter
 
 from torch import Tensor
 
+from mipoison.eval.strengths import SWEEPS
+
 Defense = Callable[[Tensor], Tensor]
 Options = dict[str, float | str]
+Builder = Callable[[Tensor, Tensor, int, int, Options], Defense]
 
 
 @dataclass(frozen=True)
@@ -69,20 +72,14 @@ def _rounding(outputs: Tensor, inputs: Tensor, key: int, seed: int, options: Opt
     return Rounding(decimals=int(options["decimals"]))
 
 
-def _laplace(outputs: Tensor, inputs: Tensor, key: int, seed: int, options: Options) -> Defense:
-    from mipoison.defenses import LaplaceNoise
+def _swept(name: str) -> Builder:
+    """Builds the defense whose mean l1 on the defender's vectors is the option `mean_l1`."""
 
-    return noise_of_mean_l1(
-        lambda scale: LaplaceNoise(scale=scale, key=key), outputs, float(options["mean_l1"])
-    )
+    def build(outputs: Tensor, inputs: Tensor, key: int, seed: int, options: Options) -> Defense:
+        mean_l1 = float(options["mean_l1"])
+        return SWEEPS[name].realise(outputs, mean_l1, key=key, seed=seed)
 
-
-def _gaussian(outputs: Tensor, inputs: Tensor, key: int, seed: int, options: Options) -> Defense:
-    from mipoison.defenses import GaussianNoise
-
-    return noise_of_mean_l1(
-        lambda scale: GaussianNoise(scale=scale, key=key), outputs, float(options["mean_l1"])
-    )
+    return build
 
 
 def _lpa(outputs: Tensor, inputs: Tensor, key: int, seed: int, options: Options) -> Defense:
@@ -113,46 +110,14 @@ def _lfp(outputs: Tensor, inputs: Tensor, key: int, seed: int, options: Options)
     )
 
 
-BUILDERS: Mapping[str, Callable[[Tensor, Tensor, int, int, Options], Defense]] = {
+BUILDERS: Mapping[str, Builder] = {
     "none": _nothing,
     "label_only": _label_only,
     "rounding": _rounding,
-    "laplace": _laplace,
-    "gaussian": _gaussian,
     "lpa": _lpa,
     "lfp": _lfp,
+    **{name: _swept(name) for name in SWEEPS},
 }
-
-
-def noise_of_mean_l1(
-    make: Callable[[float], Defense], outputs: Tensor, mean_l1: float, *, rounds: int = 14
-) -> Defense:
-    """Finds the noise scale whose mean l1 on the defender's vectors is the one asked for.
-
-    A nominal scale says little about the distortion that arrives once the label is kept and the
-    row is back on the simplex; defenses are compared at equal realised distortion.
-
-    Args:
-        make: scale to defense.
-        outputs: the defender's vectors, ``[n, K]``.
-        mean_l1: mean l1 distance to realise; if no scale up to 100 reaches it, 100 is taken.
-        rounds: halvings of the scale's interval, on a logarithmic axis from 1e-5 to 100.
-
-    Returns:
-        The defense of that scale.
-
-    Example:
-        >>> import torch
-        >>> shift = lambda scale: (lambda p: p + scale)
-        >>> noise_of_mean_l1(shift, torch.zeros(1, 2), 0.2, rounds=40)(torch.zeros(1))
-        tensor([0.1000])
-    """
-    low, high = 1e-5, 100.0
-    for _ in range(rounds):
-        middle = (low * high) ** 0.5
-        moved = float((make(middle)(outputs) - outputs).abs().sum(-1).mean())
-        low, high = (middle, high) if moved < mean_l1 else (low, middle)
-    return make(high)
 
 
 def time_per_row(defense: Defense, outputs: Tensor) -> tuple[Tensor, float]:

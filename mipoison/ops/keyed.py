@@ -4,10 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import torch
+from torch import Tensor
+
 from mipoison.ops import validation as check
 from mipoison.ops.answers import Labels, Rows, like, refuse
 from mipoison.ops.backends import pick
-from mipoison.random import KeyLike, resolve_key
+from mipoison.ops.identity import Ids, RequestKey, request_key
+from mipoison.random import Key, KeyLike, resolve_key
+from mipoison.reference import label_of
+from mipoison.reference.flip import labels_drawn
 
 
 def flip(
@@ -17,6 +23,7 @@ def flip(
     rate: float,
     key: KeyLike = None,
     style: str = "swap",
+    ids: Ids = None,
     validate: bool = True,
     backend: str | None = None,
 ) -> tuple[Rows, Rows]:
@@ -33,6 +40,7 @@ def flip(
         key: int, bytes or None (one secret per process).
         style: "swap": the entries of old and new label change places, which leaves no trace in the
             vector's shape; "project": the nearest vector with the new label.
+        ids: see `row_bits`; the choice is then a function of (key, id).
         validate: as in `project`.
         backend: as in `project`.
 
@@ -53,8 +61,16 @@ def flip(
     new = None if targets is None else check.as_labels("targets", targets, rows)
     share = check.as_number("rate", rate, 0.0, 1.0)
     check.as_choice("style", style, ("swap", "project"))
-    words = resolve_key(key).tensor()
-    q, labels, status = pick("flip", backend, rows)(rows, new, share, words, style)
+    secret = request_key(resolve_key(key), ids, rows)
+    drawn, rate = new, share
+    if isinstance(secret, RequestKey):
+        # The choice is made here; the operation, told to flip all, carries it out.
+        words, k = _bits(rows, secret, 0, 0.0, 4, backend), rows.shape[1]
+        drawn, rate = labels_drawn(words, label_of(rows), new, share, k), 1.0
+        if new is not None:
+            # What is no label stays none, for the operation to refuse.
+            drawn = torch.where((new < -1) | (new >= k), new, drawn)
+    q, labels, status = pick("flip", backend, rows)(rows, drawn, rate, secret.tensor(), style)
     if validate:
         checks: list[Callable[[], None]] = [lambda: check.require_probabilities("p", rows)]
         if new is not None:
@@ -70,6 +86,7 @@ def row_bits(
     draw: int = 0,
     grid: float = 0.0,
     words: int = 4,
+    ids: Ids = None,
     backend: str | None = None,
 ) -> Rows:
     """The row's keyed random words: Philox4x32-10 on a hash of the row, the same bits on every backend.
@@ -82,6 +99,10 @@ def row_bits(
         grid: cell width ≥ 0 of the hash: rows in the same cells share their words; 0 for the exact
             row.
         words: how many words a row.
+        ids: identities of the requests, N ints (64 bits), bytes or str, to draw from (key, id)
+            instead of (key, row); the grid then has no say. Rows of one id share their words, so a
+            row has one answer for each id it is asked under: let clients have no choice of their
+            ids (an account, not a request number), or they average over as many as they like.
         backend: as in `project`.
 
     Returns:
@@ -102,7 +123,17 @@ def row_bits(
     cell = check.as_number("grid", grid, 0.0, 1.0)
     if isinstance(draw, bool) or not isinstance(draw, int) or not 0 <= draw < 2**32:
         raise ValueError(f"expected draw to be an int in [0, 2**32), got {draw!r}")
-    if isinstance(words, bool) or not isinstance(words, int) or words < 1:
-        raise ValueError(f"expected words to be an int >= 1, got {words!r}")
-    bits = pick("row_bits", backend, rows)(rows, resolve_key(key).tensor(), draw, cell, words)
+    count = check.as_count("words", words, 1)
+    secret = request_key(resolve_key(key), ids, rows)
+    bits = _bits(rows, secret, draw, cell, count, backend)
     return like(bits, p)
+
+
+def _bits(
+    rows: Tensor, secret: Key, draw: int, grid: float, words: int, backend: str | None
+) -> Tensor:
+    """The operator on the rows, or on the ids that the key is bound to."""
+    if isinstance(secret, RequestKey):
+        rows, grid = secret.of(rows), 0.0
+    bits: Tensor = pick("row_bits", backend, rows)(rows, secret.tensor(), draw, grid, words)
+    return bits

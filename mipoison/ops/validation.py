@@ -93,6 +93,17 @@ def as_number(
     return number
 
 
+def as_count(name: str, value: Any, low: int) -> int:
+    """An int of at least low.
+
+    Raises:
+        ValueError: if it is no int or smaller.
+    """
+    if isinstance(value, bool) or not isinstance(value, int) or value < low:
+        raise ValueError(f"expected {name} to be an int >= {low}, got {value!r}")
+    return value
+
+
 def as_epsilon(value: Any) -> float:
     """The radius of the ball; None means no ball."""
     return math.inf if value is None else as_number("epsilon", value, 0.0)

@@ -19,18 +19,17 @@ from mipoison.reference.rounding import (
 from mipoison.reference.rows import on_rows
 
 
-def chosen_labels(
-    p: Tensor, label: Tensor, targets: Tensor | None, rate: float, key: Tensor
+def labels_drawn(
+    words: Tensor, label: Tensor, targets: Tensor | None, rate: float, k: int
 ) -> Tensor:
-    """The label each row is served with: its own, or another where the key selects the row; int64 [N].
+    """The label each row is served with: its own, or another where its words select it; int64 [N].
 
     Selected iff r₀ < rate·2³². Without targets the new label is uniform over the others:
     mulhi(r₁, K − 1), + 1 from the own label on.
     """
-    words = row_words(p, key, 0, 0.0, 4)
     selected = words[:, 0] < int(rate * 2**32)
     if targets is None:
-        other = mulhi32(words[:, 1], p.shape[-1] - 1)
+        other = mulhi32(words[:, 1], k - 1)
         new = other + (other >= label).to(torch.int64)
     else:
         new = torch.where(targets < 0, label, targets)
@@ -53,7 +52,8 @@ def flip(
     if targets is not None:
         valid = valid & (targets >= -1) & (targets < k)
         targets = targets.clamp(-1, k - 1)
-    new = torch.where(valid, chosen_labels(p, label, targets, rate, key), label)
+    words = row_words(p, key, 0, 0.0, 4)
+    new = torch.where(valid, labels_drawn(words, label, targets, rate, k), label)
 
     def flipped(p: Tensor, old: Tensor, new: Tensor) -> tuple[Tensor]:
         row = renormalise(p, torch.ones_like(old, dtype=torch.bool))

@@ -3,8 +3,9 @@
 import pytest
 import torch
 
-from mipoison.eval.methods import BUILDERS, Method, noise_of_mean_l1, time_per_row
+from mipoison.eval.methods import BUILDERS, Method, time_per_row
 from mipoison.eval.presets import DEMO
+from mipoison.eval.strengths import SWEEPS, of_mean_l1
 
 
 @pytest.fixture(scope="module")
@@ -26,15 +27,36 @@ def test_every_method_of_the_demo_serves_probability_vectors(method, own_data):
         assert torch.equal(defended.argmax(1), outputs.argmax(1))
 
 
-def test_noise_reaches_its_mean_l1(own_data):
+@pytest.mark.parametrize("mean_l1", [0.05, 0.2])
+@pytest.mark.parametrize("name", sorted(set(SWEEPS) - {"top_k"}))
+def test_a_swept_defense_reaches_its_mean_l1(name, mean_l1, own_data):
     outputs, _ = own_data
-    noisy = next(method for method in DEMO.methods if method.builder == "laplace")
-    moved = noisy.build(*own_data, key=1, seed=2)(outputs) - outputs
-    assert float(moved.abs().sum(1).mean()) == pytest.approx(0.2, rel=0.05)
+    method = Method(name, name, name, (("mean_l1", mean_l1),))
+    defended = method.build(*own_data, key=1, seed=2)(outputs)
+    assert torch.equal(defended.argmax(1), outputs.argmax(1))
+    # Entries cut off one by one make steps.
+    rel = 0.1 if name == "high_confidence" else 0.05
+    moved = (defended - outputs).abs().sum(1).mean()
+    assert float(moved) == pytest.approx(mean_l1, rel=rel)
 
 
-def test_noise_that_cannot_reach_its_mean_l1_stops_at_the_largest_scale():
-    found = noise_of_mean_l1(lambda scale: lambda p: p + 0 * scale, torch.zeros(2, 2), 0.2)
+def test_strengths_in_steps_take_the_first_that_reaches(own_data):
+    outputs, _ = own_data
+    steps = [
+        float(
+            (SWEEPS["top_k"].prepare(outputs, 1, 2)(4 / k)(outputs) - outputs).abs().sum(1).mean()
+        )
+        for k in (4, 3, 2, 1)
+    ]
+    assert steps == sorted(steps) and steps[0] < 1e-6
+    for goal in (0.05, 0.3, 0.6):
+        served = SWEEPS["top_k"].realise(outputs, goal, key=1, seed=2)
+        reached = float((served(outputs) - outputs).abs().sum(1).mean())
+        assert reached == pytest.approx(min(s for s in steps if s >= goal))
+
+
+def test_a_mean_l1_out_of_reach_takes_the_largest_strength():
+    found = of_mean_l1(lambda strength: lambda p: p + 0 * strength, torch.zeros(2, 2), 0.2)
     assert torch.equal(found(torch.ones(1)), torch.ones(1))
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from mipoison import ops
 from mipoison.defenses.base import Defense, as_dtype
 from mipoison.ops.validation import as_number
-from mipoison.random import KeyLike, resolve_key, uniforms
+from mipoison.random import Key, KeyLike, resolve_key, uniforms
 from mipoison.reference import label_of
 
 
@@ -33,7 +33,7 @@ class KeyedNoise(Defense):
     ) -> None:
         super().__init__(on_invalid=on_invalid)
         self.scale = as_number("scale", scale, 0.0, 1e6)
-        self._key = resolve_key(key)
+        self._key: Key = resolve_key(key)
 
     @staticmethod
     @abstractmethod
@@ -46,7 +46,7 @@ class KeyedNoise(Defense):
         noisy = p.to(torch.float64) + self.scale * self.quantile(uniforms(words))
         # The label is p's, whatever the noise says.
         label = label_of(p)
-        return as_dtype(ops.project(noisy, label=label), p.dtype, label)
+        return as_dtype(ops.project(noisy, label=label, validate=False), p.dtype, label)
 
     def extra_repr(self) -> str:
         """Settings, without the key."""

@@ -17,12 +17,13 @@ from mipoison.defenses.lpa.decoy import Decoy
 from mipoison.defenses.lpa.direction import Direction
 from mipoison.defenses.lpa.objective import Objective
 from mipoison.ops.answers import Rows
+from mipoison.ops.identity import Ids
 from mipoison.ops.validation import (
     NORMS,
     as_choice,
     as_number,
 )
-from mipoison.random import KeyLike, resolve_key
+from mipoison.random import Key, KeyLike, resolve_key
 from mipoison.reference import label_of
 from mipoison.reference.project import distance
 from mipoison.surrogate import Surrogate
@@ -67,7 +68,7 @@ class LPA(Defense):
         self.objective = objective
         self.epsilon = as_number("epsilon", epsilon, 0.0, 2.0, open_low=True)
         self.norm = as_choice("norm", norm, NORMS)
-        self._key = resolve_key(key)
+        self._key: Key = resolve_key(key)
 
     @property
     def classes(self) -> int | None:
@@ -155,9 +156,9 @@ class LPA(Defense):
         q = self.objective.poison(p, key=self._key, epsilon=self.epsilon, norm=self.norm)
         # A gradient can vanish, and a direction can point out of the set; no row goes out bare.
         bare = (distance(q, p, self.norm) < _BARE * self.epsilon).unsqueeze(-1)
-        if not bool(bare.any()):
-            return q
-        moved = ops.move(p, away(p, label_of(p)), epsilon=self.epsilon, norm=self.norm)
+        # Made for all rows: to ask whether there are bare ones would read back, and no graph could be captured.
+        goal = away(p, label_of(p))
+        moved = ops.move(p, goal, epsilon=self.epsilon, norm=self.norm, validate=False)
         return torch.where(bare, moved, q)
 
     def save(self, path: str | PathLike[str]) -> None:
@@ -197,6 +198,7 @@ def lpa(
     epsilon: float = 0.2,
     norm: str = "l1",
     key: KeyLike = None,
+    ids: Ids = None,
 ) -> Rows:
     """Label-preserving poisoning in one call.
 
@@ -211,6 +213,7 @@ def lpa(
         epsilon: radius in (0, 2] of each row's ball.
         norm: "l1", "l2" or "linf".
         key: int, bytes or None (one secret per process).
+        ids: identities of the requests to key on instead of the rows, see `Defense.forward`.
 
     Returns:
         the poisoned rows, [N, K] of the same kind and dtype, every label kept.
@@ -231,4 +234,4 @@ def lpa(
             f"expected surrogate to come from mp.Surrogate.fit, got {type(surrogate).__name__}"
         )
     objective = Direction() if surrogate is None else Ascent(surrogate)
-    return LPA(objective, epsilon=epsilon, norm=norm, key=key)(outputs)  # type: ignore[no-any-return]
+    return LPA(objective, epsilon=epsilon, norm=norm, key=key)(outputs, ids=ids)  # type: ignore[no-any-return]

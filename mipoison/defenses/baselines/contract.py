@@ -1,0 +1,104 @@
+"""Contract: toward the middle of the label's own vectors, so that rows of one label look alike."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from mipoison import ops
+from mipoison.defenses.base import Defense, as_dtype, own_rows
+from mipoison.ops.validation import as_choice, as_number
+from mipoison.reference import label_of
+
+
+def label_centers(p: Tensor, center: str) -> Tensor:
+    """A vector for each label: the mean or the coordinate-wise median of its rows; float32 [K, K].
+
+    A label without rows gets the middle between its vertex and the uniform row.
+
+    Args:
+        p: clean rows, [N, K].
+        center: "median" or "mean".
+    """
+    k, label = p.shape[1], label_of(p)
+    rows = p.to(torch.float64)
+    centers = (torch.eye(k, dtype=torch.float64, device=p.device) + 1 / k) / 2
+    for t in range(k):
+        own = rows[label == t]
+        if len(own) > 0:
+            middle = own.quantile(0.5, dim=0) if center == "median" else own.mean(0)
+            centers[t] = middle / middle.sum()
+    labels = torch.arange(k, device=p.device)
+    return as_dtype(ops.project(centers, label=labels), torch.float32, labels)
+
+
+class Contract(Defense):
+    """Moves each row toward its label's center, at most ε in l1; rows nearer than ε become the center.
+
+    Needs no key: what is told is how far outside the ball a row lies, and in which direction.
+
+    Args:
+        centers: for each label a probability vector of that label, float32 [K, K]; `Contract.fit`
+            finds them.
+        epsilon: hard cap on the row's move, l1, in [0, 2].
+        style: "straight" or "waterfill", see `mipoison.move`.
+        on_invalid: see `Defense`.
+
+    Raises:
+        ValueError: for wrong ranges, or centers of other labels.
+    """
+
+    name: ClassVar[str] = "contract"
+    centers: Tensor
+
+    def __init__(
+        self,
+        centers: Tensor,
+        *,
+        epsilon: float = 0.2,
+        style: str = "straight",
+        on_invalid: str = "raise",
+    ) -> None:
+        super().__init__(on_invalid=on_invalid)
+        if not torch.equal(label_of(centers).cpu(), torch.arange(centers.shape[1])):
+            raise ValueError("expected centers [K, K] of the labels 0 to K − 1; use Contract.fit")
+        self.register_buffer("centers", as_dtype(own_rows(centers), torch.float32))
+        self.epsilon = as_number("epsilon", epsilon, 0.0, 2.0)
+        self.style = as_choice("style", style, ("straight", "waterfill"))
+
+    @property
+    def classes(self) -> int:
+        """K of the centers."""
+        return self.centers.shape[1]
+
+    @classmethod
+    def fit(cls, outputs: Any, *, center: str = "median", **settings: Any) -> Contract:
+        """Finds the centers of the defender's own, non-private, outputs [N, K].
+
+        Args:
+            outputs: undefended confidence vectors; tensor or ndarray.
+            center: "median" (coordinate-wise) or "mean" of each label's rows.
+            settings: as in `Contract`.
+
+        Raises:
+            TypeError: for a wrong kind or dtype.
+            ValueError: for wrong shapes, ranges or rows.
+
+        Example:
+            >>> p = torch.softmax(torch.randn(64, 5), 1)
+            >>> len(Contract.fit(p, epsilon=2.0)(p).unique(dim=0)) <= 5
+            True
+        """
+        as_choice("center", center, ("median", "mean"))
+        return cls(label_centers(own_rows(outputs), center), **settings)
+
+    def answer(self, p: Tensor) -> Tensor:
+        """See `Defense.answer`."""
+        target = self.centers[label_of(p)].to(p.dtype)
+        return ops.move(p, target, epsilon=self.epsilon, style=self.style, validate=False)
+
+    def extra_repr(self) -> str:
+        """Settings."""
+        return f"epsilon={self.epsilon:g}, style={self.style!r}"

@@ -1,0 +1,39 @@
+"""High confidence: entries below a cutoff are not told (IBM ART's `HighConfidence`)."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from mipoison.defenses.baselines.reshaped import Reshaped
+from mipoison.ops.validation import as_number
+
+
+class HighConfidence(Reshaped):
+    """Sets entries below a cutoff to zero and renormalises, which ART leaves to the reader.
+
+    Args:
+        cutoff: in (0, 1]. Rows with no entry as large are answered by their label alone.
+        on_invalid: see `Defense`.
+
+    Example:
+        >>> import torch
+        >>> HighConfidence(cutoff=0.2)(torch.tensor([[0.6, 0.1, 0.2, 0.1]]))
+        tensor([[0.7500, 0.0000, 0.2500, 0.0000]])
+    """
+
+    name: ClassVar[str] = "high confidence"
+
+    def __init__(self, *, cutoff: float = 0.1, on_invalid: str = "raise") -> None:
+        super().__init__(on_invalid=on_invalid)
+        self.cutoff = as_number("cutoff", cutoff, 0.0, 1.0, open_low=True)
+
+    def reshape(self, p: Tensor, label: Tensor) -> Tensor:
+        """See `Reshaped.reshape`."""
+        return torch.where(p < self.cutoff, 0.0, p)
+
+    def extra_repr(self) -> str:
+        """Settings."""
+        return f"cutoff={self.cutoff:g}"

@@ -1,0 +1,205 @@
+"""Purifier (Yang et al., AAAI 2023, arXiv 2212.00612): answers redrawn by a conditional variational autoencoder."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import Any, ClassVar, Final
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from mipoison import ops
+from mipoison.defenses.base import Defense, as_dtype, own_rows
+from mipoison.defenses.baselines.noise import GaussianNoise
+from mipoison.ops.validation import as_count, as_number
+from mipoison.random import Key, KeyLike, resolve_key, uniforms
+from mipoison.reference import label_of
+from mipoison.steady import Steady
+from mipoison.surrogate import features, full_precision, in_tiles, whole_lanes
+
+_BATCH: Final = 128
+_LEARNING_RATE: Final = 1e-3
+# The label is kept whatever the decoder says: its cross-entropy only helps, and more would sharpen the vectors.
+_LABEL_PRICE: Final = 1e-2
+
+
+def _layers(*sizes: int) -> nn.Sequential:
+    """Linear layers with a ReLU in between."""
+    stack: list[nn.Module] = []
+    for i, (inside, outside) in enumerate(pairwise(sizes)):
+        stack += [nn.ReLU()] * (i > 0) + [nn.Linear(inside, outside)]
+    return nn.Sequential(*stack)
+
+
+class Reformer(Steady):
+    """The autoencoder: encoder ([p, log p], label) → code, decoder (code, label) → vector.
+
+    All layers are whole lanes wide and rows are seen in tiles, so that bits do not depend on the
+    batch.
+
+    Args:
+        classes: K.
+        latent: size of the code; rounded up to a multiple of 32.
+        width: units of the hidden layers; rounded up to a multiple of 32.
+    """
+
+    def __init__(self, classes: int, latent: int, width: int) -> None:
+        super().__init__()
+        self.classes = classes
+        self.latent, hidden = whole_lanes(latent), whole_lanes(width)
+        seen = features(torch.empty(1, classes, device="meta")).shape[1]
+        label = whole_lanes(classes)
+        self.encoder = _layers(seen + label, hidden, 2 * self.latent)
+        self.decoder = _layers(self.latent + label, hidden, label)
+
+    def _encoded(self, p: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and log-variance of the code."""
+        mean, spread = self.encoder(torch.cat((features(p), label), -1)).chunk(2, -1)
+        return mean, spread.clamp(-10.0, 10.0)
+
+    def _decoded(self, code: Tensor, label: Tensor) -> Tensor:
+        """Logits [.., K] of the vector."""
+        logits: Tensor = self.decoder(torch.cat((code, label), -1))
+        return logits[..., : self.classes]
+
+    def _hot(self, label: Tensor) -> Tensor:
+        """One-hot labels in whole lanes."""
+        return F.one_hot(label, whole_lanes(self.classes)).to(torch.float32)
+
+    def loss(self, p: Tensor, normal: Tensor, divergence: float) -> Tensor:
+        """Squared error of the vectors + a little cross-entropy of the label + divergence·KL of the code."""
+        label = label_of(p)
+        hot = self._hot(label)
+        mean, spread = self._encoded(p, hot)
+        logits = self._decoded(mean + (spread / 2).exp() * normal, hot)
+        error = (torch.softmax(logits, -1) - p).square().sum(-1).mean()
+        price = 0.5 * (mean.square() + spread.exp() - 1 - spread).sum(-1).mean()
+        return error + _LABEL_PRICE * F.cross_entropy(logits, label) + divergence * price
+
+    def forward(self, p: Tensor, normal: Tensor) -> Tensor:
+        """Vectors redrawn from their codes, float32 [N, K].
+
+        Args:
+            p: clean rows, float32 [N, K].
+            normal: standard normal draws, float32 [N, latent].
+        """
+        if len(p) == 0:
+            return p
+        with full_precision(p):
+            drawn = []
+            for rows, hot, noise in in_tiles(p, self._hot(label_of(p)), normal):
+                mean, spread = self._encoded(rows, hot)
+                code = mean + (spread / 2).exp() * noise
+                drawn.append(torch.softmax(self._decoded(code, hot), -1))
+        return torch.cat(drawn)[: len(p)]
+
+
+class Purifier(Defense):
+    """Moves each row toward what a conditional variational autoencoder makes of it, at most ε in l1.
+
+    The code that the vector is redrawn from is sampled by (key, exact row). The source also swaps
+    labels of training members, against membership inference; that part is left out, since here the
+    label is kept.
+
+    Args:
+        reformer: the autoencoder; `Purifier.fit` trains one.
+        epsilon: hard cap on the row's move, l1, in [0, 2]; 2 answers with the redrawn vector, as
+            the source does.
+        key: int, bytes or None (one secret per process).
+        on_invalid: see `Defense`.
+    """
+
+    name: ClassVar[str] = "Purifier"
+
+    def __init__(
+        self,
+        reformer: Reformer,
+        *,
+        epsilon: float = 2.0,
+        key: KeyLike = None,
+        on_invalid: str = "raise",
+    ) -> None:
+        super().__init__(on_invalid=on_invalid)
+        self.reformer = reformer
+        self.epsilon = as_number("epsilon", epsilon, 0.0, 2.0)
+        self._key: Key = resolve_key(key)
+
+    @property
+    def classes(self) -> int:
+        """K of the vectors it was fitted on."""
+        return self.reformer.classes
+
+    @classmethod
+    def fit(
+        cls,
+        outputs: Any,
+        *,
+        latent: int = 32,
+        width: int = 128,
+        divergence: float = 1e-3,
+        epochs: int = 60,
+        seed: int = 0,
+        **settings: Any,
+    ) -> Purifier:
+        """Trains the autoencoder on the defender's own vectors.
+
+        Args:
+            outputs: undefended confidence vectors of non-private data, [N, K]; tensor or ndarray.
+            latent: size of the code, ≥ 1; rounded up to a multiple of 32.
+            width: units of the hidden layers, ≥ 1; rounded up likewise.
+            divergence: price ≥ 0 of the code's divergence from a standard normal; more tells less.
+            epochs: passes over the data, ≥ 1.
+            seed: of initialisation and batches.
+            settings: as in `Purifier`.
+
+        Raises:
+            TypeError: for a wrong kind or dtype.
+            ValueError: for wrong shapes, ranges or rows.
+
+        Example:
+            >>> p = torch.softmax(torch.randn(64, 5), 1)
+            >>> q = Purifier.fit(p, epochs=1, key=b"secret")(p)
+            >>> bool((q.argmax(1) == p.argmax(1)).all())
+            True
+        """
+        rows = as_dtype(own_rows(outputs), torch.float32)
+        sizes = {"latent": latent, "width": width, "epochs": epochs}
+        for name, value in sizes.items():
+            as_count(name, value, 1)
+        price = as_number("divergence", divergence, 0.0)
+        with torch.inference_mode(False), torch.enable_grad(), full_precision(rows):
+            reformer = _trained(rows.clone(), latent, width, price, epochs, seed)
+        return cls(reformer, **settings)
+
+    def answer(self, p: Tensor) -> Tensor:
+        """See `Defense.answer`."""
+        label = label_of(p)
+        u = uniforms(ops.row_bits(p, key=self._key, words=self.reformer.latent))
+        normal = GaussianNoise.quantile(u).to(torch.float32)
+        drawn = self.reformer(as_dtype(p, torch.float32, label), normal).to(torch.float64)
+        kept = as_dtype(ops.project(drawn, label=label, validate=False), p.dtype, label)
+        return ops.move(p, kept, epsilon=self.epsilon, validate=False)
+
+    def extra_repr(self) -> str:
+        """Settings, without the key."""
+        return f"epsilon={self.epsilon:g}"
+
+
+def _trained(
+    rows: Tensor, latent: int, width: int, divergence: float, epochs: int, seed: int
+) -> Reformer:
+    """An autoencoder trained on clean rows, float32 [N, K]."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        reformer = Reformer(rows.shape[1], latent, width).to(rows.device)
+    optimizer = torch.optim.AdamW(reformer.parameters(), lr=_LEARNING_RATE)
+    for _ in range(epochs):
+        for batch in torch.randperm(len(rows), generator=generator).split(_BATCH):
+            seen = rows[batch.to(rows.device)]
+            normal = torch.randn(len(seen), reformer.latent, generator=generator)
+            optimizer.zero_grad()
+            reformer.loss(seen, normal.to(rows.device), divergence).backward()
+            optimizer.step()
+    return reformer.requires_grad_(False)

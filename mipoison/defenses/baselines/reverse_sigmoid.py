@@ -1,0 +1,43 @@
+"""Reverse sigmoid (Lee et al., Defending against model stealing with deceptive perturbations, 2018; IBM ART's form)."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Final
+
+import torch
+from torch import Tensor
+
+from mipoison.defenses.baselines.reshaped import Reshaped
+from mipoison.ops.validation import as_number
+
+# Where ART cuts the confidences off before it takes their logits.
+_CLIP: Final = 1e-9
+
+
+class ReverseSigmoid(Reshaped):
+    """Subtracts β·(σ(γ·logit p) − ½) from each entry, clips to [0, 1] and renormalises.
+
+    Large entries shrink and small ones grow, so that neighbouring answers come from different
+    confidences. The source lets another entry overtake the label; here the label is kept.
+
+    Args:
+        beta: magnitude β ≥ 0.
+        gamma: convergence γ > 0, how fast the perturbation saturates away from ½.
+        on_invalid: see `Defense`.
+    """
+
+    name: ClassVar[str] = "reverse sigmoid"
+
+    def __init__(self, *, beta: float = 1.0, gamma: float = 0.1, on_invalid: str = "raise") -> None:
+        super().__init__(on_invalid=on_invalid)
+        self.beta = as_number("beta", beta, 0.0)
+        self.gamma = as_number("gamma", gamma, 0.0, open_low=True)
+
+    def reshape(self, p: Tensor, label: Tensor) -> Tensor:
+        """See `Reshaped.reshape`."""
+        logits = torch.logit(p, eps=_CLIP)
+        return (p - self.beta * (torch.sigmoid(self.gamma * logits) - 0.5)).clamp(0.0, 1.0)
+
+    def extra_repr(self) -> str:
+        """Settings."""
+        return f"beta={self.beta:g}, gamma={self.gamma:g}"

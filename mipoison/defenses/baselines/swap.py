@@ -1,0 +1,81 @@
+"""Swap: toward another vector of the same label, straight or by water-filling, and no further thought."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from mipoison import ops
+from mipoison.defenses.bank import Bank
+from mipoison.defenses.base import Defense, as_dtype, own_rows
+from mipoison.ops.validation import as_choice, as_number
+from mipoison.random import Key, KeyLike, resolve_key
+from mipoison.reference import label_of
+
+
+class Swap(Defense):
+    """Moves each row toward a keyed bank vector of its label, at most ε in l1.
+
+    Answers show bank vectors: never put private data into the bank. With ε = 2 every answer is one.
+
+    Args:
+        bank: vectors of the defender's own, non-private, data; `Swap.fit` makes one.
+        epsilon: hard cap on the row's move, l1, in [0, 2].
+        style: "straight" or "waterfill", see `mipoison.move`.
+        grid: cell width of the key's hash, in units of confidence; 0 keys the exact row.
+        key: int, bytes or None (one secret per process).
+        on_invalid: see `Defense`.
+    """
+
+    name: ClassVar[str] = "swap"
+
+    def __init__(
+        self,
+        bank: Bank,
+        *,
+        epsilon: float = 0.2,
+        style: str = "straight",
+        grid: float = 0.1,
+        key: KeyLike = None,
+        on_invalid: str = "raise",
+    ) -> None:
+        super().__init__(on_invalid=on_invalid)
+        self.bank = bank
+        self.epsilon = as_number("epsilon", epsilon, 0.0, 2.0)
+        self.style = as_choice("style", style, ("straight", "waterfill"))
+        self.grid = as_number("grid", grid, 0.0, 1.0)
+        self._key: Key = resolve_key(key)
+
+    @property
+    def classes(self) -> int:
+        """K of the bank."""
+        return self.bank.vectors.shape[1]
+
+    @classmethod
+    def fit(cls, outputs: Any, **settings: Any) -> Swap:
+        """Puts the defender's own, non-private, outputs [N, K] into a bank; settings as in `Swap`.
+
+        Raises:
+            TypeError: for a wrong kind or dtype.
+            ValueError: for wrong shapes, ranges or rows.
+
+        Example:
+            >>> p = torch.softmax(torch.randn(64, 5), 1)
+            >>> q = Swap.fit(p, epsilon=0.1, key=b"secret")(p)
+            >>> bool(((q - p).abs().sum(1) < 0.1001).all())
+            True
+        """
+        return cls(Bank(as_dtype(own_rows(outputs), torch.float32)), **settings)
+
+    def answer(self, p: Tensor) -> Tensor:
+        """See `Defense.answer`."""
+        label = label_of(p)
+        word = ops.row_bits(p, key=self._key, grid=self.grid, words=1).squeeze(-1)
+        target = self.bank.pick(as_dtype(p, torch.float32, label), label, word).to(p.dtype)
+        return ops.move(p, target, epsilon=self.epsilon, style=self.style, validate=False)
+
+    def extra_repr(self) -> str:
+        """Settings, without the key."""
+        return f"epsilon={self.epsilon:g}, style={self.style!r}, grid={self.grid:g}"

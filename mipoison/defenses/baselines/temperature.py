@@ -1,0 +1,43 @@
+"""Temperature on a vector that is already served: flatter or sharper, without the logits."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from torch import Tensor
+
+from mipoison.defenses.baselines.reshaped import Reshaped
+from mipoison.ops.validation import as_number
+from mipoison.reference.rounding import at
+
+
+class Temperature(Reshaped):
+    """Answers with q ∝ p^(1/T), which is the softmax of the logits at T times their temperature.
+
+    It can be undone by whoever knows T, up to what rounding took: an adversary who trains on its
+    answers loses little. What it changes is what a reader makes of the confidences.
+
+    Args:
+        temperature: T > 0; above one flatter, below one sharper. Zeros stay zeros.
+        on_invalid: see `Defense`.
+
+    Example:
+        >>> import torch
+        >>> Temperature(temperature=0.5)(torch.tensor([[0.5, 0.25, 0.25]]))
+        tensor([[0.6667, 0.1667, 0.1667]])
+    """
+
+    name: ClassVar[str] = "temperature"
+
+    def __init__(self, *, temperature: float = 2.0, on_invalid: str = "raise") -> None:
+        super().__init__(on_invalid=on_invalid)
+        self.temperature = as_number("temperature", temperature, 0.0, open_low=True)
+
+    def reshape(self, p: Tensor, label: Tensor) -> Tensor:
+        """See `Reshaped.reshape`."""
+        # Relative to the largest entry, so that no temperature underflows the whole row.
+        return (p / at(p, label).unsqueeze(-1)) ** (1 / self.temperature)
+
+    def extra_repr(self) -> str:
+        """Settings."""
+        return f"temperature={self.temperature:g}"

@@ -1,0 +1,41 @@
+"""Top-k: only the largest confidences are told (Fredrikson et al., 2015; the truncation of Yang et al., CCS 2019)."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from mipoison.defenses.baselines.reshaped import Reshaped
+from mipoison.ops.validation import as_count
+
+
+class TopK(Reshaped):
+    """Keeps the k largest entries, sets the others to zero and renormalises.
+
+    Args:
+        k: entries kept, ≥ 1; of equal ones those of lower index. With k = 1 only the label is told,
+            with k ≥ K everything.
+        on_invalid: see `Defense`.
+
+    Example:
+        >>> import torch
+        >>> TopK(2)(torch.tensor([[0.6, 0.1, 0.2, 0.1]]))
+        tensor([[0.7500, 0.0000, 0.2500, 0.0000]])
+    """
+
+    name: ClassVar[str] = "top-k"
+
+    def __init__(self, k: int = 3, *, on_invalid: str = "raise") -> None:
+        super().__init__(on_invalid=on_invalid)
+        self.k = as_count("k", k, 1)
+
+    def reshape(self, p: Tensor, label: Tensor) -> Tensor:
+        """See `Reshaped.reshape`."""
+        largest = p.sort(dim=-1, descending=True, stable=True).indices[:, : self.k]
+        return torch.zeros_like(p).scatter(-1, largest, p.gather(-1, largest))
+
+    def extra_repr(self) -> str:
+        """Settings."""
+        return f"k={self.k}"

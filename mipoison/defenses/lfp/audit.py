@@ -1,0 +1,35 @@
+"""What LFP did, as counts: enough to see what it costs, nothing of what it answered."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+from torch import Tensor
+
+
+@dataclass
+class Audit:
+    """Rows seen and flipped since the defense was made; no vectors, and not in its saved state.
+
+    Attributes:
+        rows: probability vectors answered, repeated ones each time.
+        flipped: those answered under another label.
+        by_label: how many were flipped away from each label.
+    """
+
+    rows: int = 0
+    flipped: int = 0
+    by_label: Counter[int] = field(default_factory=Counter)
+
+    @property
+    def rate(self) -> float:
+        """Share of the rows seen that were flipped; 0 before the first."""
+        return self.flipped / self.rows if self.rows else 0.0
+
+    def record(self, labels: Tensor, served: Tensor) -> None:
+        """Counts answers by the labels they had and the labels they were served under; int64 [N] each."""
+        flipped = labels[labels != served].tolist()
+        self.rows += len(labels)
+        self.flipped += len(flipped)
+        self.by_label.update(flipped)
