@@ -17,7 +17,7 @@ SOURCES := pyproject.toml setup.py constraints.txt $(wildcard csrc/*)
 INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt $(PIP_ARGS)
 
 .DELETE_ON_ERROR:
-.PHONY: demo test test-full bench bench-gpu render resources soak docs lint format clean
+.PHONY: demo test test-full bench bench-gpu render resources soak study-defenses docs lint format clean
 
 demo: $(VENV)/.eval
 	@if [ -e $(RUN)/.finished ]; then \
@@ -58,6 +58,16 @@ render: $(VENV)/.test
 # Ten million random rows through every operation and instruction set.
 soak: $(VENV)/.test
 	$(BIN)/python benchmarks/soak.py --out runs/soak
+
+# Every defense at equal mean l1 on all data sets: hours. A study that is finished is not run again; see docs/study.md.
+STUDIES ?= defenses-digits defenses-mnist defenses-mnist-confident defenses-faces
+study-defenses: $(VENV)/.test
+	for study in $(STUDIES); do \
+	  [ -e runs/study/$$study/.finished ] || { \
+	    $(BIN)/mipoison evaluate --preset $$study --out runs/study/$$study --jobs $(JOBS) --overwrite && \
+	    touch runs/study/$$study/.finished; } || exit 1; \
+	done
+	$(BIN)/python docs/study_page.py $(STUDIES:%=runs/study/%)
 
 # Takes a finished demo into the docs: its numbers, its picture, and the README's table.
 docs: demo

@@ -15,6 +15,7 @@ from rich.console import Console
 from mipoison.eval.experiment import RESULTS, run
 from mipoison.eval.presets import PRESETS
 from mipoison.eval.report import write_report
+from mipoison.eval.studies import STUDIES
 
 
 @dataclass(frozen=True)
@@ -26,9 +27,19 @@ class Evaluate:
 
     out: Path = Path("mipoison-demo")
     """Output folder; one with content is refused unless --overwrite is given."""
-    preset: Literal["demo", "quick", "mnist", "faces"] = "demo"
+    preset: Literal[
+        "demo",
+        "quick",
+        "mnist",
+        "faces",
+        "defenses-digits",
+        "defenses-mnist",
+        "defenses-mnist-confident",
+        "defenses-faces",
+    ] = "demo"
     """"demo": digits, seeds 0-2, T = 1 and 3, eleven defenses. "quick": one short cell. "mnist",
-    "faces": the demo's defenses on MNIST-5k and on ORL faces; need the extra [data]."""
+    "faces": the demo's defenses on MNIST-5k and on ORL faces; need the extra [data]. "defenses-…": the
+    study of docs/study.md, every defense at equal mean l1."""
     seeds: tuple[int, ...] = ()
     """Seeds instead of the preset's, one repetition each."""
     temperatures: tuple[float, ...] = ()
@@ -80,7 +91,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _evaluate(command: Evaluate, console: Console) -> bool:
-    configuration = PRESETS[command.preset]
+    configuration = (PRESETS | STUDIES)[command.preset]
     if command.defenses:
         configuration = configuration.with_methods(command.defenses)
     configuration = replace(

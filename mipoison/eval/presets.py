@@ -13,7 +13,8 @@ NONE = Method("none", "none", "none")
 LABEL_ONLY = Method("label-only", "label-only", "label_only")
 
 
-def _rounding(decimals: int) -> Method:
+def rounding(decimals: int) -> Method:
+    """Rounding to so many decimals."""
     return Method(f"rounding-{decimals}", "rounding", "rounding", (("decimals", decimals),))
 
 
@@ -38,8 +39,8 @@ DEMO = Configuration(
     methods=(
         NONE,
         LABEL_ONLY,
-        _rounding(1),
-        _rounding(2),
+        rounding(1),
+        rounding(2),
         _noise("laplace", 0.2),
         _noise("gaussian", 0.2),
         _lpa("decoy", 0.05),
@@ -74,7 +75,7 @@ FACES = replace(
 QUICK = Configuration(
     seeds=(100,),
     temperatures=(3.0,),
-    methods=(NONE, LABEL_ONLY, _rounding(1), _lpa("decoy", 0.2)),
+    methods=(NONE, LABEL_ONLY, rounding(1), _lpa("decoy", 0.2)),
     checked_methods=("none",),
     adversary=AdversarySettings(epochs=8, wide_epochs=8, neighbours=(10,)),
 )

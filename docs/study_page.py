@@ -1,0 +1,128 @@
+"""Takes finished runs of the study into docs/study and writes docs/study.md from what lies there.
+
+    python docs/study_page.py [RUN...]    # runs/study/defenses-digits ...
+
+Of a run its conditions and its summary are kept, not its cells; the page is made of all runs in docs/study.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[1]
+KEPT = ROOT / "docs/study"
+PAGE = ROOT / "docs/study.md"
+TITLES = {
+    "defenses-digits": "Digits, softened",
+    "defenses-mnist": "MNIST-5k, softened",
+    "defenses-mnist-confident": "MNIST-5k, confident",
+    "defenses-faces": "ORL faces, softened",
+}
+HEAD = """# The defenses compared
+
+Gains, costs and distortion of every defense at equal mean l1, under adversaries who train on defended vectors. Written
+by `docs/study_page.py` out of the JSON in `docs/study`; `make study-defenses` runs it all anew (study by study,
+those that are finished are not run again).
+
+*Gain* is 0 where a defense wins nothing and 1 where only the label still leaks. g2: an MLP on the raw defended vectors.
+g3: the strongest, on the victims, of wide MLPs on raw and raw+log features, their mean, nearest neighbours and label
+only. *Median* and *worst decile* are of the per-victim gain under that strongest adversary. Seeds 0-2, mean ± standard
+deviation; nothing was tuned on them. Pixels in [0, 1]. *l1* is what was realised on the victims, *largest* its maximum,
+*unchanged* the share of victims served as they were, *µs* a row in one batch of the adversary's queries and the victims,
+one thread.
+"""
+COLUMNS = (
+    "| defense | l1 | largest | g2 | g3 | median | worst decile | unchanged | labels changed | fit, s | µs |\n"
+    "|---|---|---|---|---|---|---|---|---|---|---|\n"
+)
+
+
+def keep(run: Path) -> None:
+    """Copies a finished run's summary and picture into docs/study.
+
+    Raises:
+        SystemExit: if the run is not finished.
+    """
+    results = json.loads((run / "results.json").read_text())
+    if not results["complete"]:
+        raise SystemExit(f"expected a finished run, got {run}, which lacks cells; run it again")
+    KEPT.mkdir(exist_ok=True)
+    kept = {name: results[name] for name in ("environment", "configuration", "summary")}
+    (KEPT / f"{run.name}.json").write_text(json.dumps(kept, indent=1) + "\n")
+    shutil.copy(run / "figures/privacy-utility.png", KEPT / f"{run.name}.png")
+
+
+def spread(statistic: dict[str, Any], digits: int = 2) -> str:
+    """Mean ± standard deviation."""
+    sd = statistic["sd"]
+    return f"{statistic['mean']:.{digits}f}" + ("" if sd is None else f" ± {sd:.{digits}f}")
+
+
+def row(family: str, measured: dict[str, Any]) -> str:
+    """One line of a table."""
+    cells = [
+        family,
+        spread(measured["utility.l1_mean"], 3),
+        f"{measured['utility.l1_max']['max']:.2f}",
+        *(spread(measured[name]) for name in ("A2.gain", "A3.gain", "A3.median")),
+        spread(measured["A3.worst_decile"]),
+        f"{measured['utility.unchanged']['mean']:.0%}",
+        f"{measured['utility.labels_changed']['max']:.0f}",
+        f"{measured['cost.fit_seconds']['mean']:.1f}",
+        f"{measured['cost.microseconds_per_row']['mean']:.0f}",
+    ]
+    return "| " + " | ".join(cells) + " |\n"
+
+
+def table(methods: Sequence[dict[str, Any]], measured: dict[str, Any]) -> str:
+    """The methods in the order of g3."""
+    ranked = sorted(methods, key=lambda method: -measured[method["name"]]["A3.gain"]["mean"])
+    return COLUMNS + "".join(row(m["family"], measured[m["name"]]) for m in ranked)
+
+
+def budget_of(method: dict[str, Any]) -> float | None:
+    """The mean l1 that a method aims at."""
+    options = method["options"]
+    budget: float | None = options.get("budget", options.get("mean_l1"))
+    return budget
+
+
+def section(name: str, kept: dict[str, Any]) -> str:
+    """A study: its conditions, its adversaries' sanity, its tables and its picture."""
+    configuration, environment = kept["configuration"], kept["environment"]
+    methods = configuration["methods"]
+    budgets = sorted({b for b in map(budget_of, methods) if b is not None})
+    lines = [f"\n## {TITLES[name]}\n\n"]
+    for temperature, part in kept["summary"].items():
+        bare = part["defenses"]["none"]
+        doubled = part["doubled_epochs"]["none"]
+        lines.append(
+            f"T = {temperature}, target {configuration['target']} "
+            f"(accuracy on victims {part['target']['victims']['mean']:.3f}), seeds {part['seeds']}, "
+            f"{environment['processor']}, {environment['date']}. Undefended MSE: A2 {bare['A2.mse']['mean']:.4f}, "
+            f"A3 {bare['A3.mse']['mean']:.4f}; label only {part['floors']['label_only']['mean']:.4f}; "
+            f"twice the epochs change A2 by {doubled['A2.change']['mean']:+.1%} and A3 by "
+            f"{doubled['A3.change']['mean']:+.1%}.\n\n"
+        )
+        for budget in budgets:
+            chosen = [m for m in methods if budget_of(m) == budget]
+            lines.append(f"**Mean l1 of {budget:g}**\n\n{table(chosen, part['defenses'])}\n")
+        others = [m for m in methods if budget_of(m) is None and m["name"] != "none"]
+        lines.append(f"**Without a budget**\n\n{table(others, part['defenses'])}\n")
+    lines.append(f"![{TITLES[name]}: gain against mean l1](study/{name}.png)\n")
+    return "".join(lines)
+
+
+if __name__ == "__main__":
+    for path in sys.argv[1:]:
+        keep(Path(path))
+    found = {name: KEPT / f"{name}.json" for name in TITLES}
+    sections = [
+        section(name, json.loads(file.read_text())) for name, file in found.items() if file.exists()
+    ]
+    PAGE.write_text(HEAD + "".join(sections))

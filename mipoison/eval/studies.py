@@ -1,0 +1,82 @@
+"""Compare the defenses at equal realised mean l1: what `make study-defenses` runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from mipoison.eval.configuration import Configuration
+from mipoison.eval.methods import Method
+from mipoison.eval.presets import DEMO, FACES, LABEL_ONLY, MNIST, NONE, rounding
+
+# The baselines that a budget can be set for, by how reports call them.
+SWEPT: Mapping[str, str] = {
+    "swap": "Swap",
+    "contract": "Contract",
+    "laplace": "Laplace noise",
+    "purifier": "Purifier",
+    "reverse_sigmoid": "Reverse sigmoid",
+    "one_parameter": "One-parameter DP",
+    "flatten": "Temperature",
+    "top_k": "Top-k",
+}
+FEW = ("swap", "contract", "laplace")
+
+
+def of_budget(objective: str, budget: float) -> Method:
+    """LPA whose moves are `budget` long on average."""
+    options = (("objective", objective), ("budget", budget))
+    return Method(f"lpa-{objective}-l1-{budget:g}", f"LPA {objective}", "lpa", options)
+
+
+def swept(kind: str, budget: float) -> Method:
+    """A baseline whose moves are `budget` long on average."""
+    return Method(f"{kind}-{budget:g}", SWEPT[kind], kind, (("mean_l1", budget),))
+
+
+def methods(
+    budgets: tuple[float, ...], objectives: tuple[str, ...], baselines: tuple[str, ...]
+) -> tuple[Method, ...]:
+    """Every objective and baseline at every budget, beside those that have no budget."""
+    compared = [NONE, LABEL_ONLY, rounding(1), rounding(2)]
+    for budget in budgets:
+        compared += [of_budget(objective, budget) for objective in objectives]
+        compared += [swept(kind, budget) for kind in baselines]
+    return tuple(compared)
+
+
+DIGITS = replace(
+    DEMO,
+    temperatures=(3.0,),
+    methods=methods(
+        (0.05, 0.1, 0.2), ("equilibrium", "decoy", "ascent", "alignment"), tuple(SWEPT)
+    ),
+    checked_methods=("none", "lpa-equilibrium-l1-0.1"),
+)
+
+MNIST_SOFTENED = replace(
+    MNIST,
+    temperatures=(4.0,),
+    methods=methods((0.05, 0.1), ("equilibrium", "decoy"), FEW),
+    checked_methods=("none",),
+)
+
+MNIST_CONFIDENT = replace(
+    MNIST,
+    temperatures=(1.0,),
+    methods=methods((0.003, 0.03), ("equilibrium", "decoy"), FEW),
+    checked_methods=("none",),
+)
+
+FACES_SOFTENED = replace(
+    FACES,
+    methods=methods((0.05, 0.1), ("equilibrium", "decoy"), FEW),
+    checked_methods=("none",),
+)
+
+STUDIES: dict[str, Configuration] = {
+    "defenses-digits": DIGITS,
+    "defenses-mnist": MNIST_SOFTENED,
+    "defenses-mnist-confident": MNIST_CONFIDENT,
+    "defenses-faces": FACES_SOFTENED,
+}
