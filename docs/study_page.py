@@ -33,8 +33,7 @@ those that are finished are not run again).
 g3: the strongest, on the victims, of wide MLPs on raw and raw+log features, their mean, nearest neighbours and label
 only. *Median* and *worst decile* are of the per-victim gain under that strongest adversary. Seeds 0-2, mean ± standard
 deviation; nothing was tuned on them. Pixels in [0, 1]. *l1* is what was realised on the victims, *largest* its maximum,
-*unchanged* the share of victims served as they were, *µs* a row in one batch of the adversary's queries and the victims,
-one thread.
+*unchanged* the share of victims served as they were, *µs* a row in one batch of all queries and victims, one thread.
 """
 COLUMNS = (
     "| defense | l1 | largest | g2 | g3 | median | worst decile | unchanged | labels changed | fit, s | µs |\n"
@@ -103,7 +102,7 @@ def section(name: str, kept: dict[str, Any]) -> str:
         doubled = part["doubled_epochs"]["none"]
         lines.append(
             f"T = {temperature}, target {configuration['target']} "
-            f"(accuracy on victims {part['target']['victims']['mean']:.3f}), seeds {part['seeds']}, "
+            f"(accuracy on victims {part['target']['accuracy']['mean']:.3f}), seeds {part['seeds']}, "
             f"{environment['processor']}, {environment['date']}. Undefended MSE: A2 {bare['A2.mse']['mean']:.4f}, "
             f"A3 {bare['A3.mse']['mean']:.4f}; label only {part['floors']['label_only']['mean']:.4f}; "
             f"twice the epochs change A2 by {doubled['A2.change']['mean']:+.1%} and A3 by "
