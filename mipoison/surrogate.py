@@ -14,7 +14,7 @@ from mipoison.ops.validation import as_rows, require_finite, require_probabiliti
 from mipoison.steady import Steady
 
 # Log features end here: below, float32 confidences are noise.
-_FLOOR: Final = 1e-7
+LOG_FLOOR: Final = 1e-7
 # Networks see this many rows at a time, always: a matrix product changes bits with its batch size.
 TILE: Final = 64
 # And every layer is this much or a multiple: narrow edges of a matrix product are summed in another order than its
@@ -29,7 +29,7 @@ def features(outputs: Tensor) -> Tensor:
 
     An adversary who takes logarithms recovers far more than one who does not, so the surrogate must see both.
     """
-    both = torch.cat((outputs, outputs.clamp_min(_FLOOR).log()), dim=-1)
+    both = torch.cat((outputs, outputs.clamp_min(LOG_FLOOR).log()), dim=-1)
     return F.pad(both, (0, -both.shape[-1] % _LANES))
 
 
@@ -202,7 +202,7 @@ class Surrogate(Steady):
         )
 
 
-def _whole_lanes(size: int) -> int:
+def whole_lanes(size: int) -> int:
     """The size rounded up to whole lanes."""
     return size + -size % _LANES
 
@@ -222,8 +222,8 @@ def _fitted(
     inside = features(rows)
     mean, scale = inside.mean(0), inside.std(0).clamp_min(1e-6)
     generator = torch.Generator().manual_seed(seed)
-    hidden = _whole_lanes(width)
-    sizes = [inside.shape[1], hidden, hidden, _whole_lanes(len(basis))]
+    hidden = whole_lanes(width)
+    sizes = [inside.shape[1], hidden, hidden, whole_lanes(len(basis))]
     state = _initial(members, sizes, generator, rows.device)
     _train(state, (inside - mean) / scale, (flat - offset) @ basis.T, epochs, generator)
     return state | {

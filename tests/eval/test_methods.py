@@ -26,6 +26,13 @@ def test_every_method_of_the_demo_serves_probability_vectors(method, own_data):
         assert torch.equal(defended.argmax(1), outputs.argmax(1))
 
 
+def test_an_objective_is_built_with_a_budget(own_data):
+    options = (("objective", "equilibrium"), ("budget", 0.1))
+    outputs, _ = own_data
+    moved = Method("lpa", "LPA", "lpa", options).build(*own_data, key=1, seed=2)(outputs) - outputs
+    assert float(moved.abs().sum(1).mean()) == pytest.approx(0.1, rel=0.25)
+
+
 def test_noise_reaches_its_mean_l1(own_data):
     outputs, _ = own_data
     noisy = next(method for method in DEMO.methods if method.builder == "laplace")
