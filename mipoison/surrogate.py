@@ -14,7 +14,7 @@ from mipoison.ops.validation import as_count, as_rows, require_finite, require_p
 from mipoison.steady import Steady
 
 # Log features end here: below, float32 confidences are noise.
-_FLOOR: Final = 1e-7
+LOG_FLOOR: Final = 1e-7
 # Networks see this many rows at a time, always: a matrix product changes bits with its batch size.
 TILE: Final = 64
 # And every layer is this much or a multiple: narrow edges of a matrix product are summed in another order than its
@@ -29,7 +29,7 @@ def features(outputs: Tensor) -> Tensor:
 
     An adversary who takes logarithms recovers far more than one who does not, so the surrogate must see both.
     """
-    both = torch.cat((outputs, outputs.clamp_min(_FLOOR).log()), dim=-1)
+    both = torch.cat((outputs, outputs.clamp_min(LOG_FLOOR).log()), dim=-1)
     return F.pad(both, (0, -both.shape[-1] % _LANES))
 
 

@@ -55,6 +55,7 @@ def test_on_invalid_label_answers_safely_and_counts() -> None:
     p[4] *= 3
     for defense in (
         mp.LPA.fit(outputs, inputs, key=1, on_invalid="label"),
+        mp.LPA.fit(outputs, inputs, objective="equilibrium", key=1, on_invalid="label"),
         mp.LFP.fit(outputs, inputs, key=1, on_invalid="label"),
         LabelOnly(on_invalid="label"),
         LaplaceNoise(key=1, on_invalid="label"),
@@ -195,7 +196,7 @@ def test_rows_at_the_edge_of_the_tolerance_are_defended(
     p = p[valid_rows(p)]
     assert len(p) > 100
     exact = p.double() / p.double().sum(1, keepdim=True)
-    for name in ("decoy", "ascent", "direction"):
+    for name in ("decoy", "ascent", "direction", "equilibrium"):
         q = fitted[name](p).double()
         slack = 2e-7 if wide else (K + 2) * torch.finfo(dtype).eps
         assert float((q - exact).abs().sum(1).max()) <= 0.2 + slack

@@ -91,7 +91,7 @@ def test_1_step_keeps_the_contract_of_a_row(
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("distribution", DISTRIBUTIONS)
-@pytest.mark.parametrize("objective", ["decoy", "ascent", "direction"])
+@pytest.mark.parametrize("objective", ["decoy", "ascent", "direction", "equilibrium"])
 def test_1_lpa_keeps_the_contract_of_a_row(
     fitted: dict[str, mp.LPA], objective: str, distribution: str, dtype: torch.dtype
 ) -> None:

@@ -23,6 +23,8 @@ from mipoison.reference import label_of
 K = 10
 DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 EPSILON = 0.2
+# What they serve has moved by about epsilon; the others put a price on moves.
+SPENDERS = [name for name, objective in OBJECTIVES.items() if not objective.may_stay]
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +45,7 @@ def moves(defense: mp.LPA, p: Tensor) -> Tensor:
 
 
 def test_the_objectives_are_known_by_name(fitted: dict[str, mp.LPA]) -> None:
-    assert list(OBJECTIVES) == ["decoy", "ascent", "direction"]
+    assert list(OBJECTIVES) == ["decoy", "ascent", "direction", "equilibrium"]
     for name, defense in fitted.items():
         assert defense.objective.name == name and type(defense.objective) is OBJECTIVES[name]
     with pytest.raises(
@@ -77,7 +79,7 @@ def test_every_row_moves_by_about_epsilon(
 
 
 @pytest.mark.parametrize("distribution", DISTRIBUTIONS)
-@pytest.mark.parametrize("objective", OBJECTIVES)
+@pytest.mark.parametrize("objective", SPENDERS)
 def test_no_row_is_served_bare(
     fitted: dict[str, mp.LPA], objective: str, distribution: str
 ) -> None:
@@ -95,7 +97,7 @@ def test_no_label_ever_changes(fitted: dict[str, mp.LPA], dtype: torch.dtype) ->
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-@pytest.mark.parametrize("objective", OBJECTIVES)
+@pytest.mark.parametrize("objective", SPENDERS)
 def test_rows_of_16_bits_are_poisoned_like_others(
     fitted: dict[str, mp.LPA], objective: str, dtype: torch.dtype
 ) -> None:
@@ -285,7 +287,7 @@ def test_two_classes(objective: str) -> None:
     assert (label_of(q) == label_of(p)).all() and float(moves(defense, p).max()) <= 0.1 + 2e-7
 
 
-@pytest.mark.parametrize("objective", OBJECTIVES)
+@pytest.mark.parametrize("objective", SPENDERS)
 @pytest.mark.parametrize("n", [2, 3, 7])
 def test_few_rows_to_fit_on(objective: str, n: int) -> None:
     defense = mp.LPA.fit(*world(n, K, 6), objective=objective, key=1)
@@ -295,7 +297,7 @@ def test_few_rows_to_fit_on(objective: str, n: int) -> None:
     assert float(moves(defense, p).median()) > 0.95 * EPSILON
 
 
-@pytest.mark.parametrize("objective", OBJECTIVES)
+@pytest.mark.parametrize("objective", SPENDERS)
 def test_no_rows_and_one(fitted: dict[str, mp.LPA], objective: str) -> None:
     p, _ = world(1, K, seed=4)
     assert fitted[objective](p[:0]).shape == (0, K)
@@ -327,7 +329,7 @@ def test_a_deep_copy_answers_the_same(fitted: dict[str, mp.LPA], objective: str)
     assert twin is not fitted[objective] and torch.equal(twin(p), fitted[objective](p))
 
 
-@pytest.mark.parametrize("objective", OBJECTIVES)
+@pytest.mark.parametrize("objective", SPENDERS)
 def test_repr_tells_the_settings_and_not_the_key(objective: str) -> None:
     defense = mp.LPA.fit(*world(20, K, 2), objective=objective, key=987_654_321)
     shown = repr(defense)

@@ -85,11 +85,13 @@ def _swept(name: str) -> Builder:
 def _lpa(outputs: Tensor, inputs: Tensor, key: int, seed: int, options: Options) -> Defense:
     from mipoison.defenses import LPA
 
+    given = {name: float(options[name]) for name in ("epsilon", "budget") if name in options}
     return LPA.fit(
         outputs,
         inputs,
         objective=str(options["objective"]),
-        epsilon=float(options["epsilon"]),
+        epsilon=given.get("epsilon"),
+        budget=given.get("budget"),
         norm="l1",
         key=key,
         seed=seed,

@@ -27,6 +27,13 @@ def test_every_method_of_the_demo_serves_probability_vectors(method, own_data):
         assert torch.equal(defended.argmax(1), outputs.argmax(1))
 
 
+def test_an_objective_is_built_with_a_budget(own_data):
+    options = (("objective", "equilibrium"), ("budget", 0.1))
+    outputs, _ = own_data
+    moved = Method("lpa", "LPA", "lpa", options).build(*own_data, key=1, seed=2)(outputs) - outputs
+    assert float(moved.abs().sum(1).mean()) == pytest.approx(0.1, rel=0.25)
+
+
 @pytest.mark.parametrize("mean_l1", [0.05, 0.2])
 @pytest.mark.parametrize("name", sorted(set(SWEEPS) - {"top_k"}))
 def test_a_swept_defense_reaches_its_mean_l1(name, mean_l1, own_data):

@@ -15,6 +15,8 @@ from mipoison.defenses.base import Defense, as_dtype, own_rows
 from mipoison.defenses.lpa.ascent import Ascent
 from mipoison.defenses.lpa.decoy import Decoy
 from mipoison.defenses.lpa.direction import Direction
+from mipoison.defenses.lpa.equilibrium import Equilibrium
+from mipoison.defenses.lpa.game import EXPONENTS
 from mipoison.defenses.lpa.objective import Objective
 from mipoison.ops.answers import Rows
 from mipoison.ops.identity import Ids
@@ -29,7 +31,7 @@ from mipoison.reference.project import distance
 from mipoison.surrogate import Surrogate
 
 OBJECTIVES: Final[dict[str, type[Objective]]] = {
-    objective.name: objective for objective in (Decoy, Ascent, Direction)
+    objective.name: objective for objective in (Decoy, Ascent, Direction, Equilibrium)
 }
 # Halvings of epsilon when a budget is to be met, and the most rows it is measured on.
 _HALVINGS: Final = 12
@@ -85,6 +87,7 @@ class LPA(Defense):
         epsilon: float | None = None,
         budget: float | None = None,
         norm: str = "l1",
+        error: str = "root",
         key: KeyLike = None,
         seed: int = 0,
         on_invalid: str = "raise",
@@ -95,11 +98,15 @@ class LPA(Defense):
             outputs: undefended confidence vectors, [N, K]; tensor or ndarray. They become the bank,
                 and answers show bank vectors: never private data.
             inputs: what produced them, [N, ...] of any shape.
-            objective: "decoy" (default), "ascent" or "direction".
-            epsilon: hard cap on each row's move, in (0, 2]; 0.2 unless a budget is given.
-            budget: mean l1 move to aim at instead, in (0, 2]; epsilon is then calibrated on the
-                given outputs. These objectives know no price, so they spend epsilon on every row.
+            objective: "decoy" (default), "ascent", "direction" or "equilibrium".
+            epsilon: hard cap on each row's move, in (0, 2]; 0.2 unless a budget is given. For
+                "equilibrium" min(1, 8 budget).
+            budget: mean l1 move to aim at, in (0, 2]. "equilibrium" (default 0.1) puts a price on
+                moves that meets it; the other objectives know no price and spend epsilon on every
+                row: epsilon is then calibrated on the given outputs.
             norm: "l1", "l2" or "linf".
+            error: "root" or "squared" error of the adversaries; "equilibrium" alone. Root protects
+                more of the rows, squared has the larger mean.
             key: see `LPA`.
             seed: of the surrogate's training.
             on_invalid: see `Defense`.
@@ -117,9 +124,18 @@ class LPA(Defense):
             True
         """
         as_choice("objective", objective, tuple(OBJECTIVES))
+        as_choice("norm", norm, NORMS)
+        as_choice("error", error, tuple(EXPONENTS))
         rows = own_rows(outputs)
         cap = 2.0 if epsilon is None else as_number("epsilon", epsilon, 0.0, 2.0, open_low=True)
         goal = None if budget is None else as_number("budget", budget, 0.0, 2.0, open_low=True)
+        if objective == Equilibrium.name:
+            goal = 0.1 if goal is None else goal
+            cap = min(1.0, 8 * goal) if epsilon is None else cap
+            played = Equilibrium.fit(
+                rows, inputs, budget=goal, epsilon=cap, norm=norm, error=error, seed=seed
+            )
+            return cls(played, epsilon=cap, norm=norm, key=key, on_invalid=on_invalid)
         chosen: Objective = Direction()
         if objective != Direction.name:
             surrogate = Surrogate.fit(rows, inputs, seed=seed)
@@ -154,6 +170,8 @@ class LPA(Defense):
     def answer(self, p: Tensor) -> Tensor:
         """See `Defense.answer`."""
         q = self.objective.poison(p, key=self._key, epsilon=self.epsilon, norm=self.norm)
+        if self.objective.may_stay:
+            return q
         # A gradient can vanish, and a direction can point out of the set; no row goes out bare.
         bare = (distance(q, p, self.norm) < _BARE * self.epsilon).unsqueeze(-1)
         # Made for all rows: to ask whether there are bare ones would read back, and no graph could be captured.

@@ -22,6 +22,8 @@ class Objective(nn.Module):
     """
 
     name: ClassVar[str]
+    # Whether a row may be answered as it is; else a row that did not move is moved (see `LPA.answer`).
+    may_stay: ClassVar[bool] = False
 
     @property
     def classes(self) -> int | None:

@@ -1,0 +1,169 @@
+"""Candidates: the keyed answers to a row that the equilibrium chooses from, all of its label and within its cap."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import torch
+from torch import Tensor
+
+from mipoison import ops
+from mipoison.defenses.bank import Bank, away
+from mipoison.defenses.base import as_dtype
+from mipoison.networks import Network
+from mipoison.random import Key
+from mipoison.reference import label_of
+from mipoison.steady import Steady
+
+# Shares of the budget that moves spend: to bank vectors, to the label's centre, by gradient steps.
+_TO_BANK: Final = (0.1, 0.25, 0.5, 1.0, 2.0, 4.0)
+_TO_CENTRE: Final = (0.25, 1.0, 4.0)
+_DECOYS: Final = (0.3, 1.0, 3.0)
+_STEPS: Final = 6
+# The nearest bank vector is taken of subsets that keep each with probability 2⁻ʲ, j below this.
+_SUBSETS: Final = 8
+# The subset whose nearest vector is also gone half-way to.
+_HALF: Final = 2
+# Bank vectors of one label that a row is compared with, at most; and entries compared at a time.
+_MOST: Final = 256
+_ENTRIES: Final = 1 << 24
+_SAME: Final = 1e-7
+_WORDS: Final = 1 + len(_TO_BANK) + len(_DECOYS)
+
+
+class Candidates(Steady):
+    """Makes COUNT answers to every row: by moves to the bank and the label's centre, and by decoys of a network.
+
+    Args:
+        bank: output vectors of the defender's own, non-private, data.
+        guide: the network that decoys mislead.
+        budget: mean l1 that the answers are to spend.
+        grid: cell width of the key's hash, in units of confidence.
+    """
+
+    COUNT: Final = 1 + _SUBSETS + 1 + len(_TO_BANK) + len(_TO_CENTRE) + len(_DECOYS)
+    centre: Tensor
+
+    def __init__(self, bank: Bank, guide: Network | None, *, budget: float, grid: float) -> None:
+        super().__init__()
+        self.bank = bank
+        self.guide = guide
+        self.budget = budget
+        self.grid = grid
+        self.register_buffer("centre", _centres(bank), persistent=False)
+        slots = int(bank.count.max().clamp_max(_MOST))
+        self.slots = slots
+
+    def make(self, p: Tensor, *, key: Key, epsilon: float, norm: str) -> tuple[Tensor, Tensor]:
+        """Candidates of rows [N, K]: [N, COUNT, K] of p's dtype, and spare keyed words [N, COUNT].
+
+        Without a guide there are no decoys.
+        """
+        n = len(p)
+        label = label_of(p)
+        single = as_dtype(p, torch.float32, label)
+        words = ops.row_bits(p, key=key, grid=self.grid, words=_WORDS + self.COUNT)
+        spill = "waterfill" if norm == "l1" else "straight"
+
+        def moved(target: Tensor, amount: float, style: str) -> Tensor:
+            return ops.move(
+                p, target.to(p.dtype), epsilon=min(amount, epsilon), norm=norm, style=style
+            )
+
+        near = self._nearest(single, label, words[:, 0])
+        stacked = torch.cat(near)
+        everywhere = p.repeat(len(near), 1)
+        straight = ops.move(everywhere, stacked.to(p.dtype), epsilon=epsilon, norm=norm)
+        middle = (p + near[_HALF].to(p.dtype)) / 2
+        made = [p, *straight.split(n), moved(_kept(middle, p, label), epsilon, "straight")]
+        for i, share in enumerate(_TO_BANK):
+            target = self.bank.pick(single, label, words[:, 1 + i])
+            made.append(moved(target, share * self.budget, spill))
+        centre = self._centre_of(single, label)
+        made.extend(moved(centre, share * self.budget, spill) for share in _TO_CENTRE)
+        if self.guide is not None:
+            made.extend(self._decoys(p, single, label, words, epsilon, norm))
+        return torch.stack(made, 1), words[:, _WORDS:]
+
+    def _nearest(self, p: Tensor, label: Tensor, word: Tensor) -> list[Tensor]:
+        """For each subset the nearest vector of the row's label that is not the row; float32 [N, K] each."""
+        rows = max(1, _ENTRIES // (self.slots * p.shape[1]))
+        parts = [
+            self._nearest_of_some(*part)
+            for part in zip(p.split(rows), label.split(rows), word.split(rows), strict=True)
+        ]
+        return [torch.cat(pieces) for pieces in zip(*parts, strict=True)]
+
+    def _nearest_of_some(self, p: Tensor, label: Tensor, word: Tensor) -> list[Tensor]:
+        count = self.bank.count[label].unsqueeze(1)
+        slot = torch.arange(self.slots, device=p.device)
+        # A label with more vectors than slots shows an even selection of them.
+        place = torch.where(count > self.slots, slot * count // self.slots, slot)
+        place = (self.bank.start[label].unsqueeze(1) + place).clamp_max(len(self.bank.vectors) - 1)
+        vectors = self.bank.vectors[place]
+        distance = (vectors - p.unsqueeze(1)).abs().sum(-1)
+        absent = (slot >= count) | (distance <= _SAME)
+        distance = distance.masked_fill(absent, torch.inf)
+        draw = _mixed(word.unsqueeze(1), slot)
+        spare = self.bank.pick(p, label, word)
+        nearest = []
+        for j in range(_SUBSETS):
+            left = distance.masked_fill(draw >= 2 ** (32 - j), torch.inf)
+            least, index = left.min(1)
+            vector = vectors[torch.arange(len(p), device=p.device), index]
+            nearest.append(torch.where(torch.isfinite(least).unsqueeze(1), vector, spare))
+        return nearest
+
+    def _centre_of(self, p: Tensor, label: Tensor) -> Tensor:
+        """The centre of each row's label; `away` where the label has no vectors."""
+        known = (self.bank.count[label] > 0).unsqueeze(1)
+        return torch.where(known, self.centre[label], away(p, label))
+
+    def _decoys(
+        self, p: Tensor, single: Tensor, label: Tensor, words: Tensor, epsilon: float, norm: str
+    ) -> list[Tensor]:
+        """Gradient steps toward what the guide recovers from a keyed bank vector of the label."""
+        guide = self.guide
+        assert guide is not None
+        first = 1 + len(_TO_BANK)
+        made = []
+        for i, share in enumerate(_DECOYS):
+            goal = guide(self.bank.pick(single, label, words[:, first + i]))
+            ball = min(share * self.budget, epsilon)
+            q = p
+            for _ in range(_STEPS):
+                g = -guide.gradient(q.to(torch.float32), goal).to(p.dtype)
+                q = ops.step(q, g, center=p, alpha=ball / 3, epsilon=ball, norm=norm)
+            made.append(q)
+        return made
+
+
+def _mixed(word: Tensor, slot: Tensor) -> Tensor:
+    """A 32-bit word for each (row, slot) from the row's keyed word; integers, so the same everywhere."""
+    x = word ^ ((slot + 1) * 0x9E3779B9 & 0xFFFFFFFF)
+    for factor, shift in ((0x7FEB352D, 16), (0x846CA68B, 15)):
+        x = ((x ^ (x >> shift)) * factor) & 0xFFFFFFFF
+    return x ^ (x >> 16)
+
+
+def _kept(target: Tensor, p: Tensor, label: Tensor) -> Tensor:
+    """The target where it has the row's label, else the row."""
+    return torch.where((label_of(target) == label).unsqueeze(1), target, p)
+
+
+def _centres(bank: Bank) -> Tensor:
+    """Each label's coordinate-wise median, on the simplex; the mean where the median lost the label."""
+    k = len(bank.count)
+    table = bank.vectors.new_zeros((k, k))
+    for label, own in enumerate(bank.vectors.split(bank.count.tolist())):
+        if len(own) == 0:
+            continue
+        index = torch.tensor([label], device=own.device)
+        choices = (own.median(0).values, own.double().mean(0), own[0])
+        for choice in choices:
+            row = choice[None].double()
+            centre = as_dtype(row / row.sum(), torch.float32, index)
+            if bool(label_of(row) == index) and bool(torch.isfinite(centre).all()):
+                table[label] = centre[0]
+                break
+    return table

@@ -1,0 +1,214 @@
+"""Equilibrium: the bi-level game of data poisoning played out, with a price on distortion."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, ClassVar, Final
+
+import torch
+from torch import Tensor
+
+from mipoison.defenses.bank import Bank
+from mipoison.defenses.base import as_dtype
+from mipoison.defenses.lpa.candidates import Candidates
+from mipoison.defenses.lpa.game import (
+    EXPONENTS,
+    SHARPNESS,
+    Table,
+    bisect_price,
+    choose,
+    gumbel,
+    play,
+)
+from mipoison.defenses.lpa.objective import GRID, Objective
+from mipoison.defenses.storage import below
+from mipoison.networks import Network
+from mipoison.random import Key
+from mipoison.reference import label_of
+from mipoison.surrogate import Surrogate
+
+ROUNDS: Final = 10
+# Candidates of every own row are drawn under so many keys.
+_DRAWS: Final = 4
+# What the small networks predict: principal components of what the surrogate recovers.
+_COMPONENTS: Final = 31
+_GUIDE: Final = {"width": 64, "epochs": 8, "batch": 256}
+_SCORER: Final = {"width": 128, "epochs": 12, "batch": 256}
+# Entries of the candidates' table, rows x classes, that a fit holds at most.
+_TABLE: Final = 1 << 24
+
+
+class Equilibrium(Objective):
+    """Maximises the error of adversaries who have learnt from the answers, less a price on the move.
+
+    δ* = argmax_δ L(I*; clean pairs) − λ‖δ‖₁ subject to I* = argmin_I L(I; poisoned pairs): fitting plays rounds of
+    both sides (`game`); serving scores the row's keyed `candidates` by one small network, distilled from all
+    rounds' adversaries, and takes the best. Rows may stay where they are, where moving them is not worth its price.
+
+    Args:
+        candidates: makes the keyed candidates.
+        scorer: predicts the adversaries' mean recovery and their spread from an answer.
+        price: λ.
+        error: "root" or "squared" error of the adversaries.
+    """
+
+    name: ClassVar[str] = "equilibrium"
+    may_stay: ClassVar[bool] = True
+
+    def __init__(
+        self, candidates: Candidates, scorer: Network, *, price: float, error: str
+    ) -> None:
+        super().__init__()
+        self.candidates = candidates
+        self.scorer = scorer
+        self.price = price
+        self.error = error
+        self.sharpness = SHARPNESS * ROUNDS
+
+    @property
+    def classes(self) -> int:
+        """K of the bank."""
+        return self.candidates.bank.vectors.shape[1]
+
+    @classmethod
+    def fit(
+        cls,
+        rows: Tensor,
+        inputs: Any,
+        *,
+        budget: float,
+        epsilon: float,
+        norm: str,
+        error: str = "root",
+        grid: float = GRID,
+        seed: int = 0,
+    ) -> Equilibrium:
+        """Plays the game on the defender's own rows [N, K] and what is behind them."""
+        _require_pairs(rows)
+        surrogate = Surrogate.fit(rows, inputs, seed=seed)
+        single = as_dtype(rows, torch.float32)
+        with torch.inference_mode(False), torch.no_grad():
+            single = single.clone()
+            bank = Bank(single)
+            # With many rows and classes a share of the rows fills the table.
+            single = single[:: -(-single.numel() * Candidates.COUNT // _TABLE)]
+            candidates = Candidates(bank, None, budget=budget, grid=grid)
+            draws = max(1, min(_DRAWS, _TABLE // (single.numel() * candidates.COUNT)))
+            keys = [Key(b"equilibrium %d %d" % (seed, i)) for i in range(draws)]
+
+            # 1. A small guide in place of the surrogate, learnt around the rows.
+            around = [
+                candidates.make(single, key=key, epsilon=epsilon, norm=norm)[0] for key in keys
+            ]
+            places = torch.cat([single, *(c.reshape(-1, c.shape[-1]) for c in around)])
+            recovered = surrogate(places)
+            clean = recovered[: len(single)]
+            offset, basis = _leading(recovered)
+            spread = _spread(clean, label_of(single))
+            scale = math.sqrt(spread)
+            guide = Network.fit(places, (recovered - offset) @ basis.T / scale, seed=seed, **_GUIDE)
+            candidates.guide = guide
+
+            # 2. The game.
+            made = [candidates.make(single, key=key, epsilon=epsilon, norm=norm) for key in keys]
+            answers = torch.cat([answer for answer, _ in made])
+            noise = gumbel(torch.cat([words for _, words in made]))
+            everyone = single.repeat(draws, 1)
+            moved = (answers - everyone.unsqueeze(1)).abs().sum(-1)
+            _require_reach(float(moved.amax(1).double().mean()), budget, epsilon)
+            table = Table(answers, moved, clean.repeat(draws, 1), noise)
+            flat_answers = answers.reshape(-1, single.shape[1])
+            mean, deviation = play(
+                table, budget=budget, rounds=ROUNDS, error=error, spread=spread, seed=seed
+            )
+
+            # 3. One network in place of all adversaries.
+            halves = torch.cat(
+                (
+                    ((mean - offset) @ basis.T / scale).flatten(0, 1),
+                    (deviation / spread).sqrt().reshape(-1, 1),
+                ),
+                1,
+            )
+            scorer = Network.fit(flat_answers, halves, seed=seed + 1, **_SCORER)
+            fitted = cls(candidates, scorer, price=0.0, error=error)
+            score = fitted._score(everyone, answers)
+            fitted.price = bisect_price(score, moved, noise, budget, fitted.sharpness)
+        return fitted
+
+    def _score(self, p: Tensor, answers: Tensor) -> Tensor:
+        """What adversaries err on each answer [N, C, K] to rows [N, K]: [N, C]."""
+        guide = self.candidates.guide
+        assert guide is not None
+        depth = _COMPONENTS
+        clean: Tensor = guide(p)[:, :depth].unsqueeze(1)
+        predicted: Tensor = self.scorer(answers.reshape(-1, p.shape[1])).reshape(
+            *answers.shape[:2], -1
+        )
+        squared = (predicted[..., :depth] - clean).square().sum(-1)
+        squared = squared + predicted[..., depth].square()
+        return squared ** EXPONENTS[self.error]
+
+    def poison(self, p: Tensor, *, key: Key, epsilon: float, norm: str) -> Tensor:
+        """See `Objective.poison`."""
+        answers, words = self.candidates.make(p, key=key, epsilon=epsilon, norm=norm)
+        score = self._score(p.to(torch.float32), answers.to(torch.float32))
+        moved = (answers - p.unsqueeze(1)).abs().sum(-1).to(torch.float32)
+        index = choose(score, moved, gumbel(words), self.price, self.sharpness)
+        return answers[torch.arange(len(p), device=p.device), index]
+
+    def settings(self) -> dict[str, Any]:
+        """See `Objective.settings`."""
+        return {
+            "price": self.price,
+            "error": self.error,
+            "budget": self.candidates.budget,
+            "grid": self.candidates.grid,
+        }
+
+    @classmethod
+    def restore(cls, settings: dict[str, Any], tensors: dict[str, Tensor]) -> Equilibrium:
+        """See `Objective.restore`."""
+        bank = Bank(tensors["candidates.bank.vectors"])
+        guide = Network(below("candidates.guide", tensors))
+        candidates = Candidates(bank, guide, budget=settings["budget"], grid=settings["grid"])
+        scorer = Network(below("scorer", tensors))
+        return cls(candidates, scorer, price=settings["price"], error=settings["error"])
+
+
+def _require_pairs(rows: Tensor) -> None:
+    """Raises ValueError where a label has a single row: nothing to be mistaken for."""
+    count = torch.bincount(label_of(rows), minlength=rows.shape[1])
+    alone = (count == 1).nonzero().flatten().tolist()
+    if alone:
+        raise ValueError(
+            f"expected at least 2 outputs of every label that occurs, got 1 of {alone[:5]}; "
+            "add rows, or leave those out"
+        )
+
+
+def _require_reach(farthest: float, budget: float, epsilon: float) -> None:
+    """Raises ValueError where the rows' longest moves do not spend the budget."""
+    if farthest < budget:
+        raise ValueError(
+            f"expected a budget that epsilon={epsilon:g} lets the rows reach, got {budget:g} where the "
+            f"mean l1 move is {farthest:.4g}; raise epsilon or lower the budget"
+        )
+
+
+def _leading(recovered: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean [D] and the leading principal directions [_COMPONENTS, D], zeros where there are fewer."""
+    offset = recovered.mean(0)
+    centred = recovered - offset
+    *_, directions = torch.linalg.svd(centred.T @ centred)
+    basis = directions[:_COMPONENTS]
+    return offset, torch.nn.functional.pad(basis, (0, 0, 0, _COMPONENTS - len(basis)))
+
+
+def _spread(clean: Tensor, label: Tensor) -> float:
+    """Mean over the rows of the squared distance to their label's mean recovery."""
+    total = clean.new_zeros(())
+    for own in label.unique():
+        part = clean[label == own]
+        total = total + (part - part.mean(0)).square().sum()
+    return max(float(total) / len(clean), 1e-12)

@@ -1,0 +1,134 @@
+"""The bi-level game played out: adversaries learn from answers, answers avoid what all past adversaries learnt."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import torch
+from torch import Tensor
+
+from mipoison.networks import evaluate, initial, train
+from mipoison.random import uniforms
+from mipoison.surrogate import features, whole_lanes
+
+_WIDTH: Final = 192
+_FIRST_EPOCHS: Final = 5
+_EPOCHS: Final = 2
+_BATCH: Final = 128
+# Of the squared error: what the game is played for.
+EXPONENTS: Final = {"root": 0.5, "squared": 1.0}
+_HALVINGS: Final = 30
+_DEAREST: Final = 1e6
+# How sharply the best candidate is preferred, for each round of the game.
+SHARPNESS: Final = 40.0
+
+
+@dataclass(frozen=True)
+class Table:
+    """What the game is played on: every candidate of every row.
+
+    Attributes:
+        candidates: [R, C, K], the own rows in R = draws x rows lines.
+        moved: ‖q − y‖₁ of each, [R, C].
+        clean: what the clean surrogate recovers of the row, [R, D]. The adversaries learn to recover it: what it
+            lacks of the inputs no vector tells, and with few rows they would learn that by heart.
+        noise: Gumbel noise of each candidate, [R, C].
+    """
+
+    candidates: Tensor
+    moved: Tensor
+    clean: Tensor
+    noise: Tensor
+
+
+def gumbel(words: Tensor) -> Tensor:
+    """Standard Gumbel noise from 32-bit words, float32."""
+    return (-(-uniforms(words).log()).log()).to(torch.float32)
+
+
+def choose(score: Tensor, moved: Tensor, noise: Tensor, price: float, sharpness: float) -> Tensor:
+    """The candidate of largest score − price · move with Gumbel noise; int64 [R]."""
+    return ((score - price * moved) * sharpness + noise).argmax(1)
+
+
+def bisect_price(
+    score: Tensor, moved: Tensor, noise: Tensor, budget: float, sharpness: float
+) -> float:
+    """The price at which the chosen candidates' mean move is the budget.
+
+    It is negative where free choice would spend less.
+    """
+
+    def spent(price: float) -> float:
+        index = choose(score, moved, noise, price, sharpness)
+        return float(moved.gather(1, index.unsqueeze(1)).double().mean())
+
+    low, high = -1.0, 1.0
+    while spent(high) > budget and high < _DEAREST:
+        high *= 2
+    while spent(low) < budget and low > -_DEAREST:
+        low *= 2
+    for _ in range(_HALVINGS):
+        middle = (low + high) / 2
+        low, high = (middle, high) if spent(middle) > budget else (low, middle)
+    return high
+
+
+def play(
+    table: Table, *, budget: float, rounds: int, error: str, spread: float, seed: int
+) -> tuple[Tensor, Tensor]:
+    """Plays the game.
+
+    Args:
+        table: candidates and what is behind them.
+        budget: mean l1.
+        rounds: how often the adversaries learn.
+        error: "root" or "squared".
+        spread: mean within-label variance of what the surrogate recovers.
+        seed: of the adversaries.
+
+    Returns:
+        mean [R, C, D] and mean squared deviation [R, C] of what the adversaries of all rounds recover of each
+        candidate.
+    """
+    lines, count, k = table.candidates.shape
+    flat = features(table.candidates.reshape(-1, k))
+    mean, scale = flat.mean(0), flat.std(0).clamp_min(1e-6)
+    flat = (flat - mean) / scale
+    raw = flat * (torch.arange(flat.shape[1], device=flat.device) < k)
+    kinds = torch.stack((raw, flat))
+    generator = torch.Generator().manual_seed(seed)
+    depth = table.clean.shape[1]
+    sizes = [flat.shape[1], _WIDTH, _WIDTH, whole_lanes(depth)]
+    state = [value.to(flat.device) for value in initial(sizes, len(kinds), generator)]
+    clean = table.clean.unsqueeze(1)
+
+    def harm(recovered: Tensor) -> Tensor:
+        squared = (recovered - clean).square().sum(-1) / spread
+        return squared ** EXPONENTS[error]
+
+    total = torch.zeros_like(table.moved)
+    mean_of, square_of = total.new_zeros((lines, count, depth)), torch.zeros_like(total)
+    here = torch.arange(lines, device=flat.device)
+    for turn in range(rounds):
+        past = max(1, turn)
+        score, sharpness = total / past, SHARPNESS * past
+        price = bisect_price(score, table.moved, table.noise, budget, sharpness)
+        index = choose(score, table.moved, table.noise, price, sharpness)
+        chosen = here * count + index
+        epochs = _FIRST_EPOCHS if turn == 0 else _EPOCHS
+        state = train(
+            state, kinds[:, chosen], table.clean, epochs=epochs, batch=_BATCH, generator=generator
+        )
+        for member in range(len(kinds)):
+            own = [value[member : member + 1] for value in state]
+            recovered = evaluate(own, kinds[member : member + 1])[-1][0, :, :depth]
+            recovered = recovered.reshape(lines, count, depth)
+            share = 1 / len(kinds)
+            total = total + harm(recovered) * share
+            mean_of = mean_of + recovered * share
+            square_of = square_of + recovered.square().sum(-1) * share
+    mean_of, square_of = mean_of / rounds, square_of / rounds
+    deviation = (square_of - mean_of.square().sum(-1)).clamp_min(0.0)
+    return mean_of, deviation

@@ -1,0 +1,145 @@
+"""Small inversion networks whose answers do not depend on the batch: training, fixed tiles, the gradient by hand."""
+
+from __future__ import annotations
+
+import math
+from itertools import pairwise
+from typing import Final
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from mipoison.steady import Steady
+from mipoison.surrogate import LOG_FLOOR, features, whole_lanes
+
+# Rows a network sees at a time, always: a matrix product changes bits with its batch size.
+_TILE: Final = 256
+_RATE: Final = 2e-3
+
+
+def evaluate(state: list[Tensor], x: Tensor) -> list[Tensor]:
+    """Activations of every layer, ReLU between them, for x [M, B, F]; weights [M, in, out], biases [M, 1, out]."""
+    hidden = [x]
+    for i, (weight, bias) in enumerate(zip(state[::2], state[1::2], strict=True)):
+        last = 2 * i + 2 == len(state)
+        h = torch.baddbmm(bias, hidden[-1], weight)
+        hidden.append(h if last else F.relu(h))
+    return hidden
+
+
+def initial(sizes: list[int], members: int, generator: torch.Generator) -> list[Tensor]:
+    """Weights and biases in turn, uniform within ±1/√in."""
+    state = []
+    for inside, outside in pairwise(sizes):
+        for rows in (inside, 1):
+            draw = torch.rand((members, rows, outside), generator=generator)
+            state.append((2 * draw - 1) / math.sqrt(inside))
+    return state
+
+
+def train(
+    state: list[Tensor],
+    x: Tensor,
+    goal: Tensor,
+    *,
+    epochs: int,
+    batch: int,
+    generator: torch.Generator,
+) -> list[Tensor]:
+    """Continues from a state on the squared error, AdamW with a one-cycle rate.
+
+    Args:
+        state: what `initial` or `train` gave.
+        x: [M, n, F].
+        goal: [n, C], C no more than the last layer.
+        epochs: passes over the rows.
+        batch: rows a step.
+        generator: of the order of the rows, which the members share.
+
+    Returns:
+        the new state; the old one is left as it was.
+    """
+    state = [value.detach().clone().requires_grad_() for value in state]
+    rounds = -(-len(goal) // batch)
+    with torch.enable_grad(), torch.autocast(x.device.type, enabled=False):
+        optimizer = torch.optim.AdamW(state, lr=_RATE, fused=True)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(
+            optimizer, _RATE, total_steps=epochs * rounds
+        )
+        for _ in range(epochs):
+            for rows in torch.randperm(len(goal), generator=generator).to(x.device).chunk(rounds):
+                predicted = evaluate(state, x[:, rows])[-1][..., : goal.shape[1]]
+                loss = (predicted - goal[rows]).square().sum(-1).mean(-1).sum()
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+                schedule.step()
+    return [value.detach() for value in state]
+
+
+class Network(Steady):
+    """One network on [p, log p] with two hidden layers, served in tiles of fixed height.
+
+    Args:
+        tensors: the tensors of `state_dict`.
+    """
+
+    mean: Tensor
+    scale: Tensor
+
+    def __init__(self, tensors: dict[str, Tensor]) -> None:
+        super().__init__()
+        for name, value in tensors.items():
+            with torch.inference_mode(False):
+                self.register_buffer(name, value.detach().clone())
+
+    @classmethod
+    def fit(
+        cls, rows: Tensor, goal: Tensor, *, width: int, epochs: int, batch: int, seed: int
+    ) -> Network:
+        """Trains on rows [n, K] and what to predict for them, [n, C]."""
+        x = features(rows)
+        mean, scale = x.mean(0), x.std(0).clamp_min(1e-6)
+        generator = torch.Generator().manual_seed(seed)
+        sizes = [x.shape[1], width, width, whole_lanes(goal.shape[1])]
+        state = [value.to(x.device) for value in initial(sizes, 1, generator)]
+        x = ((x - mean) / scale).unsqueeze(0)
+        state = train(state, x, goal, epochs=epochs, batch=batch, generator=generator)
+        tensors = {f"layer{i}": value for i, value in enumerate(state)}
+        return cls(tensors | {"mean": mean, "scale": scale})
+
+    def _state(self) -> list[Tensor]:
+        return [self.get_buffer(f"layer{i}") for i in range(6)]
+
+    def forward(self, rows: Tensor) -> Tensor:
+        """Predicts for rows [N, K], padded to whole lanes: [N, C], float32."""
+        state = self._state()
+        with torch.autocast(rows.device.type, enabled=False):
+            x = (features(rows) - self.mean) / self.scale
+            tiles = [evaluate(state, tile.unsqueeze(0))[-1][0] for tile in _tiles(x)]
+        return torch.cat(tiles)[: len(rows)]
+
+    def gradient(self, rows: Tensor, goal: Tensor) -> Tensor:
+        """∇ ½‖G(q) − goal‖² at q = rows, [N, K], float32; the chain rule by hand, so that no graph is built."""
+        state, k = self._state(), rows.shape[1]
+        with torch.autocast(rows.device.type, enabled=False):
+            x = (features(rows) - self.mean) / self.scale
+            pulled = []
+            for tile, wanted in zip(_tiles(x), _tiles(goal), strict=True):
+                *hidden, out = evaluate(state, tile.unsqueeze(0))
+                g = out - wanted
+                for i in (2, 1, 0):
+                    g = torch.bmm(g, state[2 * i].transpose(1, 2))
+                    if i > 0:
+                        g = g * (hidden[i] > 0)
+                pulled.append(g[0])
+            g = torch.cat(pulled)[: len(rows)] / self.scale
+        # Below their floor the logarithms are constant.
+        inverse = torch.where(rows > LOG_FLOOR, 1 / rows.clamp_min(LOG_FLOOR), 0.0)
+        return g[:, :k] + g[:, k : 2 * k] * inverse
+
+
+def _tiles(x: Tensor) -> tuple[Tensor, ...]:
+    """The rows in tiles of equal height, the last one padded with zeros."""
+    return torch.split(F.pad(x, (0, 0, 0, -len(x) % _TILE)), _TILE)
