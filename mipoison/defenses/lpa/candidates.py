@@ -18,7 +18,7 @@ from mipoison.steady import Steady
 # Shares of the budget that moves spend: to bank vectors, to the label's centre, by gradient steps.
 _TO_BANK: Final = (0.1, 0.25, 0.5, 1.0, 2.0, 4.0)
 _TO_CENTRE: Final = (0.25, 1.0, 4.0)
-_DECOYS: Final = (0.3, 1.0, 3.0)
+_DECOYS: Final = (0.15, 0.5, 1.0, 3.0)
 _STEPS: Final = 6
 # The nearest bank vector is taken of subsets that keep each with probability 2⁻ʲ, j below this.
 _SUBSETS: Final = 8

@@ -20,7 +20,7 @@ from mipoison.defenses.lpa.game import (
     gumbel,
     play,
 )
-from mipoison.defenses.lpa.objective import GRID, Objective
+from mipoison.defenses.lpa.objective import Objective
 from mipoison.defenses.storage import below
 from mipoison.networks import Network
 from mipoison.random import Key
@@ -28,6 +28,8 @@ from mipoison.reference import label_of
 from mipoison.surrogate import Surrogate
 
 ROUNDS: Final = 10
+# Coarser than that of the other objectives: eight jittered copies of a query gain least from it.
+_GRID: Final = 0.2
 # Candidates of every own row are drawn under so many keys.
 _DRAWS: Final = 4
 # What the small networks predict: principal components of what the surrogate recovers.
@@ -80,7 +82,7 @@ class Equilibrium(Objective):
         epsilon: float,
         norm: str,
         error: str = "root",
-        grid: float = GRID,
+        grid: float = _GRID,
         seed: int = 0,
     ) -> Equilibrium:
         """Plays the game on the defender's own rows [N, K] and what is behind them."""
