@@ -54,7 +54,7 @@ def x() -> Tensor:
 
 @pytest.fixture(scope="module")
 def lpa() -> mp.LPA:
-    return mp.LPA.fit(*world(150, K, 8), key=1)
+    return mp.LPA.fit(*world(150, K, 8), objective="decoy", key=1)
 
 
 def test_probabilities_are_defended(lpa: mp.LPA, x: Tensor) -> None:
@@ -295,9 +295,21 @@ def test_a_state_dict_and_a_deep_copy_carry_the_defense(lpa: mp.LPA, x: Tensor) 
     assert torch.equal(twin(x), expected)
 
 
-def test_a_state_dict_of_another_bank_brings_its_labels(lpa: mp.LPA, x: Tensor) -> None:
-    """The counts of a bank's labels belong to its vectors, wherever those come from."""
-    served = mp.Defended(Classifier(softmax=True), lpa)
-    other = mp.Defended(Classifier(softmax=True), mp.LPA.fit(*world(150, K, 8, seed=7), key=1))
+@pytest.mark.parametrize(
+    ("objective", "budgets"), [("decoy", (None, None)), ("equilibrium", (0.1, 0.08))]
+)
+def test_a_state_dict_of_another_bank_brings_its_labels(
+    objective: str, budgets: tuple[float | None, float | None], x: Tensor
+) -> None:
+    """What was computed from a bank's vectors belongs to them, wherever they come from."""
+    fit = {"objective": objective, "epsilon": 0.8, "key": 1}
+    served, other = (
+        mp.Defended(
+            Classifier(softmax=True),
+            mp.LPA.fit(*world(150, K, 8, seed=seed), budget=budget, **fit),
+        )
+        for seed, budget in zip((3, 7), budgets, strict=True)
+    )
+    assert not torch.equal(other(x), served(x))
     other.load_state_dict(served.state_dict())
     assert torch.equal(other(x), served(x))

@@ -126,11 +126,19 @@ def test_it_is_fitted_and_served_under_inference_mode(defense: mp.LPA) -> None:
         assert torch.equal(fit(*world(300, K, 3, 4))(p), defense(p))
 
 
-def test_a_single_row_of_a_label_is_refused() -> None:
+def test_a_single_row_of_a_label_is_served_like_one_without_data() -> None:
     p, x = world(200, K, 3)
-    keep = (label_of(p) != 3) | (torch.arange(200) == int((label_of(p) == 3).nonzero()[0]))
-    with pytest.raises(ValueError, match=r"at least 2 outputs of every label that occurs.*\[3\]"):
-        fit(p[keep], x[keep])
+    alone = label_of(p) == 3
+    keep = ~alone | (torch.arange(200) == int(alone.nonzero()[0]))
+    served = fit(p[keep], x[keep])
+    q = served(p[alone])
+    assert (label_of(q) == 3).all() and float(moves(q, p[alone]).max()) > 0.05
+
+
+def test_fewer_than_two_rows_a_label_are_refused() -> None:
+    p = torch.eye(4)[torch.tensor([0, 0, 1, 2, 3])] * 0.8 + 0.05
+    with pytest.raises(ValueError, match="at least 2 outputs a label that occurs, got 5 of 4"):
+        fit(p, torch.rand(5, 3))
 
 
 def test_a_class_without_data_is_served() -> None:

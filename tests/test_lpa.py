@@ -45,7 +45,7 @@ def moves(defense: mp.LPA, p: Tensor) -> Tensor:
 
 
 def test_the_objectives_are_known_by_name(fitted: dict[str, mp.LPA]) -> None:
-    assert list(OBJECTIVES) == ["decoy", "ascent", "direction", "equilibrium"]
+    assert list(OBJECTIVES) == ["equilibrium", "decoy", "ascent", "direction"]
     for name, defense in fitted.items():
         assert defense.objective.name == name and type(defense.objective) is OBJECTIVES[name]
     with pytest.raises(
@@ -54,9 +54,19 @@ def test_the_objectives_are_known_by_name(fitted: dict[str, mp.LPA]) -> None:
         mp.LPA.fit(*world(20, K, 2), objective="equal")
 
 
-def test_decoy_is_the_default_and_epsilon_a_fifth() -> None:
-    defense = mp.LPA.fit(*world(40, K, 2), key=1)
-    assert defense.objective.name == "decoy" and defense.epsilon == 0.2 and defense.norm == "l1"
+def test_the_equilibrium_is_the_default_and_the_others_spend_a_fifth() -> None:
+    p, x = world(40, K, 2)
+    for given, epsilon, budget in (
+        ({}, 0.8, 0.1),
+        ({"epsilon": 0.5}, 0.5, 0.1),
+        ({"epsilon": 0.1}, 0.1, 0.05),
+        ({"budget": 0.05}, 0.4, 0.05),
+    ):
+        defense = mp.LPA.fit(p, x, key=1, **given)
+        assert defense.objective.name == "equilibrium" and defense.norm == "l1"
+        assert defense.epsilon == pytest.approx(epsilon)
+        assert defense.objective.settings()["budget"] == pytest.approx(budget)
+    assert mp.LPA.fit(p, x, objective="decoy", key=1).epsilon == 0.2
 
 
 def test_one_call_is_ascent_with_a_surrogate_and_direction_without(
@@ -120,7 +130,7 @@ def test_rows_of_16_bits_are_poisoned_like_others(
 def test_a_defense_fitted_on_16_bits(dtype: torch.dtype) -> None:
     p, x = world(200, K, 4)
     rows, _ = world(100, K, seed=8)
-    defense = mp.LPA.fit(p.to(dtype), x, epsilon=EPSILON, key=1)
+    defense = mp.LPA.fit(p.to(dtype), x, objective="decoy", epsilon=EPSILON, key=1)
     sums = defense.objective.bank.vectors.double().sum(1)
     assert float((sums - 1).abs().max()) < 1e-6
     other = mp.LPA(defense.objective, epsilon=EPSILON, key=2)
@@ -206,7 +216,7 @@ def test_a_saved_defense_answers_the_same_bits(
 def test_settings_are_saved_too(tmp_path: Path) -> None:
     path = tmp_path / "lpa.safetensors"
     fit = {"epsilon": 0.123456789, "norm": "linf", "on_invalid": "label"}
-    defense = mp.LPA.fit(*world(40, K, 2, 3), key=1, **fit)
+    defense = mp.LPA.fit(*world(40, K, 2, 3), objective="decoy", key=1, **fit)
     defense.objective.grid = 0.03
     defense.save(path)
     loaded = mp.LPA.load(path, key=1)
@@ -266,10 +276,11 @@ def test_numpy_in_numpy_out(objective: str) -> None:
 @pytest.mark.parametrize("shape", [(3, 6, 6), (1, 28), (5,), (), (1,)])
 def test_inputs_of_any_shape(shape: tuple[int, ...]) -> None:
     p, x = world(50, K, *shape)
-    defense = mp.LPA.fit(p, x, key=1)
+    for objective in ("equilibrium", "decoy"):
+        defense = mp.LPA.fit(p, x, objective=objective, key=1)
+        assert (label_of(defense(p)) == label_of(p)).all()
     assert defense.objective.surrogate.input_shape == shape
     assert defense.objective.surrogate.reconstruct(p).shape == x.shape
-    assert (label_of(defense(p)) == label_of(p)).all()
 
 
 def test_inputs_of_other_kinds() -> None:
@@ -307,7 +318,7 @@ def test_no_rows_and_one(fitted: dict[str, mp.LPA], objective: str) -> None:
 def test_a_class_without_bank_vectors_moves_too() -> None:
     p, x = world(200, K, 4)
     keep = label_of(p) != 3
-    defense = mp.LPA.fit(p[keep], x[keep], epsilon=EPSILON, key=1)
+    defense = mp.LPA.fit(p[keep], x[keep], objective="decoy", epsilon=EPSILON, key=1)
     rows, _ = world(600, K, seed=4)
     rows = rows[label_of(rows) == 3]
     assert len(rows) > 20 and (label_of(defense(rows)) == 3).all()
@@ -317,7 +328,7 @@ def test_a_class_without_bank_vectors_moves_too() -> None:
 def test_a_saturated_classifier() -> None:
     """All outputs one-hot: every bank vector of a label is the query itself."""
     p, x = draw("one-hot", 100, K).float(), torch.rand(100, 4)
-    defense = mp.LPA.fit(p, x, epsilon=EPSILON, key=1)
+    defense = mp.LPA.fit(p, x, objective="decoy", epsilon=EPSILON, key=1)
     assert (label_of(defense(p)) == label_of(p)).all()
     assert float(moves(defense, p).min()) > 0.5 * EPSILON
 

@@ -50,9 +50,7 @@ class Candidates(Steady):
         self.guide = guide
         self.budget = budget
         self.grid = grid
-        self.register_buffer("centre", _centres(bank), persistent=False)
-        slots = int(bank.count.max().clamp_max(_MOST))
-        self.slots = slots
+        self.register_buffer("centre", _centres(bank))
 
     def make(self, p: Tensor, *, key: Key, epsilon: float, norm: str) -> tuple[Tensor, Tensor]:
         """Candidates of rows [N, K]: [N, COUNT, K] of p's dtype, and spare keyed words [N, COUNT].
@@ -87,18 +85,19 @@ class Candidates(Steady):
 
     def _nearest(self, p: Tensor, label: Tensor, word: Tensor) -> list[Tensor]:
         """For each subset the nearest vector of the row's label that is not the row; float32 [N, K] each."""
-        rows = max(1, _ENTRIES // (self.slots * p.shape[1]))
+        slots = int(self.bank.count.max().clamp_max(_MOST))
+        rows = max(1, _ENTRIES // (slots * p.shape[1]))
         parts = [
-            self._nearest_of_some(*part)
+            self._nearest_of_some(*part, slots)
             for part in zip(p.split(rows), label.split(rows), word.split(rows), strict=True)
         ]
         return [torch.cat(pieces) for pieces in zip(*parts, strict=True)]
 
-    def _nearest_of_some(self, p: Tensor, label: Tensor, word: Tensor) -> list[Tensor]:
+    def _nearest_of_some(self, p: Tensor, label: Tensor, word: Tensor, slots: int) -> list[Tensor]:
         count = self.bank.count[label].unsqueeze(1)
-        slot = torch.arange(self.slots, device=p.device)
+        slot = torch.arange(slots, device=p.device)
         # A label with more vectors than slots shows an even selection of them.
-        place = torch.where(count > self.slots, slot * count // self.slots, slot)
+        place = torch.where(count > slots, slot * count // slots, slot)
         place = (self.bank.start[label].unsqueeze(1) + place).clamp_max(len(self.bank.vectors) - 1)
         vectors = self.bank.vectors[place]
         distance = (vectors - p.unsqueeze(1)).abs().sum(-1)

@@ -31,8 +31,10 @@ from mipoison.reference.project import distance
 from mipoison.surrogate import Surrogate
 
 OBJECTIVES: Final[dict[str, type[Objective]]] = {
-    objective.name: objective for objective in (Decoy, Ascent, Direction, Equilibrium)
+    objective.name: objective for objective in (Equilibrium, Decoy, Ascent, Direction)
 }
+# The mean move of the equilibrium, unless one is given.
+_BUDGET: Final = 0.1
 # Halvings of epsilon when a budget is to be met, and the most rows it is measured on.
 _HALVINGS: Final = 12
 _CALIBRATION_ROWS: Final = 512
@@ -83,7 +85,7 @@ class LPA(Defense):
         outputs: Any,
         inputs: Any,
         *,
-        objective: str = "decoy",
+        objective: str = "equilibrium",
         epsilon: float | None = None,
         budget: float | None = None,
         norm: str = "l1",
@@ -98,12 +100,13 @@ class LPA(Defense):
             outputs: undefended confidence vectors, [N, K]; tensor or ndarray. They become the bank,
                 and answers show bank vectors: never private data.
             inputs: what produced them, [N, ...] of any shape.
-            objective: "decoy" (default), "ascent", "direction" or "equilibrium".
-            epsilon: hard cap on each row's move, in (0, 2]; 0.2 unless a budget is given. For
-                "equilibrium" min(1, 8 budget).
-            budget: mean l1 move to aim at, in (0, 2]. "equilibrium" (default 0.1) puts a price on
-                moves that meets it; the other objectives know no price and spend epsilon on every
-                row: epsilon is then calibrated on the given outputs.
+            objective: "equilibrium" (default), "decoy", "ascent" or "direction".
+            epsilon: hard cap on each row's move, in (0, 2]. By default min(1, 8 budget) for
+                "equilibrium"; for the others 0.2, or what meets a given budget.
+            budget: mean l1 move to aim at, in (0, 2]. "equilibrium" puts a price on moves that
+                meets it (default 0.1, or half of a smaller epsilon than 0.2), and leaves rows
+                unmoved that are not worth it; the other objectives know no price and spend
+                epsilon on every row: epsilon is then calibrated on the given outputs.
             norm: "l1", "l2" or "linf".
             error: "root" or "squared" error of the adversaries; "equilibrium" alone. Root protects
                 more of the rows, squared has the larger mean.
@@ -130,7 +133,7 @@ class LPA(Defense):
         cap = 2.0 if epsilon is None else as_number("epsilon", epsilon, 0.0, 2.0, open_low=True)
         goal = None if budget is None else as_number("budget", budget, 0.0, 2.0, open_low=True)
         if objective == Equilibrium.name:
-            goal = 0.1 if goal is None else goal
+            goal = min(_BUDGET, cap / 2) if goal is None else goal
             cap = min(1.0, 8 * goal) if epsilon is None else cap
             played = Equilibrium.fit(
                 rows, inputs, budget=goal, epsilon=cap, norm=norm, error=error, seed=seed
