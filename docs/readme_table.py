@@ -10,10 +10,13 @@ from typing import Any
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "docs/demo/results.json"
 ROWS = (
+    ("LPA equilibrium, budget 0.1", "3", "lpa-equilibrium-l1-0.1"),
+    ("LPA equilibrium, budget 0.2", "3", "lpa-equilibrium-l1-0.2"),
     ("LPA decoy, epsilon 0.2", "3", "lpa-decoy-0.2"),
-    ("Laplace noise at the same distortion", "3", "laplace-0.2"),
+    ("Laplace noise", "3", "laplace-0.2"),
     ("rounding to one decimal", "3", "rounding-1"),
-    ("LPA decoy, epsilon 0.2", "1", "lpa-decoy-0.2"),
+    ("LPA equilibrium, budget 0.05", "1", "lpa-equilibrium-l1-0.05"),
+    ("LPA equilibrium, budget 0.2", "1", "lpa-equilibrium-l1-0.2"),
     ("Laplace noise", "1", "laplace-0.2"),
     ("rounding to one decimal", "1", "rounding-1"),
 )

@@ -28,6 +28,12 @@ def _lpa(objective: str, epsilon: float) -> Method:
     return Method(f"lpa-{objective}-{epsilon:g}", f"LPA {objective}", "lpa", options)
 
 
+def of_budget(objective: str, budget: float) -> Method:
+    """LPA whose moves are `budget` long on average."""
+    options = (("objective", objective), ("budget", budget))
+    return Method(f"lpa-{objective}-l1-{budget:g}", f"LPA {objective}", "lpa", options)
+
+
 def _lfp(rate: float) -> Method:
     options = (("rate", rate), ("rows", "margin"), ("targets", "surrogate"))
     return Method(f"lfp-{rate:g}", "LFP", "lfp", options, label_preserving=False)
@@ -43,13 +49,15 @@ DEMO = Configuration(
         rounding(2),
         _noise("laplace", 0.2),
         _noise("gaussian", 0.2),
-        _lpa("decoy", 0.05),
+        of_budget("equilibrium", 0.05),
+        of_budget("equilibrium", 0.1),
+        of_budget("equilibrium", 0.2),
         _lpa("decoy", 0.1),
         _lpa("decoy", 0.2),
         _lpa("ascent", 0.2),
         _lfp(0.05),
     ),
-    checked_methods=("none", "lpa-decoy-0.2"),
+    checked_methods=("none", "lpa-equilibrium-l1-0.1"),
 )
 
 MNIST = replace(

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from mipoison.eval.configuration import Configuration
 from mipoison.eval.methods import Method
-from mipoison.eval.presets import DEMO, FACES, LABEL_ONLY, MNIST, NONE, rounding
+from mipoison.eval.presets import DEMO, FACES, LABEL_ONLY, MNIST, NONE, of_budget, rounding
 
 # The baselines that a budget can be set for, by how reports call them.
 SWEPT: Mapping[str, str] = {
@@ -21,12 +21,6 @@ SWEPT: Mapping[str, str] = {
     "top_k": "Top-k",
 }
 FEW = ("swap", "contract", "laplace")
-
-
-def of_budget(objective: str, budget: float) -> Method:
-    """LPA whose moves are `budget` long on average."""
-    options = (("objective", objective), ("budget", budget))
-    return Method(f"lpa-{objective}-l1-{budget:g}", f"LPA {objective}", "lpa", options)
 
 
 def swept(kind: str, budget: float) -> Method:
