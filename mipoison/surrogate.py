@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from itertools import pairwise
 from typing import Any, Final
 
@@ -33,7 +34,7 @@ def features(outputs: Tensor) -> Tensor:
     return F.pad(both, (0, -both.shape[-1] % _LANES))
 
 
-def _full_precision(x: Tensor) -> torch.autocast:
+def full_precision(x: Tensor) -> torch.autocast:
     """No autocast here: an answer is a function of key and row, not of what the caller computes under."""
     return torch.autocast(x.device.type, enabled=False)
 
@@ -147,10 +148,8 @@ class Surrogate(Steady):
 
     def _tile(self, outputs: Tensor) -> Tensor:
         """Mean prediction for one tile, [TILE, C]."""
-        x = (features(outputs) - self.mean) / self.scale
-        weights = [getattr(self, f"weight{i}") for i in range(self.layers)]
-        biases = [getattr(self, f"bias{i}") for i in range(self.layers)]
-        return _network(x, weights, biases).mean(0)[:, : self.basis.shape[0]]
+        weights, biases = self.parameters_of("weight"), self.parameters_of("bias")
+        return _network(self.inside(outputs), weights, biases).mean(0)[:, : self.basis.shape[0]]
 
     def _in_tiles(self, *tensors: Tensor) -> list[tuple[Tensor, ...]]:
         """The tensors cut into tiles of equal height, the last one padded with zeros."""
@@ -163,7 +162,7 @@ class Surrogate(Steady):
         rows = outputs.to(torch.float32)
         if len(rows) == 0:
             return rows.new_empty((0, self.basis.shape[0]))
-        with _full_precision(rows):
+        with full_precision(rows):
             tiles = [self._tile(*tile) for tile in self._in_tiles(rows)]
         return torch.cat(tiles)[: len(rows)]
 
@@ -182,16 +181,40 @@ class Surrogate(Steady):
         Returns:
             [N, K], float32.
         """
+        return self.gradient_of(
+            lambda q, wanted: 0.5 * (self._tile(q) - wanted).square(), outputs, goal
+        )
+
+    def gradient_of(self, score: Callable[..., Tensor], outputs: Tensor, *others: Tensor) -> Tensor:
+        """∇_q of a score of the rows at q = outputs, tile by tile; works under `inference_mode`.
+
+        Args:
+            score: (q, *others), a tile of each, to a tensor whose sum is taken; what it says of one
+                row may not depend on another.
+            outputs: q, [N, K].
+            others: what else the score takes of each row, [N, ...] each.
+
+        Returns:
+            [N, K], float32.
+        """
         rows = outputs.to(torch.float32)
         if len(rows) == 0:
             return rows
         gradients = []
-        with torch.inference_mode(False), torch.enable_grad(), _full_precision(rows):
-            for tile, wanted in self._in_tiles(rows, goal):
+        with torch.inference_mode(False), torch.enable_grad(), full_precision(rows):
+            for tile, *given in self._in_tiles(rows, *others):
                 q = tile.clone().requires_grad_()
-                loss = 0.5 * (self._tile(q) - wanted.clone()).square().sum()
-                gradients.append(torch.autograd.grad(loss, q)[0])
+                total = score(q, *(x.clone() for x in given)).sum()
+                gradients.append(torch.autograd.grad(total, q)[0])
         return torch.cat(gradients)[: len(rows)]
+
+    def inside(self, outputs: Tensor) -> Tensor:
+        """What the networks see of the vectors: standardised features, [..., K] → [..., F]."""
+        return (features(outputs) - self.mean) / self.scale
+
+    def parameters_of(self, kind: str) -> list[Tensor]:
+        """Layer by layer, "weight" [M, in, out] or "bias" [M, 1, out] of all M members."""
+        return [self.get_buffer(f"{kind}{i}") for i in range(self.layers)]
 
     def extra_repr(self) -> str:
         """K, members and the size of what is predicted."""
@@ -258,7 +281,7 @@ def _train(
     )
     members, n = weights[0].shape[0], len(x)
     rounds = -(-n // _BATCH)
-    with torch.enable_grad(), _full_precision(x):
+    with torch.enable_grad(), full_precision(x):
         optimizer = torch.optim.AdamW([*weights, *biases], lr=_LEARNING_RATE)
         schedule = torch.optim.lr_scheduler.OneCycleLR(
             optimizer, _LEARNING_RATE, total_steps=epochs * rounds

@@ -79,7 +79,9 @@ def test_1_step_keeps_the_contract_of_a_row(
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("distribution", DISTRIBUTIONS)
-@pytest.mark.parametrize("objective", ["decoy", "ascent", "direction"])
+@pytest.mark.parametrize(
+    "objective", ["decoy", "ascent", "direction", "alignment", "alignment-full"]
+)
 def test_1_lpa_keeps_the_contract_of_a_row(
     fitted: dict[str, mp.LPA], objective: str, distribution: str, dtype: torch.dtype
 ) -> None:
@@ -149,6 +151,8 @@ def test_3_a_row_does_not_know_its_batch(k: int) -> None:
         mp.LPA.fit(outputs, inputs, key=1),
         mp.LPA.fit(outputs, inputs, objective="ascent", key=1),
         mp.LPA.fit(outputs, inputs, objective="direction", key=1),
+        mp.LPA.fit(outputs, inputs, objective="alignment", key=1),
+        mp.LPA.fit(outputs, inputs, objective="alignment-full", key=1),
         mp.LFP.fit(outputs, inputs, rate=0.3, rows="random", key=1),
         mp.LFP.fit(outputs, inputs, rate=0.3, rows="margin", targets="surrogate", key=1),
         LaplaceNoise(scale=0.05, key=1),

@@ -12,6 +12,7 @@ from mipoison import ops
 from mipoison.defenses import storage
 from mipoison.defenses.bank import Bank, away
 from mipoison.defenses.base import Defense, as_dtype, own_rows
+from mipoison.defenses.lpa.alignment import Alignment, FullAlignment
 from mipoison.defenses.lpa.ascent import Ascent
 from mipoison.defenses.lpa.decoy import Decoy
 from mipoison.defenses.lpa.direction import Direction
@@ -28,7 +29,7 @@ from mipoison.reference.project import distance
 from mipoison.surrogate import Surrogate
 
 OBJECTIVES: Final[dict[str, type[Objective]]] = {
-    objective.name: objective for objective in (Decoy, Ascent, Direction)
+    objective.name: objective for objective in (Decoy, Ascent, Direction, Alignment, FullAlignment)
 }
 # Halvings of epsilon when a budget is to be met, and the most rows it is measured on.
 _HALVINGS: Final = 12
@@ -94,7 +95,8 @@ class LPA(Defense):
             outputs: undefended confidence vectors, [N, K]; tensor or ndarray. They become the bank,
                 and answers show bank vectors: never private data.
             inputs: what produced them, [N, ...] of any shape.
-            objective: "decoy" (default), "ascent" or "direction".
+            objective: "decoy" (default), "ascent", "direction", "alignment" (the closed form for the
+                first layer) or "alignment-full" (all layers, by gradient steps).
             epsilon: hard cap on each row's move, in (0, 2]; 0.2 unless a budget is given.
             budget: mean l1 move to aim at instead, in (0, 2]; epsilon is then calibrated on the
                 given outputs. These objectives know no price, so they spend epsilon on every row.
@@ -122,8 +124,12 @@ class LPA(Defense):
         chosen: Objective = Direction()
         if objective != Direction.name:
             surrogate = Surrogate.fit(rows, inputs, seed=seed)
-            bank = Bank(as_dtype(rows, torch.float32))
-            chosen = Decoy(surrogate, bank) if objective == Decoy.name else Ascent(surrogate)
+            single = as_dtype(rows, torch.float32)
+            kind = OBJECTIVES[objective]
+            if issubclass(kind, Alignment):
+                chosen = kind.fit(surrogate, single, inputs, seed=seed)
+            else:
+                chosen = Decoy(surrogate, Bank(single)) if kind is Decoy else Ascent(surrogate)
         radius = cap if goal is not None or epsilon is not None else 0.2
         defense = cls(chosen, epsilon=radius, norm=norm, key=key, on_invalid=on_invalid)
         if goal is not None:
