@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from itertools import pairwise
 from typing import Any, Final
 
@@ -153,10 +154,8 @@ class Surrogate(Steady):
 
     def _tile(self, outputs: Tensor) -> Tensor:
         """Mean prediction for one tile, [TILE, C]."""
-        x = (features(outputs) - self.mean) / self.scale
-        weights = [getattr(self, f"weight{i}") for i in range(self.layers)]
-        biases = [getattr(self, f"bias{i}") for i in range(self.layers)]
-        return _network(x, weights, biases).mean(0)[:, : self.basis.shape[0]]
+        weights, biases = self.parameters_of("weight"), self.parameters_of("bias")
+        return _network(self.inside(outputs), weights, biases).mean(0)[:, : self.basis.shape[0]]
 
     def forward(self, outputs: Tensor) -> Tensor:
         """Coefficients predicted for confidence vectors: [N, K] → [N, C], float32."""
@@ -182,16 +181,40 @@ class Surrogate(Steady):
         Returns:
             [N, K], float32.
         """
+        return self.gradient_of(
+            lambda q, wanted: 0.5 * (self._tile(q) - wanted).square(), outputs, goal
+        )
+
+    def gradient_of(self, score: Callable[..., Tensor], outputs: Tensor, *others: Tensor) -> Tensor:
+        """∇_q of a score of the rows at q = outputs, tile by tile; works under `inference_mode`.
+
+        Args:
+            score: (q, *others), a tile of each, to a tensor whose sum is taken; what it says of one
+                row may not depend on another.
+            outputs: q, [N, K].
+            others: what else the score takes of each row, [N, ...] each.
+
+        Returns:
+            [N, K], float32.
+        """
         rows = outputs.to(torch.float32)
         if len(rows) == 0:
             return rows
         gradients = []
         with torch.inference_mode(False), torch.enable_grad(), full_precision(rows):
-            for tile, wanted in in_tiles(rows, goal):
+            for tile, *given in in_tiles(rows, *others):
                 q = tile.clone().requires_grad_()
-                loss = 0.5 * (self._tile(q) - wanted.clone()).square().sum()
-                gradients.append(torch.autograd.grad(loss, q)[0])
+                total = score(q, *(x.clone() for x in given)).sum()
+                gradients.append(torch.autograd.grad(total, q)[0])
         return torch.cat(gradients)[: len(rows)]
+
+    def inside(self, outputs: Tensor) -> Tensor:
+        """What the networks see of the vectors: standardised features, [..., K] → [..., F]."""
+        return (features(outputs) - self.mean) / self.scale
+
+    def parameters_of(self, kind: str) -> list[Tensor]:
+        """Layer by layer, "weight" [M, in, out] or "bias" [M, 1, out] of all M members."""
+        return [self.get_buffer(f"{kind}{i}") for i in range(self.layers)]
 
     def extra_repr(self) -> str:
         """K, members and the size of what is predicted."""

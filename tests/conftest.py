@@ -41,12 +41,14 @@ def fitted() -> dict[str, Callable[[Tensor], Tensor]]:
     """Every defense of the package, fitted on the same small data."""
     outputs, inputs = draw("plain", 200, 10).float(), torch.rand(200, 6, 6)
     return {
-        "decoy": mp.LPA.fit(outputs, inputs, epsilon=0.2, key=1),
+        "decoy": mp.LPA.fit(outputs, inputs, objective="decoy", epsilon=0.2, key=1),
         "ascent": mp.LPA.fit(outputs, inputs, objective="ascent", epsilon=0.2, key=1),
         "direction": mp.LPA.fit(outputs, inputs, objective="direction", epsilon=0.2, key=1),
         "equilibrium": mp.LPA.fit(
             outputs, inputs, objective="equilibrium", budget=0.05, epsilon=0.2, key=1
         ),
+        "alignment": mp.LPA.fit(outputs, inputs, objective="alignment", epsilon=0.2, key=1),
+        "alignment-full": mp.LPA.fit(outputs, inputs, objective="alignment-full", key=1),
         "lfp": mp.LFP.fit(outputs, inputs, rate=0.3, rows="random", key=1),
         "lfp-margin": mp.LFP.fit(outputs, inputs, rate=0.3, targets="runner_up", key=1),
         "label-only": LabelOnly(),

@@ -254,7 +254,9 @@ def test_all_its_tensors_move(kind: Any, x: Tensor) -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.bfloat16])
-@pytest.mark.parametrize("objective", ["decoy", "ascent", "direction"])
+@pytest.mark.parametrize(
+    "objective", ["decoy", "ascent", "direction", "alignment", "alignment-full"]
+)
 def test_lpa_survives_a_cast_of_the_model(objective: str, dtype: torch.dtype, x: Tensor) -> None:
     defense = mp.LPA.fit(*world(60, K, 2), objective=objective, key=1)
     served = mp.Defended(Classifier(softmax=True), defense).to(dtype)

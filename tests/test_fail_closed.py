@@ -174,7 +174,7 @@ def test_a_forked_child_does_not_hang() -> None:
 def test_no_row_goes_out_bare(k: int, distribution: str) -> None:
     p = draw(distribution, 200, k).float()
     outputs, inputs = draw("plain", 60, k).float(), torch.rand(60, 5)
-    for objective in ("decoy", "ascent", "direction"):
+    for objective in ("decoy", "ascent", "direction", "alignment", "alignment-full"):
         for key in range(3):
             q = mp.LPA.fit(outputs, inputs, objective=objective, epsilon=0.1, key=key)(p)
             # A row that moves less than a thousandth of epsilon counts as bare.
@@ -196,7 +196,7 @@ def test_rows_at_the_edge_of_the_tolerance_are_defended(
     p = p[valid_rows(p)]
     assert len(p) > 100
     exact = p.double() / p.double().sum(1, keepdim=True)
-    for name in ("decoy", "ascent", "direction", "equilibrium"):
+    for name in ("equilibrium", "decoy", "ascent", "direction", "alignment", "alignment-full"):
         q = fitted[name](p).double()
         slack = 2e-7 if wide else (K + 2) * torch.finfo(dtype).eps
         assert float((q - exact).abs().sum(1).max()) <= 0.2 + slack

@@ -45,7 +45,9 @@ def moves(defense: mp.LPA, p: Tensor) -> Tensor:
 
 
 def test_the_objectives_are_known_by_name(fitted: dict[str, mp.LPA]) -> None:
-    assert list(OBJECTIVES) == ["equilibrium", "decoy", "ascent", "direction"]
+    assert list(OBJECTIVES) == [
+        *("equilibrium", "decoy", "ascent", "direction", "alignment", "alignment-full")
+    ]
     for name, defense in fitted.items():
         assert defense.objective.name == name and type(defense.objective) is OBJECTIVES[name]
     with pytest.raises(
@@ -79,7 +81,7 @@ def test_one_call_is_ascent_with_a_surrogate_and_direction_without(
 
 
 @pytest.mark.parametrize("distribution", DISTRIBUTIONS)
-@pytest.mark.parametrize("objective", ["decoy", "ascent"])
+@pytest.mark.parametrize("objective", ["decoy", "ascent", "alignment", "alignment-full"])
 def test_every_row_moves_by_about_epsilon(
     fitted: dict[str, mp.LPA], objective: str, distribution: str
 ) -> None:
@@ -99,8 +101,13 @@ def test_no_row_is_served_bare(
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_no_label_ever_changes(fitted: dict[str, mp.LPA], dtype: torch.dtype) -> None:
-    for objective, n in (("direction", 2900), ("decoy", 150)):
-        # 20,300 rows and 1,050.
+    for objective, n in (
+        ("direction", 2900),
+        ("decoy", 150),
+        ("alignment", 150),
+        ("alignment-full", 40),
+    ):
+        # 20,300 rows, 1,050 twice, and 280.
         p = torch.cat([draw(d, n, K, seed=6) for d in DISTRIBUTIONS]).to(dtype)
         q, label = fitted[objective](p).double(), label_of(p)[:, None]
         assert (q.gather(1, label) > q.scatter(1, label, -1.0)).all()
@@ -174,7 +181,14 @@ def test_near_duplicates_draw_the_same_decoy(
 
 @pytest.mark.parametrize("norm", ["l1", "l2", "linf"])
 @pytest.mark.parametrize(
-    ("objective", "budget"), [("decoy", 0.1), ("ascent", 0.3), ("direction", 0.05)]
+    ("objective", "budget"),
+    [
+        ("decoy", 0.1),
+        ("ascent", 0.3),
+        ("direction", 0.05),
+        ("alignment", 0.1),
+        ("alignment-full", 0.1),
+    ],
 )
 def test_a_budget_is_met(objective: str, budget: float, norm: str) -> None:
     p, x = world(100, K, 5)

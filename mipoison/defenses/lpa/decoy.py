@@ -53,7 +53,7 @@ class Decoy(Objective):
 
     def poison(self, p: Tensor, *, key: Key, epsilon: float, norm: str) -> Tensor:
         """See `Objective.poison`."""
-        target = self._far_target(p, key)
+        target = far_target(p, self.surrogate, self.bank, key=key, grid=self.grid)
         goal = self.surrogate(target)
         style = "waterfill" if norm == "l1" else "straight"
         q = ops.move(p, target.to(p.dtype), epsilon=epsilon, norm=norm, style=style)
@@ -68,20 +68,6 @@ class Decoy(Objective):
             )
         return q
 
-    def _far_target(self, p: Tensor, key: Key) -> Tensor:
-        """The keyed bank vector, out of a few, whose reconstruction is farthest from the row's; [N, K]."""
-        label = label_of(p)
-        single = as_dtype(p, torch.float32, label)
-        clean = self.surrogate(single)
-        words = ops.row_bits(p, key=key, grid=self.grid, words=_CANDIDATES)
-        target, farthest = single, torch.full_like(single[:, 0], -1.0)
-        for word in words.unbind(-1):
-            vector = self.bank.pick(single, label, word)
-            distance = (self.surrogate(vector) - clean).square().sum(-1)
-            target = torch.where((distance > farthest).unsqueeze(-1), vector, target)
-            farthest = torch.maximum(farthest, distance)
-        return target
-
     def settings(self) -> dict[str, Any]:
         """See `Objective.settings`."""
         return {"input_shape": list(self.surrogate.input_shape), "grid": self.grid}
@@ -91,3 +77,18 @@ class Decoy(Objective):
         """See `Objective.restore`."""
         surrogate = Surrogate(below("surrogate", tensors), tuple(settings["input_shape"]))
         return cls(surrogate, Bank(tensors["bank.vectors"]), grid=settings["grid"])
+
+
+def far_target(p: Tensor, surrogate: Surrogate, bank: Bank, *, key: Key, grid: float) -> Tensor:
+    """The keyed bank vector, out of a few, whose reconstruction is farthest from the row's; float32 [N, K]."""
+    label = label_of(p)
+    single = as_dtype(p, torch.float32, label)
+    clean = surrogate(single)
+    words = ops.row_bits(p, key=key, grid=grid, words=_CANDIDATES)
+    target, farthest = single, torch.full_like(single[:, 0], -1.0)
+    for word in words.unbind(-1):
+        vector = bank.pick(single, label, word)
+        distance = (surrogate(vector) - clean).square().sum(-1)
+        target = torch.where((distance > farthest).unsqueeze(-1), vector, target)
+        farthest = torch.maximum(farthest, distance)
+    return target

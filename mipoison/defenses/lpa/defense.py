@@ -12,6 +12,7 @@ from mipoison import ops
 from mipoison.defenses import storage
 from mipoison.defenses.bank import Bank, away
 from mipoison.defenses.base import Defense, as_dtype, own_rows
+from mipoison.defenses.lpa.alignment import Alignment, FullAlignment
 from mipoison.defenses.lpa.ascent import Ascent
 from mipoison.defenses.lpa.decoy import Decoy
 from mipoison.defenses.lpa.direction import Direction
@@ -31,7 +32,8 @@ from mipoison.reference.project import distance
 from mipoison.surrogate import Surrogate
 
 OBJECTIVES: Final[dict[str, type[Objective]]] = {
-    objective.name: objective for objective in (Equilibrium, Decoy, Ascent, Direction)
+    objective.name: objective
+    for objective in (Equilibrium, Decoy, Ascent, Direction, Alignment, FullAlignment)
 }
 # The mean move of the equilibrium, unless one is given.
 _BUDGET: Final = 0.1
@@ -100,7 +102,8 @@ class LPA(Defense):
             outputs: undefended confidence vectors, [N, K]; tensor or ndarray. They become the bank,
                 and answers show bank vectors: never private data.
             inputs: what produced them, [N, ...] of any shape.
-            objective: "equilibrium" (default), "decoy", "ascent" or "direction".
+            objective: "equilibrium" (default), "decoy", "ascent", "direction", "alignment" (the closed
+                form for the first layer) or "alignment-full" (all layers, by gradient steps).
             epsilon: hard cap on each row's move, in (0, 2]. By default min(1, 8 budget) for
                 "equilibrium"; for the others 0.2, or what meets a given budget.
             budget: mean l1 move to aim at, in (0, 2]. "equilibrium" puts a price on moves that
@@ -142,8 +145,12 @@ class LPA(Defense):
         chosen: Objective = Direction()
         if objective != Direction.name:
             surrogate = Surrogate.fit(rows, inputs, seed=seed)
-            bank = Bank(as_dtype(rows, torch.float32))
-            chosen = Decoy(surrogate, bank) if objective == Decoy.name else Ascent(surrogate)
+            single = as_dtype(rows, torch.float32)
+            kind = OBJECTIVES[objective]
+            if issubclass(kind, Alignment):
+                chosen = kind.fit(surrogate, single, inputs, seed=seed)
+            else:
+                chosen = Decoy(surrogate, Bank(single)) if kind is Decoy else Ascent(surrogate)
         radius = cap if goal is not None or epsilon is not None else 0.2
         defense = cls(chosen, epsilon=radius, norm=norm, key=key, on_invalid=on_invalid)
         if goal is not None:

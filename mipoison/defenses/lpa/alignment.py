@@ -1,0 +1,173 @@
+"""Alignment: whoever trains on the answers takes the steps of a defensive loss (arXiv 2412.07575; Witches' Brew)."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Final, TypeVar
+
+import torch
+from torch import Tensor
+
+from mipoison import ops
+from mipoison.defenses.bank import Bank
+from mipoison.defenses.lpa.decoy import far_target
+from mipoison.defenses.lpa.gradients import Gradient, cosine, factors
+from mipoison.defenses.lpa.objective import GRID, Objective
+from mipoison.defenses.lpa.targets import Targets
+from mipoison.defenses.storage import below
+from mipoison.random import Key, mulhi32
+from mipoison.reference.project import distance
+from mipoison.surrogate import Surrogate
+
+# The closed form is taken once at the start and once at its own answer, where the carried errors are others.
+_ROUNDS: Final = 2
+# So many radii long, a projected step is the linear maximiser but for 2 % of the radius: ⟨g/‖g‖, q⟩ falls short by at
+# most (2ε)²/(2·length).
+_FAR: Final = 100.0
+# An answer nearer to the row than this share of its start's distance is replaced by the start.
+_SHORT: Final = 0.9
+_STEPS: Final = 12
+_STEP: Final = 0.1
+
+_Own = TypeVar("_Own", bound="Alignment")
+
+
+class Alignment(Objective):
+    """Maximises ⟨∇_θ₁ ½‖G(q) − x‖², T⟩ for the first layer θ₁ of the surrogate G and a keyed target gradient T.
+
+    An adversary who trains on (q, x) steps along −∇_θ ½‖G(q) − x‖². If that points along the gradient of a defensive
+    loss, training minimises the defensive loss instead. For the first layer the gradient is a(q) ⊗ s, with a(q) the
+    network's features: linear in the features once s is fixed, so the best q needs no search.
+
+    1. G(p) stands in for x, which no one knows when a row is served.
+    2. The row moves toward a keyed bank vector: at p itself the error, hence s, is only the members' disagreement.
+    3. s is fixed there, a(q) linearised, and the linear maximiser over the row's set taken; and once more from there.
+
+    T is one of a few, chosen by key, and fixed when the defense is fitted: a row's answer depends on that row alone.
+    `FullAlignment` does the same for all layers.
+
+    Args:
+        surrogate: the fitted inversion models.
+        bank: output vectors of the defender's own, non-private, data.
+        targets: target gradients of the layers that are aligned.
+    """
+
+    name: ClassVar[str] = "alignment"
+    all_layers: ClassVar[bool] = False
+
+    def __init__(self, surrogate: Surrogate, bank: Bank, targets: Targets) -> None:
+        super().__init__()
+        self.surrogate = surrogate
+        self.bank = bank
+        self.targets = targets
+
+    @property
+    def classes(self) -> int:
+        """K of the surrogate."""
+        return self.surrogate.classes
+
+    @classmethod
+    def fit(
+        cls: type[_Own],
+        surrogate: Surrogate,
+        rows: Tensor,
+        inputs: Any,
+        *,
+        loss: str = "decoy",
+        seed: int = 0,
+    ) -> _Own:
+        """Computes the target gradients on the defender's own, non-private, pairs.
+
+        Args:
+            surrogate: fitted on these pairs.
+            rows: clean probability vectors, float32 [N, K].
+            inputs: what produced them, [N, ...].
+            loss: the defensive loss. "decoy": to the input of another row of the label; "clean": −L on clean pairs.
+            seed: of the choice of decoys; no secret.
+
+        Raises:
+            ValueError: for an unknown loss.
+
+        Example:
+            >>> import mipoison as mp
+            >>> p, x = torch.softmax(torch.randn(64, 5), 1), torch.rand(64, 8, 8)
+            >>> objective = Alignment.fit(mp.Surrogate.fit(p, x), p, x, loss="clean")
+            >>> mp.LPA(objective, epsilon=0.1, key=0)(p).shape
+            torch.Size([64, 5])
+        """
+        x = torch.as_tensor(inputs, dtype=torch.float32, device=rows.device)
+        layers = surrogate.layers if cls.all_layers else 1
+        targets = Targets.fit(surrogate, rows, x, loss=loss, layers=layers, seed=seed)
+        return cls(surrogate, Bank(rows), targets)
+
+    def poison(self, p: Tensor, *, key: Key, epsilon: float, norm: str) -> Tensor:
+        """See `Objective.poison`."""
+        clean = self.surrogate(p)
+        far = far_target(p, self.surrogate, self.bank, key=key, grid=GRID)
+        style = "waterfill" if norm == "l1" else "straight"
+        start = ops.move(p, far.to(p.dtype), epsilon=epsilon, norm=norm, style=style)
+        # The decoy's words are the first block.
+        word = ops.row_bits(p, key=key, draw=1, grid=GRID, words=1).squeeze(-1)
+        choice = mulhi32(word, torch.full_like(word, len(self.targets)))
+        # Rows of one target go together, so that each row meets one target and not all of them.
+        q = start
+        for index in choice.unique().tolist():
+            own = (choice == index).nonzero().squeeze(-1)
+            aligned = self._align(
+                p[own], start[own], clean[own], self.targets[index], epsilon, norm
+            )
+            q = q.index_copy(0, own, aligned)
+        # The best direction of a row near a vertex may be into it, which is no move at all.
+        short = distance(q, p, norm) < _SHORT * distance(start, p, norm)
+        return torch.where(short.unsqueeze(-1), start, q)
+
+    def _align(
+        self, p: Tensor, q: Tensor, clean: Tensor, target: Gradient, epsilon: float, norm: str
+    ) -> Tensor:
+        """Moves rows of one target from where they started."""
+
+        def score(q: Tensor, x: Tensor) -> Tensor:
+            inside, carried = factors(self.surrogate, q, x)[0]
+            return ((inside @ target[0][0]) * carried.detach()).sum(-1)
+
+        for _ in range(_ROUNDS):
+            g = self.surrogate.gradient_of(score, q, clean).to(p.dtype)
+            q = ops.step(p, g, center=p, alpha=_FAR * epsilon, epsilon=epsilon, norm=norm)
+        return q
+
+    def settings(self) -> dict[str, Any]:
+        """See `Objective.settings`."""
+        return {"input_shape": list(self.surrogate.input_shape)}
+
+    @classmethod
+    def restore(cls: type[_Own], settings: dict[str, Any], tensors: dict[str, Tensor]) -> _Own:
+        """See `Objective.restore`."""
+        surrogate = Surrogate(below("surrogate", tensors), tuple(settings["input_shape"]))
+        return cls(surrogate, Bank(tensors["bank.vectors"]), Targets(below("targets", tensors)))
+
+
+class FullAlignment(Alignment):
+    """Minimises 1 − cos(∇_θ ½‖G(q) − x‖², T) over all layers, by normalised, projected gradient steps.
+
+    The paper's own solver, one row at a time: it aligns each row's own gradient, not the batch's, so that an answer
+    does not depend on the batch. Ten times the cost of `Alignment`, and it gains less.
+    """
+
+    name: ClassVar[str] = "alignment-full"
+    all_layers: ClassVar[bool] = True
+
+    def _align(
+        self, p: Tensor, q: Tensor, clean: Tensor, target: Gradient, epsilon: float, norm: str
+    ) -> Tensor:
+        def score(q: Tensor, x: Tensor) -> Tensor:
+            return cosine(factors(self.surrogate, q, x), target)
+
+        for _ in range(_STEPS):
+            q = ops.step(
+                q,
+                self.surrogate.gradient_of(score, q, clean).to(p.dtype),
+                center=p,
+                alpha=_STEP * epsilon,
+                epsilon=epsilon,
+                norm=norm,
+            )
+        return q

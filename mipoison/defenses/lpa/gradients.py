@@ -1,0 +1,64 @@
+"""A surrogate's training gradient on one pair, layer by layer, without ever forming it.
+
+The gradient of ½‖G(q) − x‖² in a layer's weights is the outer product a ⊗ s of what enters the layer and the error
+carried back to it; in its biases it is s. Inner products then cost a few dot products a row, and depend on that row
+alone.
+"""
+
+from __future__ import annotations
+
+from typing import Final, TypeAlias
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from mipoison.surrogate import Surrogate
+
+# A layer each: what enters it [M, B, in], and the error carried back to it [M, B, out].
+Factors: TypeAlias = list[tuple[Tensor, Tensor]]
+# A layer each: the gradient in its weights [M, in, out] and in its biases [M, 1, out].
+Gradient: TypeAlias = list[tuple[Tensor, Tensor]]
+
+# A squared length below is zero: an exactly fitted pair has no gradient, hence no direction.
+_TINY: Final = 1e-20
+
+
+def factors(surrogate: Surrogate, q: Tensor, goal: Tensor) -> Factors:
+    """The factors of ∇_θ ½‖G_i(q) − goal‖² of all M members G_i, differentiable in q.
+
+    Args:
+        surrogate: the inversion models.
+        q: vectors, float32 [B, K].
+        goal: coefficients, [B, C].
+    """
+    weights, biases = surrogate.parameters_of("weight"), surrogate.parameters_of("bias")
+    inside = surrogate.inside(q)
+    entering = [inside.expand(len(weights[0]), *inside.shape)]
+    for weight, bias in zip(weights[:-1], biases[:-1], strict=True):
+        entering.append(F.relu(torch.baddbmm(bias, entering[-1], weight)))
+    answer = torch.baddbmm(biases[-1], entering[-1], weights[-1])
+    # Units beyond the coefficients only fill the lanes: nothing is asked of them.
+    coefficients = goal.shape[-1]
+    error = F.pad(answer[..., :coefficients] - goal, (0, answer.shape[-1] - coefficients))
+    carried = [error]
+    for weight, active in zip(weights[:0:-1], entering[:0:-1], strict=True):
+        carried.append((carried[-1] @ weight.transpose(1, 2)) * (active > 0))
+    return list(zip(entering, reversed(carried), strict=True))
+
+
+def summed(pairs: Factors) -> Gradient:
+    """The gradient itself, summed over the rows and scaled to length one for each member."""
+    layers = [(a.transpose(1, 2) @ s, s.sum(1, keepdim=True)) for a, s in pairs]
+    squares = [(w.square().sum((1, 2)) + b.square().sum((1, 2))) for w, b in layers]
+    size = torch.stack(squares).sum(0).clamp_min(_TINY).sqrt()[:, None, None]
+    return [(w / size, b / size) for w, b in layers]
+
+
+def cosine(pairs: Factors, target: Gradient) -> Tensor:
+    """Cosine of each row's gradient and a target of length one; [M, B]."""
+    dots, squares = [], []
+    for (a, s), (weight, bias) in zip(pairs, target, strict=True):
+        dots.append((torch.baddbmm(bias, a, weight) * s).sum(-1))
+        squares.append((a.square().sum(-1) + 1) * s.square().sum(-1))
+    return torch.stack(dots).sum(0) / torch.stack(squares).sum(0).clamp_min(_TINY).sqrt()
