@@ -62,10 +62,10 @@ def spread(statistic: dict[str, Any], digits: int = 2) -> str:
     return f"{statistic['mean']:.{digits}f}" + ("" if sd is None else f" ± {sd:.{digits}f}")
 
 
-def row(family: str, measured: dict[str, Any]) -> str:
+def row(title: str, measured: dict[str, Any]) -> str:
     """One line of a table."""
     cells = [
-        family,
+        title,
         spread(measured["utility.l1_mean"], 3),
         f"{measured['utility.l1_max']['max']:.2f}",
         *(spread(measured[name]) for name in ("A2.gain", "A3.gain", "A3.median")),
@@ -81,7 +81,12 @@ def row(family: str, measured: dict[str, Any]) -> str:
 def table(methods: Sequence[dict[str, Any]], measured: dict[str, Any]) -> str:
     """The methods in the order of g3."""
     ranked = sorted(methods, key=lambda method: -measured[method["name"]]["A3.gain"]["mean"])
-    return COLUMNS + "".join(row(m["family"], measured[m["name"]]) for m in ranked)
+    lines = []
+    for method in ranked:
+        # Without a budget the strength is part of the name.
+        title = method["name"] if budget_of(method) is None else method["family"]
+        lines.append(row(title, measured[method["name"]]))
+    return COLUMNS + "".join(lines)
 
 
 def budget_of(method: dict[str, Any]) -> float | None:
