@@ -71,14 +71,19 @@ def privacy_utility(summary: Mapping[str, Any], methods: Sequence[Mapping[str, A
 
 def _styles(methods: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, str]]:
     families = dict.fromkeys(method["family"] for method in methods)
-    return {
-        family: {
+    styles = {}
+    for index, family in enumerate(families):
+        turn, place = divmod(index, len(_PALETTE))
+        color = _PALETTE[place]
+        styles[family] = {
             "label": family,
-            "color": _PALETTE[index % len(_PALETTE)],
-            "marker": _MARKERS[index % len(_MARKERS)],
+            "color": color,
+            "marker": _MARKERS[place],
+            # Those that come after the palette's end have its colours again, hollow and dotted.
+            "linestyle": ":" if turn else "-",
+            "markerfacecolor": "white" if turn else color,
         }
-        for index, family in enumerate(families)
-    }
+    return styles
 
 
 def _curve(

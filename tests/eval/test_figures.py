@@ -35,3 +35,14 @@ def test_learning_curves_have_labelled_axes(finished, names):
     figure = learning_curves(results["cells"][0], names, methods)
     assert [panel.get_xlabel() for panel in figure.axes] == ["epoch"] * 3
     assert "squared" in figure.axes[0].get_ylabel()
+
+
+def test_no_two_families_look_alike(finished):
+    results = json.loads((finished / "results.json").read_text())
+    methods = results["configuration"]["methods"]
+    measured = next(iter(results["summary"].values()))["defenses"]["none"]
+    many = [{"name": f"m{i}", "family": f"family {i}"} for i in range(14)]
+    summary = {"3": {"defenses": {method["name"]: measured for method in many}}}
+    lines = privacy_utility(summary, many).axes[0].containers
+    looks = {(bar[0].get_color(), bar[0].get_markerfacecolor()) for bar in lines}
+    assert len(lines) == len(looks) == 14 and len(methods) < 14
