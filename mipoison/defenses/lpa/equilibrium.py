@@ -30,6 +30,8 @@ from mipoison.surrogate import Surrogate
 ROUNDS: Final = 10
 # Coarser than that of the other objectives: eight jittered copies of a query gain least from it.
 _GRID: Final = 0.2
+# How much shorter than asked for a move may come out.
+_ROUNDING: Final = 1e-3
 # Candidates of every own row are drawn under so many keys.
 _DRAWS: Final = 4
 # What the small networks predict: principal components of what the surrogate recovers.
@@ -156,6 +158,10 @@ class Equilibrium(Objective):
         answers, words = self.candidates.make(p, key=key, epsilon=epsilon, norm=norm)
         score = self._score(p.to(torch.float32), answers.to(torch.float32))
         moved = (answers - p.unsqueeze(1)).abs().sum(-1).to(torch.float32)
+        # The game has seen no row of a label without bank vectors: such a row moves by the budget at least.
+        unseen = self.candidates.bank.count[label_of(p)] == 0
+        least = moved.amax(1).clamp_max(self.candidates.budget) * (1 - _ROUNDING)
+        score = score.masked_fill(unseen.unsqueeze(1) & (moved < least.unsqueeze(1)), -torch.inf)
         index = choose(score, moved, gumbel(words), self.price, self.sharpness)
         return answers[torch.arange(len(p), device=p.device), index]
 
