@@ -46,6 +46,13 @@ struct Verdict {
   typename S::Truth answered, next;
 };
 
+// How an answer without a ball is written.
+struct Output {
+  int last = kLanes<float>;      // how many entries of the last block there is room for
+  bool streams = false;          // see stream_simplex
+  const float* ahead = nullptr;  // see stream_simplex
+};
+
 template <class S>
 class Attempt {
  public:
@@ -64,21 +71,20 @@ class Attempt {
         y_(y) {}
 
   // Without the ball. clue: what the next stage starts from, the tau found, or in l2 the distance.
-  // last: how many entries of the last block there is room for in q.
   Verdict<S> without_ball(const Truth& good, const Hint<S>& hint, Value* clue,
-                          int last = kLanes<float>) {
+                          const Output& output = {}) {
     const Single z_t = S::take(rows_.z, rows_.t);
     S::put(rows_.z, rows_.t, S::rounded(Value(kNothing)));
     Levels32<S> at = solve_levels32<S, false>(rows_.z, rows_.blocks, z_t, rows_.margin, hint.top,
                                               hint.start, hint.count, spare_);
     Single lead;
-    Truth whole = write(at, last, &lead);
+    Truth whole = write(at, output, &lead);
     const Truth usable = good & (size_of(at.w) <= Value(kModerate));
     if constexpr (S::kRough) {
       // What many float32 terms have lost is found where it shows.
       if (any(usable & !whole)) {
         at.tau = refine<S>(at.rest, at.w - 1, at.tau, usable & !whole, Value(-1));
-        whole = write(at, last, &lead);
+        whole = write(at, output, &lead);
       }
     }
     S::put(q_, rows_.t, lead);
@@ -124,8 +130,9 @@ class Attempt {
   static constexpr double kMissing = 3e-7, kBeyond = 8e-8;
 
   // Writes all of q but the label's entry. Returns whose sums are 1.
-  Truth write(const Levels32<S>& at, int last, Single* lead) {
-    const Written<S> written = write_simplex<S>(at, q_, last);
+  Truth write(const Levels32<S>& at, const Output& output, Single* lead) {
+    const Written<S> written = output.streams ? stream_simplex<S>(at, q_, output.ahead)
+                                              : write_simplex<S>(at, q_, output.last);
     *lead = leading_entry32<S>(at.w - at.tau, written.highest, rows_.margin);
     return size_of(written.sum + S::exact(*lead) - 1) <= Value(kMissing);
   }

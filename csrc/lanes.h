@@ -63,6 +63,29 @@ struct Block {
   }
 };
 
+// Past the caches, to an address that is a multiple of kBlockBytes; `settle_streams` makes it seen.
+inline void stream(const Block<float>& b, float* to) {
+  for (int i = 0; i < kParts; ++i) {
+    float* at = to + i * (kVectorBytes / sizeof(float));
+#if defined(__AVX512F__)
+    _mm512_stream_ps(at, (__m512)b.part[i]);
+#elif defined(__AVX2__)
+    _mm256_stream_ps(at, (__m256)b.part[i]);
+#elif defined(__SSE2__)
+    _mm_stream_ps(at, (__m128)b.part[i]);
+#else
+    std::memcpy(at, &b.part[i], kVectorBytes);
+#endif
+  }
+}
+
+// Streamed stores keep no order with others, not even with those that hand a result to a thread.
+inline void settle_streams() {
+#if defined(__SSE2__)
+  _mm_sfence();
+#endif
+}
+
 #define MIPOISON_BLOCK_OPERATOR(op)                                      \
   template <class T>                                                     \
   inline Block<T> operator op(Block<T> a, Block<T> b) {                  \

@@ -17,7 +17,7 @@ template <class T>
 class LineProjector {
  public:
   using S = Line;
-  static constexpr int64_t kLong = 3000, kAhead = 512;
+  static constexpr int64_t kLong = 3000, kAhead = 512, kStreamed = 1000, kCrowding = 1 << 19;
 
   LineProjector(int64_t classes, const Region& region, const Call<T>& call)
       : k_(classes),
@@ -27,6 +27,8 @@ class LineProjector {
         call_(call),
         ball_(call.in_ball(region)),
         in_place_(!ball_ && apart(call)),
+        streams_(k_ >= kStreamed && k_ == width_ && call.rows * k_ >= kCrowding &&
+                 reinterpret_cast<uintptr_t>(call.out) % kBlockBytes == 0),
         scratch_(answer_row() + 1, classes) {}
 
   // Writes row i. False if it declines.
@@ -35,10 +37,6 @@ class LineProjector {
     const float* along = row_of(call_.along, i, 1);
     const float* center = call_.center == call_.from ? from : row_of(call_.center, i, 2);
     T* out = call_.out + i * k_;
-    if constexpr (!kSixteen<T>) {
-      // Of a long row one copy less has to stay in cache. (What pads a row would have no room.)
-      if (in_place_ && k_ >= kLong && k_ == width_) z_ = out;
-    }
     Rows32<S> rows{z_, p_, width_ / kLanes<float>, 0, 0};
     Hint<S> hint;
     Summary own = along ? ascend(from, along, &hint) : lower(from, &hint);
@@ -66,7 +64,7 @@ class LineProjector {
       rows.margin = region_.shrink ? 0 : region_.margin;
     }
     if constexpr (!kSixteen<T>) {
-      if (in_place_) return without_ball(rows, hint, out);
+      if (in_place_) return without_ball(rows, hint, along, out);
     }
     if (!solve(rows, hint)) return false;
     if constexpr (kSixteen<T>) {
@@ -102,12 +100,16 @@ class LineProjector {
     }
   }
 
-  // Writes the answer where it belongs.
-  bool without_ball(const Rows32<S>& rows, const Hint<S>& hint, float* out) {
+  // Writes the answer where it belongs. A long one would only crowd the caches: streamed, it leaves
+  // them to what the next row will be measured by.
+  bool without_ball(const Rows32<S>& rows, const Hint<S>& hint, const float* along, float* out) {
     Attempt<S> attempt(rows, region_, false, out, q_, nullptr);
     double tau = 0;
-    const int last = static_cast<int>(k_ - (width_ - kLanes<float>));
-    return attempt.without_ball(true, hint, &tau, last).answered;
+    Output output;
+    output.last = static_cast<int>(k_ - (width_ - kLanes<float>));
+    output.streams = streams_;
+    output.ahead = along && k_ >= kLong ? along + k_ : nullptr;
+    return attempt.without_ball(true, hint, &tau, output).answered;
   }
 
   bool solve(const Rows32<S>& rows, const Hint<S>& hint) {
@@ -267,7 +269,7 @@ class LineProjector {
   int64_t k_, whole_, width_;
   Region region_;
   Call<T> call_;
-  bool ball_, in_place_;
+  bool ball_, in_place_, streams_;
   Scratch scratch_;
   float *z_ = scratch_.row(0), *q_ = scratch_.row(answer_row());
   float* p_ = ball_ ? scratch_.row(1) : nullptr;

@@ -172,25 +172,31 @@ struct Written {
   typename S::Single highest;
 };
 
-// Writes q, all but q_t. last: how many entries of the last block there is room for.
+// max(z - tau, 0) of each block, and what becomes of a row's sum and largest entry meanwhile.
 template <class S>
-inline Written<S> write_simplex(const Levels32<S>& at, float* q, int last = kLanes<float>) {
-  const SplitLevel<S> tau(at.tau);
-  const Block<float> zero = Block<float>::all(0);
-  Block<float> high = zero;
-  typename S::Value sum[1];
-  const auto level = [&](const Block<float>& z, Block<float>* part) {
-    const Block<float> y = max(tau.below(z), zero);
+struct Leveller {
+  SplitLevel<S> tau;
+  Block<float> high = Block<float>::all(0);
+
+  Block<float> operator()(const Block<float>& z, Block<float>* part) {
+    const Block<float> y = max(tau.below(z), Block<float>::all(0));
     high = max(high, y);
     part[0] = part[0] + y;
     return y;
-  };
+  }
+};
+
+// Writes q, all but q_t. last: how many entries of the last block there is room for.
+template <class S>
+inline Written<S> write_simplex(const Levels32<S>& at, float* q, int last = kLanes<float>) {
+  Leveller<S> level{SplitLevel<S>(at.tau)};
+  typename S::Value sum[1];
   const int64_t whole = at.rest.blocks - (last < kLanes<float>), end = whole * kLanes<float>;
   const auto write_all = [&](const auto& entries) {
     accumulate<S>(whole, sum,
                   [&](int64_t i, Block<float>* part) { level(entries(i), part).store(q + i); });
     if (whole == at.rest.blocks) return;
-    Block<float> part[1] = {zero};
+    Block<float> part[1] = {Block<float>::all(0)};
     store_first(level(entries(end), part), q + end, last);
     sum[0] = sum[0] + S::collect(part[0]);
   };
@@ -198,7 +204,29 @@ inline Written<S> write_simplex(const Levels32<S>& at, float* q, int last = kLan
     write_all([&](int64_t i) { return at.rest.cut(i); });
   else
     write_all([&](int64_t i) { return at.rest.plain(i); });
-  return {sum[0], S::highest(high)};
+  return {sum[0], S::highest(level.high)};
+}
+
+// The same past the caches, for a whole number of blocks at an aligned address. ahead: as many
+// entries that are fetched meanwhile, or null. (Not inline: the loops of write_simplex would get
+// fewer registers.)
+template <class S>
+__attribute__((noinline)) Written<S> stream_simplex(const Levels32<S>& at, float* q,
+                                                    const float* ahead) {
+  Leveller<S> level{SplitLevel<S>(at.tau)};
+  typename S::Value sum[1];
+  const auto stream_all = [&](const auto& entries) {
+    accumulate<S>(at.rest.blocks, sum, [&](int64_t i, Block<float>* part) {
+      if (ahead) __builtin_prefetch(ahead + i, 0, 2);
+      stream(level(entries(i), part), q + i);
+    });
+  };
+  if (at.rest.capped)
+    stream_all([&](int64_t i) { return at.rest.cut(i); });
+  else
+    stream_all([&](int64_t i) { return at.rest.plain(i); });
+  settle_streams();
+  return {sum[0], S::highest(level.high)};
 }
 
 // leading_entry of round.h in either shape: x rounded, lifted until it is margin above the largest

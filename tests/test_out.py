@@ -119,6 +119,25 @@ def test_long_rows_are_the_same_in_place_apart_and_where_float32_declines(k: int
     assert torch.equal(apart, along)
 
 
+@pytest.mark.parametrize("isa", cpu.instruction_sets())
+@pytest.mark.parametrize("k", [1024, 3200])
+def test_large_outputs_past_the_caches_hold_what_small_ones_do(k: int, isa: str) -> None:
+    """More than 2 MiB of rows that are whole blocks are streamed; half of them are not."""
+    half = 300 if k == 1024 else 100
+    q, g = rows(2 * half, k)
+    label = torch.arange(2 * half) % k
+    q[2] *= 5
+    q[half + 4, 1] = math.nan
+    q[half + 6, 0] = 1e20
+    assert 2 * half * k > 1 << 19 > half * k
+    with cpu.using(isa):
+        for t in (None, label):
+            whole = mp.step(q, g, label=t, alpha=0.5, validate=False, out=poisoned(q))
+            parts = zip(q.split(half), g.split(half), (t, t) if t is None else t.split(half))
+            halves = [mp.step(a, b, label=c, alpha=0.5, validate=False) for a, b, c in parts]
+            assert torch.equal(whole, torch.cat(halves))
+
+
 @pytest.mark.parametrize("threads", [1, 2])
 def test_in_place_over_several_threads(threads: int) -> None:
     before = torch.get_num_threads()
