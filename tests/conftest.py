@@ -28,6 +28,18 @@ from mipoison.defenses import (
 torch.set_num_threads(1)
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--full", action="store_true", help="whole tables, which take long")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("--full"):
+        return
+    for item in items:
+        if item.get_closest_marker("full"):
+            item.add_marker(pytest.mark.skip(reason="part of a whole table: pass --full"))
+
+
 @pytest.fixture(autouse=True)
 def _one_thread() -> Iterator[None]:
     before = torch.get_num_threads()
@@ -46,6 +58,9 @@ def fitted() -> dict[str, Callable[[Tensor], Tensor]]:
         "direction": mp.LPA.fit(outputs, inputs, objective="direction", epsilon=0.2, key=1),
         "equilibrium": mp.LPA.fit(
             outputs, inputs, objective="equilibrium", budget=0.05, epsilon=0.2, key=1
+        ),
+        "generator": mp.LPA.fit(
+            outputs, inputs, objective="generator", budget=0.05, epsilon=0.2, key=1
         ),
         "alignment": mp.LPA.fit(outputs, inputs, objective="alignment", epsilon=0.2, key=1),
         "alignment-full": mp.LPA.fit(outputs, inputs, objective="alignment-full", key=1),

@@ -298,7 +298,8 @@ def test_a_state_dict_and_a_deep_copy_carry_the_defense(lpa: mp.LPA, x: Tensor) 
 
 
 @pytest.mark.parametrize(
-    ("objective", "budgets"), [("decoy", (None, None)), ("equilibrium", (0.1, 0.08))]
+    ("objective", "budgets"),
+    [("decoy", (None, None)), ("equilibrium", (0.1, 0.08)), ("generator", (0.1, 0.08))],
 )
 def test_a_state_dict_of_another_bank_brings_its_labels(
     objective: str, budgets: tuple[float | None, float | None], x: Tensor

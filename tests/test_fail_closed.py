@@ -55,7 +55,7 @@ def test_on_invalid_label_answers_safely_and_counts() -> None:
     p[4] *= 3
     for defense in (
         mp.LPA.fit(outputs, inputs, key=1, on_invalid="label"),
-        mp.LPA.fit(outputs, inputs, objective="equilibrium", key=1, on_invalid="label"),
+        mp.LPA.fit(outputs, inputs, objective="generator", key=1, on_invalid="label"),
         mp.LFP.fit(outputs, inputs, key=1, on_invalid="label"),
         LabelOnly(on_invalid="label"),
         LaplaceNoise(key=1, on_invalid="label"),

@@ -31,6 +31,7 @@ from mipoison.defenses import (
     Temperature,
     TopK,
 )
+from mipoison.defenses.lpa import OBJECTIVES
 from mipoison.reference import label_of
 
 ORDER = {"l1": 1, "l2": 2, "linf": math.inf}
@@ -91,14 +92,24 @@ def test_1_step_keeps_the_contract_of_a_row(
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("distribution", DISTRIBUTIONS)
-@pytest.mark.parametrize(
-    "objective", ["equilibrium", "decoy", "ascent", "direction", "alignment", "alignment-full"]
-)
+@pytest.mark.parametrize("objective", OBJECTIVES)
 def test_1_lpa_keeps_the_contract_of_a_row(
     fitted: dict[str, mp.LPA], objective: str, distribution: str, dtype: torch.dtype
 ) -> None:
     p = draw(distribution, 130, K, seed=9).to(dtype)
     assert_row_contract(fitted[objective](p), p, 0.2, "l1", label_of(p))
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_1_no_label_changes_in_a_hundred_thousand_rows(
+    fitted: dict[str, mp.LPA], objective: str, dtype: torch.dtype
+) -> None:
+    each = -(-100_000 // len(DISTRIBUTIONS))
+    for distribution in DISTRIBUTIONS:
+        p = draw(distribution, each, K, seed=10).to(dtype)
+        assert_row_contract(fitted[objective](p), p, 0.2, "l1", label_of(p))
 
 
 BASELINES = {
@@ -188,6 +199,7 @@ def test_3_a_row_does_not_know_its_batch(k: int) -> None:
     p = torch.cat([draw(d, 30, k, seed=4) for d in DISTRIBUTIONS]).float()
     defenses = [
         mp.LPA.fit(outputs, inputs, key=1),
+        mp.LPA.fit(outputs, inputs, objective="generator", key=1),
         mp.LPA.fit(outputs, inputs, objective="decoy", key=1),
         mp.LPA.fit(outputs, inputs, objective="ascent", key=1),
         mp.LPA.fit(outputs, inputs, objective="direction", key=1),

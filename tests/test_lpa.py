@@ -46,7 +46,8 @@ def moves(defense: mp.LPA, p: Tensor) -> Tensor:
 
 def test_the_objectives_are_known_by_name(fitted: dict[str, mp.LPA]) -> None:
     assert list(OBJECTIVES) == [
-        *("equilibrium", "decoy", "ascent", "direction", "alignment", "alignment-full")
+        *("equilibrium", "generator", "decoy", "ascent"),
+        *("direction", "alignment", "alignment-full"),
     ]
     for name, defense in fitted.items():
         assert defense.objective.name == name and type(defense.objective) is OBJECTIVES[name]

@@ -133,7 +133,8 @@ def test_large_outputs_past_the_caches_hold_what_small_ones_do(k: int, isa: str)
     with cpu.using(isa):
         for t in (None, label):
             whole = mp.step(q, g, label=t, alpha=0.5, validate=False, out=poisoned(q))
-            parts = zip(q.split(half), g.split(half), (t, t) if t is None else t.split(half))
+            labels = (t, t) if t is None else t.split(half)
+            parts = zip(q.split(half), g.split(half), labels, strict=True)
             halves = [mp.step(a, b, label=c, alpha=0.5, validate=False) for a, b, c in parts]
             assert torch.equal(whole, torch.cat(halves))
 

@@ -17,7 +17,7 @@ from mipoison.reference.rounding import at
 from mipoison.steady import Steady
 
 # A bank vector nearer than this (l1) to the query is the query itself.
-_SAME: Final = 1e-7
+SAME: Final = 1e-7
 # Saturated classifiers give many equal vectors; after so many tries the fallback serves.
 _TRIES: Final = 4
 
@@ -42,6 +42,30 @@ class Bank(Steady):
         self.register_buffer("count", count)
         self.register_buffer("start", count.cumsum(0) - count)
 
+    def slots(self, most: int) -> int:
+        """Vectors of one label that a row is compared with, when there are at most so many; ≥ 1."""
+        return max(1, int(self.count.max().clamp_max(most)))
+
+    def others(self, p: Tensor, label: Tensor, most: int) -> tuple[Tensor, Tensor]:
+        """The vectors of each row's label, or an even selection of them, and how far they are.
+
+        Args:
+            p: rows, float32 [N, K].
+            label: their labels, int64 [N].
+            most: vectors of one label, ≥ 1.
+
+        Returns:
+            places in `vectors`, int64 [N, S], and l1 distances, float32 [N, S]: infinite where a label has fewer than
+            S vectors, and where the vector is the row itself.
+        """
+        slot = torch.arange(self.slots(most), device=p.device)
+        count = self.count[label].unsqueeze(1)
+        place = torch.where(count > len(slot), slot * count // len(slot), slot)
+        place = (self.start[label].unsqueeze(1) + place).clamp_max(len(self.vectors) - 1)
+        vectors = self.vectors.index_select(0, place.flatten()).view(*place.shape, -1)
+        distance = torch.cdist(p.unsqueeze(1), vectors, p=1.0).squeeze(1)
+        return place, distance.masked_fill_((slot >= count) | (distance <= SAME), torch.inf)
+
     def pick(self, p: Tensor, label: Tensor, word: Tensor) -> Tensor:
         """A keyed vector of each row's label that is not the row itself.
 
@@ -60,7 +84,7 @@ class Bank(Steady):
         for turn in range(_TRIES):
             place = start + (index + turn) % count.clamp_min(1)
             candidate = self.vectors[place.clamp_max(len(self.vectors) - 1)]
-            fits = ~found & (count > 0) & ((candidate - p).abs().sum(-1) > _SAME)
+            fits = ~found & (count > 0) & ((candidate - p).abs().sum(-1) > SAME)
             chosen = torch.where(fits.unsqueeze(-1), candidate, chosen)
             found = found | fits
         return chosen

@@ -27,7 +27,6 @@ _HALF: Final = 2
 # Bank vectors of one label that a row is compared with, at most; and entries compared at a time.
 _MOST: Final = 256
 _ENTRIES: Final = 1 << 24
-_SAME: Final = 1e-7
 _WORDS: Final = 1 + len(_TO_BANK) + len(_DECOYS)
 
 
@@ -73,7 +72,7 @@ class Candidates(Steady):
         everywhere = p.repeat(len(near), 1)
         straight = ops.move(everywhere, stacked.to(p.dtype), epsilon=epsilon, norm=norm)
         middle = (p + near[_HALF].to(p.dtype)) / 2
-        made = [p, *straight.split(n), moved(_kept(middle, p, label), epsilon, "straight")]
+        made = [p, *straight.split(n), moved(kept(middle, p, label), epsilon, "straight")]
         for i, share in enumerate(_TO_BANK):
             target = self.bank.pick(single, label, words[:, 1 + i])
             made.append(moved(target, share * self.budget, spill))
@@ -85,32 +84,23 @@ class Candidates(Steady):
 
     def _nearest(self, p: Tensor, label: Tensor, word: Tensor) -> list[Tensor]:
         """For each subset the nearest vector of the row's label that is not the row; float32 [N, K] each."""
-        slots = int(self.bank.count.max().clamp_max(_MOST))
-        rows = max(1, _ENTRIES // (slots * p.shape[1]))
+        rows = max(1, _ENTRIES // (self.bank.slots(_MOST) * p.shape[1]))
         parts = [
-            self._nearest_of_some(*part, slots)
+            self._nearest_of_some(*part)
             for part in zip(p.split(rows), label.split(rows), word.split(rows), strict=True)
         ]
         return [torch.cat(pieces) for pieces in zip(*parts, strict=True)]
 
-    def _nearest_of_some(self, p: Tensor, label: Tensor, word: Tensor, slots: int) -> list[Tensor]:
-        count = self.bank.count[label].unsqueeze(1)
-        slot = torch.arange(slots, device=p.device)
-        # A label with more vectors than slots shows an even selection of them.
-        place = torch.where(count > slots, slot * count // slots, slot)
-        place = (self.bank.start[label].unsqueeze(1) + place).clamp_max(len(self.bank.vectors) - 1)
-        vectors = self.bank.vectors[place]
-        distance = (vectors - p.unsqueeze(1)).abs().sum(-1)
-        absent = (slot >= count) | (distance <= _SAME)
-        distance = distance.masked_fill(absent, torch.inf)
-        draw = _mixed(word.unsqueeze(1), slot)
+    def _nearest_of_some(self, p: Tensor, label: Tensor, word: Tensor) -> list[Tensor]:
+        place, distance = self.bank.others(p, label, _MOST)
+        draw = _mixed(word.unsqueeze(1), torch.arange(place.shape[1], device=p.device))
         spare = self.bank.pick(p, label, word)
         nearest = []
         for j in range(_SUBSETS):
             left = distance.masked_fill(draw >= 2 ** (32 - j), torch.inf)
-            least, index = left.min(1)
-            vector = vectors[torch.arange(len(p), device=p.device), index]
-            nearest.append(torch.where(torch.isfinite(least).unsqueeze(1), vector, spare))
+            least, slot = left.min(1, keepdim=True)
+            vector = self.bank.vectors[place.gather(1, slot).squeeze(1)]
+            nearest.append(torch.where(torch.isfinite(least), vector, spare))
         return nearest
 
     def _centre_of(self, p: Tensor, label: Tensor) -> Tensor:
@@ -145,7 +135,7 @@ def _mixed(word: Tensor, slot: Tensor) -> Tensor:
     return x ^ (x >> 16)
 
 
-def _kept(target: Tensor, p: Tensor, label: Tensor) -> Tensor:
+def kept(target: Tensor, p: Tensor, label: Tensor) -> Tensor:
     """The target where it has the row's label, else the row."""
     return torch.where((label_of(target) == label).unsqueeze(1), target, p)
 

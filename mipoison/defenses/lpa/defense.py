@@ -18,7 +18,9 @@ from mipoison.defenses.lpa.decoy import Decoy
 from mipoison.defenses.lpa.direction import Direction
 from mipoison.defenses.lpa.equilibrium import Equilibrium
 from mipoison.defenses.lpa.game import EXPONENTS
+from mipoison.defenses.lpa.generator import Generator
 from mipoison.defenses.lpa.objective import Objective
+from mipoison.defenses.lpa.priced import Priced
 from mipoison.ops.answers import Rows
 from mipoison.ops.identity import Ids
 from mipoison.ops.validation import (
@@ -33,7 +35,7 @@ from mipoison.surrogate import Surrogate
 
 OBJECTIVES: Final[dict[str, type[Objective]]] = {
     objective.name: objective
-    for objective in (Equilibrium, Decoy, Ascent, Direction, Alignment, FullAlignment)
+    for objective in (Equilibrium, Generator, Decoy, Ascent, Direction, Alignment, FullAlignment)
 }
 # The mean move of the equilibrium, unless one is given.
 _BUDGET: Final = 0.1
@@ -135,18 +137,18 @@ class LPA(Defense):
         rows = own_rows(outputs)
         cap = 2.0 if epsilon is None else as_number("epsilon", epsilon, 0.0, 2.0, open_low=True)
         goal = None if budget is None else as_number("budget", budget, 0.0, 2.0, open_low=True)
-        if objective == Equilibrium.name:
+        kind = OBJECTIVES[objective]
+        if issubclass(kind, Priced):
             goal = min(_BUDGET, cap / 2) if goal is None else goal
             cap = min(1.0, 8 * goal) if epsilon is None else cap
-            played = Equilibrium.fit(
+            priced = kind.fit(
                 rows, inputs, budget=goal, epsilon=cap, norm=norm, error=error, seed=seed
             )
-            return cls(played, epsilon=cap, norm=norm, key=key, on_invalid=on_invalid)
+            return cls(priced, epsilon=cap, norm=norm, key=key, on_invalid=on_invalid)
         chosen: Objective = Direction()
         if objective != Direction.name:
             surrogate = Surrogate.fit(rows, inputs, seed=seed)
             single = as_dtype(rows, torch.float32)
-            kind = OBJECTIVES[objective]
             if issubclass(kind, Alignment):
                 chosen = kind.fit(surrogate, single, inputs, seed=seed)
             else:

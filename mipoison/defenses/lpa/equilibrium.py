@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any, ClassVar, Final
 
 import torch
@@ -20,7 +19,8 @@ from mipoison.defenses.lpa.game import (
     gumbel,
     play,
 )
-from mipoison.defenses.lpa.objective import Objective
+from mipoison.defenses.lpa.priced import ROUNDING, Priced, require_pairs, require_reach
+from mipoison.defenses.lpa.recovery import COMPONENTS, Recovery
 from mipoison.defenses.storage import below
 from mipoison.networks import Network
 from mipoison.random import Key
@@ -30,19 +30,15 @@ from mipoison.surrogate import Surrogate
 ROUNDS: Final = 10
 # Coarser than that of the other objectives: eight jittered copies of a query gain least from it.
 _GRID: Final = 0.2
-# How much shorter than asked for a move may come out.
-_ROUNDING: Final = 1e-3
 # Candidates of every own row are drawn under so many keys.
 _DRAWS: Final = 4
-# What the small networks predict: principal components of what the surrogate recovers.
-_COMPONENTS: Final = 31
 _GUIDE: Final = {"width": 64, "epochs": 8, "batch": 256}
 _SCORER: Final = {"width": 128, "epochs": 12, "batch": 256}
 # Entries of the candidates' table, rows x classes, that a fit holds at most.
 _TABLE: Final = 1 << 24
 
 
-class Equilibrium(Objective):
+class Equilibrium(Priced):
     """Maximises the error of adversaries who have learnt from the answers, less a price on the move.
 
     δ* = argmax_δ L(I*; clean pairs) − λ‖δ‖₁ subject to I* = argmin_I L(I; poisoned pairs): fitting plays rounds of
@@ -57,7 +53,6 @@ class Equilibrium(Objective):
     """
 
     name: ClassVar[str] = "equilibrium"
-    may_stay: ClassVar[bool] = True
 
     def __init__(
         self, candidates: Candidates, scorer: Network, *, price: float, error: str
@@ -67,7 +62,17 @@ class Equilibrium(Objective):
         self.scorer = scorer
         self.price = price
         self.error = error
+        self.grid = candidates.grid
         self.sharpness = SHARPNESS * ROUNDS
+
+    @property
+    def budget(self) -> float:
+        """What the candidates are made for."""
+        return self.candidates.budget
+
+    @budget.setter
+    def budget(self, value: float) -> None:
+        self.candidates.budget = value
 
     @property
     def classes(self) -> int:
@@ -88,7 +93,7 @@ class Equilibrium(Objective):
         seed: int = 0,
     ) -> Equilibrium:
         """Plays the game on the defender's own rows [N, K] and what is behind them."""
-        _require_pairs(rows)
+        require_pairs(rows)
         surrogate = Surrogate.fit(rows, inputs, seed=seed)
         single = as_dtype(rows, torch.float32)
         with torch.inference_mode(False), torch.no_grad():
@@ -107,10 +112,9 @@ class Equilibrium(Objective):
             places = torch.cat([single, *(c.reshape(-1, c.shape[-1]) for c in around)])
             recovered = surrogate(places)
             clean = recovered[: len(single)]
-            offset, basis = _leading(recovered)
-            spread = _spread(clean, label_of(single))
-            scale = math.sqrt(spread)
-            guide = Network.fit(places, (recovered - offset) @ basis.T / scale, seed=seed, **_GUIDE)
+            recovery = Recovery.of(recovered, clean, single)
+            spread = recovery.spread
+            guide = Network.fit(places, recovery.reduced(recovered), seed=seed, **_GUIDE)
             candidates.guide = guide
 
             # 2. The game.
@@ -119,7 +123,7 @@ class Equilibrium(Objective):
             noise = gumbel(torch.cat([words for _, words in made]))
             everyone = single.repeat(draws, 1)
             moved = (answers - everyone.unsqueeze(1)).abs().sum(-1)
-            _require_reach(float(moved.amax(1).double().mean()), budget, epsilon)
+            require_reach(float(moved.amax(1).double().mean()), budget, epsilon)
             table = Table(answers, moved, clean.repeat(draws, 1), noise)
             flat_answers = answers.reshape(-1, single.shape[1])
             mean, deviation = play(
@@ -129,7 +133,7 @@ class Equilibrium(Objective):
             # 3. One network in place of all adversaries.
             halves = torch.cat(
                 (
-                    ((mean - offset) @ basis.T / scale).flatten(0, 1),
+                    recovery.reduced(mean).flatten(0, 1),
                     (deviation / spread).sqrt().reshape(-1, 1),
                 ),
                 1,
@@ -144,7 +148,7 @@ class Equilibrium(Objective):
         """What adversaries err on each answer [N, C, K] to rows [N, K]: [N, C]."""
         guide = self.candidates.guide
         assert guide is not None
-        depth = _COMPONENTS
+        depth = COMPONENTS
         clean: Tensor = guide(p)[:, :depth].unsqueeze(1)
         predicted: Tensor = self.scorer(answers.reshape(-1, p.shape[1])).reshape(
             *answers.shape[:2], -1
@@ -160,27 +164,10 @@ class Equilibrium(Objective):
         moved = (answers - p.unsqueeze(1)).abs().sum(-1).to(torch.float32)
         # The game has seen no row of a label without bank vectors: such a row moves by the budget at least.
         unseen = self.candidates.bank.count[label_of(p)] == 0
-        least = moved.amax(1).clamp_max(self.candidates.budget) * (1 - _ROUNDING)
+        least = moved.amax(1).clamp_max(self.candidates.budget) * (1 - ROUNDING)
         score = score.masked_fill(unseen.unsqueeze(1) & (moved < least.unsqueeze(1)), -torch.inf)
         index = choose(score, moved, gumbel(words), self.price, self.sharpness)
         return answers[torch.arange(len(p), device=p.device), index]
-
-    def get_extra_state(self) -> Tensor:
-        """The numbers that belong to the tensors of a state_dict: price and budget."""
-        return torch.tensor([self.price, self.candidates.budget], dtype=torch.float64)
-
-    def set_extra_state(self, state: Tensor) -> None:
-        """Takes what `get_extra_state` gave."""
-        self.price, self.candidates.budget = state.tolist()
-
-    def settings(self) -> dict[str, Any]:
-        """See `Objective.settings`."""
-        return {
-            "price": self.price,
-            "error": self.error,
-            "budget": self.candidates.budget,
-            "grid": self.candidates.grid,
-        }
 
     @classmethod
     def restore(cls, settings: dict[str, Any], tensors: dict[str, Tensor]) -> Equilibrium:
@@ -190,43 +177,3 @@ class Equilibrium(Objective):
         candidates = Candidates(bank, guide, budget=settings["budget"], grid=settings["grid"])
         scorer = Network(below("scorer", tensors))
         return cls(candidates, scorer, price=settings["price"], error=settings["error"])
-
-
-def _require_pairs(rows: Tensor) -> None:
-    """Raises ValueError where the labels that occur have fewer than two rows each, on average.
-
-    A row alone with its label has nothing to be mistaken for. Among many labels a few such rows are no reason to
-    refuse: they move as those of an empty bank do.
-    """
-    labels = len(label_of(rows).unique())
-    if len(rows) < 2 * labels:
-        raise ValueError(
-            f"expected at least 2 outputs a label that occurs, got {len(rows)} of {labels} labels; add rows"
-        )
-
-
-def _require_reach(farthest: float, budget: float, epsilon: float) -> None:
-    """Raises ValueError where the rows' longest moves do not spend the budget."""
-    if farthest < budget:
-        raise ValueError(
-            f"expected a budget that epsilon={epsilon:g} lets the rows reach, got {budget:g} where the "
-            f"mean l1 move is {farthest:.4g}; raise epsilon or lower the budget"
-        )
-
-
-def _leading(recovered: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean [D] and the leading principal directions [_COMPONENTS, D], zeros where there are fewer."""
-    offset = recovered.mean(0)
-    centred = recovered - offset
-    *_, directions = torch.linalg.svd(centred.T @ centred)
-    basis = directions[:_COMPONENTS]
-    return offset, torch.nn.functional.pad(basis, (0, 0, 0, _COMPONENTS - len(basis)))
-
-
-def _spread(clean: Tensor, label: Tensor) -> float:
-    """Mean over the rows of the squared distance to their label's mean recovery."""
-    total = clean.new_zeros(())
-    for own in label.unique():
-        part = clean[label == own]
-        total = total + (part - part.mean(0)).square().sum()
-    return max(float(total) / len(clean), 1e-12)

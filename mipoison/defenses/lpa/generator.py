@@ -1,0 +1,292 @@
+"""Generator: the game's answers looked up instead of searched for, a few microseconds a row."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, ClassVar, Final, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from mipoison import ops
+from mipoison.defenses.bank import SAME, Bank, away
+from mipoison.defenses.base import as_dtype
+from mipoison.defenses.lpa.candidates import kept
+from mipoison.defenses.lpa.game import EXPONENTS, Table, bisect_price, gumbel, play
+from mipoison.defenses.lpa.priced import Priced, require_pairs, require_reach
+from mipoison.defenses.lpa.recovery import COMPONENTS, Recovery
+from mipoison.defenses.storage import below
+from mipoison.networks import Network
+from mipoison.random import Key
+from mipoison.reference import label_of
+from mipoison.reference.project import distance as length
+from mipoison.surrogate import Surrogate
+
+_ROUNDS: Final = 10
+_GRID: Final = 0.2
+# How far toward a bank vector an answer may lie.
+_SHARES: Final = (1.0, 0.5, 0.25)
+# Bank vectors of one label that a row is compared with, at most; and the bits of a keyed word, one for each.
+_SLOTS: Final = 64
+_BITS: Final = 32
+# In the game each own row goes toward the nearest of subsets, each half of the last, and toward a few at random.
+_NEAREST: Final = 4
+_RANDOM: Final = 3
+_DRAWS: Final = 4
+_NETWORK: Final = {"width": 128, "epochs": 20, "batch": 256}
+# Keys under which the price is set.
+_KEYS: Final = 8
+# Entries of the game's table, rows x classes, and of what is compared at a time, at most.
+_TABLE: Final = 1 << 24
+_ENTRIES: Final = 1 << 20
+
+
+class _Moves(NamedTuple):
+    """Moves of rows toward their label's vectors.
+
+    Attributes:
+        score: the adversaries' error on the row itself, and then for each share on each slot, float32
+            [N, 1 + shares · slots]; −∞ where the key forbids the move.
+        spent: their l1 moves, of the same shape.
+        place: which vectors of the bank, int64 [N, slots].
+        alone: rows whose label has no other vector, bool [N, 1]; what they do is no matter of choice.
+    """
+
+    score: Tensor
+    spent: Tensor
+    place: Tensor
+    alone: Tensor
+
+
+class Generator(Priced):
+    """Answers with the row itself or a point on the way to a keyed bank vector of its label, whichever a table prefers.
+
+    The game is that of `Equilibrium`, on moves toward the bank alone. What its adversaries recover of every bank
+    vector is then known once and for all; of the row, one small network predicts it, and of points between the two it
+    is interpolated. So all moves are weighed by two dot products each, and only the best is made.
+
+    Args:
+        bank: output vectors of the defender's own, non-private, data.
+        network: predicts what the clean surrogate recovers of a row, what the adversaries do, and their deviation.
+        recovered: what the adversaries recover of the bank's vectors, G(v), their deviation, and the square of both
+            together, [M, COMPONENTS + 2].
+        price: λ.
+        budget: mean l1 move.
+        error: "root" or "squared" error of the adversaries.
+        grid: cell width of the key's hash, in units of confidence.
+    """
+
+    name: ClassVar[str] = "generator"
+    recovered: Tensor
+
+    def __init__(
+        self,
+        bank: Bank,
+        network: Network,
+        recovered: Tensor,
+        *,
+        price: float,
+        budget: float,
+        error: str,
+        grid: float = _GRID,
+    ) -> None:
+        super().__init__()
+        self.bank = bank
+        self.network = network
+        self.register_buffer("recovered", recovered)
+        self.price = price
+        self.budget = budget
+        self.error = error
+        self.grid = grid
+
+    @property
+    def classes(self) -> int:
+        """K of the bank."""
+        return self.bank.vectors.shape[1]
+
+    @classmethod
+    def fit(
+        cls,
+        rows: Tensor,
+        inputs: Any,
+        *,
+        budget: float,
+        epsilon: float,
+        norm: str,
+        error: str = "root",
+        seed: int = 0,
+    ) -> Generator:
+        """Plays the game on the defender's own rows [N, K] and what is behind them."""
+        require_pairs(rows)
+        surrogate = Surrogate.fit(rows, inputs, seed=seed)
+        with torch.inference_mode(False), torch.no_grad():
+            single = as_dtype(rows, torch.float32).clone()
+            bank = Bank(single)
+            # With many rows and classes a share of the rows fills the table.
+            count = 1 + (_NEAREST + _RANDOM) * len(_SHARES)
+            own = single[:: -(-single.numel() * count // _TABLE)]
+            draws = max(1, min(_DRAWS, _TABLE // (own.numel() * count)))
+
+            # 1. The game, on moves toward the bank.
+            answers = _moves(own, bank, budget, epsilon, norm, draws=draws, seed=seed)
+            everyone = own.repeat(draws, 1)
+            moved = (answers - everyone.unsqueeze(1)).abs().sum(-1)
+            require_reach(float(moved.amax(1).double().mean()), budget, epsilon)
+            places = answers.flatten(0, 1)
+            seen, clean = surrogate(places), surrogate(own)
+            recovery = Recovery.of(seen, clean, own)
+            generator = torch.Generator().manual_seed(seed)
+            words = torch.randint(1 << 32, moved.shape, generator=generator).to(own.device)
+            table = Table(answers, moved, clean.repeat(draws, 1), gumbel(words))
+            mean, deviation = play(
+                table,
+                budget=budget,
+                rounds=_ROUNDS,
+                error=error,
+                spread=recovery.spread,
+                seed=seed,
+            )
+
+            # 2. One network in place of the surrogate and all adversaries, and their answers to the bank.
+            parts = (
+                recovery.reduced(seen),
+                recovery.reduced(mean).flatten(0, 1),
+                (deviation / recovery.spread).sqrt().reshape(-1, 1),
+            )
+            network = Network.fit(places, torch.cat(parts, 1), seed=seed + 1, **_NETWORK)
+            recovered = network(bank.vectors)[:, COMPONENTS : 2 * COMPONENTS + 1]
+            size = torch.linalg.vecdot(recovered, recovered).unsqueeze(1)
+            recovered = torch.cat((recovered, size), 1)
+
+            # 3. The price.
+            fitted = cls(bank, network, recovered, price=0.0, budget=budget, error=error)
+            keys = [Key(b"generator %d %d" % (seed, i)) for i in range(_KEYS)]
+            made = [m for key in keys for m in fitted._weighed(own, key, epsilon, norm)]
+            score = torch.cat([moves.score for moves in made])
+            # Rows that move in any case leave so much less to the others.
+            spent = torch.cat([m.spent.masked_fill(m.alone, min(budget, epsilon)) for m in made])
+            silent = torch.zeros_like(score)
+            fitted.price = bisect_price(score, spent, silent, budget, sharpness=1.0)
+        return fitted
+
+    def poison(self, p: Tensor, *, key: Key, epsilon: float, norm: str) -> Tensor:
+        """See `Objective.poison`."""
+        label = label_of(p)
+        vectors, shares, alone = [], [], []
+        for moves in self._weighed(as_dtype(p, torch.float32, label), key, epsilon, norm):
+            best = (moves.score - self.price * moves.spent).argmax(1, keepdim=True)
+            slots = moves.place.shape[1]
+            slot, share = (best - 1) % slots, torch.div(best - 1, slots, rounding_mode="floor") + 1
+            vectors.append(self.bank.vectors[moves.place.gather(1, slot).squeeze(1)])
+            shares.append(moves.spent.new_tensor((0.0, *_SHARES))[share])
+            alone.append(moves.alone)
+        target = _between(p, torch.cat(vectors), torch.cat(shares), label)
+        target = torch.where(torch.cat(alone), _aside(p, label, self.budget), target)
+        return ops.move(p, target, epsilon=epsilon, norm=norm)
+
+    def _weighed(self, p: Tensor, key: Key, epsilon: float, norm: str) -> Iterator[_Moves]:
+        """The answers to rows [N, K] in float32, so many rows at a time as fit a cache."""
+        label = label_of(p)
+        slots = self.bank.slots(_SLOTS)
+        words = ops.row_bits(p, key=key, grid=self.grid, words=-(-slots // _BITS))
+        predicted = self.network(p)[:, : 2 * COMPONENTS + 1]
+        height = max(1, _ENTRIES // (slots * max(p.shape[1], COMPONENTS)))
+        for start in range(0, len(p), height):
+            at = slice(start, start + height)
+            given = p[at], label[at], words[at], predicted[at]
+            yield self._weigh(*given, epsilon=epsilon, norm=norm)
+
+    def _weigh(
+        self,
+        p: Tensor,
+        label: Tensor,
+        words: Tensor,
+        predicted: Tensor,
+        *,
+        epsilon: float,
+        norm: str,
+    ) -> _Moves:
+        place, distance = self.bank.others(p, label, _SLOTS)
+        absent = torch.isinf(distance)
+        distance = distance.masked_fill_(absent, 0.0)
+        # 1. How much of the way to each vector the ball allows.
+        far = distance
+        if norm != "l1":
+            far = length(self.bank.vectors[place], p.unsqueeze(1), norm)
+        reach = (epsilon / far.clamp_min(SAME)).clamp_max_(1.0)
+        shares = torch.minimum(p.new_tensor(_SHARES).view(-1, 1), reach.unsqueeze(1))
+        spent = shares * distance.unsqueeze(1)
+        # 2. ‖(1 − s) G(p) + s G(v) − m(p)‖² = ‖off‖² + s · (slope + s · curve).
+        clean, own = predicted.split((COMPONENTS, COMPONENTS + 1), 1)
+        off = own - F.pad(clean, (0, 1))
+        of_row = torch.stack((F.pad(2 * off, (0, 1)), F.pad(-2 * own, (0, 1), value=1.0)), 1)
+        constant = torch.stack(
+            (-2 * torch.linalg.vecdot(off, own), torch.linalg.vecdot(own, own)), 1
+        )
+        there = self.recovered.index_select(0, place.flatten()).view(*place.shape, -1)
+        both = torch.baddbmm(constant.unsqueeze(2), of_row, there.transpose(1, 2))
+        slope, curve = both[:, :1], both[:, 1:].clamp_min_(0.0)
+        bare = torch.linalg.vecdot(off, off).unsqueeze(1)
+        error = (shares * curve).add_(slope).mul_(shares).add_(bare.unsqueeze(1)).clamp_min_(0.0)
+        exponent = EXPONENTS[self.error]
+        # 3. The key leaves half of the vectors out. Where there are none, the move is not a matter of choice.
+        bits = (words.unsqueeze(2) >> torch.arange(_BITS, device=p.device)) & 1
+        out = absent | bits.flatten(1)[:, : place.shape[1]].bool()
+        score = error.pow_(exponent).masked_fill_(out.unsqueeze(1), -torch.inf)
+        alone = absent.all(1, keepdim=True)
+        stays = spent.new_zeros(len(p), 1)
+        return _Moves(
+            torch.cat((bare**exponent, score.flatten(1)), 1),
+            torch.cat((stays, spent.flatten(1)), 1),
+            place,
+            alone,
+        )
+
+    @classmethod
+    def restore(cls, settings: dict[str, Any], tensors: dict[str, Tensor]) -> Generator:
+        """See `Objective.restore`."""
+        bank = Bank(tensors["bank.vectors"])
+        network = Network(below("network", tensors))
+        kept = {name: settings[name] for name in ("price", "budget", "error", "grid")}
+        return cls(bank, network, tensors["recovered"], **kept)
+
+
+def _moves(
+    p: Tensor, bank: Bank, budget: float, epsilon: float, norm: str, *, draws: int, seed: int
+) -> Tensor:
+    """The game's answers to rows [N, K]: [draws · N, COUNT, K], in each draw the rows themselves first."""
+    label = label_of(p)
+    place, distance = bank.others(p, label, _SLOTS)
+    alone = torch.isinf(distance).all(1, keepdim=True)
+    aside = _aside(p, label, budget)
+    generator = torch.Generator().manual_seed(seed)
+
+    def drawn() -> Tensor:
+        return torch.rand(distance.shape, generator=generator).to(p.device)
+
+    made = []
+    for _ in range(draws):
+        near = [distance.masked_fill(drawn() >= 2.0**-j, torch.inf) for j in range(_NEAREST)]
+        some = [drawn().masked_fill(torch.isinf(distance), torch.inf) for _ in range(_RANDOM)]
+        answers = [p]
+        for order in (*near, *some):
+            least, slot = order.min(1, keepdim=True)
+            vector = bank.vectors[place.gather(1, slot).squeeze(1)]
+            vector = torch.where(torch.isinf(least), p, vector)
+            for share in _SHARES:
+                target = _between(p, vector, p.new_full((len(p), 1), share), label)
+                target = torch.where(alone, aside, target)
+                answers.append(ops.move(p, target, epsilon=epsilon, norm=norm))
+        made.append(torch.stack(answers, 1))
+    return torch.cat(made)
+
+
+def _between(p: Tensor, vector: Tensor, share: Tensor, label: Tensor) -> Tensor:
+    """A share [N, 1] of the way from rows to vectors of their label; the row where rounding lost the label."""
+    return kept(p + share.to(p.dtype) * (vector.to(p.dtype) - p), p, label)
+
+
+def _aside(p: Tensor, label: Tensor, budget: float) -> Tensor:
+    """Where a row goes whose label has no other vector: the budget toward `away`."""
+    return ops.move(p, away(p, label), epsilon=budget)
