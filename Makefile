@@ -27,8 +27,8 @@ demo: $(VENV)/.eval
 	  $(BIN)/mipoison evaluate --preset demo --out $(RUN) --overwrite && touch $(RUN)/.finished; \
 	fi && echo "Open $(RUN)/report.html"
 
-# Triton chooses its interpreter when it is first imported: those tests are a process of their own. Two tables are long and shared
-# by workers, who steal from each other's ends: neighbours in a table have one answer of the reference.
+# Triton chooses its interpreter when it is first imported: those tests are a process of their own. Two tables are long
+# and shared by workers, who steal from each other's ends: neighbours in a table have one answer of the reference.
 test: $(VENV)/.test
 	$(BIN)/python -m pytest tests/test_kernels.py -n 2 --dist worksteal
 	$(BIN)/python -m pytest --ignore=tests/test_kernels.py
@@ -63,13 +63,14 @@ soak: $(VENV)/.test
 	$(BIN)/python benchmarks/soak.py --out runs/soak
 
 # Every defense at equal mean l1 on all data sets: hours. A study that is finished is not run again; see docs/study.md.
-STUDIES ?= defenses-digits defenses-mnist defenses-mnist-confident defenses-faces
+STUDIES ?= defenses-digits defenses-mnist defenses-mnist-confident defenses-faces defenses-decoder
 study-defenses: $(VENV)/.test
 	for study in $(STUDIES); do \
 	  [ -e runs/study/$$study/.finished ] || { \
 	    $(BIN)/mipoison evaluate --preset $$study --out runs/study/$$study --jobs $(JOBS) --overwrite && \
 	    touch runs/study/$$study/.finished; } || exit 1; \
 	done
+	[ -e docs/study/keys.json ] || $(BIN)/python docs/keys.py $(JOBS)
 	$(BIN)/python docs/study_page.py $(STUDIES:%=runs/study/%)
 
 # Takes a finished demo into the docs: its numbers, its picture, and the README's table.

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import statistics
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,6 +23,7 @@ TITLES = {
     "defenses-mnist": "MNIST-5k, softened",
     "defenses-mnist-confident": "MNIST-5k, confident",
     "defenses-faces": "ORL faces, softened",
+    "defenses-decoder": "Digits, softened, with decoders among the adversaries",
 }
 HEAD = """# The defenses compared
 
@@ -96,6 +98,69 @@ def budget_of(method: dict[str, Any]) -> float | None:
     return budget
 
 
+def by_decoder(methods: Sequence[dict[str, Any]], part: dict[str, Any]) -> str:
+    """How decoders alone would rank the methods; nothing where there were none."""
+    kinds = [name for name in part["defenses"]["none"] if name.startswith("variant.decoder")]
+    kinds = [name for name in kinds if not name.endswith("trained clean")]
+    if not kinds:
+        return ""
+
+    def error(name: str) -> float:
+        return float(min(part["defenses"][name][kind]["mean"] for kind in kinds))
+
+    bare, ceiling = error("none"), part["floors"]["label_only"]["mean"]
+    gains = {m["name"]: (error(m["name"]) - bare) / (ceiling - bare) for m in methods}
+    names = sorted((name for name in gains if name != "none"), key=lambda name: -gains[name])
+    lines = [
+        f"**By the better decoder of each defense alone** (undefended MSE {bare:.4f})\n\n",
+        "| defense | gain | g3 of all |\n|---|---|---|\n",
+    ]
+    for name in names:
+        everyone = part["defenses"][name]["A3.gain"]["mean"]
+        lines.append(f"| {name} | {gains[name]:.2f} | {everyone:.2f} |\n")
+    return "".join(lines) + "\n"
+
+
+def keys_section(kept: dict[str, Any]) -> str:
+    """What copies of a query and other keys tell."""
+    cases, environment = kept["cases"], kept["environment"]
+    counts = [str(count) for count in cases["copies"]]
+    lines = [
+        "\n## What the key is worth\n\n",
+        f"Digits, T = 3, budget {kept['budget']:g}, {environment['processor']}, {environment['date']}: "
+        f"g3 where an adversary averages the answers to so many copies of each query, auxiliary and victims alike, jittered by Gaussian noise of "
+        f"{cases['jitter']:g} in every pixel. Exact repeats get equal answers, and gain nothing.\n\n",
+        "| objective, cell width | " + " | ".join(counts) + " |\n",
+        "|---" * (len(counts) + 1) + "|\n",
+    ]
+    for objective, trials in kept["objectives"].items():
+        by_width = {f"{trials[0]['own_grid']:g}": [trial["copies"] for trial in trials]}
+        by_width |= {
+            width: [trial["grids"][width] for trial in trials] for width in trials[0]["grids"]
+        }
+        for width, curves in by_width.items():
+            cells = [
+                mean_and_sd([curve[count] for curve in curves]) if count in curves[0] else "–"
+                for count in counts
+            ]
+            lines.append(f"| {objective}, {width} | " + " | ".join(cells) + " |\n")
+    lines.append(
+        f"\nAn adversary who knows everything but the key trains on {cases['draws']} answers a row under "
+        "other keys beside the real one. g3 then is "
+        + ", ".join(
+            f"{mean_and_sd([trial['other_keys'] for trial in trials])} ({objective})"
+            for objective, trials in kept["objectives"].items()
+        )
+        + ".\n"
+    )
+    return "".join(lines)
+
+
+def mean_and_sd(values: Sequence[float]) -> str:
+    """Over the seeds."""
+    return f"{statistics.mean(values):.2f} ± {statistics.stdev(values):.2f}"
+
+
 def section(name: str, kept: dict[str, Any]) -> str:
     """A study: its conditions, its adversaries' sanity, its tables and its picture."""
     configuration, environment = kept["configuration"], kept["environment"]
@@ -116,6 +181,7 @@ def section(name: str, kept: dict[str, Any]) -> str:
         for budget in budgets:
             chosen = [m for m in methods if budget_of(m) == budget]
             lines.append(f"**Mean l1 of {budget:g}**\n\n{table(chosen, part['defenses'])}\n")
+        lines.append(by_decoder(methods, part))
         others = [m for m in methods if budget_of(m) is None and m["name"] != "none"]
         lines.append(f"**Without a budget**\n\n{table(others, part['defenses'])}\n")
     lines.append(f"![{TITLES[name]}: gain against mean l1](study/{name}.png)\n")
@@ -129,4 +195,7 @@ if __name__ == "__main__":
     sections = [
         section(name, json.loads(file.read_text())) for name, file in found.items() if file.exists()
     ]
+    keys = KEPT / "keys.json"
+    if keys.exists():
+        sections.append(keys_section(json.loads(keys.read_text())))
     PAGE.write_text(HEAD + "".join(sections))

@@ -1,4 +1,4 @@
-"""Small inversion networks whose answers do not depend on the batch: training, fixed tiles, the gradient by hand."""
+"""Small inversion networks whose answers do not depend on the batch: what they see, training, fixed tiles."""
 
 from __future__ import annotations
 
@@ -10,12 +10,45 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from mipoison.progress import Report
 from mipoison.steady import Steady
-from mipoison.surrogate import LOG_FLOOR, features, whole_lanes
 
-# Rows a network sees at a time, always: a matrix product changes bits with its batch size.
+# Log features end here: below, float32 confidences are noise.
+LOG_FLOOR: Final = 1e-7
+# Networks see this many rows at a time, always: a matrix product changes bits with its batch size.
+TILE: Final = 64
+# A small network makes up for its size with fewer tiles.
 _TILE: Final = 256
+# And every layer is this much or a multiple: narrow edges of a matrix product are summed in another order than its
+# middle, which would let a row's bits depend on its place in the tile.
+_LANES: Final = 32
 _RATE: Final = 2e-3
+
+
+def features(outputs: Tensor) -> Tensor:
+    """[p, log p] with a floor, padded with zeros to whole lanes: [..., K] → [..., F].
+
+    An adversary who takes logarithms recovers far more than one who does not, so a surrogate must see both.
+    """
+    both = torch.cat((outputs, outputs.clamp_min(LOG_FLOOR).log()), dim=-1)
+    return F.pad(both, (0, -both.shape[-1] % _LANES))
+
+
+def whole_lanes(size: int) -> int:
+    """The size rounded up to whole lanes."""
+    return size + -size % _LANES
+
+
+def in_tiles(*tensors: Tensor, height: int = TILE) -> list[tuple[Tensor, ...]]:
+    """The tensors cut into tiles of equal height, the last one padded with zeros."""
+    n = tensors[0].shape[0]
+    padded = [F.pad(x, (0, 0, 0, -n % height)) for x in tensors]
+    return list(zip(*(torch.split(x, height) for x in padded), strict=True))
+
+
+def full_precision(x: Tensor) -> torch.autocast:
+    """No autocast here: an answer is a function of key and row, not of what the caller computes under."""
+    return torch.autocast(x.device.type, enabled=False)
 
 
 def evaluate(state: list[Tensor], x: Tensor) -> list[Tensor]:
@@ -46,35 +79,43 @@ def train(
     epochs: int,
     batch: int,
     generator: torch.Generator,
+    progress: Report | None = None,
 ) -> list[Tensor]:
     """Continues from a state on the squared error, AdamW with a one-cycle rate.
 
     Args:
         state: what `initial` or `train` gave.
-        x: [M, n, F].
+        x: [M, n, F], or [1, n, F] for all members.
         goal: [n, C], C no more than the last layer.
         epochs: passes over the rows.
         batch: rows a step.
-        generator: of the order of the rows, which the members share.
+        generator: of the order of the rows, another one for each member.
+        progress: told after every epoch.
 
     Returns:
         the new state; the old one is left as it was.
     """
     state = [value.detach().clone().requires_grad_() for value in state]
-    rounds = -(-len(goal) // batch)
-    with torch.enable_grad(), torch.autocast(x.device.type, enabled=False):
+    members, n = len(state[0]), len(goal)
+    rounds = -(-n // batch)
+    member = torch.arange(members, device=x.device).unsqueeze(1)
+    x = x.expand(members, -1, -1)
+    with torch.enable_grad(), full_precision(x):
         optimizer = torch.optim.AdamW(state, lr=_RATE, fused=True)
         schedule = torch.optim.lr_scheduler.OneCycleLR(
             optimizer, _RATE, total_steps=epochs * rounds
         )
-        for _ in range(epochs):
-            for rows in torch.randperm(len(goal), generator=generator).to(x.device).chunk(rounds):
-                predicted = evaluate(state, x[:, rows])[-1][..., : goal.shape[1]]
+        for epoch in range(epochs):
+            order = torch.stack([torch.randperm(n, generator=generator) for _ in range(members)])
+            for rows in order.to(x.device).chunk(rounds, dim=1):
+                predicted = evaluate(state, x[member, rows])[-1][..., : goal.shape[1]]
                 loss = (predicted - goal[rows]).square().sum(-1).mean(-1).sum()
                 optimizer.zero_grad()
                 loss.backward()
                 optimizer.step()
                 schedule.step()
+            if progress is not None:
+                progress((epoch + 1) / epochs)
     return [value.detach() for value in state]
 
 
@@ -96,7 +137,15 @@ class Network(Steady):
 
     @classmethod
     def fit(
-        cls, rows: Tensor, goal: Tensor, *, width: int, epochs: int, batch: int, seed: int
+        cls,
+        rows: Tensor,
+        goal: Tensor,
+        *,
+        width: int,
+        epochs: int,
+        batch: int,
+        seed: int,
+        progress: Report | None = None,
     ) -> Network:
         """Trains on rows [n, K] and what to predict for them, [n, C]."""
         x = features(rows)
@@ -105,7 +154,8 @@ class Network(Steady):
         sizes = [x.shape[1], width, width, whole_lanes(goal.shape[1])]
         state = [value.to(x.device) for value in initial(sizes, 1, generator)]
         x = ((x - mean) / scale).unsqueeze(0)
-        state = train(state, x, goal, epochs=epochs, batch=batch, generator=generator)
+        how = {"epochs": epochs, "batch": batch}
+        state = train(state, x, goal, **how, generator=generator, progress=progress)
         tensors = {f"layer{i}": value for i, value in enumerate(state)}
         return cls(tensors | {"mean": mean, "scale": scale})
 
@@ -115,18 +165,20 @@ class Network(Steady):
     def forward(self, rows: Tensor) -> Tensor:
         """Predicts for rows [N, K], padded to whole lanes: [N, C], float32."""
         state = self._state()
-        with torch.autocast(rows.device.type, enabled=False):
+        with full_precision(rows):
             x = (features(rows) - self.mean) / self.scale
-            tiles = [evaluate(state, tile.unsqueeze(0))[-1][0] for tile in _tiles(x)]
+            tiles = [
+                evaluate(state, tile.unsqueeze(0))[-1][0] for (tile,) in in_tiles(x, height=_TILE)
+            ]
         return torch.cat(tiles)[: len(rows)]
 
     def gradient(self, rows: Tensor, goal: Tensor) -> Tensor:
         """∇ ½‖G(q) − goal‖² at q = rows, [N, K], float32; the chain rule by hand, so that no graph is built."""
         state, k = self._state(), rows.shape[1]
-        with torch.autocast(rows.device.type, enabled=False):
+        with full_precision(rows):
             x = (features(rows) - self.mean) / self.scale
             pulled = []
-            for tile, wanted in zip(_tiles(x), _tiles(goal), strict=True):
+            for tile, wanted in in_tiles(x, goal, height=_TILE):
                 *hidden, out = evaluate(state, tile.unsqueeze(0))
                 g = out - wanted
                 for i in (2, 1, 0):
@@ -138,8 +190,3 @@ class Network(Steady):
         # Below their floor the logarithms are constant.
         inverse = torch.where(rows > LOG_FLOOR, 1 / rows.clamp_min(LOG_FLOOR), 0.0)
         return g[:, :k] + g[:, k : 2 * k] * inverse
-
-
-def _tiles(x: Tensor) -> tuple[Tensor, ...]:
-    """The rows in tiles of equal height, the last one padded with zeros."""
-    return torch.split(F.pad(x, (0, 0, 0, -len(x) % _TILE)), _TILE)

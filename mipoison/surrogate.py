@@ -2,58 +2,26 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
-from itertools import pairwise
 from typing import Any, Final
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
+from mipoison.networks import (
+    evaluate,
+    features,
+    full_precision,
+    in_tiles,
+    initial,
+    train,
+    whole_lanes,
+)
 from mipoison.ops.validation import as_count, as_rows, require_finite, require_probabilities
+from mipoison.progress import Report
 from mipoison.steady import Steady
 
-# Log features end here: below, float32 confidences are noise.
-LOG_FLOOR: Final = 1e-7
-# Networks see this many rows at a time, always: a matrix product changes bits with its batch size.
-TILE: Final = 64
-# And every layer is this much or a multiple: narrow edges of a matrix product are summed in another order than its
-# middle, which would let a row's bits depend on its place in the tile.
-_LANES: Final = 32
 _BATCH: Final = 128
-_LEARNING_RATE: Final = 2e-3
-
-
-def features(outputs: Tensor) -> Tensor:
-    """[p, log p] with a floor, padded with zeros to whole lanes: [..., K] → [..., F].
-
-    An adversary who takes logarithms recovers far more than one who does not, so the surrogate must see both.
-    """
-    both = torch.cat((outputs, outputs.clamp_min(LOG_FLOOR).log()), dim=-1)
-    return F.pad(both, (0, -both.shape[-1] % _LANES))
-
-
-def in_tiles(*tensors: Tensor) -> list[tuple[Tensor, ...]]:
-    """The tensors cut into tiles of equal height, the last one padded with zeros."""
-    n = tensors[0].shape[0]
-    padded = [F.pad(x, (0, 0, 0, -n % TILE)) for x in tensors]
-    return list(zip(*(torch.split(x, TILE) for x in padded), strict=True))
-
-
-def full_precision(x: Tensor) -> torch.autocast:
-    """No autocast here: an answer is a function of key and row, not of what the caller computes under."""
-    return torch.autocast(x.device.type, enabled=False)
-
-
-def _network(x: Tensor, weights: list[Tensor], biases: list[Tensor]) -> Tensor:
-    """All members at once: x [B, F] or [M, B, F] → coefficients [M, B, C]."""
-    h = x.expand(weights[0].shape[0], *x.shape[-2:])
-    for i, (weight, bias) in enumerate(zip(weights, biases, strict=True)):
-        h = torch.baddbmm(bias, h, weight)
-        if i + 1 < len(weights):
-            h = F.relu(h)
-    return h
 
 
 def _principal_components(x: Tensor, most: int) -> tuple[Tensor, Tensor]:
@@ -105,6 +73,7 @@ class Surrogate(Steady):
         epochs: int = 30,
         components: int = 80,
         seed: int = 0,
+        progress: Report | None = None,
     ) -> Surrogate:
         """Trains the ensemble on the defender's own, non-private, pairs.
 
@@ -116,6 +85,7 @@ class Surrogate(Steady):
             epochs: passes over the data, ≥ 1.
             components: most principal components to predict, ≥ 1.
             seed: of initialisation and batches. Training is not keyed: the surrogate is no secret.
+            progress: called with the share done, in (0, 1], after every pass.
 
         Returns:
             the fitted surrogate, on the outputs' device, in float32.
@@ -149,13 +119,16 @@ class Surrogate(Steady):
         with torch.inference_mode(False):
             pairs = rows.to(torch.float32).clone(), x.clone()
             return cls(
-                _fitted(*pairs, members, width, epochs, components, seed), tuple(x.shape[1:])
+                _fitted(*pairs, members, width, epochs, components, seed, progress),
+                tuple(x.shape[1:]),
             )
 
     def _tile(self, outputs: Tensor) -> Tensor:
         """Mean prediction for one tile, [TILE, C]."""
-        weights, biases = self.parameters_of("weight"), self.parameters_of("bias")
-        return _network(self.inside(outputs), weights, biases).mean(0)[:, : self.basis.shape[0]]
+        pairs = zip(self.parameters_of("weight"), self.parameters_of("bias"), strict=True)
+        state = [value for pair in pairs for value in pair]
+        x = self.inside(outputs).expand(len(state[0]), -1, -1)
+        return evaluate(state, x)[-1].mean(0)[:, : self.basis.shape[0]]
 
     def forward(self, outputs: Tensor) -> Tensor:
         """Coefficients predicted for confidence vectors: [N, K] → [N, C], float32."""
@@ -225,11 +198,6 @@ class Surrogate(Steady):
         )
 
 
-def whole_lanes(size: int) -> int:
-    """The size rounded up to whole lanes."""
-    return size + -size % _LANES
-
-
 def _fitted(
     rows: Tensor,
     x: Tensor,
@@ -238,6 +206,7 @@ def _fitted(
     epochs: int,
     components: int,
     seed: int,
+    progress: Report | None,
 ) -> dict[str, Tensor]:
     """The tensors of a surrogate trained on rows [N, K] and inputs [N, ...]."""
     flat = x.reshape(len(x), -1)
@@ -247,54 +216,17 @@ def _fitted(
     generator = torch.Generator().manual_seed(seed)
     hidden = whole_lanes(width)
     sizes = [inside.shape[1], hidden, hidden, whole_lanes(len(basis))]
-    state = _initial(members, sizes, generator, rows.device)
-    _train(state, (inside - mean) / scale, (flat - offset) @ basis.T, epochs, generator)
-    return state | {
+    state = [value.to(rows.device) for value in initial(sizes, members, generator)]
+    goal = (flat - offset) @ basis.T
+    standard = ((inside - mean) / scale).unsqueeze(0)
+    how = {"epochs": epochs, "batch": _BATCH}
+    state = train(state, standard, goal, **how, generator=generator, progress=progress)
+    layers = {f"weight{i}": weight for i, weight in enumerate(state[::2])}
+    layers |= {f"bias{i}": bias for i, bias in enumerate(state[1::2])}
+    return layers | {
         "mean": mean,
         "scale": scale,
         "offset": offset,
         "basis": basis,
         "k": torch.tensor(rows.shape[1]),
     }
-
-
-def _initial(
-    members: int, sizes: list[int], generator: torch.Generator, device: torch.device
-) -> dict[str, Tensor]:
-    """Weights [M, in, out] and biases [M, 1, out], uniform within ±1/√in."""
-    state = {}
-    for i, (inside, outside) in enumerate(pairwise(sizes)):
-        bound = 1 / math.sqrt(inside)
-        for name, shape in (("weight", (inside, outside)), ("bias", (1, outside))):
-            draw = torch.rand((members, *shape), generator=generator, dtype=torch.float32)
-            state[f"{name}{i}"] = ((2 * draw - 1) * bound).to(device)
-    return state
-
-
-def _train(
-    state: dict[str, Tensor], x: Tensor, goal: Tensor, epochs: int, generator: torch.Generator
-) -> None:
-    """AdamW with a one-cycle rate on the squared error; each member sees its own order of the data."""
-    layers = len(state) // 2
-    weights, biases = (
-        [state[f"{name}{i}"].requires_grad_() for i in range(layers)] for name in ("weight", "bias")
-    )
-    members, n = weights[0].shape[0], len(x)
-    rounds = -(-n // _BATCH)
-    with torch.enable_grad(), full_precision(x):
-        optimizer = torch.optim.AdamW([*weights, *biases], lr=_LEARNING_RATE)
-        schedule = torch.optim.lr_scheduler.OneCycleLR(
-            optimizer, _LEARNING_RATE, total_steps=epochs * rounds
-        )
-        for _ in range(epochs):
-            order = torch.stack([torch.randperm(n, generator=generator) for _ in range(members)])
-            for batch in order.to(x.device).chunk(rounds, dim=1):
-                predicted = _network(x[batch], weights, biases)[..., : goal.shape[1]]
-                error = predicted - goal[batch]
-                loss = error.square().sum(-1).mean(-1).sum()
-                optimizer.zero_grad()
-                loss.backward()
-                optimizer.step()
-                schedule.step()
-    for value in state.values():
-        value.requires_grad_(False)

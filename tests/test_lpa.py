@@ -72,6 +72,24 @@ def test_the_equilibrium_is_the_default_and_the_others_spend_a_fifth() -> None:
     assert mp.LPA.fit(p, x, objective="decoy", key=1).epsilon == 0.2
 
 
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_a_fit_tells_how_much_of_it_is_done(objective: str) -> None:
+    p, x = world(60, K, 2)
+    told: list[float] = []
+    watched = mp.LPA.fit(p, x, objective=objective, key=1, progress=told.append)
+    assert told == sorted(told) and 0 < told[0] and told[-1] == 1
+    assert len(told) > (30 if objective != "direction" else 0)
+    assert torch.equal(watched(p), mp.LPA.fit(p, x, objective=objective, key=1)(p))
+
+
+def test_what_a_progress_raises_ends_the_fit() -> None:
+    def cancel(share: float) -> None:
+        raise InterruptedError(f"{share:.2f}")
+
+    with pytest.raises(InterruptedError, match=r"0\.00"):
+        mp.LPA.fit(*world(60, K, 2), key=1, progress=cancel)
+
+
 def test_one_call_is_ascent_with_a_surrogate_and_direction_without(
     fitted: dict[str, mp.LPA],
 ) -> None:

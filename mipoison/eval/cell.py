@@ -14,11 +14,12 @@ from torch import Tensor
 
 from mipoison.eval.attack import STANDARD, Attack, attack, attack_trained_clean
 from mipoison.eval.configuration import Configuration
-from mipoison.eval.data import Split, split
+from mipoison.eval.data import Split
 from mipoison.eval.methods import time_per_row
 from mipoison.eval.metrics import gain, psnr, row_errors, row_gain, ssim
 from mipoison.eval.seeding import derive_seed
-from mipoison.eval.targets import accuracy, serve, train_target
+from mipoison.eval.stage import Stage
+from mipoison.eval.targets import accuracy, serve
 from mipoison.eval.utility import utility
 
 
@@ -76,15 +77,8 @@ def _run(
 ) -> Cell:
     started = perf_counter()
     settings = configuration.adversary
-    parts = split(configuration.dataset, seed=seed)
-    model = train_target(
-        parts.private,
-        classes=parts.classes,
-        seed=derive_seed(seed, "target"),
-        architecture=configuration.target,
-        image_shape=parts.image_shape,
-        epochs=configuration.target_epochs,
-    )
+    stage = Stage.of(configuration, seed)
+    parts, model = stage.parts, stage.model
     tick()
     queries, served, costs = _defend(configuration, parts, model, seed, temperature, tick)
     adversary_seed = derive_seed(seed, "adversary")

@@ -43,7 +43,9 @@ DIGITS = replace(
     DEMO,
     temperatures=(3.0,),
     methods=methods(
-        (0.05, 0.1, 0.2), ("equilibrium", "decoy", "ascent", "alignment"), tuple(SWEPT)
+        (0.05, 0.1, 0.2),
+        ("equilibrium", "generator", "decoy", "ascent", "alignment"),
+        tuple(SWEPT),
     ),
     checked_methods=("none", "lpa-equilibrium-l1-0.1"),
 )
@@ -51,21 +53,31 @@ DIGITS = replace(
 MNIST_SOFTENED = replace(
     MNIST,
     temperatures=(4.0,),
-    methods=methods((0.05, 0.1), ("equilibrium", "decoy"), FEW),
+    methods=methods((0.05, 0.1), ("equilibrium", "generator", "decoy"), FEW),
     checked_methods=("none",),
 )
 
 MNIST_CONFIDENT = replace(
     MNIST,
     temperatures=(1.0,),
-    methods=methods((0.003, 0.03), ("equilibrium", "decoy"), FEW),
+    methods=methods((0.003, 0.03), ("equilibrium", "generator", "decoy"), FEW),
     checked_methods=("none",),
 )
 
 FACES_SOFTENED = replace(
     FACES,
-    methods=methods((0.05, 0.1), ("equilibrium", "decoy"), FEW),
+    methods=methods((0.05, 0.1), ("equilibrium", "generator", "decoy"), FEW),
     checked_methods=("none",),
+)
+
+# A second kind of adversary, which learns pixels: does it rank the defenses alike?
+DECODER = replace(
+    DIGITS,
+    methods=methods(
+        (0.1,), ("equilibrium", "generator", "decoy", "ascent", "alignment"), (*FEW, "purifier")
+    ),
+    checked_methods=("none",),
+    adversary=replace(DEMO.adversary, decoders=("raw", "raw+log")),
 )
 
 STUDIES: dict[str, Configuration] = {
@@ -73,4 +85,5 @@ STUDIES: dict[str, Configuration] = {
     "defenses-mnist": MNIST_SOFTENED,
     "defenses-mnist-confident": MNIST_CONFIDENT,
     "defenses-faces": FACES_SOFTENED,
+    "defenses-decoder": DECODER,
 }

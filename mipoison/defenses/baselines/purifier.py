@@ -12,11 +12,11 @@ from torch.nn import functional as F
 from mipoison import ops
 from mipoison.defenses.base import Defense, as_dtype, own_rows
 from mipoison.defenses.baselines.noise import GaussianNoise
+from mipoison.networks import features, full_precision, in_tiles, whole_lanes
 from mipoison.ops.validation import as_count, as_number
 from mipoison.random import Key, KeyLike, resolve_key, uniforms
 from mipoison.reference import label_of
 from mipoison.steady import Steady
-from mipoison.surrogate import features, full_precision, in_tiles, whole_lanes
 
 _BATCH: Final = 128
 _LEARNING_RATE: Final = 1e-3

@@ -28,6 +28,7 @@ from mipoison.ops.validation import (
     as_choice,
     as_number,
 )
+from mipoison.progress import Progress, Report
 from mipoison.random import Key, KeyLike, resolve_key
 from mipoison.reference import label_of
 from mipoison.reference.project import distance
@@ -97,6 +98,7 @@ class LPA(Defense):
         key: KeyLike = None,
         seed: int = 0,
         on_invalid: str = "raise",
+        progress: Report | None = None,
     ) -> LPA:
         """Trains a surrogate on the defender's own, non-private, data and sets up the objective.
 
@@ -104,20 +106,22 @@ class LPA(Defense):
             outputs: undefended confidence vectors, [N, K]; tensor or ndarray. They become the bank,
                 and answers show bank vectors: never private data.
             inputs: what produced them, [N, ...] of any shape.
-            objective: "equilibrium" (default), "decoy", "ascent", "direction", "alignment" (the closed
+            objective: "equilibrium" (default), "generator" (its game from a table: a sixth of the time a row,
+                fewer rows moved, farther), "decoy", "ascent", "direction", "alignment" (the closed
                 form for the first layer) or "alignment-full" (all layers, by gradient steps).
             epsilon: hard cap on each row's move, in (0, 2]. By default min(1, 8 budget) for
-                "equilibrium"; for the others 0.2, or what meets a given budget.
-            budget: mean l1 move to aim at, in (0, 2]. "equilibrium" puts a price on moves that
-                meets it (default 0.1, or half of a smaller epsilon than 0.2), and leaves rows
+                "equilibrium" and "generator"; for the others 0.2, or what meets a given budget.
+            budget: mean l1 move to aim at, in (0, 2]. Those two put a price on moves that
+                meets it (default 0.1, or half of a smaller epsilon than 0.2), and leave rows
                 unmoved that are not worth it; the other objectives know no price and spend
                 epsilon on every row: epsilon is then calibrated on the given outputs.
             norm: "l1", "l2" or "linf".
-            error: "root" or "squared" error of the adversaries; "equilibrium" alone. Root protects
+            error: "root" or "squared" error of the adversaries, for those two. Root protects
                 more of the rows, squared has the larger mean.
             key: see `LPA`.
             seed: of the surrogate's training.
             on_invalid: see `Defense`.
+            progress: called with the share that is done, rising to 1; what it raises ends the fit.
 
         Raises:
             TypeError: for a wrong kind or dtype.
@@ -138,16 +142,25 @@ class LPA(Defense):
         cap = 2.0 if epsilon is None else as_number("epsilon", epsilon, 0.0, 2.0, open_low=True)
         goal = None if budget is None else as_number("budget", budget, 0.0, 2.0, open_low=True)
         kind = OBJECTIVES[objective]
+        whole = Progress(progress)
         if issubclass(kind, Priced):
             goal = min(_BUDGET, cap / 2) if goal is None else goal
             cap = min(1.0, 8 * goal) if epsilon is None else cap
             priced = kind.fit(
-                rows, inputs, budget=goal, epsilon=cap, norm=norm, error=error, seed=seed
+                rows,
+                inputs,
+                budget=goal,
+                epsilon=cap,
+                norm=norm,
+                error=error,
+                seed=seed,
+                progress=whole,
             )
+            whole(1.0)
             return cls(priced, epsilon=cap, norm=norm, key=key, on_invalid=on_invalid)
         chosen: Objective = Direction()
         if objective != Direction.name:
-            surrogate = Surrogate.fit(rows, inputs, seed=seed)
+            surrogate = Surrogate.fit(rows, inputs, seed=seed, progress=whole.part(0.0, 0.8))
             single = as_dtype(rows, torch.float32)
             if issubclass(kind, Alignment):
                 chosen = kind.fit(surrogate, single, inputs, seed=seed)
@@ -158,6 +171,7 @@ class LPA(Defense):
         if goal is not None:
             stride = -(-len(rows) // _CALIBRATION_ROWS)
             defense._calibrate(rows[::stride], goal)
+        whole(1.0)
         return defense
 
     def _calibrate(self, rows: Tensor, budget: float) -> None:

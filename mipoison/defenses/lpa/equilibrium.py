@@ -23,6 +23,7 @@ from mipoison.defenses.lpa.priced import ROUNDING, Priced, require_pairs, requir
 from mipoison.defenses.lpa.recovery import COMPONENTS, Recovery
 from mipoison.defenses.storage import below
 from mipoison.networks import Network
+from mipoison.progress import Progress
 from mipoison.random import Key
 from mipoison.reference import label_of
 from mipoison.surrogate import Surrogate
@@ -62,7 +63,6 @@ class Equilibrium(Priced):
         self.scorer = scorer
         self.price = price
         self.error = error
-        self.grid = candidates.grid
         self.sharpness = SHARPNESS * ROUNDS
 
     @property
@@ -73,6 +73,15 @@ class Equilibrium(Priced):
     @budget.setter
     def budget(self, value: float) -> None:
         self.candidates.budget = value
+
+    @property
+    def grid(self) -> float:
+        """Where the candidates draw their words."""
+        return self.candidates.grid
+
+    @grid.setter
+    def grid(self, value: float) -> None:
+        self.candidates.grid = value
 
     @property
     def classes(self) -> int:
@@ -91,10 +100,11 @@ class Equilibrium(Priced):
         error: str = "root",
         grid: float = _GRID,
         seed: int = 0,
+        progress: Progress,
     ) -> Equilibrium:
         """Plays the game on the defender's own rows [N, K] and what is behind them."""
         require_pairs(rows)
-        surrogate = Surrogate.fit(rows, inputs, seed=seed)
+        surrogate = Surrogate.fit(rows, inputs, seed=seed, progress=progress.part(0.0, 0.1))
         single = as_dtype(rows, torch.float32)
         with torch.inference_mode(False), torch.no_grad():
             single = single.clone()
@@ -114,7 +124,13 @@ class Equilibrium(Priced):
             clean = recovered[: len(single)]
             recovery = Recovery.of(recovered, clean, single)
             spread = recovery.spread
-            guide = Network.fit(places, recovery.reduced(recovered), seed=seed, **_GUIDE)
+            guide = Network.fit(
+                places,
+                recovery.reduced(recovered),
+                seed=seed,
+                progress=progress.part(0.1, 0.3),
+                **_GUIDE,
+            )
             candidates.guide = guide
 
             # 2. The game.
@@ -127,7 +143,13 @@ class Equilibrium(Priced):
             table = Table(answers, moved, clean.repeat(draws, 1), noise)
             flat_answers = answers.reshape(-1, single.shape[1])
             mean, deviation = play(
-                table, budget=budget, rounds=ROUNDS, error=error, spread=spread, seed=seed
+                table,
+                budget=budget,
+                rounds=ROUNDS,
+                error=error,
+                spread=spread,
+                seed=seed,
+                progress=progress.part(0.3, 0.7),
             )
 
             # 3. One network in place of all adversaries.
@@ -138,7 +160,9 @@ class Equilibrium(Priced):
                 ),
                 1,
             )
-            scorer = Network.fit(flat_answers, halves, seed=seed + 1, **_SCORER)
+            scorer = Network.fit(
+                flat_answers, halves, seed=seed + 1, progress=progress.part(0.7, 0.95), **_SCORER
+            )
             fitted = cls(candidates, scorer, price=0.0, error=error)
             score = fitted._score(everyone, answers)
             fitted.price = bisect_price(score, moved, noise, budget, fitted.sharpness)

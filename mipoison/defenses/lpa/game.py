@@ -8,9 +8,9 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from mipoison.networks import evaluate, initial, train
+from mipoison.networks import evaluate, features, initial, train, whole_lanes
+from mipoison.progress import Report
 from mipoison.random import uniforms
-from mipoison.surrogate import features, whole_lanes
 
 _WIDTH: Final = 192
 _FIRST_EPOCHS: Final = 5
@@ -76,7 +76,14 @@ def bisect_price(
 
 
 def play(
-    table: Table, *, budget: float, rounds: int, error: str, spread: float, seed: int
+    table: Table,
+    *,
+    budget: float,
+    rounds: int,
+    error: str,
+    spread: float,
+    seed: int,
+    progress: Report,
 ) -> tuple[Tensor, Tensor]:
     """Plays the game.
 
@@ -87,6 +94,7 @@ def play(
         error: "root" or "squared".
         spread: mean within-label variance of what the surrogate recovers.
         seed: of the adversaries.
+        progress: told after every round.
 
     Returns:
         mean [R, C, D] and mean squared deviation [R, C] of what the adversaries of all rounds recover of each
@@ -129,6 +137,7 @@ def play(
             total = total + harm(recovered) * share
             mean_of = mean_of + recovered * share
             square_of = square_of + recovered.square().sum(-1) * share
+        progress((turn + 1) / rounds)
     mean_of, square_of = mean_of / rounds, square_of / rounds
     deviation = (square_of - mean_of.square().sum(-1)).clamp_min(0.0)
     return mean_of, deviation

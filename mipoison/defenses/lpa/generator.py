@@ -18,6 +18,7 @@ from mipoison.defenses.lpa.priced import Priced, require_pairs, require_reach
 from mipoison.defenses.lpa.recovery import COMPONENTS, Recovery
 from mipoison.defenses.storage import below
 from mipoison.networks import Network
+from mipoison.progress import Progress
 from mipoison.random import Key
 from mipoison.reference import label_of
 from mipoison.reference.project import distance as length
@@ -116,10 +117,11 @@ class Generator(Priced):
         norm: str,
         error: str = "root",
         seed: int = 0,
+        progress: Progress,
     ) -> Generator:
         """Plays the game on the defender's own rows [N, K] and what is behind them."""
         require_pairs(rows)
-        surrogate = Surrogate.fit(rows, inputs, seed=seed)
+        surrogate = Surrogate.fit(rows, inputs, seed=seed, progress=progress.part(0.0, 0.1))
         with torch.inference_mode(False), torch.no_grad():
             single = as_dtype(rows, torch.float32).clone()
             bank = Bank(single)
@@ -146,6 +148,7 @@ class Generator(Priced):
                 error=error,
                 spread=recovery.spread,
                 seed=seed,
+                progress=progress.part(0.1, 0.5),
             )
 
             # 2. One network in place of the surrogate and all adversaries, and their answers to the bank.
@@ -154,7 +157,13 @@ class Generator(Priced):
                 recovery.reduced(mean).flatten(0, 1),
                 (deviation / recovery.spread).sqrt().reshape(-1, 1),
             )
-            network = Network.fit(places, torch.cat(parts, 1), seed=seed + 1, **_NETWORK)
+            network = Network.fit(
+                places,
+                torch.cat(parts, 1),
+                seed=seed + 1,
+                progress=progress.part(0.5, 0.95),
+                **_NETWORK,
+            )
             recovered = network(bank.vectors)[:, COMPONENTS : 2 * COMPONENTS + 1]
             size = torch.linalg.vecdot(recovered, recovered).unsqueeze(1)
             recovered = torch.cat((recovered, size), 1)

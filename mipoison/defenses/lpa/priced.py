@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from mipoison.defenses.lpa.objective import Objective
+from mipoison.progress import Progress
 from mipoison.reference import label_of
 
 
@@ -40,6 +41,7 @@ class Priced(Objective):
         norm: str,
         error: str = "root",
         seed: int = 0,
+        progress: Progress,
     ) -> Priced:
         """Fits on the defender's own rows [N, K] and what is behind them."""
 

@@ -8,10 +8,11 @@ import torch
 from torch import Tensor
 
 from mipoison.defenses.lpa.gradients import Gradient, factors, summed
+from mipoison.networks import full_precision
 from mipoison.ops.validation import as_choice
 from mipoison.reference import label_of
 from mipoison.steady import Steady
-from mipoison.surrogate import Surrogate, full_precision
+from mipoison.surrogate import Surrogate
 
 LOSSES: Final = ("decoy", "clean")
 # Targets to choose from by key: with a single one, another key gave a third of the rows the same answer.

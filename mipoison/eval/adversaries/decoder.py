@@ -7,8 +7,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from mipoison.eval.adversaries.base import LearningCurves, features
+from mipoison.eval.adversaries.base import features
 from mipoison.eval.adversaries.standards import Standards
+from mipoison.eval.adversaries.watched import Watched, stacked
 
 # The published preprocessing: smallest logarithm, and what is added to all of them.
 _LOG_FLOOR, _SHIFT = -1000.0, 50.0
@@ -37,7 +38,7 @@ def truncated_logs(defended: Tensor, top: int) -> Tensor:
     return torch.zeros_like(defended).scatter(-1, places, lifted)
 
 
-class Decoder:
+class Decoder(Watched):
     """Minimises the mean squared pixel error of a convolutional decoder.
 
     The vector becomes ``channels`` maps of 4×4, then each transposed convolution doubles the side
@@ -83,17 +84,18 @@ class Decoder:
         name: str | None = None,
         on_epoch: Callable[[], None] | None = None,
     ) -> None:
-        self.name = f"decoder, {kind}" if name is None else name
+        super().__init__(
+            name=f"decoder, {kind}" if name is None else name,
+            kind=kind,
+            epochs=epochs,
+            batch=batch,
+            learning_rate=learning_rate,
+            log_floor=log_floor,
+            seed=seed,
+            on_epoch=on_epoch,
+        )
         self.image_shape = image_shape
-        self.kind = kind
         self.channels = channels
-        self.epochs = epochs
-        self.batch = batch
-        self.learning_rate = learning_rate
-        self.log_floor = log_floor
-        self.seed = seed
-        self.on_epoch = on_epoch
-        self.curves: LearningCurves = {"train": [], "held_out": []}
 
     def fit(
         self, defended: Tensor, inputs: Tensor, held_out: tuple[Tensor, Tensor] | None = None
@@ -108,9 +110,9 @@ class Decoder:
         Returns:
             The adversary itself.
         """
-        stacked = self._read(defended if defended.dim() == 3 else defended.unsqueeze(0))
-        self._standards = Standards.of(stacked)
-        read = self._standards.apply(stacked)
+        read = self._read(stacked(defended))
+        self._standards = Standards.of(read)
+        read = self._standards.apply(read)
         generator = torch.Generator().manual_seed(self.seed)
         self._networks = [self._initialise(read.shape[-1]) for _ in read]
         optimizers = [
@@ -140,27 +142,19 @@ class Decoder:
                     optimizer.step()
                     schedule.step()
                     squared[system] += float(errors.detach().sum())
-            self.curves["train"].append([total / inputs.numel() for total in squared])
-            if held_out is not None:
-                vectors, originals = held_out
-                stacked = vectors if vectors.dim() == 3 else vectors.unsqueeze(0)
-                watched = (self.reconstruct(stacked) - originals).square().mean((1, 2))
-                self.curves["held_out"].append(watched.tolist())
-            if self.on_epoch is not None:
-                self.on_epoch()
+            self._epoch_ended([total / inputs.numel() for total in squared], held_out)
         return self
 
     @torch.no_grad()
     def reconstruct(self, defended: Tensor) -> Tensor:
         """Returns pixels in [0, 1], ``[(E,) m, D]``, for served vectors ``[(E,) m, K]``."""
-        stacked = self._read(defended if defended.dim() == 3 else defended.unsqueeze(0))
-        stacked = self._standards.apply(stacked)
+        read = self._standards.apply(self._read(stacked(defended)))
         # One network meets any number of systems, as a member does.
-        networks = self._networks * (len(stacked) // len(self._networks))
+        networks = self._networks * (len(read) // len(self._networks))
         pixels = torch.stack(
             [
                 torch.cat([network.eval()(rows) for rows in vectors.split(_ROWS)])
-                for network, vectors in zip(networks, stacked, strict=True)
+                for network, vectors in zip(networks, read, strict=True)
             ]
         )
         return pixels if defended.dim() == 3 else pixels[0]
@@ -182,10 +176,10 @@ class Decoder:
         alone._standards = self._standards.member(index)
         return alone
 
-    def _read(self, stacked: Tensor) -> Tensor:
+    def _read(self, vectors: Tensor) -> Tensor:
         if self.kind.startswith("top-"):
-            return truncated_logs(stacked, min(int(self.kind[4:]), stacked.shape[-1]))
-        return features(stacked, self.kind, log_floor=self.log_floor)
+            return truncated_logs(vectors, min(int(self.kind[4:]), vectors.shape[-1]))
+        return features(vectors, self.kind, log_floor=self.log_floor)
 
     def _initialise(self, classes: int) -> nn.Sequential:
         with torch.random.fork_rng(devices=[]):

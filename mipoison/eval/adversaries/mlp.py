@@ -8,11 +8,12 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from mipoison.eval.adversaries.base import LearningCurves, features
+from mipoison.eval.adversaries.base import features
 from mipoison.eval.adversaries.standards import Standards
+from mipoison.eval.adversaries.watched import Watched, stacked
 
 
-class MLP:
+class MLP(Watched):
     """Minimises the mean squared error of min(80, D, n - 1) principal components.
 
     Two hidden ReLU layers on standardised features, AdamW with a one-cycle learning rate. Pixel
@@ -48,16 +49,17 @@ class MLP:
         name: str | None = None,
         on_epoch: Callable[[], None] | None = None,
     ) -> None:
-        self.name = f"MLP-{width}, {kind}" if name is None else name
-        self.kind = kind
+        super().__init__(
+            name=f"MLP-{width}, {kind}" if name is None else name,
+            kind=kind,
+            epochs=epochs,
+            batch=batch,
+            learning_rate=learning_rate,
+            log_floor=log_floor,
+            seed=seed,
+            on_epoch=on_epoch,
+        )
         self.width = width
-        self.epochs = epochs
-        self.batch = batch
-        self.learning_rate = learning_rate
-        self.log_floor = log_floor
-        self.seed = seed
-        self.on_epoch = on_epoch
-        self.curves: LearningCurves = {"train": [], "held_out": []}
 
     def fit(
         self, defended: Tensor, inputs: Tensor, held_out: tuple[Tensor, Tensor] | None = None
@@ -73,14 +75,13 @@ class MLP:
             The adversary itself.
         """
         generator = torch.Generator().manual_seed(self.seed)
-        raw = features(defended, self.kind, log_floor=self.log_floor)
-        stacked = raw if raw.dim() == 3 else raw.unsqueeze(0)
-        self._standards = Standards.of(stacked)
-        stacked = self._standards.apply(stacked)
+        read = features(stacked(defended), self.kind, log_floor=self.log_floor)
+        self._standards = Standards.of(read)
+        read = self._standards.apply(read)
         self._learn_components(inputs)
         coefficients = (inputs - self._mean) @ self._components.T
-        self._parameters = self._initialise(stacked.shape[0], stacked.shape[2], generator)
-        self._train(stacked, coefficients, inputs, held_out, generator)
+        self._parameters = self._initialise(read.shape[0], read.shape[2], generator)
+        self._train(read, coefficients, inputs, held_out, generator)
         return self
 
     def reconstruct(self, defended: Tensor) -> Tensor:
@@ -153,11 +154,4 @@ class MLP:
                 optimizer.step()
                 schedule.step()
                 squared += errors.detach().sum((1, 2))
-            self.curves["train"].append(((squared + lost) / inputs.numel()).tolist())
-            if held_out is not None:
-                defended, originals = held_out
-                stacked = defended if defended.dim() == 3 else defended.unsqueeze(0)
-                watched = (self.reconstruct(stacked) - originals).square().mean((1, 2))
-                self.curves["held_out"].append(watched.tolist())
-            if self.on_epoch is not None:
-                self.on_epoch()
+            self._epoch_ended(((squared + lost) / inputs.numel()).tolist(), held_out)

@@ -1,0 +1,41 @@
+"""What every adversary of one seed meets: the parts of the data and the trained target."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import nn
+
+from mipoison.eval.configuration import Configuration
+from mipoison.eval.data import Split, split
+from mipoison.eval.seeding import derive_seed
+from mipoison.eval.targets import train_target
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One seed's data and target.
+
+    Attributes:
+        seed: the experiment's.
+        parts: the data by role.
+        model: the target classifier, inputs to logits.
+    """
+
+    seed: int
+    parts: Split
+    model: nn.Module
+
+    @classmethod
+    def of(cls, configuration: Configuration, seed: int) -> Stage:
+        """Splits the data and trains the target."""
+        parts = split(configuration.dataset, seed=seed)
+        model = train_target(
+            parts.private,
+            classes=parts.classes,
+            seed=derive_seed(seed, "target"),
+            architecture=configuration.target,
+            image_shape=parts.image_shape,
+            epochs=configuration.target_epochs,
+        )
+        return cls(seed, parts, model)

@@ -1,0 +1,186 @@
+"""Measure LPA where its key matters: an adversary who averages jittered copies, or knows all but the key."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mipoison.defenses import LPA
+from mipoison.defenses.lpa.priced import Priced
+from mipoison.eval.attack import Attack, attack
+from mipoison.eval.averaging import averaged, deployed
+from mipoison.eval.configuration import Configuration
+from mipoison.eval.data import Role
+from mipoison.eval.methods import Method
+from mipoison.eval.metrics import gain
+from mipoison.eval.seeding import derive_seed
+from mipoison.eval.simulation import simulated_draws
+from mipoison.eval.stage import Stage
+from mipoison.eval.targets import serve
+
+LABEL_ONLY = "label only"
+
+
+@dataclass(frozen=True)
+class WorstCases:
+    """What is tried against one keyed defense.
+
+    Attributes:
+        copies: how many answers to jittered copies of each query are averaged.
+        jitter: standard deviation of the noise on every pixel, pixels in [0, 1].
+        grids: cell widths of the key's hash, beside the defense's own, and ...
+        grid_copies: ... how many copies are averaged there.
+        draws: answers a row that are simulated under other keys.
+    """
+
+    copies: tuple[int, ...] = (1, 2, 4, 8, 16, 32, 64, 128)
+    jitter: float = 0.01
+    grids: tuple[float, ...] = (0.1, 0.5)
+    grid_copies: tuple[int, ...] = (1, 8)
+    draws: int = 8
+
+
+def worst_cases(
+    configuration: Configuration, method: Method, seed: int, cases: WorstCases
+) -> dict[str, Any]:
+    """Runs all of them on one thread.
+
+    Args:
+        configuration: data, target, temperature (its first) and adversaries; its methods play no part.
+        method: a defense that is an `LPA`.
+        seed: of everything, by streams of their own.
+        cases: what is tried.
+
+    Returns:
+        JSON values: "copies" has g3 by how many answers were averaged, "grids" the same by cell width, "other_keys" g3
+        of who trains on simulated draws too.
+
+    Raises:
+        TypeError: if the method is no `LPA` whose key has a cell width of its own.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        return _Trial.start(configuration, method, seed).run(cases)
+    finally:
+        torch.set_num_threads(threads)
+
+
+@dataclass(frozen=True)
+class _Trial:
+    """One seed's data, target and fitted defense."""
+
+    stage: Stage
+    configuration: Configuration
+    defense: LPA
+
+    @classmethod
+    def start(cls, configuration: Configuration, method: Method, seed: int) -> _Trial:
+        stage = Stage.of(configuration, seed)
+        temperature = configuration.temperatures[0]
+        defender = stage.parts.defender.inputs
+        defense = method.build(
+            serve(stage.model, defender, temperature=temperature),
+            defender,
+            key=derive_seed(seed, "key", method.name),
+            seed=derive_seed(seed, "defense", method.name),
+        )
+        if not isinstance(defense, LPA):
+            raise TypeError(f"method {method.name!r}: expected LPA, got {type(defense).__name__}")
+        return cls(stage, configuration, defense)
+
+    def run(self, cases: WorstCases) -> dict[str, Any]:
+        own = _priced(self.defense).grid
+        parts = self.stage.parts
+        clean = self._clean(parts.auxiliary), self._clean(parts.victims)
+        asked = [clean, *self._averages(own, cases.copies, cases.jitter)]
+        for grid in cases.grids:
+            asked += self._averages(grid, cases.grid_copies, cases.jitter)
+        queries, served = (torch.stack(part) for part in zip(*asked, strict=True))
+        made = self._attack(queries, parts.auxiliary, served)
+        bare = made.errors[made.strongest(0)][0].mean()
+        ceiling = made.errors[LABEL_ONLY][0].mean()
+
+        def g3(attacked: Attack, system: int) -> float:
+            error = attacked.errors[attacked.strongest(system)][system].mean()
+            return gain(float(error), float(bare), float(ceiling))
+
+        gains = [g3(made, system) for system in range(1, len(queries))]
+        curve = dict(zip(map(str, cases.copies), gains, strict=False))
+        rest = iter(gains[len(cases.copies) :])
+        grids = {
+            f"{grid:g}": {str(n): next(rest) for n in cases.grid_copies} for grid in cases.grids
+        }
+        informed = self._attack_with_other_keys(clean, cases.draws)
+        return {
+            "seed": self.stage.seed,
+            "own_grid": own,
+            "copies": curve,
+            "grids": grids,
+            "other_keys": g3(informed, 0),
+            "strongest": {"one_key": made.strongest(1), "other_keys": informed.strongest(0)},
+        }
+
+    def _clean(self, role: Role) -> Tensor:
+        return serve(self.stage.model, role.inputs, temperature=self.configuration.temperatures[0])
+
+    def _averages(
+        self, grid: float, counts: Sequence[int], jitter: float
+    ) -> list[tuple[Tensor, Tensor]]:
+        """Mean answers to the queries and to the victims' rows, for each count."""
+        defense = copy.deepcopy(self.defense)
+        _priced(defense).grid = grid
+        ask = deployed(self.stage.model, defense, temperature=self.configuration.temperatures[0])
+        of_role: list[Mapping[int, Tensor]] = [
+            averaged(
+                ask,
+                role.inputs,
+                copies=counts,
+                jitter=jitter,
+                seed=derive_seed(self.stage.seed, "jitter", name),
+            )
+            for name, role in (
+                ("auxiliary", self.stage.parts.auxiliary),
+                ("victims", self.stage.parts.victims),
+            )
+        ]
+        return [(of_role[0][count], of_role[1][count]) for count in counts]
+
+    def _attack(self, queries: Tensor, auxiliary: Role, served: Tensor) -> Attack:
+        return attack(
+            self.configuration.adversary,
+            queries,
+            auxiliary,
+            served,
+            self.stage.parts.victims,
+            seed=derive_seed(self.stage.seed, "adversary"),
+            image_shape=self.stage.parts.image_shape,
+        )
+
+    def _attack_with_other_keys(self, clean: tuple[Tensor, Tensor], draws: int) -> Attack:
+        def under(key: int) -> LPA:
+            fitted = self.defense
+            return LPA(fitted.objective, epsilon=fitted.epsilon, norm=fitted.norm, key=key)
+
+        vectors, rows = simulated_draws(
+            under,
+            clean[0],
+            self.defense(clean[0]),
+            self.stage.parts.auxiliary,
+            draws=draws,
+            held_out=self.configuration.adversary.held_out,
+            seed=self.stage.seed,
+        )
+        return self._attack(vectors.unsqueeze(0), rows, self.defense(clean[1]).unsqueeze(0))
+
+
+def _priced(defense: LPA) -> Priced:
+    objective = defense.objective
+    if not isinstance(objective, Priced):
+        raise TypeError(f"expected the objective equilibrium or generator, got {objective.name!r}")
+    return objective

@@ -1,0 +1,39 @@
+"""Tell a caller how much of a fit is done."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeAlias
+
+# Called with the share that is done, in (0, 1].
+Report: TypeAlias = Callable[[float], None]
+
+
+class Progress:
+    """Reports the share of one part of the work as a share of the whole.
+
+    Args:
+        report: who is told; None: nobody.
+        low: share of the whole that is done when the part begins.
+        high: share of the whole that is done when it ends.
+
+    Example:
+        >>> second = Progress(print).part(0.5, 1.0)
+        >>> second(0.5)
+        0.75
+    """
+
+    def __init__(self, report: Report | None, low: float = 0.0, high: float = 1.0) -> None:
+        self._report = report
+        self._low = low
+        self._high = high
+
+    def part(self, low: float, high: float) -> Progress:
+        """A part of this one, from one of its shares to another."""
+        width = self._high - self._low
+        return Progress(self._report, self._low + low * width, self._low + high * width)
+
+    def __call__(self, share: float) -> None:
+        """Says that so much of this part is done."""
+        if self._report is not None:
+            self._report(self._low + share * (self._high - self._low))
