@@ -63,7 +63,8 @@ soak: $(VENV)/.test
 	$(BIN)/python benchmarks/soak.py --out runs/soak
 
 # Every defense at equal mean l1 on all data sets: hours. A study that is finished is not run again; see docs/study.md.
-STUDIES ?= defenses-digits defenses-mnist defenses-mnist-confident defenses-faces defenses-decoder
+STUDIES ?= defenses-digits defenses-mnist defenses-mnist-confident defenses-faces \
+  defenses-decoder defenses-ablation
 study-defenses: $(VENV)/.test
 	for study in $(STUDIES); do \
 	  [ -e runs/study/$$study/.finished ] || { \

@@ -24,6 +24,7 @@ TITLES = {
     "defenses-mnist-confident": "MNIST-5k, confident",
     "defenses-faces": "ORL faces, softened",
     "defenses-decoder": "Digits, softened, with decoders among the adversaries",
+    "defenses-ablation": "Digits, softened: the equilibrium by other rules",
 }
 HEAD = """# The defenses compared
 
@@ -128,7 +129,8 @@ def keys_section(kept: dict[str, Any]) -> str:
     lines = [
         "\n## What the key is worth\n\n",
         f"Digits, T = 3, budget {kept['budget']:g}, {environment['processor']}, {environment['date']}: "
-        f"g3 where an adversary averages the answers to so many copies of each query, auxiliary and victims alike, jittered by Gaussian noise of "
+        f"g3 where an adversary averages the answers to so many copies of each query, "
+        f"auxiliary and victims alike, jittered by Gaussian noise of "
         f"{cases['jitter']:g} in every pixel. Exact repeats get equal answers, and gain nothing.\n\n",
         "| objective, cell width | " + " | ".join(counts) + " |\n",
         "|---" * (len(counts) + 1) + "|\n",

@@ -8,10 +8,13 @@ from distributions import DISTRIBUTIONS, draw
 from worlds import world
 
 import mipoison as mp
+from mipoison.defenses.bank import Bank
 from mipoison.defenses.base import own_rows
-from mipoison.defenses.lpa.candidates import Candidates
-from mipoison.defenses.lpa.game import bisect_price, choose
+from mipoison.defenses.lpa.candidates import KINDS, Candidates
+from mipoison.defenses.lpa.equilibrium import Equilibrium
+from mipoison.defenses.lpa.game import SHARPNESS, Rules, _Memory, bisect_price, choose
 from mipoison.networks import Network
+from mipoison.progress import Progress
 from mipoison.random import Key
 from mipoison.reference import label_of
 
@@ -51,3 +54,36 @@ def test_the_gradient_by_hand_is_autograd_s() -> None:
     q = p.clone().requires_grad_()
     (0.5 * (network(q) - goal).square().sum()).backward()
     torch.testing.assert_close(network.gradient(p, goal), q.grad, rtol=1e-4, atol=1e-4)
+
+
+def test_only_the_last_rounds_count_where_memory_ends() -> None:
+    """Sums of what the rounds add, one number each: all of them, or the last two."""
+    for limit, expected in ((None, [0.0, 1.0, 1.5, 2.0]), (2, [0.0, 1.0, 1.5, 2.5])):
+        past = _Memory(limit, (torch.zeros(1),))
+        means = [float(past.mean(0))]
+        for turn in (1.0, 2.0, 3.0):
+            (total,) = past.begin()
+            past.end(total + turn)
+            means.append(float(past.mean(0)))
+        assert means == expected
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_kind_of_candidates_is_left_out(kind: str) -> None:
+    p, x = world(60, K, 3)
+    rows, rules = own_rows(p), Rules(rounds=2, memory=1, without=(kind,))
+    played = Equilibrium.fit(
+        rows, x, budget=0.1, epsilon=0.8, norm="l1", progress=Progress(None), rules=rules
+    )
+    answers, words = played.candidates.make(rows, key=Key(3), epsilon=0.8, norm="l1")
+    left_out = {"nearest": 9, "bank": 6, "centre": 3, "decoys": 4}[kind]
+    assert answers.shape[1] == words.shape[1] == Candidates.COUNT - left_out
+    again = Equilibrium.restore(played.settings(), played.state_dict())
+    given = {"key": Key(3), "epsilon": 0.8, "norm": "l1"}
+    assert again.sharpness == played.sharpness == SHARPNESS
+    assert torch.equal(again.poison(rows, **given), played.poison(rows, **given))
+
+
+def test_an_unknown_kind_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"kinds out of .*'decoys'.* got \('decoy',\)"):
+        Candidates(Bank(own_rows(world(20, K)[0])), None, budget=0.1, grid=0.1, without=("decoy",))

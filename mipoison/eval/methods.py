@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from time import perf_counter
+from typing import Any
 
 from torch import Tensor
 
@@ -98,6 +99,32 @@ def _lpa(outputs: Tensor, inputs: Tensor, key: int, seed: int, options: Options)
     )
 
 
+def _ablation(outputs: Tensor, inputs: Tensor, key: int, seed: int, options: Options) -> Defense:
+    """The equilibrium by other rules: "rounds", "memory", "error", or "without" a kind of candidates."""
+    from mipoison.defenses import LPA
+    from mipoison.defenses.base import own_rows
+    from mipoison.defenses.lpa.equilibrium import Equilibrium
+    from mipoison.defenses.lpa.game import Rules
+    from mipoison.progress import Progress
+
+    changed: dict[str, Any] = {name: options[name] for name in options if name != "budget"}
+    if "without" in changed:
+        changed["without"] = (changed["without"],)
+    budget = float(options["budget"])
+    epsilon = min(1.0, 8 * budget)
+    played = Equilibrium.fit(
+        own_rows(outputs),
+        inputs,
+        budget=budget,
+        epsilon=epsilon,
+        norm="l1",
+        seed=seed,
+        progress=Progress(None),
+        rules=Rules(**changed),
+    )
+    return LPA(played, epsilon=epsilon, key=key)
+
+
 def _lfp(outputs: Tensor, inputs: Tensor, key: int, seed: int, options: Options) -> Defense:
     from mipoison.defenses import LFP
 
@@ -118,6 +145,7 @@ BUILDERS: Mapping[str, Builder] = {
     "rounding": _rounding,
     "lpa": _lpa,
     "lfp": _lfp,
+    "ablation": _ablation,
     **{name: _swept(name) for name in SWEEPS},
 }
 

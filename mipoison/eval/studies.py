@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
+from mipoison.defenses.lpa.candidates import KINDS
 from mipoison.eval.configuration import Configuration
 from mipoison.eval.methods import Method
 from mipoison.eval.presets import DEMO, FACES, LABEL_ONLY, MNIST, NONE, of_budget, rounding
@@ -80,10 +81,31 @@ DECODER = replace(
     adversary=replace(DEMO.adversary, decoders=("raw", "raw+log")),
 )
 
+
+def _changed(name: str, **options: float | str) -> Method:
+    """The equilibrium with one rule changed."""
+    return Method(name, name, "ablation", (("budget", 0.1), *options.items()))
+
+
+ABLATION = replace(
+    DIGITS,
+    methods=(
+        NONE,
+        LABEL_ONLY,
+        _changed("as it is"),
+        *(_changed(f"{n} rounds", rounds=n) for n in (1, 3, 6, 20)),
+        *(_changed(f"memory of {n}", memory=n) for n in (1, 3)),
+        *(_changed(f"without {kind}", without=kind) for kind in KINDS),
+        _changed("squared error", error="squared"),
+    ),
+    checked_methods=("none",),
+)
+
 STUDIES: dict[str, Configuration] = {
     "defenses-digits": DIGITS,
     "defenses-mnist": MNIST_SOFTENED,
     "defenses-mnist-confident": MNIST_CONFIDENT,
     "defenses-faces": FACES_SOFTENED,
     "defenses-decoder": DECODER,
+    "defenses-ablation": ABLATION,
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 import torch
@@ -28,6 +29,7 @@ _HALF: Final = 2
 _MOST: Final = 256
 _ENTRIES: Final = 1 << 24
 _WORDS: Final = 1 + len(_TO_BANK) + len(_DECOYS)
+KINDS: Final = ("nearest", "bank", "centre", "decoys")
 
 
 class Candidates(Steady):
@@ -38,13 +40,25 @@ class Candidates(Steady):
         guide: the network that decoys mislead.
         budget: mean l1 that the answers are to spend.
         grid: cell width of the key's hash, in units of confidence.
+        without: kinds that are left out: "nearest", "bank", "centre", "decoys".
     """
 
     COUNT: Final = 1 + _SUBSETS + 1 + len(_TO_BANK) + len(_TO_CENTRE) + len(_DECOYS)
     centre: Tensor
 
-    def __init__(self, bank: Bank, guide: Network | None, *, budget: float, grid: float) -> None:
+    def __init__(
+        self,
+        bank: Bank,
+        guide: Network | None,
+        *,
+        budget: float,
+        grid: float,
+        without: Sequence[str] = (),
+    ) -> None:
         super().__init__()
+        if not set(without) <= set(KINDS):
+            raise ValueError(f"expected without to name kinds out of {KINDS}, got {tuple(without)}")
+        self.without = tuple(without)
         self.bank = bank
         self.guide = guide
         self.budget = budget
@@ -52,9 +66,9 @@ class Candidates(Steady):
         self.register_buffer("centre", _centres(bank))
 
     def make(self, p: Tensor, *, key: Key, epsilon: float, norm: str) -> tuple[Tensor, Tensor]:
-        """Candidates of rows [N, K]: [N, COUNT, K] of p's dtype, and spare keyed words [N, COUNT].
+        """Candidates of rows [N, K]: [N, COUNT, K] of p's dtype, and a spare keyed word for each.
 
-        Without a guide there are no decoys.
+        Without a guide there are no decoys, and fewer than COUNT.
         """
         n = len(p)
         label = label_of(p)
@@ -67,20 +81,24 @@ class Candidates(Steady):
                 p, target.to(p.dtype), epsilon=min(amount, epsilon), norm=norm, style=style
             )
 
-        near = self._nearest(single, label, words[:, 0])
-        stacked = torch.cat(near)
-        everywhere = p.repeat(len(near), 1)
-        straight = ops.move(everywhere, stacked.to(p.dtype), epsilon=epsilon, norm=norm)
-        middle = (p + near[_HALF].to(p.dtype)) / 2
-        made = [p, *straight.split(n), moved(kept(middle, p, label), epsilon, "straight")]
-        for i, share in enumerate(_TO_BANK):
-            target = self.bank.pick(single, label, words[:, 1 + i])
-            made.append(moved(target, share * self.budget, spill))
-        centre = self._centre_of(single, label)
-        made.extend(moved(centre, share * self.budget, spill) for share in _TO_CENTRE)
-        if self.guide is not None:
+        made = [p]
+        if "nearest" not in self.without:
+            near = self._nearest(single, label, words[:, 0])
+            stacked = torch.cat(near)
+            everywhere = p.repeat(len(near), 1)
+            straight = ops.move(everywhere, stacked.to(p.dtype), epsilon=epsilon, norm=norm)
+            middle = (p + near[_HALF].to(p.dtype)) / 2
+            made += [*straight.split(n), moved(kept(middle, p, label), epsilon, "straight")]
+        if "bank" not in self.without:
+            for i, share in enumerate(_TO_BANK):
+                target = self.bank.pick(single, label, words[:, 1 + i])
+                made.append(moved(target, share * self.budget, spill))
+        if "centre" not in self.without:
+            centre = self._centre_of(single, label)
+            made.extend(moved(centre, share * self.budget, spill) for share in _TO_CENTRE)
+        if self.guide is not None and "decoys" not in self.without:
             made.extend(self._decoys(p, single, label, words, epsilon, norm))
-        return torch.stack(made, 1), words[:, _WORDS:]
+        return torch.stack(made, 1), words[:, _WORDS : _WORDS + len(made)]
 
     def _nearest(self, p: Tensor, label: Tensor, word: Tensor) -> list[Tensor]:
         """For each subset the nearest vector of the row's label that is not the row; float32 [N, K] each."""

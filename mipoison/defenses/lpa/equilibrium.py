@@ -12,7 +12,7 @@ from mipoison.defenses.base import as_dtype
 from mipoison.defenses.lpa.candidates import Candidates
 from mipoison.defenses.lpa.game import (
     EXPONENTS,
-    SHARPNESS,
+    Rules,
     Table,
     bisect_price,
     choose,
@@ -28,7 +28,6 @@ from mipoison.random import Key
 from mipoison.reference import label_of
 from mipoison.surrogate import Surrogate
 
-ROUNDS: Final = 10
 # Coarser than that of the other objectives: eight jittered copies of a query gain least from it.
 _GRID: Final = 0.2
 # Candidates of every own row are drawn under so many keys.
@@ -51,19 +50,26 @@ class Equilibrium(Priced):
         scorer: predicts the adversaries' mean recovery and their spread from an answer.
         price: λ.
         error: "root" or "squared" error of the adversaries.
+        sharpness: how sharply the best candidate is preferred.
     """
 
     name: ClassVar[str] = "equilibrium"
 
     def __init__(
-        self, candidates: Candidates, scorer: Network, *, price: float, error: str
+        self,
+        candidates: Candidates,
+        scorer: Network,
+        *,
+        price: float,
+        error: str,
+        sharpness: float,
     ) -> None:
         super().__init__()
         self.candidates = candidates
         self.scorer = scorer
         self.price = price
         self.error = error
-        self.sharpness = SHARPNESS * ROUNDS
+        self.sharpness = sharpness
 
     @property
     def budget(self) -> float:
@@ -98,12 +104,13 @@ class Equilibrium(Priced):
         epsilon: float,
         norm: str,
         error: str = "root",
-        grid: float = _GRID,
         seed: int = 0,
         progress: Progress,
+        rules: Rules | None = None,
     ) -> Equilibrium:
-        """Plays the game on the defender's own rows [N, K] and what is behind them."""
+        """Plays the game on the defender's own rows [N, K] and what is behind them, by the usual rules or others."""
         require_pairs(rows)
+        rules = Rules(error=error) if rules is None else rules
         surrogate = Surrogate.fit(rows, inputs, seed=seed, progress=progress.part(0.0, 0.1))
         single = as_dtype(rows, torch.float32)
         with torch.inference_mode(False), torch.no_grad():
@@ -111,7 +118,7 @@ class Equilibrium(Priced):
             bank = Bank(single)
             # With many rows and classes a share of the rows fills the table.
             single = single[:: -(-single.numel() * Candidates.COUNT // _TABLE)]
-            candidates = Candidates(bank, None, budget=budget, grid=grid)
+            candidates = Candidates(bank, None, budget=budget, grid=_GRID, without=rules.without)
             draws = max(1, min(_DRAWS, _TABLE // (single.numel() * candidates.COUNT)))
             keys = [Key(b"equilibrium %d %d" % (seed, i)) for i in range(draws)]
 
@@ -144,9 +151,8 @@ class Equilibrium(Priced):
             flat_answers = answers.reshape(-1, single.shape[1])
             mean, deviation = play(
                 table,
+                rules,
                 budget=budget,
-                rounds=ROUNDS,
-                error=error,
                 spread=spread,
                 seed=seed,
                 progress=progress.part(0.3, 0.7),
@@ -163,7 +169,9 @@ class Equilibrium(Priced):
             scorer = Network.fit(
                 flat_answers, halves, seed=seed + 1, progress=progress.part(0.7, 0.95), **_SCORER
             )
-            fitted = cls(candidates, scorer, price=0.0, error=error)
+            fitted = cls(
+                candidates, scorer, price=0.0, error=rules.error, sharpness=rules.sharpness
+            )
             score = fitted._score(everyone, answers)
             fitted.price = bisect_price(score, moved, noise, budget, fitted.sharpness)
         return fitted
@@ -193,11 +201,16 @@ class Equilibrium(Priced):
         index = choose(score, moved, gumbel(words), self.price, self.sharpness)
         return answers[torch.arange(len(p), device=p.device), index]
 
+    def settings(self) -> dict[str, Any]:
+        """See `Objective.settings`."""
+        own = {"sharpness": self.sharpness, "without": list(self.candidates.without)}
+        return super().settings() | own
+
     @classmethod
     def restore(cls, settings: dict[str, Any], tensors: dict[str, Tensor]) -> Equilibrium:
         """See `Objective.restore`."""
         bank = Bank(tensors["candidates.bank.vectors"])
         guide = Network(below("candidates.guide", tensors))
-        candidates = Candidates(bank, guide, budget=settings["budget"], grid=settings["grid"])
-        scorer = Network(below("scorer", tensors))
-        return cls(candidates, scorer, price=settings["price"], error=settings["error"])
+        made = {name: settings[name] for name in ("budget", "grid", "without")}
+        chosen = {name: settings[name] for name in ("price", "error", "sharpness")}
+        return cls(Candidates(bank, guide, **made), Network(below("scorer", tensors)), **chosen)

@@ -25,6 +25,59 @@ SHARPNESS: Final = 40.0
 
 
 @dataclass(frozen=True)
+class Rules:
+    """How the game is played; what is not the default is there to be compared with it.
+
+    Attributes:
+        rounds: how often the adversaries learn.
+        memory: the last so many rounds' adversaries count; None: all.
+        error: "root" or "squared" error of the adversaries, a key of EXPONENTS.
+        without: kinds of candidates that are left out.
+    """
+
+    rounds: int = 10
+    memory: int | None = None
+    error: str = "root"
+    without: tuple[str, ...] = ()
+
+    @property
+    def sharpness(self) -> float:
+        """How sharply the best candidate is preferred in the end: SHARPNESS for every round that counts."""
+        return SHARPNESS * min(self.rounds, self.memory or self.rounds)
+
+
+class _Memory:
+    """Sums over the adversaries of the rounds that count.
+
+    Args:
+        limit: how many rounds; None: all, which are then one sum.
+        nothing: zeros of each sum.
+    """
+
+    def __init__(self, limit: int | None, nothing: tuple[Tensor, ...]) -> None:
+        self._limit = limit
+        self._nothing = nothing
+        self._sums: list[tuple[Tensor, ...]] = []
+        self.rounds = 0
+
+    def begin(self) -> tuple[Tensor, ...]:
+        """What a round's adversaries add to."""
+        return self._sums.pop() if self._limit is None and self._sums else self._nothing
+
+    def end(self, *sums: Tensor) -> None:
+        """Takes the sums with the round's adversaries."""
+        self._sums = [*self._sums, sums][-(self._limit or 1) :]
+        self.rounds = self.rounds + 1 if self._limit is None else len(self._sums)
+
+    def mean(self, part: int) -> Tensor:
+        """The mean of one of the parts; zeros before the first round."""
+        total = self._nothing[part]
+        for sums in self._sums:
+            total = total + sums[part]
+        return total / max(1, self.rounds)
+
+
+@dataclass(frozen=True)
 class Table:
     """What the game is played on: every candidate of every row.
 
@@ -77,10 +130,9 @@ def bisect_price(
 
 def play(
     table: Table,
+    rules: Rules,
     *,
     budget: float,
-    rounds: int,
-    error: str,
     spread: float,
     seed: int,
     progress: Report,
@@ -89,16 +141,15 @@ def play(
 
     Args:
         table: candidates and what is behind them.
+        rules: how it is played.
         budget: mean l1.
-        rounds: how often the adversaries learn.
-        error: "root" or "squared".
         spread: mean within-label variance of what the surrogate recovers.
         seed: of the adversaries.
         progress: told after every round.
 
     Returns:
-        mean [R, C, D] and mean squared deviation [R, C] of what the adversaries of all rounds recover of each
-        candidate.
+        mean [R, C, D] and mean squared deviation [R, C] of what the adversaries of the rounds that count recover of
+        each candidate.
     """
     lines, count, k = table.candidates.shape
     flat = features(table.candidates.reshape(-1, k))
@@ -114,14 +165,13 @@ def play(
 
     def harm(recovered: Tensor) -> Tensor:
         squared = (recovered - clean).square().sum(-1) / spread
-        return squared ** EXPONENTS[error]
+        return squared ** EXPONENTS[rules.error]
 
-    total = torch.zeros_like(table.moved)
-    mean_of, square_of = total.new_zeros((lines, count, depth)), torch.zeros_like(total)
+    nothing = torch.zeros_like(table.moved)
+    past = _Memory(rules.memory, (nothing, nothing.new_zeros((lines, count, depth)), nothing))
     here = torch.arange(lines, device=flat.device)
-    for turn in range(rounds):
-        past = max(1, turn)
-        score, sharpness = total / past, SHARPNESS * past
+    for turn in range(rules.rounds):
+        score, sharpness = past.mean(0), SHARPNESS * max(1, past.rounds)
         price = bisect_price(score, table.moved, table.noise, budget, sharpness)
         index = choose(score, table.moved, table.noise, price, sharpness)
         chosen = here * count + index
@@ -129,6 +179,7 @@ def play(
         state = train(
             state, kinds[:, chosen], table.clean, epochs=epochs, batch=_BATCH, generator=generator
         )
+        total, mean_of, square_of = past.begin()
         for member in range(len(kinds)):
             own = [value[member : member + 1] for value in state]
             recovered = evaluate(own, kinds[member : member + 1])[-1][0, :, :depth]
@@ -137,7 +188,8 @@ def play(
             total = total + harm(recovered) * share
             mean_of = mean_of + recovered * share
             square_of = square_of + recovered.square().sum(-1) * share
-        progress((turn + 1) / rounds)
-    mean_of, square_of = mean_of / rounds, square_of / rounds
-    deviation = (square_of - mean_of.square().sum(-1)).clamp_min(0.0)
-    return mean_of, deviation
+        past.end(total, mean_of, square_of)
+        progress((turn + 1) / rules.rounds)
+    recovery = past.mean(1)
+    deviation = (past.mean(2) - recovery.square().sum(-1)).clamp_min(0.0)
+    return recovery, deviation

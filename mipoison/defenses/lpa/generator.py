@@ -13,7 +13,7 @@ from mipoison import ops
 from mipoison.defenses.bank import SAME, Bank, away
 from mipoison.defenses.base import as_dtype
 from mipoison.defenses.lpa.candidates import kept
-from mipoison.defenses.lpa.game import EXPONENTS, Table, bisect_price, gumbel, play
+from mipoison.defenses.lpa.game import EXPONENTS, Rules, Table, bisect_price, gumbel, play
 from mipoison.defenses.lpa.priced import Priced, require_pairs, require_reach
 from mipoison.defenses.lpa.recovery import COMPONENTS, Recovery
 from mipoison.defenses.storage import below
@@ -24,7 +24,6 @@ from mipoison.reference import label_of
 from mipoison.reference.project import distance as length
 from mipoison.surrogate import Surrogate
 
-_ROUNDS: Final = 10
 _GRID: Final = 0.2
 # How far toward a bank vector an answer may lie.
 _SHARES: Final = (1.0, 0.5, 0.25)
@@ -143,9 +142,8 @@ class Generator(Priced):
             table = Table(answers, moved, clean.repeat(draws, 1), gumbel(words))
             mean, deviation = play(
                 table,
+                Rules(error=error),
                 budget=budget,
-                rounds=_ROUNDS,
-                error=error,
                 spread=recovery.spread,
                 seed=seed,
                 progress=progress.part(0.1, 0.5),
