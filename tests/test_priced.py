@@ -160,3 +160,21 @@ def test_a_saturated_classifier_and_equal_inputs(fit: Fit) -> None:
     # Ten distinct rows and equal scores: chance alone chooses, so only the mean over keys tells.
     spent = torch.stack([moves(q, p).mean() for q in answers]).mean()
     assert float(spent) == pytest.approx(BUDGET, rel=0.25)
+
+
+def test_a_thousand_classes_of_which_few_have_data(fit: Fit) -> None:
+    k, known = 1000, 20
+    label = torch.arange(60) % known
+    p = torch.softmax(torch.randn(60, k) + 9 * torch.eye(k)[label], 1)
+    served = fit(p, torch.rand(60, 5))
+    rows = torch.cat([draw(d, 20, k, seed=4) for d in DISTRIBUTIONS]).float()
+    q = served(torch.cat([rows, p]))
+    clean = torch.cat([rows, p]).double()
+    top, moved = label_of(clean)[:, None], moves(q, clean / clean.sum(1, keepdim=True))
+    assert (q.gather(1, top) > q.scatter(1, top, -1.0)).all()
+    assert float((q.double().sum(1) - 1).abs().max()) <= 1e-6
+    assert float(moved.max()) <= served.epsilon + 2e-7
+    # What the game has not seen moves by the budget at least, where the label leaves it room.
+    unseen = (label_of(rows) >= known) & (rows.amax(1) < 0.9)
+    assert float(moved[: len(rows)][unseen].min()) > 0.99 * BUDGET
+    assert torch.equal(served(rows[7:8]), q[7:8])

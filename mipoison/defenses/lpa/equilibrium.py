@@ -36,6 +36,8 @@ _GUIDE: Final = {"width": 64, "epochs": 8, "batch": 256}
 _SCORER: Final = {"width": 128, "epochs": 12, "batch": 256}
 # Entries of the candidates' table, rows x classes, that a fit holds at most.
 _TABLE: Final = 1 << 24
+# Entries of the candidates that are weighed at a time, at most: more would be new memory at every step.
+_ENTRIES: Final = 1 << 21
 
 
 class Equilibrium(Priced):
@@ -191,6 +193,10 @@ class Equilibrium(Priced):
 
     def poison(self, p: Tensor, *, key: Key, epsilon: float, norm: str) -> Tensor:
         """See `Objective.poison`."""
+        rows = max(1, _ENTRIES // (Candidates.COUNT * p.shape[1]))
+        return torch.cat([self._choose(part, key, epsilon, norm) for part in p.split(rows)])
+
+    def _choose(self, p: Tensor, key: Key, epsilon: float, norm: str) -> Tensor:
         answers, words = self.candidates.make(p, key=key, epsilon=epsilon, norm=norm)
         score = self._score(p.to(torch.float32), answers.to(torch.float32))
         moved = (answers - p.unsqueeze(1)).abs().sum(-1).to(torch.float32)
