@@ -44,7 +44,7 @@ def test_the_move_it_makes_is_as_long_as_the_one_it_chose(
 ) -> None:
     q = objective.poison(rows, key=KEY, epsilon=0.3, norm=norm)
     chosen, alone = [], []
-    for moves in objective._weighed(rows, KEY, 0.3, norm):
+    for moves in objective._moves(rows, KEY, 0.3, norm):
         best = (moves.score - objective.price * moves.spent).argmax(1, keepdim=True)
         chosen.append(moves.spent.gather(1, best))
         alone.append(moves.alone)
@@ -57,7 +57,7 @@ def test_the_move_it_makes_is_as_long_as_the_one_it_chose(
 def test_the_score_is_the_error_of_what_is_interpolated(objective: Generator, rows: Tensor) -> None:
     """Written out for every vector of the bank, without the dot products."""
     predicted = objective.network(rows).double()
-    (moves,) = objective._weighed(rows, KEY, EPSILON, "l1")
+    (moves,) = objective._moves(rows, KEY, EPSILON, "l1")
     vectors = objective.bank.vectors[moves.place]
     distance = l1(vectors, rows.unsqueeze(1)).repeat(1, len(SHARES))
     share = (moves.spent[:, 1:].double() / distance.clamp_min(1e-7)).unsqueeze(2)
@@ -74,7 +74,7 @@ def test_the_score_is_the_error_of_what_is_interpolated(objective: Generator, ro
 def test_the_key_forbids_half_of_the_moves(objective: Generator, rows: Tensor) -> None:
     allowed, present = 0, 0
     for key in range(8):
-        (moves,) = objective._weighed(rows, Key(key), EPSILON, "l1")
+        (moves,) = objective._moves(rows, Key(key), EPSILON, "l1")
         _, distance = objective.bank.others(rows, label_of(rows), moves.place.shape[1])
         there = torch.isfinite(distance)
         allowed += int((torch.isfinite(moves.score[:, 1 : 1 + there.shape[1]]) & there).sum())

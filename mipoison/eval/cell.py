@@ -165,6 +165,7 @@ def _defend(
             parts.defender.inputs,
             key=derive_seed(seed, "key"),
             seed=derive_seed(seed, "surrogate"),
+            groups=parts.defender.rows,
         )
         fit_seconds = perf_counter() - started
         answer, row_seconds = time_per_row(defense, bare)

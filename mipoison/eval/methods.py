@@ -13,7 +13,28 @@ from mipoison.eval.strengths import SWEEPS
 
 Defense = Callable[[Tensor], Tensor]
 Options = dict[str, float | str]
-Builder = Callable[[Tensor, Tensor, int, int, Options], Defense]
+
+
+@dataclass(frozen=True)
+class Own:
+    """What a defense is fitted on, and its secret.
+
+    Attributes:
+        outputs: undefended vectors of the defender's data, ``[n, K]``.
+        inputs: that data, ``[n, D]``.
+        groups: int64 ``[n]``: altered copies of one input share a number; None: there are none.
+        key: the deployment's secret.
+        seed: of a surrogate's training.
+    """
+
+    outputs: Tensor
+    inputs: Tensor
+    groups: Tensor | None
+    key: int
+    seed: int
+
+
+Builder = Callable[[Own, Options], Defense]
 
 
 @dataclass(frozen=True)
@@ -34,7 +55,15 @@ class Method:
     options: tuple[tuple[str, float | str], ...] = ()
     label_preserving: bool = True
 
-    def build(self, outputs: Tensor, inputs: Tensor, *, key: int, seed: int) -> Defense:
+    def build(
+        self,
+        outputs: Tensor,
+        inputs: Tensor,
+        *,
+        key: int,
+        seed: int,
+        groups: Tensor | None = None,
+    ) -> Defense:
         """Fits the defense on the defender's own vectors ``[n, K]`` and inputs ``[n, D]``.
 
         Args:
@@ -42,6 +71,7 @@ class Method:
             inputs: that data.
             key: the deployment's secret.
             seed: of a surrogate's training.
+            groups: see `Own`.
 
         Returns:
             A function from served to defended vectors.
@@ -54,20 +84,20 @@ class Method:
                 f"method {self.name!r}: expected a builder out of {sorted(BUILDERS)}, "
                 f"got {self.builder!r}"
             )
-        return BUILDERS[self.builder](outputs, inputs, key, seed, dict(self.options))
+        return BUILDERS[self.builder](Own(outputs, inputs, groups, key, seed), dict(self.options))
 
 
-def _nothing(outputs: Tensor, inputs: Tensor, key: int, seed: int, options: Options) -> Defense:
+def _nothing(own: Own, options: Options) -> Defense:
     return lambda served: served
 
 
-def _label_only(outputs: Tensor, inputs: Tensor, key: int, seed: int, options: Options) -> Defense:
+def _label_only(own: Own, options: Options) -> Defense:
     from mipoison.defenses import LabelOnly
 
     return LabelOnly()
 
 
-def _rounding(outputs: Tensor, inputs: Tensor, key: int, seed: int, options: Options) -> Defense:
+def _rounding(own: Own, options: Options) -> Defense:
     from mipoison.defenses import Rounding
 
     return Rounding(decimals=int(options["decimals"]))
@@ -76,30 +106,31 @@ def _rounding(outputs: Tensor, inputs: Tensor, key: int, seed: int, options: Opt
 def _swept(name: str) -> Builder:
     """Builds the defense whose mean l1 on the defender's vectors is the option `mean_l1`."""
 
-    def build(outputs: Tensor, inputs: Tensor, key: int, seed: int, options: Options) -> Defense:
+    def build(own: Own, options: Options) -> Defense:
         mean_l1 = float(options["mean_l1"])
-        return SWEEPS[name].realise(outputs, mean_l1, key=key, seed=seed)
+        return SWEEPS[name].realise(own.outputs, mean_l1, key=own.key, seed=own.seed)
 
     return build
 
 
-def _lpa(outputs: Tensor, inputs: Tensor, key: int, seed: int, options: Options) -> Defense:
+def _lpa(own: Own, options: Options) -> Defense:
     from mipoison.defenses import LPA
 
     given = {name: float(options[name]) for name in ("epsilon", "budget") if name in options}
     return LPA.fit(
-        outputs,
-        inputs,
+        own.outputs,
+        own.inputs,
         objective=str(options["objective"]),
         epsilon=given.get("epsilon"),
         budget=given.get("budget"),
         norm="l1",
-        key=key,
-        seed=seed,
+        key=own.key,
+        seed=own.seed,
+        groups=own.groups,
     )
 
 
-def _ablation(outputs: Tensor, inputs: Tensor, key: int, seed: int, options: Options) -> Defense:
+def _ablation(own: Own, options: Options) -> Defense:
     """The equilibrium by other rules: "rounds", "memory", "error", or "without" a kind of candidates."""
     from mipoison.defenses import LPA
     from mipoison.defenses.base import own_rows
@@ -113,29 +144,29 @@ def _ablation(outputs: Tensor, inputs: Tensor, key: int, seed: int, options: Opt
     budget = float(options["budget"])
     epsilon = min(1.0, 8 * budget)
     played = Equilibrium.fit(
-        own_rows(outputs),
-        inputs,
+        own_rows(own.outputs),
+        own.inputs,
         budget=budget,
         epsilon=epsilon,
         norm="l1",
-        seed=seed,
+        seed=own.seed,
         progress=Progress(None),
         rules=Rules(**changed),
     )
-    return LPA(played, epsilon=epsilon, key=key)
+    return LPA(played, epsilon=epsilon, key=own.key)
 
 
-def _lfp(outputs: Tensor, inputs: Tensor, key: int, seed: int, options: Options) -> Defense:
+def _lfp(own: Own, options: Options) -> Defense:
     from mipoison.defenses import LFP
 
     return LFP.fit(
-        outputs,
-        inputs,
+        own.outputs,
+        own.inputs,
         rate=float(options["rate"]),
         rows=str(options["rows"]),
         targets=str(options["targets"]),
-        key=key,
-        seed=seed,
+        key=own.key,
+        seed=own.seed,
     )
 
 

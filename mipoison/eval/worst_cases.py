@@ -83,12 +83,13 @@ class _Trial:
     def start(cls, configuration: Configuration, method: Method, seed: int) -> _Trial:
         stage = Stage.of(configuration, seed)
         temperature = configuration.temperatures[0]
-        defender = stage.parts.defender.inputs
+        defender = stage.parts.defender
         defense = method.build(
-            serve(stage.model, defender, temperature=temperature),
-            defender,
-            key=derive_seed(seed, "key", method.name),
-            seed=derive_seed(seed, "defense", method.name),
+            serve(stage.model, defender.inputs, temperature=temperature),
+            defender.inputs,
+            key=derive_seed(seed, "key"),
+            seed=derive_seed(seed, "surrogate"),
+            groups=defender.rows,
         )
         if not isinstance(defense, LPA):
             raise TypeError(f"method {method.name!r}: expected LPA, got {type(defense).__name__}")

@@ -41,7 +41,7 @@ def test_report_without_results_is_refused(capsys, tmp_path):
 
 
 def test_evaluate_writes_the_folder(tmp_path, monkeypatch, tiny):
-    monkeypatch.setitem(cli.PRESETS, "quick", tiny)
+    monkeypatch.setitem(cli.NAMED, "quick", tiny)
     out = tmp_path / "out"
     cli.main(["evaluate", "--preset", "quick", "--out", str(out), "--temperatures", "3"])
     names = {path.name for path in out.iterdir()}

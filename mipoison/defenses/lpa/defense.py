@@ -14,6 +14,7 @@ from mipoison.defenses.bank import Bank, away
 from mipoison.defenses.base import Defense, as_dtype, own_rows
 from mipoison.defenses.lpa.alignment import Alignment, FullAlignment
 from mipoison.defenses.lpa.ascent import Ascent
+from mipoison.defenses.lpa.crossfit import as_groups, fit_cross
 from mipoison.defenses.lpa.decoy import Decoy
 from mipoison.defenses.lpa.direction import Direction
 from mipoison.defenses.lpa.equilibrium import Equilibrium
@@ -98,6 +99,7 @@ class LPA(Defense):
         key: KeyLike = None,
         seed: int = 0,
         on_invalid: str = "raise",
+        groups: Any = None,
         progress: Report | None = None,
     ) -> LPA:
         """Trains a surrogate on the defender's own, non-private, data and sets up the objective.
@@ -121,6 +123,8 @@ class LPA(Defense):
             key: see `LPA`.
             seed: of the surrogate's training.
             on_invalid: see `Defense`.
+            groups: integers [N], for "equilibrium" and "generator": rows with one number are altered copies of one
+                input, and must not count as fresh to each other where the price is set.
             progress: called with the share that is done, rising to 1; what it raises ends the fit.
 
         Raises:
@@ -146,9 +150,11 @@ class LPA(Defense):
         if issubclass(kind, Priced):
             goal = min(_BUDGET, cap / 2) if goal is None else goal
             cap = min(1.0, 8 * goal) if epsilon is None else cap
-            priced = kind.fit(
+            priced = fit_cross(
+                kind,
                 rows,
-                inputs,
+                torch.as_tensor(inputs, device=rows.device),
+                as_groups(groups, rows),
                 budget=goal,
                 epsilon=cap,
                 norm=norm,

@@ -14,12 +14,17 @@ from mipoison.defenses.lpa.game import (
     EXPONENTS,
     Rules,
     Table,
-    bisect_price,
     choose,
     gumbel,
     play,
 )
-from mipoison.defenses.lpa.priced import ROUNDING, Priced, require_pairs, require_reach
+from mipoison.defenses.lpa.priced import (
+    ROUNDING,
+    Priced,
+    Weighed,
+    require_pairs,
+    require_reach,
+)
 from mipoison.defenses.lpa.recovery import COMPONENTS, Recovery
 from mipoison.defenses.storage import below
 from mipoison.networks import Network
@@ -174,8 +179,7 @@ class Equilibrium(Priced):
             fitted = cls(
                 candidates, scorer, price=0.0, error=rules.error, sharpness=rules.sharpness
             )
-            score = fitted._score(everyone, answers)
-            fitted.price = bisect_price(score, moved, noise, budget, fitted.sharpness)
+            fitted.price = fitted.price_of(single, budget, epsilon=epsilon, norm=norm)
         return fitted
 
     def _score(self, p: Tensor, answers: Tensor) -> Tensor:
@@ -196,7 +200,17 @@ class Equilibrium(Priced):
         rows = max(1, _ENTRIES // (Candidates.COUNT * p.shape[1]))
         return torch.cat([self._choose(part, key, epsilon, norm) for part in p.split(rows)])
 
+    def weigh(self, p: Tensor, *, key: Key, epsilon: float, norm: str) -> Weighed:
+        """See `Priced.weigh`."""
+        return self._weigh(p, key, epsilon, norm)[1]
+
     def _choose(self, p: Tensor, key: Key, epsilon: float, norm: str) -> Tensor:
+        answers, weighed = self._weigh(p, key, epsilon, norm)
+        index = choose(*weighed, self.price, self.sharpness)
+        return answers[torch.arange(len(p), device=p.device), index]
+
+    def _weigh(self, p: Tensor, key: Key, epsilon: float, norm: str) -> tuple[Tensor, Weighed]:
+        """Candidates [N, C, K], and what they are worth."""
         answers, words = self.candidates.make(p, key=key, epsilon=epsilon, norm=norm)
         score = self._score(p.to(torch.float32), answers.to(torch.float32))
         moved = (answers - p.unsqueeze(1)).abs().sum(-1).to(torch.float32)
@@ -204,8 +218,7 @@ class Equilibrium(Priced):
         unseen = self.candidates.bank.count[label_of(p)] == 0
         least = moved.amax(1).clamp_max(self.candidates.budget) * (1 - ROUNDING)
         score = score.masked_fill(unseen.unsqueeze(1) & (moved < least.unsqueeze(1)), -torch.inf)
-        index = choose(score, moved, gumbel(words), self.price, self.sharpness)
-        return answers[torch.arange(len(p), device=p.device), index]
+        return answers, Weighed(score, moved, gumbel(words))
 
     def settings(self) -> dict[str, Any]:
         """See `Objective.settings`."""

@@ -13,8 +13,8 @@ from mipoison import ops
 from mipoison.defenses.bank import SAME, Bank, away
 from mipoison.defenses.base import as_dtype
 from mipoison.defenses.lpa.candidates import kept
-from mipoison.defenses.lpa.game import EXPONENTS, Rules, Table, bisect_price, gumbel, play
-from mipoison.defenses.lpa.priced import Priced, require_pairs, require_reach
+from mipoison.defenses.lpa.game import EXPONENTS, Rules, Table, gumbel, play
+from mipoison.defenses.lpa.priced import Priced, Weighed, require_pairs, require_reach
 from mipoison.defenses.lpa.recovery import COMPONENTS, Recovery
 from mipoison.defenses.storage import below
 from mipoison.networks import Network
@@ -35,8 +35,6 @@ _NEAREST: Final = 4
 _RANDOM: Final = 3
 _DRAWS: Final = 4
 _NETWORK: Final = {"width": 128, "epochs": 20, "batch": 256}
-# Keys under which the price is set.
-_KEYS: Final = 8
 # Entries of the game's table, rows x classes, and of what is compared at a time, at most.
 _TABLE: Final = 1 << 24
 _ENTRIES: Final = 1 << 20
@@ -96,6 +94,7 @@ class Generator(Priced):
         self.network = network
         self.register_buffer("recovered", recovered)
         self.price = price
+        self.sharpness = 1.0
         self.budget = budget
         self.error = error
         self.grid = grid
@@ -130,7 +129,7 @@ class Generator(Priced):
             draws = max(1, min(_DRAWS, _TABLE // (own.numel() * count)))
 
             # 1. The game, on moves toward the bank.
-            answers = _moves(own, bank, budget, epsilon, norm, draws=draws, seed=seed)
+            answers = _trials(own, bank, budget, epsilon, norm, draws=draws, seed=seed)
             everyone = own.repeat(draws, 1)
             moved = (answers - everyone.unsqueeze(1)).abs().sum(-1)
             require_reach(float(moved.amax(1).double().mean()), budget, epsilon)
@@ -168,20 +167,14 @@ class Generator(Priced):
 
             # 3. The price.
             fitted = cls(bank, network, recovered, price=0.0, budget=budget, error=error)
-            keys = [Key(b"generator %d %d" % (seed, i)) for i in range(_KEYS)]
-            made = [m for key in keys for m in fitted._weighed(own, key, epsilon, norm)]
-            score = torch.cat([moves.score for moves in made])
-            # Rows that move in any case leave so much less to the others.
-            spent = torch.cat([m.spent.masked_fill(m.alone, min(budget, epsilon)) for m in made])
-            silent = torch.zeros_like(score)
-            fitted.price = bisect_price(score, spent, silent, budget, sharpness=1.0)
+            fitted.price = fitted.price_of(own, budget, epsilon=epsilon, norm=norm)
         return fitted
 
     def poison(self, p: Tensor, *, key: Key, epsilon: float, norm: str) -> Tensor:
         """See `Objective.poison`."""
         label = label_of(p)
         vectors, shares, alone = [], [], []
-        for moves in self._weighed(as_dtype(p, torch.float32, label), key, epsilon, norm):
+        for moves in self._moves(as_dtype(p, torch.float32, label), key, epsilon, norm):
             best = (moves.score - self.price * moves.spent).argmax(1, keepdim=True)
             slots = moves.place.shape[1]
             slot, share = (best - 1) % slots, torch.div(best - 1, slots, rounding_mode="floor") + 1
@@ -192,7 +185,16 @@ class Generator(Priced):
         target = torch.where(torch.cat(alone), _aside(p, label, self.budget), target)
         return ops.move(p, target, epsilon=epsilon, norm=norm)
 
-    def _weighed(self, p: Tensor, key: Key, epsilon: float, norm: str) -> Iterator[_Moves]:
+    def weigh(self, p: Tensor, *, key: Key, epsilon: float, norm: str) -> Weighed:
+        """See `Priced.weigh`."""
+        made = list(self._moves(p, key, epsilon, norm))
+        score = torch.cat([moves.score for moves in made])
+        # Rows that move in any case leave so much less to the others.
+        always = min(self.budget, epsilon)
+        spent = torch.cat([moves.spent.masked_fill(moves.alone, always) for moves in made])
+        return Weighed(score, spent, torch.zeros_like(score))
+
+    def _moves(self, p: Tensor, key: Key, epsilon: float, norm: str) -> Iterator[_Moves]:
         """The answers to rows [N, K] in float32, so many rows at a time as fit a cache."""
         label = label_of(p)
         slots = self.bank.slots(_SLOTS)
@@ -202,9 +204,9 @@ class Generator(Priced):
         for start in range(0, len(p), height):
             at = slice(start, start + height)
             given = p[at], label[at], words[at], predicted[at]
-            yield self._weigh(*given, epsilon=epsilon, norm=norm)
+            yield self._weigh_some(*given, epsilon=epsilon, norm=norm)
 
-    def _weigh(
+    def _weigh_some(
         self,
         p: Tensor,
         label: Tensor,
@@ -259,7 +261,7 @@ class Generator(Priced):
         return cls(bank, network, tensors["recovered"], **kept)
 
 
-def _moves(
+def _trials(
     p: Tensor, bank: Bank, budget: float, epsilon: float, norm: str, *, draws: int, seed: int
 ) -> Tensor:
     """The game's answers to rows [N, K]: [draws · N, COUNT, K], in each draw the rows themselves first."""

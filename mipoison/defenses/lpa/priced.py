@@ -3,14 +3,35 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar, Final, NamedTuple
 
 import torch
 from torch import Tensor
 
+from mipoison.defenses.base import as_dtype
+from mipoison.defenses.lpa.game import bisect_price, choose
 from mipoison.defenses.lpa.objective import Objective
 from mipoison.progress import Progress
+from mipoison.random import Key
 from mipoison.reference import label_of
+
+# Keys under which rows are weighed when a price is set, and entries of rows at most.
+_KEYS: Final = 4
+_MOST: Final = 1 << 20
+
+
+class Weighed(NamedTuple):
+    """Answers to rows, of which the one of largest (score − price · spent) · sharpness + noise is given.
+
+    Attributes:
+        score: the adversaries' error on each, float32 [N, C]; −∞ for what may not be given.
+        spent: its l1 move, float32 [N, C].
+        noise: keyed Gumbel noise, or zeros, float32 [N, C].
+    """
+
+    score: Tensor
+    spent: Tensor
+    noise: Tensor
 
 
 class Priced(Objective):
@@ -18,6 +39,7 @@ class Priced(Objective):
 
     Attributes:
         price: λ of an l1 move.
+        sharpness: how sharply the best answer is preferred.
         budget: mean l1 move that the price was set for.
         error: "root" or "squared" error of the adversaries.
         grid: cell width of the key's hash, in units of confidence.
@@ -25,6 +47,7 @@ class Priced(Objective):
 
     may_stay: ClassVar[bool] = True
     price: float
+    sharpness: float
     budget: float
     error: str
     grid: float
@@ -43,7 +66,30 @@ class Priced(Objective):
         seed: int = 0,
         progress: Progress,
     ) -> Priced:
-        """Fits on the defender's own rows [N, K] and what is behind them."""
+        """Fits on the defender's own rows [N, K] and what is behind them; those rows spend the budget then."""
+
+    @abstractmethod
+    def weigh(self, p: Tensor, *, key: Key, epsilon: float, norm: str) -> Weighed:
+        """The answers to clean rows [N, K] among which the price decides."""
+
+    def price_of(self, rows: Tensor, spent: float, *, epsilon: float, norm: str) -> float:
+        """The price at which the rows' mean move is `spent`."""
+        weighed = self._weighed(rows, epsilon, norm)
+        return bisect_price(*weighed, spent, self.sharpness)
+
+    def spent_at(self, price: float, rows: Tensor, *, epsilon: float, norm: str) -> float:
+        """The rows' mean l1 move at a price."""
+        score, spent, noise = self._weighed(rows, epsilon, norm)
+        index = choose(score, spent, noise, price, self.sharpness).unsqueeze(1)
+        return float(spent.gather(1, index).double().mean())
+
+    def _weighed(self, rows: Tensor, epsilon: float, norm: str) -> Weighed:
+        """Under several keys. With many rows and classes a share of the rows is enough."""
+        with torch.inference_mode(False), torch.no_grad():
+            some = as_dtype(rows, torch.float32)[:: -(-rows.numel() // _MOST)].clone()
+            keys = [Key(b"price %d" % i) for i in range(_KEYS)]
+            made = [self.weigh(some, key=key, epsilon=epsilon, norm=norm) for key in keys]
+        return Weighed(*(torch.cat(parts) for parts in zip(*made, strict=True)))
 
     def get_extra_state(self) -> Tensor:
         """The numbers that belong to the tensors of a state_dict: price and budget."""
