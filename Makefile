@@ -62,13 +62,14 @@ render: $(VENV)/.test
 soak: $(VENV)/.test
 	$(BIN)/python benchmarks/soak.py --out runs/soak
 
-# Every defense at equal mean l1 on all data sets: hours. A study that is finished is not run again; see docs/study.md.
+# Every defense at equal mean l1 on all data sets: an hour. A study goes on where it was interrupted, and one that is
+# finished is not run again; see docs/study.md.
 STUDIES ?= defenses-digits defenses-mnist defenses-mnist-confident defenses-faces \
   defenses-decoder defenses-ablation
 study-defenses: $(VENV)/.test
 	for study in $(STUDIES); do \
 	  [ -e runs/study/$$study/.finished ] || { \
-	    $(BIN)/mipoison evaluate --preset $$study --out runs/study/$$study --jobs $(JOBS) --overwrite && \
+	    $(BIN)/mipoison evaluate --preset $$study --out runs/study/$$study --jobs $(JOBS) && \
 	    touch runs/study/$$study/.finished; } || exit 1; \
 	done
 	[ -e docs/study/keys.json ] || $(BIN)/python docs/keys.py $(JOBS)

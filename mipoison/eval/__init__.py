@@ -25,8 +25,9 @@ What lies where:
   A new defense is a builder in `methods.BUILDERS` and a `Method` in a preset.
 - `adversaries`: one file each; `adversaries.families` says who is A2 and who is A3.
 - `attack`, `metrics`, `utility`: attack all systems side by side; measure privacy; measure cost.
-- `averaging`, `simulation`: adversaries who ask again, or who know everything but the key.
-- `cell`, `experiment`: one (seed, temperature); all of them, saved as they finish.
+- `averaging`, `simulation`, `worst_cases`: adversaries who ask again, or who know everything but the key.
+- `stage`, `cell`, `store`, `experiment`: one seed's data and target; one (seed, temperature); where it is kept; all of
+  them, each as it finishes, here or on a cluster.
 - `summary`, `figures`, `tables`, `page`, `report`: from numbers to the page.
 
 Needs the extra: ``pip install 'mipoison[eval]'``. Nothing here is imported by `import mipoison`.

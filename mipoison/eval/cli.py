@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Final, TypeAlias
 import tyro
 from rich.console import Console
 
-from mipoison.eval.experiment import RESULTS, run
+from mipoison.eval.experiment import ENGINES, RESULTS, Outcome, run
 from mipoison.eval.presets import PRESETS
 from mipoison.eval.report import write_report
 from mipoison.eval.studies import STUDIES
@@ -21,8 +21,10 @@ NAMED: Final = PRESETS | STUDIES
 # tyro lists and checks the names; a type checker sees any text.
 if TYPE_CHECKING:
     Preset: TypeAlias = str
+    Engine: TypeAlias = str
 else:
     Preset = tyro.extras.literal_type_from_choices(NAMED)
+    Engine = tyro.extras.literal_type_from_choices(ENGINES)
 
 
 @dataclass(frozen=True)
@@ -33,7 +35,8 @@ class Evaluate:
     """
 
     out: Path = Path("mipoison-demo")
-    """Output folder; one with content is refused unless --overwrite is given."""
+    """Output folder. An unfinished run of the same experiment goes on there; other content is refused unless
+    --overwrite is given."""
     preset: Preset = "demo"
     """"demo": digits, seeds 0-2, T = 1 and 3, eleven defenses. "quick": one short cell. "mnist",
     "faces": the demo's defenses on MNIST-5k and on ORL faces; need the extra [data]. "defenses-…": the
@@ -46,6 +49,9 @@ class Evaluate:
     """Only these of the preset's defenses; "none" and "label-only" always take part."""
     jobs: int = min(2, os.cpu_count() or 1)
     """Processes, one thread each; the numbers do not depend on it."""
+    engine: Engine = "loky"
+    """What spreads the cells: processes here ("loky"), or joblib's backend for a Ray or Dask cluster, which is started
+    here if there is none. On several machines --out must be a folder that all of them see."""
     overwrite: bool = False
     """Replace what an earlier run left in the output folder."""
 
@@ -59,7 +65,7 @@ class Report:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Runs the command line; exits with 2 for a wrong option, 130 after Ctrl-C.
+    """Runs the command line; exits with 2 for a wrong option, 1 if a cell failed, 130 after Ctrl-C.
 
     Args:
         arguments: instead of the process's own.
@@ -72,23 +78,27 @@ def main(arguments: Sequence[str] | None = None) -> None:
         description="Measure how well confidence vectors can be inverted, and what a defense wins.",
     )
     console = Console(stderr=True)
+    outcome = Outcome(complete=True, failed={})
     try:
-        finished = _evaluate(command, console) if isinstance(command, Evaluate) else True
+        if isinstance(command, Evaluate):
+            outcome = _evaluate(command, console)
         if (command.out / RESULTS).exists() or isinstance(command, Report):
             console.print(f"report: {write_report(command.out)}")
     except (ValueError, FileExistsError, FileNotFoundError) as error:
         console.print(f"mipoison: {error}", style="red", markup=False)
         sys.exit(2)
-    if not finished:
+    for name, trace in outcome.failed.items():
+        console.print(f"cell {name} failed:\n{trace}", style="red", markup=False)
+    if not outcome.complete:
         some = (command.out / RESULTS).exists()
         covered = (
             "the report covers the cells that were finished" if some else "no cell was finished"
         )
-        console.print(f"interrupted: {covered}")
-        sys.exit(130)
+        console.print(f"not finished: {covered}; the same command goes on from there")
+        sys.exit(1 if outcome.failed else 130)
 
 
-def _evaluate(command: Evaluate, console: Console) -> bool:
+def _evaluate(command: Evaluate, console: Console) -> Outcome:
     configuration = NAMED[command.preset]
     if command.defenses:
         configuration = configuration.with_methods(command.defenses)
@@ -101,6 +111,7 @@ def _evaluate(command: Evaluate, console: Console) -> bool:
         configuration,
         command.out,
         jobs=command.jobs,
+        engine=command.engine,
         overwrite=command.overwrite,
         console=console,
     )

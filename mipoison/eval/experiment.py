@@ -3,46 +3,68 @@
 from __future__ import annotations
 
 import json
-import os
-from contextlib import suppress
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
-from joblib import Parallel, delayed
+from joblib import Parallel, delayed, parallel_config
 from rich.console import Console
 
 from mipoison.eval.cell import run_cell, steps_of
 from mipoison.eval.configuration import Configuration
 from mipoison.eval.environment import describe_environment
+from mipoison.eval.store import Store, cell_name, write_arrays, write_json
 from mipoison.eval.summary import summarise
 from mipoison.eval.ticks import progress_bars, tick
 
-CONFIG, RESULTS, PICTURES = "config.json", "results.json", "reconstructions.npz"
+CONFIG, RESULTS, PICTURES, CELLS = "config.json", "results.json", "reconstructions.npz", "cells"
 _OWN = (CONFIG, RESULTS, PICTURES, "report.html")
+# What spreads the cells over processes or machines: joblib's own, or a backend of joblib.
+ENGINES: Final = ("loky", "ray", "dask")
 
 
-def prepare_folder(out: Path, *, overwrite: bool = False) -> None:
-    """Makes the output folder, and clears what an earlier run wrote there if told to.
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a run.
+
+    Attributes:
+        complete: whether every cell is finished.
+        failed: cells that failed, by name, with their tracebacks.
+    """
+
+    complete: bool
+    failed: dict[str, str]
+
+
+def prepare_folder(out: Path, configuration: Configuration, *, overwrite: bool = False) -> None:
+    """Makes the output folder, goes on with an earlier run of the same experiment, or clears it if told to.
 
     Args:
         out: the folder.
+        configuration: the experiment. With other seeds and temperatures it is still the same.
         overwrite: whether an earlier run's files may be replaced. Other files are left alone.
 
     Raises:
-        FileExistsError: if the folder has content and ``overwrite`` is false, or is a file.
+        FileExistsError: if the folder holds something else and ``overwrite`` is false, or is a file.
     """
     if out.exists() and not out.is_dir():
         raise FileExistsError(f"out: expected a folder, {out} is a file; choose another name")
     if out.exists() and any(out.iterdir()):
-        if not overwrite:
+        if overwrite:
+            store = Store(out / CELLS)
+            own = (*(out / name for name in _OWN), *store.files(), *out.glob("figures/*.png"))
+            for path in own:
+                path.unlink(missing_ok=True)
+        elif not _same_experiment(out, configuration):
             raise FileExistsError(
-                f"out: {out} exists and is not empty; choose another folder, "
-                "or replace its contents with --overwrite"
+                f"out: {out} holds something else than a run of this experiment; choose another "
+                "folder, or replace what a run left there with --overwrite"
             )
-        for path in (*(out / name for name in _OWN), *_cell_files(out), *out.glob("figures/*.png")):
-            path.unlink(missing_ok=True)
     out.mkdir(parents=True, exist_ok=True)
 
 
@@ -51,131 +73,167 @@ def run(
     out: Path,
     *,
     jobs: int = 1,
+    engine: str = "loky",
     overwrite: bool = False,
     console: Console | None = None,
-) -> bool:
-    """Runs all cells, writing each to disk as it finishes, and gathers them in results.json.
+) -> Outcome:
+    """Runs all cells that are not finished yet, each kept as it ends, and gathers them in results.json.
 
-    Interrupted by Ctrl-C, it stops the work, gathers what was finished and says so in the file.
+    Interrupted in whatever way, it goes on where it was when it is called again: only cells under way are lost. A
+    cell that fails is reported with its traceback, and the rest goes on.
 
     Args:
         configuration: the experiment.
-        out: output folder; gets config.json, results.json and reconstructions.npz.
+        out: output folder; gets config.json, results.json, reconstructions.npz and cells/.
         jobs: processes; the numbers do not depend on it.
+        engine: one of `ENGINES`; "ray" and "dask" use a cluster that is there, or start a local one.
         overwrite: whether to replace an earlier run.
         console: where the progress bars go.
 
     Returns:
-        Whether every cell was finished.
+        Whether every cell was finished, and which failed.
 
     Raises:
-        FileExistsError: if the folder has content and ``overwrite`` is false.
-        ValueError: if ``jobs`` is not positive.
+        FileExistsError: if the folder holds something else and ``overwrite`` is false.
+        ValueError: if ``jobs`` is not positive, or the engine is unknown or not installed.
     """
     if jobs < 1:
         raise ValueError(f"jobs: expected a number >= 1, got {jobs}")
-    prepare_folder(out, overwrite=overwrite)
-    write_json(out / CONFIG, configuration.to_json())
-    (out / "cells").mkdir(exist_ok=True)
-    with suppress(KeyboardInterrupt):
-        _run_cells(configuration, out, min(jobs, len(configuration.cells)), console)
-    return gather(configuration, out, jobs=jobs)
+    with _engine(engine):
+        prepare_folder(out, configuration, overwrite=overwrite)
+        write_json(out / CONFIG, configuration.to_json())
+        store = Store(out / CELLS)
+        failed: dict[str, str] = {}
+        with suppress(KeyboardInterrupt):
+            # Other backends than joblib's own give no results before all are there.
+            results = "generator_unordered" if engine == "loky" else "list"
+            _run_cells(configuration, store, jobs, results, console, failed)
+    complete = gather(configuration, out, jobs=jobs, failed=failed)
+    return Outcome(complete, failed)
 
 
-def gather(configuration: Configuration, out: Path, *, jobs: int) -> bool:
+def gather(
+    configuration: Configuration, out: Path, *, jobs: int, failed: dict[str, str] | None = None
+) -> bool:
     """Merges the finished cells into results.json and reconstructions.npz.
 
     Args:
         configuration: the experiment.
         out: its output folder.
         jobs: processes that ran, for the record.
+        failed: cell to traceback.
 
     Returns:
         Whether every cell was there.
     """
+    store = Store(out / CELLS)
     cells: list[dict[str, Any]] = []
     pictures: dict[str, npt.NDArray[np.float32]] = {}
-    for seed, temperature in configuration.cells:
-        stem = _stem(out, seed, temperature)
-        if not stem.with_suffix(".json").exists():
-            continue
-        cells.append(json.loads(stem.with_suffix(".json").read_text()))
-        with np.load(stem.with_suffix(".npz")) as images:
-            pictures |= {f"{stem.name}/{name}": images[name] for name in images.files}
+    for cell in configuration.cells:
+        if store.holds(configuration, *cell):
+            numbers, images = store.get(configuration, *cell)
+            cells.append(numbers)
+            pictures |= {f"{cell_name(*cell)}/{name}": image for name, image in images.items()}
+    complete = len(cells) == len(configuration.cells)
     if cells:
         results = {
             "format": 1,
-            "complete": len(cells) == len(configuration.cells),
+            "complete": complete,
             "cells_finished": len(cells),
             "cells_planned": len(configuration.cells),
+            "failed": failed or {},
             "environment": describe_environment(jobs=jobs),
             "configuration": configuration.to_json(),
             "summary": summarise(cells),
             "cells": cells,
         }
-        _write_arrays(out / PICTURES, pictures)
+        write_arrays(out / PICTURES, pictures)
         write_json(out / RESULTS, results)
-    for path in _cell_files(out):
-        path.unlink()
-    (out / "cells").rmdir()
-    return len(cells) == len(configuration.cells)
+    return complete
 
 
-def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Writes JSON so that the file is either whole or not there."""
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(json.dumps(content, indent=1) + "\n")
-    os.replace(partial, path)
+def _same_experiment(out: Path, configuration: Configuration) -> bool:
+    if not (out / CONFIG).exists():
+        return False
+    try:
+        there = json.loads((out / CONFIG).read_text())
+    except ValueError:
+        return False
+    varying = {"seeds": None, "temperatures": None}
+    # Through JSON and back: tuples become lists.
+    asked = json.loads(json.dumps(configuration.to_json()))
+    return isinstance(there, dict) and there | varying == asked | varying
 
 
-def cell_name(seed: int, temperature: float) -> str:
-    """Names a cell.
+@contextmanager
+def _engine(name: str) -> Iterator[None]:
+    """Joblib's backend for the block.
 
-    Example:
-        >>> cell_name(0, 3.0)
-        'seed0-T3'
+    Raises:
+        ValueError: if it is unknown or not installed.
     """
-    # No dot: `Path.with_suffix` would take "T1.5" for a name with a suffix.
-    return f"seed{seed}-T{temperature:g}".replace(".", "_")
+    if name not in ENGINES:
+        raise ValueError(f"engine: expected one of {', '.join(ENGINES)}, got {name!r}")
+    try:
+        if name == "ray":
+            from ray.util.joblib import register_ray
 
+            register_ray()
+        elif name == "dask":
+            from distributed import Client, get_client
 
-def _stem(out: Path, seed: int, temperature: float) -> Path:
-    return out / "cells" / cell_name(seed, temperature)
-
-
-def _cell_files(out: Path) -> list[Path]:
-    return [path for path in out.glob("cells/*") if path.suffix in (".json", ".npz", ".partial")]
-
-
-def _write_arrays(path: Path, arrays: dict[str, npt.NDArray[np.float32]]) -> None:
-    partial = path.with_name(f".{path.name}.partial")
-    with partial.open("wb") as stream:
-        # Typed stubs take the second positional parameter for a flag.
-        np.savez_compressed(stream, **arrays)  # type: ignore[arg-type]
-    os.replace(partial, path)
+            try:
+                get_client()
+            except ValueError:
+                with Client(), parallel_config(backend="dask"):
+                    yield
+                return
+    except ImportError as error:
+        package = {"ray": "ray", "dask": "dask[distributed]"}[name]
+        raise ValueError(
+            f"engine: expected {package} to be installed for {name!r}; pip install '{package}'"
+        ) from error
+    with parallel_config(backend=name):
+        yield
 
 
 def _finish_cell(
+    configuration: Configuration, store: Store, seed: int, temperature: float, ticks: Path | None
+) -> tuple[str, str | None]:
+    """Runs and keeps a cell; its name, and the traceback if it failed."""
+
+    def done() -> None:
+        # On another machine there is no such file to report to.
+        if ticks is not None and ticks.parent.exists():
+            tick(ticks)
+
+    name = cell_name(seed, temperature)
+    try:
+        cell = run_cell(configuration, seed, temperature, tick=done)
+        store.put(configuration, seed, temperature, cell)
+    except Exception:
+        return name, traceback.format_exc()
+    return name, None
+
+
+def _run_cells(
     configuration: Configuration,
-    out: Path,
-    seed: int,
-    temperature: float,
-    ticks: Path,
+    store: Store,
+    jobs: int,
+    results: str,
+    console: Console | None,
+    failed: dict[str, str],
 ) -> None:
-    cell = run_cell(configuration, seed, temperature, tick=lambda: tick(ticks))
-    stem = _stem(out, seed, temperature)
-    # The pictures first: a cell counts as finished once its numbers are there.
-    _write_arrays(stem.with_suffix(".npz"), cell.images)
-    write_json(stem.with_suffix(".json"), cell.numbers)
-
-
-def _run_cells(configuration: Configuration, out: Path, jobs: int, console: Console | None) -> None:
-    bars = [f"seed {seed}, T = {temperature:g}" for seed, temperature in configuration.cells]
+    left = [cell for cell in configuration.cells if not store.holds(configuration, *cell)]
+    bars = [f"seed {seed}, T = {temperature:g}" for seed, temperature in left]
+    if not left:
+        return
     with progress_bars(bars, steps_of(configuration), console=console) as files:
         # Workers are processes of one thread each; a single job runs here, in this process.
-        workers = Parallel(n_jobs=jobs, return_as="generator_unordered", batch_size=1)
-        for _ in workers(
-            delayed(_finish_cell)(configuration, out, seed, temperature, file)
-            for (seed, temperature), file in zip(configuration.cells, files, strict=True)
+        workers = Parallel(n_jobs=min(jobs, len(left)), return_as=results, batch_size=1)
+        for name, trace in workers(
+            delayed(_finish_cell)(configuration, store, *cell, file)
+            for cell, file in zip(left, files, strict=True)
         ):
-            pass
+            if trace is not None:
+                failed[name] = trace

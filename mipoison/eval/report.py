@@ -18,8 +18,9 @@ import numpy.typing as npt
 
 from mipoison.eval import figures, tables, wording
 from mipoison.eval.data import describe
-from mipoison.eval.experiment import PICTURES, RESULTS, cell_name
+from mipoison.eval.experiment import PICTURES, RESULTS
 from mipoison.eval.page import page, picture, png_of, table
+from mipoison.eval.store import cell_name
 from mipoison.eval.tables import with_deviation
 
 REPORT, FIGURES = "report.html", "figures"

@@ -34,5 +34,5 @@ def tiny():
 def finished(tiny, tmp_path_factory):
     """The output folder of the tiny experiment; not to be changed."""
     out = tmp_path_factory.mktemp("harness") / "out"
-    assert run(tiny, out)
+    assert run(tiny, out).complete
     return out

@@ -1,12 +1,18 @@
 """Runs leave whole folders, and never replace one in silence."""
 
 import json
+import shutil
+import subprocess
+import sys
+import time
+from dataclasses import replace
 
 import pytest
 
 from mipoison.eval import experiment
 from mipoison.eval.configuration import Configuration
 from mipoison.eval.experiment import prepare_folder, run
+from mipoison.eval.presets import QUICK
 
 
 def test_folder_holds_configuration_results_and_pictures(finished, tiny):
@@ -17,30 +23,49 @@ def test_folder_holds_configuration_results_and_pictures(finished, tiny):
     assert results["environment"]["threads_per_process"] == 1
     assert results["environment"]["versions"]["torch"]
     assert (finished / "reconstructions.npz").exists()
-    assert not (finished / "cells").exists()
+    kept = {path.name.rsplit("-", 1)[0] for path in (finished / "cells").iterdir()}
+    assert kept == {"seed100-T1_5", "seed100-T3"}
 
 
-def test_an_existing_folder_is_never_replaced_in_silence(finished, tiny):
+def test_a_run_of_another_experiment_is_never_replaced_in_silence(finished, tiny):
     before = (finished / "results.json").read_text()
     with pytest.raises(FileExistsError, match="--overwrite"):
-        run(tiny, finished)
+        run(replace(tiny, target_epochs=4), finished)
     assert (finished / "results.json").read_text() == before
+
+
+def test_a_finished_run_is_not_run_again(finished, tiny, monkeypatch, tmp_path):
+    out = tmp_path / "out"
+    shutil.copytree(finished, out)
+    ran = counting(monkeypatch)
+    assert run(tiny, out).complete and not ran
+    assert untimed(out) == untimed(finished)
+
+
+def test_more_seeds_keep_the_cells_that_are_there(finished, tiny, monkeypatch, tmp_path):
+    out = tmp_path / "out"
+    shutil.copytree(finished, out)
+    ran = counting(monkeypatch)
+    assert run(replace(tiny, seeds=(101, 100), temperatures=(3.0,)), out).complete
+    assert ran == [(101, 3.0)]
+    assert [cell["seed"] for cell in untimed(out)] == [101, 100]
+    assert untimed(out)[1] == untimed(finished)[1]
 
 
 def test_overwriting_leaves_foreign_files_alone(tmp_path):
     (tmp_path / "notes.txt").write_text("mine")
     (tmp_path / "results.json").write_text("{}")
-    prepare_folder(tmp_path, overwrite=True)
+    prepare_folder(tmp_path, QUICK, overwrite=True)
     assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
 
 
 def test_a_file_in_the_way_is_named(tmp_path):
     (tmp_path / "out").write_text("mine")
     with pytest.raises(FileExistsError, match="is a file"):
-        prepare_folder(tmp_path / "out", overwrite=True)
+        prepare_folder(tmp_path / "out", QUICK, overwrite=True)
 
 
-def test_interruption_keeps_the_finished_cells(tiny, tmp_path, monkeypatch):
+def test_an_interrupted_run_goes_on(tiny, finished, tmp_path, monkeypatch):
     whole = experiment.run_cell
 
     def interrupted(configuration, seed, temperature, *, tick):
@@ -48,23 +73,102 @@ def test_interruption_keeps_the_finished_cells(tiny, tmp_path, monkeypatch):
             raise KeyboardInterrupt
         return whole(configuration, seed, temperature, tick=tick)
 
-    monkeypatch.setattr(experiment, "run_cell", interrupted)
-    assert not run(tiny, tmp_path / "out")
+    with monkeypatch.context() as patch:
+        patch.setattr(experiment, "run_cell", interrupted)
+        assert not run(tiny, tmp_path / "out").complete
     results = json.loads((tmp_path / "out" / "results.json").read_text())
     assert not results["complete"] and results["cells_finished"] == 1
     assert [cell["temperature"] for cell in results["cells"]] == [1.5]
+    ran = counting(monkeypatch)
+    assert run(tiny, tmp_path / "out").complete and ran == [(100, 3.0)]
+    assert untimed(tmp_path / "out") == untimed(finished)
+
+
+def test_a_killed_run_loses_at_most_the_cell_under_way(tiny, finished, tmp_path):
+    out, plain = tmp_path / "out", tmp_path / "plain.json"
+    plain.write_text(json.dumps(tiny.to_json()))
+    program = f"""
+import json, pathlib, torch
+from mipoison.eval.configuration import Configuration
+from mipoison.eval.experiment import run
+torch.set_num_threads(1)
+if __name__ == "__main__":
+    plain = json.loads(pathlib.Path({str(plain)!r}).read_text())
+    run(Configuration.from_json(plain), pathlib.Path({str(out)!r}))
+"""
+    # Once as soon as a cell is kept, and once more on the way to the next.
+    for wait in (lambda: list(out.glob("cells/*.json")), lambda: time.sleep(0.5) or True):
+        process = subprocess.Popen([sys.executable, "-c", program])
+        while process.poll() is None and not wait():
+            time.sleep(0.01)
+        process.kill()
+        process.wait()
+        assert list(out.glob("cells/seed100-T1_5-*.json"))
+    assert run(tiny, out).complete
+    assert untimed(out) == untimed(finished)
+
+
+def test_a_cell_that_fails_is_told_and_the_rest_goes_on(tiny, tmp_path, monkeypatch):
+    whole = experiment.run_cell
+
+    def failing(configuration, seed, temperature, *, tick):
+        if temperature == 1.5:
+            raise RuntimeError("no such luck")
+        return whole(configuration, seed, temperature, tick=tick)
+
+    monkeypatch.setattr(experiment, "run_cell", failing)
+    outcome = run(tiny, tmp_path / "out")
+    assert not outcome.complete and list(outcome.failed) == ["seed100-T1_5"]
+    assert "no such luck" in outcome.failed["seed100-T1_5"]
+    results = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert results["failed"] == outcome.failed
+    assert [cell["temperature"] for cell in results["cells"]] == [3.0]
 
 
 def test_processes_do_not_change_the_numbers(tiny, finished, tmp_path):
-    assert run(tiny, tmp_path / "out", jobs=2)
-    alone = json.loads((finished / "results.json").read_text())
-    shared = json.loads((tmp_path / "out" / "results.json").read_text())
-    for one, other in zip(alone["cells"], shared["cells"], strict=True):
-        for name, defense in one["defenses"].items():
-            assert defense["variants"] == other["defenses"][name]["variants"]
+    assert run(tiny, tmp_path / "out", jobs=2).complete
+    assert untimed(tmp_path / "out") == untimed(finished)
+
+
+@pytest.mark.parametrize(("engine", "package"), [("ray", "ray"), ("dask", "distributed")])
+def test_other_engines_give_the_same_numbers(engine, package, tiny, finished, tmp_path):
+    pytest.importorskip(package)
+    assert run(tiny, tmp_path / "out", jobs=2, engine=engine).complete
+    assert untimed(tmp_path / "out") == untimed(finished)
+
+
+def test_an_engine_that_is_not_installed_says_what_to_do(tiny, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(ValueError, match="pip install 'ray'"):
+        run(tiny, tmp_path / "out", engine="ray")
+    with pytest.raises(ValueError, match="expected one of loky, ray, dask, got 'wish'"):
+        run(tiny, tmp_path / "out", engine="wish")
+    assert not (tmp_path / "out").exists()
 
 
 def test_jobs_must_be_positive(tiny, tmp_path):
     with pytest.raises(ValueError, match="jobs: expected a number >= 1, got 0"):
         run(tiny, tmp_path / "out", jobs=0)
     assert not (tmp_path / "out").exists()
+
+
+def counting(monkeypatch):
+    """The cells that are run from now on."""
+    whole, ran = experiment.run_cell, []
+
+    def counted(configuration, seed, temperature, *, tick):
+        ran.append((seed, temperature))
+        return whole(configuration, seed, temperature, tick=tick)
+
+    monkeypatch.setattr(experiment, "run_cell", counted)
+    return ran
+
+
+def untimed(out):
+    """The cells of a run, without what a clock said."""
+    cells = json.loads((out / "results.json").read_text())["cells"]
+    for cell in cells:
+        del cell["seconds"]
+        for defense in cell["defenses"].values():
+            del defense["cost"]
+    return cells

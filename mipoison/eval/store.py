@@ -1,0 +1,102 @@
+"""Keep each cell's result in files of its own, so that an interrupted experiment goes on where it stopped."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from mipoison.eval.cell import Cell
+from mipoison.eval.configuration import Configuration
+
+# Counts up when cells of older versions must not be taken for new ones.
+FORMAT = 1
+# A name keeps so many digits of the hash.
+_DIGITS = 12
+
+Pictures = dict[str, npt.NDArray[np.float32]]
+
+
+@dataclass(frozen=True)
+class Store:
+    """The cells of one output folder.
+
+    A cell's files are named by its seed, its temperature, and a hash of everything that its numbers depend on: a cell
+    of another configuration is never taken for this one's. They appear whole or not at all.
+
+    Attributes:
+        folder: where they lie.
+    """
+
+    folder: Path
+
+    def stem(self, configuration: Configuration, seed: int, temperature: float) -> Path:
+        """The files of a cell, without their suffix."""
+        plain = configuration.to_json() | {"seeds": [seed], "temperatures": [temperature]}
+        content = json.dumps([FORMAT, plain], sort_keys=True)
+        digest = hashlib.sha256(content.encode()).hexdigest()[:_DIGITS]
+        return self.folder / f"{cell_name(seed, temperature)}-{digest}"
+
+    def holds(self, configuration: Configuration, seed: int, temperature: float) -> bool:
+        """Whether a cell is finished."""
+        return self.stem(configuration, seed, temperature).with_suffix(".json").exists()
+
+    def put(self, configuration: Configuration, seed: int, temperature: float, cell: Cell) -> None:
+        """Keeps a finished cell."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        stem = self.stem(configuration, seed, temperature)
+        # The pictures first: a cell counts as finished once its numbers are there.
+        write_arrays(stem.with_suffix(".npz"), cell.images)
+        write_json(stem.with_suffix(".json"), cell.numbers)
+
+    def get(
+        self, configuration: Configuration, seed: int, temperature: float
+    ) -> tuple[dict[str, Any], Pictures]:
+        """A finished cell's numbers and pictures."""
+        stem = self.stem(configuration, seed, temperature)
+        with np.load(stem.with_suffix(".npz")) as images:
+            pictures = {name: images[name] for name in images.files}
+        return json.loads(stem.with_suffix(".json").read_text()), pictures
+
+    def files(self) -> list[Path]:
+        """Everything that a store wrote here, unfinished files too."""
+        kinds = (".json", ".npz", ".partial")
+        return [path for path in self.folder.glob("*") if path.suffix in kinds]
+
+
+def cell_name(seed: int, temperature: float) -> str:
+    """Names a cell.
+
+    Example:
+        >>> cell_name(0, 3.0)
+        'seed0-T3'
+    """
+    # No dot: `Path.with_suffix` would take "T1.5" for a name with a suffix.
+    return f"seed{seed}-T{temperature:g}".replace(".", "_")
+
+
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    """Writes JSON so that the file is either whole or not there."""
+    partial = _partial(path)
+    partial.write_text(json.dumps(content, indent=1) + "\n")
+    os.replace(partial, path)
+
+
+def write_arrays(path: Path, arrays: Pictures) -> None:
+    """Writes arrays so that the file is either whole or not there."""
+    partial = _partial(path)
+    with partial.open("wb") as stream:
+        # Typed stubs take the second positional parameter for a flag.
+        np.savez_compressed(stream, **arrays)  # type: ignore[arg-type]
+    os.replace(partial, path)
+
+
+def _partial(path: Path) -> Path:
+    """Where a file is written before it gets its name: by one process alone."""
+    return path.with_name(f".{path.name}.{os.getpid()}.partial")
