@@ -1,7 +1,8 @@
-"""The command line of the harness: `mipoison evaluate` and `mipoison report`."""
+"""The command line of the harness: `mipoison evaluate`, `mipoison report` and `mipoison choose`."""
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from collections.abc import Sequence
@@ -12,7 +13,8 @@ from typing import TYPE_CHECKING, Annotated, Final, TypeAlias
 import tyro
 from rich.console import Console
 
-from mipoison.eval.experiment import ENGINES, RESULTS, Outcome, run
+from mipoison.eval.choose import choose
+from mipoison.eval.experiment import ENGINES, RESULTS, merge, run
 from mipoison.eval.presets import PRESETS
 from mipoison.eval.report import write_report
 from mipoison.eval.studies import STUDIES
@@ -58,10 +60,26 @@ class Evaluate:
 
 @dataclass(frozen=True)
 class Report:
-    """Write the report of an existing folder anew, from its results.json."""
+    """Write the report of a run anew, from its results.json, or one of several runs of an experiment together."""
 
-    out: Annotated[Path, tyro.conf.Positional]
+    runs: Annotated[tuple[Path, ...], tyro.conf.Positional]
+    """Folders that `mipoison evaluate` wrote; several must differ in seeds and temperatures alone."""
+    out: Path = Path("mipoison-merged")
+    """New folder for several runs together; unused for one."""
+
+
+@dataclass(frozen=True)
+class Choose:
+    """Pick the operating point of a run: the defense of largest gain within a distortion, or of least for a gain."""
+
+    run: Annotated[Path, tyro.conf.Positional]
     """Folder that `mipoison evaluate` wrote."""
+    max_l1: float | None = None
+    """Most realised mean l1 that clients bear."""
+    min_gain: float | None = None
+    """Least gain under the strongest adversary."""
+    temperature: float | None = None
+    """Which of the run's temperatures, where there are several."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -72,33 +90,58 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """
     command = tyro.cli(
         Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
-        | Annotated[Report, tyro.conf.subcommand("report")],
+        | Annotated[Report, tyro.conf.subcommand("report")]
+        | Annotated[Choose, tyro.conf.subcommand("choose")],
         prog="mipoison",
         args=arguments,
         description="Measure how well confidence vectors can be inverted, and what a defense wins.",
     )
     console = Console(stderr=True)
-    outcome = Outcome(complete=True, failed={})
     try:
         if isinstance(command, Evaluate):
-            outcome = _evaluate(command, console)
-        if (command.out / RESULTS).exists() or isinstance(command, Report):
-            console.print(f"report: {write_report(command.out)}")
+            code = _evaluate(command, console)
+        elif isinstance(command, Report):
+            code = _report(command, console)
+        else:
+            code = _choose(command)
     except (ValueError, FileExistsError, FileNotFoundError) as error:
         console.print(f"mipoison: {error}", style="red", markup=False)
-        sys.exit(2)
-    for name, trace in outcome.failed.items():
-        console.print(f"cell {name} failed:\n{trace}", style="red", markup=False)
-    if not outcome.complete:
-        some = (command.out / RESULTS).exists()
-        covered = (
-            "the report covers the cells that were finished" if some else "no cell was finished"
-        )
-        console.print(f"not finished: {covered}; the same command goes on from there")
-        sys.exit(1 if outcome.failed else 130)
+        code = 2
+    if code:
+        sys.exit(code)
 
 
-def _evaluate(command: Evaluate, console: Console) -> Outcome:
+def _report(command: Report, console: Console) -> int:
+    if not command.runs:
+        raise ValueError("expected a folder that `mipoison evaluate` wrote, got none")
+    out = command.runs[0]
+    if len(command.runs) > 1:
+        out = command.out
+        if not merge(command.runs, out):
+            console.print("some seeds are not there at some temperatures", markup=False)
+    console.print(f"report: {write_report(out)}")
+    return 0
+
+
+def _choose(command: Choose) -> int:
+    if not (command.run / RESULTS).exists():
+        raise FileNotFoundError(f"expected {RESULTS} in {command.run}, found none")
+    results = json.loads((command.run / RESULTS).read_text())
+    found = choose(
+        results,
+        max_l1=command.max_l1,
+        min_gain=command.min_gain,
+        temperature=command.temperature,
+    )
+    print(
+        f"# {found.name}: g3 {found.gain:.2f} at a mean l1 of {found.l1:.3f} ({found.conditions}).\n"
+        "# outputs, inputs: the defender's own data, never private; secret: the deployment's key.\n"
+        f"{found.code}"
+    )
+    return 0
+
+
+def _evaluate(command: Evaluate, console: Console) -> int:
     configuration = NAMED[command.preset]
     if command.defenses:
         configuration = configuration.with_methods(command.defenses)
@@ -107,7 +150,7 @@ def _evaluate(command: Evaluate, console: Console) -> Outcome:
         seeds=command.seeds or configuration.seeds,
         temperatures=command.temperatures or configuration.temperatures,
     )
-    return run(
+    outcome = run(
         configuration,
         command.out,
         jobs=command.jobs,
@@ -115,6 +158,16 @@ def _evaluate(command: Evaluate, console: Console) -> Outcome:
         overwrite=command.overwrite,
         console=console,
     )
+    some = (command.out / RESULTS).exists()
+    if some:
+        console.print(f"report: {write_report(command.out)}")
+    for name, trace in outcome.failed.items():
+        console.print(f"cell {name} failed:\n{trace}", style="red", markup=False)
+    if outcome.complete:
+        return 0
+    covered = "the report covers the cells that were finished" if some else "no cell was finished"
+    console.print(f"not finished: {covered}; the same command goes on from there")
+    return 1 if outcome.failed else 130
 
 
 if __name__ == "__main__":

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import shutil
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -110,6 +111,48 @@ def run(
             _run_cells(configuration, store, jobs, results, console, failed)
     complete = gather(configuration, out, jobs=jobs, failed=failed)
     return Outcome(complete, failed)
+
+
+def merge(runs: Sequence[Path], out: Path) -> bool:
+    """Gathers the cells of several runs of one experiment, other seeds and temperatures aside, in a new folder.
+
+    Args:
+        runs: their output folders.
+        out: a new folder.
+
+    Returns:
+        Whether every seed is there at every temperature.
+
+    Raises:
+        FileExistsError: if the folder has content.
+        FileNotFoundError: if a folder holds no run.
+        ValueError: if they are not one experiment.
+    """
+    if out.exists() and any(out.iterdir()):
+        raise FileExistsError(f"out: expected a new folder, {out} is not empty")
+    for folder in runs:
+        if not (folder / CONFIG).exists():
+            raise FileNotFoundError(f"expected a run with a {CONFIG} in {folder}, found none")
+    first, *others = [
+        Configuration.from_json(json.loads((folder / CONFIG).read_text())) for folder in runs
+    ]
+    for folder, other in zip(runs[1:], others, strict=True):
+        if not _same_experiment(runs[0], other):
+            raise ValueError(
+                f"expected runs of one experiment, seeds and temperatures aside; {folder} is of "
+                f"another one than {runs[0]}"
+            )
+    whole = replace(
+        first,
+        seeds=tuple(dict.fromkeys(seed for one in (first, *others) for seed in one.seeds)),
+        temperatures=tuple(dict.fromkeys(t for one in (first, *others) for t in one.temperatures)),
+    )
+    (out / CELLS).mkdir(parents=True)
+    for folder in runs:
+        for file in Store(folder / CELLS).files():
+            shutil.copy(file, out / CELLS)
+    write_json(out / CONFIG, whole.to_json())
+    return gather(whole, out, jobs=1)
 
 
 def gather(

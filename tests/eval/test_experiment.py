@@ -9,9 +9,9 @@ from dataclasses import replace
 
 import pytest
 
-from mipoison.eval import experiment
+from mipoison.eval import cli, experiment
 from mipoison.eval.configuration import Configuration
-from mipoison.eval.experiment import prepare_folder, run
+from mipoison.eval.experiment import merge, prepare_folder, run
 from mipoison.eval.presets import QUICK
 
 
@@ -123,6 +123,26 @@ def test_a_cell_that_fails_is_told_and_the_rest_goes_on(tiny, tmp_path, monkeypa
     results = json.loads((tmp_path / "out" / "results.json").read_text())
     assert results["failed"] == outcome.failed
     assert [cell["temperature"] for cell in results["cells"]] == [3.0]
+
+
+def test_runs_of_other_seeds_and_temperatures_are_merged(tiny, finished, tmp_path):
+    first, second = tmp_path / "first", tmp_path / "second"
+    assert run(replace(tiny, temperatures=(1.5,)), first).complete
+    assert run(replace(tiny, temperatures=(3.0,)), second).complete
+    cli.main(["report", str(first), str(second), "--out", str(tmp_path / "both")])
+    assert untimed(tmp_path / "both") == untimed(finished)
+    assert (tmp_path / "both" / "report.html").exists()
+
+
+def test_runs_of_other_experiments_are_not_merged(tiny, finished, tmp_path):
+    assert run(replace(tiny, target_epochs=4, temperatures=(3.0,)), tmp_path / "other").complete
+    with pytest.raises(ValueError, match="other is of another one"):
+        merge((finished, tmp_path / "other"), tmp_path / "both")
+    with pytest.raises(FileExistsError, match="expected a new folder"):
+        merge((finished, finished), finished)
+    with pytest.raises(FileNotFoundError, match=r"config\.json in .*nowhere"):
+        merge((finished, tmp_path / "nowhere"), tmp_path / "both")
+    assert not (tmp_path / "both").exists()
 
 
 def test_processes_do_not_change_the_numbers(tiny, finished, tmp_path):

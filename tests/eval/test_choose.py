@@ -1,0 +1,99 @@
+"""The operating point: the best within a bound, and code that runs."""
+
+import json
+
+import pytest
+import torch
+
+from mipoison.eval import cli
+from mipoison.eval.choose import choose
+
+METHODS = {
+    # name: builder, options, g3, mean l1, label-preserving
+    "none": ("none", {}, 0.0, 0.0, True),
+    "label-only": ("label_only", {}, 1.0, 1.1, True),
+    "rounding-1": ("rounding", {"decimals": 1}, 0.4, 0.3, True),
+    "swap-0.1": ("swap", {"mean_l1": 0.1}, 0.2, 0.1, True),
+    "lpa-0.1": ("lpa", {"objective": "decoy", "budget": 0.1}, 0.5, 0.12, True),
+    "lfp-0.05": ("lfp", {"rate": 0.05}, 0.9, 0.05, False),
+}
+
+
+def results(*temperatures):
+    methods = [
+        {"name": name, "builder": builder, "options": options, "label_preserving": keeps}
+        for name, (builder, options, _, _, keeps) in METHODS.items()
+    ]
+    group = {
+        "seeds": [0, 1],
+        "defenses": {
+            name: {"A3.gain": {"mean": gain}, "utility.l1_mean": {"mean": l1}}
+            for name, (_, _, gain, l1, _) in METHODS.items()
+        },
+    }
+    return {
+        "configuration": {"dataset": "digits", "methods": methods},
+        "summary": {f"{temperature:g}": group for temperature in temperatures},
+    }
+
+
+@pytest.mark.parametrize(
+    ("bound", "name"),
+    [
+        ({"max_l1": 0.15}, "lpa-0.1"),
+        ({"max_l1": 0.11}, "swap-0.1"),
+        ({"max_l1": 2.0}, "label-only"),
+        ({"min_gain": 0.3}, "lpa-0.1"),
+        ({"min_gain": 0.6}, "label-only"),
+    ],
+)
+def test_the_best_within_a_bound(bound, name):
+    found = choose(results(3.0), **bound)
+    assert found.name == name and found.temperature == 3.0
+    assert found.conditions == "digits, T = 3, seeds 0, 1"
+
+
+@pytest.mark.parametrize(
+    "bound", [{"max_l1": 0.15}, {"max_l1": 0.11}, {"max_l1": 0.4}, {"min_gain": 0.6}]
+)
+def test_its_code_deploys_it(bound):
+    outputs = torch.softmax(2 * torch.randn(80, 5), 1)
+    names = {
+        "outputs": outputs,
+        "inputs": torch.rand(80, 6),
+        "secret": 1,
+        "model": torch.nn.Linear(6, 5),
+    }
+    code = choose(results(3.0), **bound).code
+    assert len(code.splitlines()) == 3
+    exec(code, names)
+    assert names["served"](torch.rand(4, 6)).shape == (4, 5)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({}, "expected either max_l1 or min_gain"),
+        ({"max_l1": 0.1, "min_gain": 0.1}, "not both"),
+        ({"max_l1": 0.1}, "expected temperature to be one of 1, 3, got None"),
+        ({"max_l1": 0.1, "temperature": 2.0}, "one of 1, 3, got 2.0"),
+        ({"max_l1": 0.01, "temperature": 3.0}, "nearest is swap-0.1 with g3 0.20"),
+        ({"min_gain": 1.5, "temperature": 3.0}, "nearest is label-only with g3 1.00"),
+    ],
+)
+def test_what_cannot_be_chosen_is_refused(given, message):
+    with pytest.raises(ValueError, match=message):
+        choose(results(1.0, 3.0), **given)
+
+
+def test_the_command_prints_it(finished, capsys):
+    cli.main(["choose", str(finished), "--max-l1", "3", "--temperature", "1.5"])
+    printed = capsys.readouterr().out
+    assert "served = mp.Defended(model, defense" in printed and "T = 1.5, seeds 100" in printed
+
+
+def test_the_command_refuses_a_folder_without_results(tmp_path, capsys):
+    (tmp_path / "notes.txt").write_text(json.dumps("mine"))
+    with pytest.raises(SystemExit) as stopped:
+        cli.main(["choose", str(tmp_path), "--max-l1", "0.1"])
+    assert stopped.value.code == 2 and "results.json" in capsys.readouterr().err
