@@ -14,6 +14,7 @@ from mipoison.defenses.lpa.game import (
     EXPONENTS,
     Rules,
     Table,
+    bisect_price,
     choose,
     gumbel,
     play,
@@ -179,7 +180,10 @@ class Equilibrium(Priced):
             fitted = cls(
                 candidates, scorer, price=0.0, error=rules.error, sharpness=rules.sharpness
             )
-            fitted.price = fitted.price_of(single, budget, epsilon=epsilon, norm=norm)
+            # Under the game's own keys: what own rows spend on answers that no adversary has learnt says less of
+            # what fresh rows will.
+            score = fitted._score(everyone, answers)
+            fitted.price = bisect_price(score, moved, noise, budget, fitted.sharpness)
         return fitted
 
     def _score(self, p: Tensor, answers: Tensor) -> Tensor:
