@@ -18,6 +18,7 @@ from typing import Any
 ROOT = Path(__file__).parents[1]
 KEPT = ROOT / "docs/study"
 PAGE = ROOT / "docs/study.md"
+DEFENSES = ROOT / "docs/defenses.md"
 TITLES = {
     "defenses-digits": "Digits, softened",
     "defenses-mnist": "MNIST-5k, softened",
@@ -163,6 +164,55 @@ def mean_and_sd(values: Sequence[float]) -> str:
     return f"{statistics.mean(values):.2f} ± {statistics.stdev(values):.2f}"
 
 
+# Where docs/defenses.md shows numbers: the study, its temperature, and the budget.
+SHOWN = (
+    ("defenses-digits", "3", 0.1),
+    ("defenses-mnist", "4", 0.1),
+    ("defenses-mnist-confident", "1", 0.03),
+    ("defenses-faces", "4", 0.1),
+)
+
+
+def in_numbers(studies: dict[str, dict[str, Any]]) -> str:
+    """A line a family: g2 / g3 / median and the realised mean l1 in each study, and the cost on digits."""
+    shown = [entry for entry in SHOWN if entry[0] in studies]
+    heads = [f"{TITLES[name]}, budget {budget:g}" for name, _, budget in shown]
+    found: dict[str, dict[str, str]] = {}
+    costs: dict[str, str] = {}
+    for name, temperature, budget in shown:
+        kept = studies[name]
+        for method in kept["configuration"]["methods"]:
+            own = budget_of(method)
+            if method["name"] == "none" or own not in (None, budget):
+                continue
+            title = method["name"] if own is None else method["family"]
+            measured = kept["summary"][temperature]["defenses"][method["name"]]
+            gains = " / ".join(
+                f"{measured[key]['mean']:.2f}" for key in ("A2.gain", "A3.gain", "A3.median")
+            )
+            found.setdefault(title, {})[name] = (
+                f"{gains} ({measured['utility.l1_mean']['mean']:.3f})"
+            )
+            if name == "defenses-digits":
+                fit, row = (
+                    measured[f"cost.{key}"] for key in ("fit_seconds", "microseconds_per_row")
+                )
+                costs[title] = f"{fit['mean']:.1f} | {row['mean']:.0f}"
+    lines = ["| defense | " + " | ".join(heads) + " | fit, s | µs a row |\n"]
+    lines.append("|---" * (len(heads) + 3) + "|\n")
+    for title, cells in found.items():
+        row_of = " | ".join(cells.get(name, "–") for name, *_ in shown)
+        lines.append(f"| {title} | {row_of} | {costs.get(title, '– | –')} |\n")
+    return "".join(lines)
+
+
+def write_between(page: Path, start: str, end: str, text: str) -> None:
+    """Replaces what stands between two marks."""
+    before, rest = page.read_text().split(start)
+    _, after = rest.split(end)
+    page.write_text(f"{before}{start}\n{text}{end}{after}")
+
+
 def section(name: str, kept: dict[str, Any]) -> str:
     """A study: its conditions, its adversaries' sanity, its tables and its picture."""
     configuration, environment = kept["configuration"], kept["environment"]
@@ -194,9 +244,11 @@ if __name__ == "__main__":
     for path in sys.argv[1:]:
         keep(Path(path))
     found = {name: KEPT / f"{name}.json" for name in TITLES}
-    sections = [
-        section(name, json.loads(file.read_text())) for name, file in found.items() if file.exists()
-    ]
+    studies = {name: json.loads(file.read_text()) for name, file in found.items() if file.exists()}
+    sections = [section(name, kept) for name, kept in studies.items()]
+    write_between(
+        DEFENSES, "<!-- numbers: docs/study_page.py -->", "<!-- end -->", in_numbers(studies)
+    )
     keys = KEPT / "keys.json"
     if keys.exists():
         sections.append(keys_section(json.loads(keys.read_text())))
