@@ -27,11 +27,13 @@ demo: $(VENV)/.eval
 	  $(BIN)/mipoison evaluate --preset demo --out $(RUN) --overwrite && touch $(RUN)/.finished; \
 	fi && echo "Open $(RUN)/report.html"
 
-# Triton chooses its interpreter when it is first imported: those tests are a process of their own. Two tables are long
-# and shared by workers, who steal from each other's ends: neighbours in a table have one answer of the reference.
+# Triton chooses its interpreter when it is first imported: those tests are a process of their own. Long tables, and tests
+# that need one thread alone, are shared by workers, who steal from each other's ends: neighbours in a table have one
+# answer of the reference.
+SHARED = tests/test_kernels.py tests/test_crossfit.py tests/test_generator.py tests/eval
 test: $(VENV)/.test
-	$(BIN)/python -m pytest tests/test_kernels.py -n 2 --dist worksteal
-	$(BIN)/python -m pytest --ignore=tests/test_kernels.py
+	$(BIN)/python -m pytest $(SHARED) -n 2 --dist worksteal
+	$(BIN)/python -m pytest $(SHARED:%=--ignore=%)
 	TRITON_INTERPRET=1 $(BIN)/python -m pytest tests/triton -n 2 --dist worksteal
 
 test-full: test
