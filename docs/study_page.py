@@ -15,6 +15,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from matplotlib.figure import Figure
+
 ROOT = Path(__file__).parents[1]
 KEPT = ROOT / "docs/study"
 PAGE = ROOT / "docs/study.md"
@@ -154,9 +156,33 @@ def keys_section(kept: dict[str, Any]) -> str:
             f"{mean_and_sd([trial['other_keys'] for trial in trials])} ({objective})"
             for objective, trials in kept["objectives"].items()
         )
-        + ".\n"
+        + ".\n\n![Gain against the number of averaged copies](study/keys.png)\n"
     )
     return "".join(lines)
+
+
+def draw_keys(kept: dict[str, Any], to: Path) -> None:
+    """g3 against the number of answers that are averaged, the objectives at their own cell widths."""
+    counts = kept["cases"]["copies"]
+    figure = Figure(figsize=(5.2, 3.4), layout="constrained")
+    panel = figure.subplots()
+    styles = zip(kept["objectives"].items(), ("o", "s"), ("#0072B2", "#D55E00"), strict=True)
+    for (objective, trials), marker, color in styles:
+        curves = [[trial["copies"][str(count)] for count in counts] for trial in trials]
+        means = [statistics.mean(values) for values in zip(*curves, strict=True)]
+        spreads = [statistics.stdev(values) for values in zip(*curves, strict=True)]
+        panel.errorbar(
+            counts, means, spreads, marker=marker, color=color, capsize=2, label=f"LPA {objective}"
+        )
+    panel.set_xscale("log", base=2)
+    panel.set_xticks(counts, [str(count) for count in counts])
+    panel.set_ylim(0, 1.05)
+    panel.axhline(1.0, color="#444444", linestyle="--", linewidth=1)
+    panel.annotate("label-only ceiling", (counts[0], 1.01), fontsize=8, color="#444444")
+    panel.set_xlabel("jittered copies of each query that are averaged")
+    panel.set_ylabel("gain under the strongest adversary (g3)")
+    panel.legend(frameon=False, loc="lower left")
+    figure.savefig(to, dpi=120)
 
 
 def mean_and_sd(values: Sequence[float]) -> str:
@@ -251,5 +277,7 @@ if __name__ == "__main__":
     )
     keys = KEPT / "keys.json"
     if keys.exists():
-        sections.append(keys_section(json.loads(keys.read_text())))
+        kept = json.loads(keys.read_text())
+        draw_keys(kept, KEPT / "keys.png")
+        sections.append(keys_section(kept))
     PAGE.write_text(HEAD + "".join(sections))
