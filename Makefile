@@ -37,7 +37,7 @@ test: $(VENV)/.test
 	TRITON_INTERPRET=1 $(BIN)/python -m pytest tests/triton -n 2 --dist worksteal
 
 test-full: test
-	$(BIN)/python -m pytest tests/test_guarantees.py --full
+	$(BIN)/python -m pytest tests/test_guarantees.py --full -m full
 	TRITON_INTERPRET=1 $(BIN)/python -m pytest tests/triton --full
 
 # One file a machine and day; `make render` takes them into docs/performance.md.

@@ -2,7 +2,8 @@
 
     python docs/keys.py [JOBS]
 
-Digits at T = 3, budget 0.1, seeds 0-2; `make study-keys`. docs/study_page.py writes the page.
+Digits at T = 3, budget 0.1, seeds 0-2; part of `make study-defenses`, unless the numbers are there.
+docs/study_page.py writes the page.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ import json
 import shutil
 import traceback
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
@@ -224,19 +224,18 @@ def _engine(name: str) -> Iterator[None]:
             register_ray()
         elif name == "dask":
             from distributed import Client, get_client
-
-            try:
-                get_client()
-            except ValueError:
-                with Client(), parallel_config(backend="dask"):
-                    yield
-                return
     except ImportError as error:
         package = {"ray": "ray", "dask": "dask[distributed]"}[name]
         raise ValueError(
             f"engine: expected {package} to be installed for {name!r}; pip install '{package}'"
         ) from error
-    with parallel_config(backend=name):
+    with ExitStack() as stack:
+        if name == "dask":
+            try:
+                get_client()
+            except ValueError:
+                stack.enter_context(Client())
+        stack.enter_context(parallel_config(backend=name))
         yield
 
 

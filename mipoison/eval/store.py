@@ -27,8 +27,9 @@ Pictures = dict[str, npt.NDArray[np.float32]]
 class Store:
     """The cells of one output folder.
 
-    A cell's files are named by its seed, its temperature, and a hash of everything that its numbers depend on: a cell
-    of another configuration is never taken for this one's. They appear whole or not at all.
+    A cell's files are named by its seed, its temperature, and a hash of all that its configuration says: a cell of
+    another configuration is never taken for this one's. (One of another version of the code is: FORMAT counts the
+    versions that change numbers.) They appear whole or not at all.
 
     Attributes:
         folder: where they lie.

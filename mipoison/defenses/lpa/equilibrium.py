@@ -20,7 +20,10 @@ from mipoison.defenses.lpa.game import (
     play,
 )
 from mipoison.defenses.lpa.priced import (
+    DRAWS,
+    GRID,
     ROUNDING,
+    TABLE,
     Priced,
     Weighed,
     require_pairs,
@@ -34,14 +37,8 @@ from mipoison.random import Key
 from mipoison.reference import label_of
 from mipoison.surrogate import Surrogate
 
-# Coarser than that of the other objectives: eight jittered copies of a query gain least from it.
-_GRID: Final = 0.2
-# Candidates of every own row are drawn under so many keys.
-_DRAWS: Final = 4
 _GUIDE: Final = {"width": 64, "epochs": 8, "batch": 256}
 _SCORER: Final = {"width": 128, "epochs": 12, "batch": 256}
-# Entries of the candidates' table, rows x classes, that a fit holds at most.
-_TABLE: Final = 1 << 24
 # Entries of the candidates that are weighed at a time, at most: more would be new memory at every step.
 _ENTRIES: Final = 1 << 21
 
@@ -125,9 +122,9 @@ class Equilibrium(Priced):
             single = single.clone()
             bank = Bank(single)
             # With many rows and classes a share of the rows fills the table.
-            single = single[:: -(-single.numel() * Candidates.COUNT // _TABLE)]
-            candidates = Candidates(bank, None, budget=budget, grid=_GRID, without=rules.without)
-            draws = max(1, min(_DRAWS, _TABLE // (single.numel() * candidates.COUNT)))
+            single = single[:: -(-single.numel() * Candidates.COUNT // TABLE)]
+            candidates = Candidates(bank, None, budget=budget, grid=GRID, without=rules.without)
+            draws = max(1, min(DRAWS, TABLE // (single.numel() * candidates.COUNT)))
             keys = [Key(b"equilibrium %d %d" % (seed, i)) for i in range(draws)]
 
             # 1. A small guide in place of the surrogate, learnt around the rows.
@@ -138,7 +135,6 @@ class Equilibrium(Priced):
             recovered = surrogate(places)
             clean = recovered[: len(single)]
             recovery = Recovery.of(recovered, clean, single)
-            spread = recovery.spread
             guide = Network.fit(
                 places,
                 recovery.reduced(recovered),
@@ -156,26 +152,22 @@ class Equilibrium(Priced):
             moved = (answers - everyone.unsqueeze(1)).abs().sum(-1)
             require_reach(float(moved.amax(1).double().mean()), budget, epsilon)
             table = Table(answers, moved, clean.repeat(draws, 1), noise)
-            flat_answers = answers.reshape(-1, single.shape[1])
             mean, deviation = play(
                 table,
                 rules,
                 budget=budget,
-                spread=spread,
+                spread=recovery.spread,
                 seed=seed,
                 progress=progress.part(0.3, 0.7),
             )
 
             # 3. One network in place of all adversaries.
-            halves = torch.cat(
-                (
-                    recovery.reduced(mean).flatten(0, 1),
-                    (deviation / spread).sqrt().reshape(-1, 1),
-                ),
-                1,
-            )
             scorer = Network.fit(
-                flat_answers, halves, seed=seed + 1, progress=progress.part(0.7, 0.95), **_SCORER
+                answers.flatten(0, 1),
+                recovery.of_game(mean, deviation),
+                seed=seed + 1,
+                progress=progress.part(0.7, 0.95),
+                **_SCORER,
             )
             fitted = cls(
                 candidates, scorer, price=0.0, error=rules.error, sharpness=rules.sharpness

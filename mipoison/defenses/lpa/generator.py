@@ -14,7 +14,15 @@ from mipoison.defenses.bank import SAME, Bank, away
 from mipoison.defenses.base import as_dtype
 from mipoison.defenses.lpa.candidates import kept
 from mipoison.defenses.lpa.game import EXPONENTS, Rules, Table, gumbel, play
-from mipoison.defenses.lpa.priced import Priced, Weighed, require_pairs, require_reach
+from mipoison.defenses.lpa.priced import (
+    DRAWS,
+    GRID,
+    TABLE,
+    Priced,
+    Weighed,
+    require_pairs,
+    require_reach,
+)
 from mipoison.defenses.lpa.recovery import COMPONENTS, Recovery
 from mipoison.defenses.storage import below
 from mipoison.networks import Network
@@ -24,7 +32,6 @@ from mipoison.reference import label_of
 from mipoison.reference.project import distance as length
 from mipoison.surrogate import Surrogate
 
-_GRID: Final = 0.2
 # How far toward a bank vector an answer may lie.
 _SHARES: Final = (1.0, 0.5, 0.25)
 # Bank vectors of one label that a row is compared with, at most; and the bits of a keyed word, one for each.
@@ -33,10 +40,8 @@ _BITS: Final = 32
 # In the game each own row goes toward the nearest of subsets, each half of the last, and toward a few at random.
 _NEAREST: Final = 4
 _RANDOM: Final = 3
-_DRAWS: Final = 4
 _NETWORK: Final = {"width": 128, "epochs": 20, "batch": 256}
-# Entries of the game's table, rows x classes, and of what is compared at a time, at most.
-_TABLE: Final = 1 << 24
+# Entries of what is compared at a time, at most.
 _ENTRIES: Final = 1 << 20
 
 
@@ -87,7 +92,7 @@ class Generator(Priced):
         price: float,
         budget: float,
         error: str,
-        grid: float = _GRID,
+        grid: float = GRID,
     ) -> None:
         super().__init__()
         self.bank = bank
@@ -125,8 +130,8 @@ class Generator(Priced):
             bank = Bank(single)
             # With many rows and classes a share of the rows fills the table.
             count = 1 + (_NEAREST + _RANDOM) * len(_SHARES)
-            own = single[:: -(-single.numel() * count // _TABLE)]
-            draws = max(1, min(_DRAWS, _TABLE // (own.numel() * count)))
+            own = single[:: -(-single.numel() * count // TABLE)]
+            draws = max(1, min(DRAWS, TABLE // (own.numel() * count)))
 
             # 1. The game, on moves toward the bank.
             answers = _trials(own, bank, budget, epsilon, norm, draws=draws, seed=seed)
@@ -149,14 +154,10 @@ class Generator(Priced):
             )
 
             # 2. One network in place of the surrogate and all adversaries, and their answers to the bank.
-            parts = (
-                recovery.reduced(seen),
-                recovery.reduced(mean).flatten(0, 1),
-                (deviation / recovery.spread).sqrt().reshape(-1, 1),
-            )
+            goal = torch.cat((recovery.reduced(seen), recovery.of_game(mean, deviation)), 1)
             network = Network.fit(
                 places,
-                torch.cat(parts, 1),
+                goal,
                 seed=seed + 1,
                 progress=progress.part(0.5, 0.95),
                 **_NETWORK,

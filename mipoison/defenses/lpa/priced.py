@@ -15,6 +15,13 @@ from mipoison.progress import Progress
 from mipoison.random import Key
 from mipoison.reference import label_of
 
+# Coarser than that of the other objectives: eight jittered copies of a query gain least from it.
+GRID: Final = 0.2
+# The game has candidates of every own row in so many draws, and so many entries, rows x classes, at most.
+DRAWS: Final = 4
+TABLE: Final = 1 << 24
+# How much shorter than asked for a move may come out.
+ROUNDING: Final = 1e-3
 # Keys under which rows are weighed when a price is set, and entries of rows at most.
 _KEYS: Final = 4
 _MOST: Final = 1 << 20
@@ -120,10 +127,6 @@ def require_pairs(rows: Tensor) -> None:
         raise ValueError(
             f"expected at least 2 outputs a label that occurs, got {len(rows)} of {labels} labels; add rows"
         )
-
-
-# How much shorter than asked for a move may come out.
-ROUNDING: Final = 1e-3
 
 
 def require_reach(farthest: float, budget: float, epsilon: float) -> None:

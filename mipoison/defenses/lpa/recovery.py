@@ -43,6 +43,19 @@ class Recovery:
         """Of recovered inputs [..., D] the scaled components [..., COMPONENTS]."""
         return (recovered - self.offset) @ self.basis.T / math.sqrt(self.spread)
 
+    def of_game(self, mean: Tensor, deviation: Tensor) -> Tensor:
+        """What a network learns in place of a game's adversaries.
+
+        Args:
+            mean: what they recover of each candidate, [R, C, D].
+            deviation: their mean squared deviation, [R, C].
+
+        Returns:
+            the scaled components and the root of the scaled deviation, [R · C, COMPONENTS + 1].
+        """
+        root = (deviation / self.spread).sqrt().reshape(-1, 1)
+        return torch.cat((self.reduced(mean).flatten(0, 1), root), 1)
+
 
 def _spread(clean: Tensor, label: Tensor) -> float:
     """Mean over the rows of the squared distance to their label's mean recovery."""
