@@ -11,6 +11,7 @@ import mipoison as mp
 from mipoison.defenses.bank import Bank
 from mipoison.defenses.base import own_rows
 from mipoison.defenses.lpa.candidates import KINDS, Candidates
+from mipoison.defenses.lpa.cells import Cells
 from mipoison.defenses.lpa.equilibrium import Equilibrium
 from mipoison.defenses.lpa.game import SHARPNESS, Rules, _Memory, bisect_price, choose
 from mipoison.networks import Network
@@ -85,5 +86,6 @@ def test_a_kind_of_candidates_is_left_out(kind: str) -> None:
 
 
 def test_an_unknown_kind_is_refused() -> None:
+    rows = own_rows(world(20, K)[0])
     with pytest.raises(ValueError, match=r"kinds out of .*'decoys'.* got \('decoy',\)"):
-        Candidates(Bank(own_rows(world(20, K)[0])), None, budget=0.1, grid=0.1, without=("decoy",))
+        Candidates(Bank(rows), None, budget=0.1, cells=Cells.of(rows), without=("decoy",))

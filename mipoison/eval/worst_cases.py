@@ -40,7 +40,7 @@ class WorstCases:
 
     copies: tuple[int, ...] = (1, 2, 4, 8, 16, 32, 64, 128)
     jitter: float = 0.01
-    grids: tuple[float, ...] = (0.1, 0.5)
+    grids: tuple[float, ...] = (0.02, 0.2)
     grid_copies: tuple[int, ...] = (1, 8)
     draws: int = 8
 
@@ -96,7 +96,7 @@ class _Trial:
         return cls(stage, configuration, defense)
 
     def run(self, cases: WorstCases) -> dict[str, Any]:
-        own = _priced(self.defense).grid
+        own = _priced(self.defense).cells.grid
         parts = self.stage.parts
         clean = self._clean(parts.auxiliary), self._clean(parts.victims)
         asked = [clean, *self._averages(own, cases.copies, cases.jitter)]
@@ -135,7 +135,7 @@ class _Trial:
     ) -> list[tuple[Tensor, Tensor]]:
         """Mean answers to the queries and to the victims' rows, for each count."""
         defense = copy.deepcopy(self.defense)
-        _priced(defense).grid = grid
+        _priced(defense).cells.grid = grid
         ask = deployed(self.stage.model, defense, temperature=self.configuration.temperatures[0])
         of_role: list[Mapping[int, Tensor]] = [
             averaged(

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 
+from mipoison.defenses.lpa.cells import GRID
 from mipoison.eval.presets import QUICK, of_budget, rounding
 from mipoison.eval.worst_cases import WorstCases, worst_cases
 
@@ -15,7 +16,7 @@ def test_every_case_is_measured_and_repeats():
     first, again = (worst_cases(SHORT, of_budget("generator", 0.1), 100, CASES) for _ in range(2))
     assert first == again
     assert list(first["copies"]) == ["1", "2"] and list(first["grids"]) == ["0.5"]
-    assert first["own_grid"] == 0.2 and first["copies"]["2"] != first["grids"]["0.5"]["2"]
+    assert first["own_grid"] == GRID and first["copies"]["2"] != first["grids"]["0.5"]["2"]
     assert first["other_keys"] != first["copies"]["1"]
 
 

@@ -11,6 +11,7 @@ from torch import Tensor
 from mipoison import ops
 from mipoison.defenses.bank import Bank, away
 from mipoison.defenses.base import as_dtype
+from mipoison.defenses.lpa.cells import Cells
 from mipoison.networks import Network
 from mipoison.random import Key
 from mipoison.reference import label_of
@@ -39,7 +40,7 @@ class Candidates(Steady):
         bank: output vectors of the defender's own, non-private, data.
         guide: the network that decoys mislead.
         budget: mean l1 that the answers are to spend.
-        grid: cell width of the key's hash, in units of confidence.
+        cells: which rows share their keyed words.
         without: kinds that are left out: "nearest", "bank", "centre", "decoys".
     """
 
@@ -52,7 +53,7 @@ class Candidates(Steady):
         guide: Network | None,
         *,
         budget: float,
-        grid: float,
+        cells: Cells,
         without: Sequence[str] = (),
     ) -> None:
         super().__init__()
@@ -62,7 +63,7 @@ class Candidates(Steady):
         self.bank = bank
         self.guide = guide
         self.budget = budget
-        self.grid = grid
+        self.cells = cells
         self.register_buffer("centre", _centres(bank))
 
     def make(self, p: Tensor, *, key: Key, epsilon: float, norm: str) -> tuple[Tensor, Tensor]:
@@ -73,7 +74,7 @@ class Candidates(Steady):
         n = len(p)
         label = label_of(p)
         single = as_dtype(p, torch.float32, label)
-        words = ops.row_bits(p, key=key, grid=self.grid, words=_WORDS + self.COUNT)
+        words = self.cells.words(p, _WORDS + self.COUNT, key=key)
         spill = "waterfill" if norm == "l1" else "straight"
 
         def moved(target: Tensor, amount: float, style: str) -> Tensor:

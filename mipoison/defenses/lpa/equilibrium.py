@@ -10,6 +10,7 @@ from torch import Tensor
 from mipoison.defenses.bank import Bank
 from mipoison.defenses.base import as_dtype
 from mipoison.defenses.lpa.candidates import Candidates
+from mipoison.defenses.lpa.cells import Cells
 from mipoison.defenses.lpa.game import (
     EXPONENTS,
     Rules,
@@ -21,7 +22,6 @@ from mipoison.defenses.lpa.game import (
 )
 from mipoison.defenses.lpa.priced import (
     DRAWS,
-    GRID,
     ROUNDING,
     TABLE,
     Priced,
@@ -71,6 +71,7 @@ class Equilibrium(Priced):
     ) -> None:
         super().__init__()
         self.candidates = candidates
+        self.cells = candidates.cells
         self.scorer = scorer
         self.price = price
         self.error = error
@@ -84,15 +85,6 @@ class Equilibrium(Priced):
     @budget.setter
     def budget(self, value: float) -> None:
         self.candidates.budget = value
-
-    @property
-    def grid(self) -> float:
-        """Where the candidates draw their words."""
-        return self.candidates.grid
-
-    @grid.setter
-    def grid(self, value: float) -> None:
-        self.candidates.grid = value
 
     @property
     def classes(self) -> int:
@@ -123,7 +115,9 @@ class Equilibrium(Priced):
             bank = Bank(single)
             # With many rows and classes a share of the rows fills the table.
             single = single[:: -(-single.numel() * Candidates.COUNT // TABLE)]
-            candidates = Candidates(bank, None, budget=budget, grid=GRID, without=rules.without)
+            candidates = Candidates(
+                bank, None, budget=budget, cells=Cells.of(single), without=rules.without
+            )
             draws = max(1, min(DRAWS, TABLE // (single.numel() * candidates.COUNT)))
             keys = [Key(b"equilibrium %d %d" % (seed, i)) for i in range(draws)]
 
@@ -226,6 +220,7 @@ class Equilibrium(Priced):
         """See `Objective.restore`."""
         bank = Bank(tensors["candidates.bank.vectors"])
         guide = Network(below("candidates.guide", tensors))
-        made = {name: settings[name] for name in ("budget", "grid", "without")}
+        made = {name: settings[name] for name in ("budget", "without")}
+        made["cells"] = Cells(settings["grid"], settings["temperature"])
         chosen = {name: settings[name] for name in ("price", "error", "sharpness")}
         return cls(Candidates(bank, guide, **made), Network(below("scorer", tensors)), **chosen)

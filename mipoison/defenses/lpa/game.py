@@ -21,7 +21,7 @@ EXPONENTS: Final = {"root": 0.5, "squared": 1.0}
 _HALVINGS: Final = 30
 _DEAREST: Final = 1e6
 # How sharply the best candidate is preferred, for each round of the game.
-SHARPNESS: Final = 40.0
+SHARPNESS: Final = 10.0
 
 
 @dataclass(frozen=True)

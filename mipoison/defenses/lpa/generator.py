@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from typing import Any, ClassVar, Final, NamedTuple
 
@@ -13,10 +14,10 @@ from mipoison import ops
 from mipoison.defenses.bank import SAME, Bank, away
 from mipoison.defenses.base import as_dtype
 from mipoison.defenses.lpa.candidates import kept
+from mipoison.defenses.lpa.cells import Cells
 from mipoison.defenses.lpa.game import EXPONENTS, Rules, Table, gumbel, play
 from mipoison.defenses.lpa.priced import (
     DRAWS,
-    GRID,
     TABLE,
     Priced,
     Weighed,
@@ -34,8 +35,10 @@ from mipoison.surrogate import Surrogate
 
 # How far toward a bank vector an answer may lie.
 _SHARES: Final = (1.0, 0.5, 0.25)
-# Bank vectors of one label that a row is compared with, at most; and the bits of a keyed word, one for each.
+# Bank vectors of one label that a row is compared with, at most; about so many the key leaves to choose from, and half
+# of fewer; and the bits of a keyed word, one for each.
 _SLOTS: Final = 64
+_LEFT: Final = 8
 _BITS: Final = 32
 # In the game each own row goes toward the nearest of subsets, each half of the last, and toward a few at random.
 _NEAREST: Final = 4
@@ -77,7 +80,7 @@ class Generator(Priced):
         price: λ.
         budget: mean l1 move.
         error: "root" or "squared" error of the adversaries.
-        grid: cell width of the key's hash, in units of confidence.
+        cells: which rows share their keyed words.
     """
 
     name: ClassVar[str] = "generator"
@@ -92,7 +95,7 @@ class Generator(Priced):
         price: float,
         budget: float,
         error: str,
-        grid: float = GRID,
+        cells: Cells,
     ) -> None:
         super().__init__()
         self.bank = bank
@@ -102,7 +105,7 @@ class Generator(Priced):
         self.sharpness = 1.0
         self.budget = budget
         self.error = error
-        self.grid = grid
+        self.cells = cells
 
     @property
     def classes(self) -> int:
@@ -167,7 +170,8 @@ class Generator(Priced):
             recovered = torch.cat((recovered, size), 1)
 
             # 3. The price.
-            fitted = cls(bank, network, recovered, price=0.0, budget=budget, error=error)
+            how = {"price": 0.0, "budget": budget, "error": error}
+            fitted = cls(bank, network, recovered, cells=Cells.of(own), **how)
             fitted.price = fitted.price_of(own, budget, epsilon=epsilon, norm=norm)
         return fitted
 
@@ -199,7 +203,10 @@ class Generator(Priced):
         """The answers to rows [N, K] in float32, so many rows at a time as fit a cache."""
         label = label_of(p)
         slots = self.bank.slots(_SLOTS)
-        words = ops.row_bits(p, key=key, grid=self.grid, words=-(-slots // _BITS))
+        halvings = max(1, (slots // _LEFT).bit_length() - 1)
+        words = self.cells.words(p, halvings * -(-slots // _BITS), key=key)
+        # A vector stays where all its bits are one.
+        words = functools.reduce(torch.bitwise_and, words.chunk(halvings, dim=1))
         predicted = self.network(p)[:, : 2 * COMPONENTS + 1]
         height = max(1, _ENTRIES // (slots * max(p.shape[1], COMPONENTS)))
         for start in range(0, len(p), height):
@@ -240,9 +247,9 @@ class Generator(Priced):
         bare = torch.linalg.vecdot(off, off).unsqueeze(1)
         error = (shares * curve).add_(slope).mul_(shares).add_(bare.unsqueeze(1)).clamp_min_(0.0)
         exponent = EXPONENTS[self.error]
-        # 3. The key leaves half of the vectors out. Where there are none, the move is not a matter of choice.
+        # 3. The key leaves vectors out. Where there are none, the move is not a matter of choice.
         bits = (words.unsqueeze(2) >> torch.arange(_BITS, device=p.device)) & 1
-        out = absent | bits.flatten(1)[:, : place.shape[1]].bool()
+        out = absent | (bits.flatten(1)[:, : place.shape[1]] == 0)
         score = error.pow_(exponent).masked_fill_(out.unsqueeze(1), -torch.inf)
         alone = absent.all(1, keepdim=True)
         stays = spent.new_zeros(len(p), 1)
@@ -258,8 +265,9 @@ class Generator(Priced):
         """See `Objective.restore`."""
         bank = Bank(tensors["bank.vectors"])
         network = Network(below("network", tensors))
-        kept = {name: settings[name] for name in ("price", "budget", "error", "grid")}
-        return cls(bank, network, tensors["recovered"], **kept)
+        kept = {name: settings[name] for name in ("price", "budget", "error")}
+        cells = Cells(settings["grid"], settings["temperature"])
+        return cls(bank, network, tensors["recovered"], cells=cells, **kept)
 
 
 def _trials(

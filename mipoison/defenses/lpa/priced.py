@@ -9,14 +9,13 @@ import torch
 from torch import Tensor
 
 from mipoison.defenses.base import as_dtype
+from mipoison.defenses.lpa.cells import Cells
 from mipoison.defenses.lpa.game import bisect_price, choose
 from mipoison.defenses.lpa.objective import Objective
 from mipoison.progress import Progress
 from mipoison.random import Key
 from mipoison.reference import label_of
 
-# Coarser than that of the other objectives: eight jittered copies of a query gain least from it.
-GRID: Final = 0.2
 # The game has candidates of every own row in so many draws, and so many entries, rows x classes, at most.
 DRAWS: Final = 4
 TABLE: Final = 1 << 24
@@ -49,7 +48,7 @@ class Priced(Objective):
         sharpness: how sharply the best answer is preferred.
         budget: mean l1 move that the price was set for.
         error: "root" or "squared" error of the adversaries.
-        grid: cell width of the key's hash, in units of confidence.
+        cells: which rows share their keyed words.
     """
 
     may_stay: ClassVar[bool] = True
@@ -57,7 +56,7 @@ class Priced(Objective):
     sharpness: float
     budget: float
     error: str
-    grid: float
+    cells: Cells
 
     @classmethod
     @abstractmethod
@@ -99,12 +98,12 @@ class Priced(Objective):
         return Weighed(*(torch.cat(parts) for parts in zip(*made, strict=True)))
 
     def get_extra_state(self) -> Tensor:
-        """The numbers that belong to the tensors of a state_dict: price and budget."""
-        return torch.tensor([self.price, self.budget], dtype=torch.float64)
+        """The numbers that belong to the tensors of a state_dict: price, budget and the cells' temperature."""
+        return torch.tensor([self.price, self.budget, self.cells.temperature], dtype=torch.float64)
 
     def set_extra_state(self, state: Tensor) -> None:
         """Takes what `get_extra_state` gave."""
-        self.price, self.budget = state.tolist()
+        self.price, self.budget, self.cells.temperature = state.tolist()
 
     def settings(self) -> dict[str, Any]:
         """See `Objective.settings`."""
@@ -112,7 +111,8 @@ class Priced(Objective):
             "price": self.price,
             "error": self.error,
             "budget": self.budget,
-            "grid": self.grid,
+            "grid": self.cells.grid,
+            "temperature": self.cells.temperature,
         }
 
 

@@ -1,0 +1,78 @@
+"""Cells hold the altered copies of a row and not the other rows of its label, however confident the classifier."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from mipoison.defenses.lpa.cells import Cells
+from mipoison.random import Key
+
+KEY = Key(1)
+
+
+def logits(n: int = 1000, k: int = 10) -> Tensor:
+    """A classifier of this temperature shows confidences of every size."""
+    drawn = torch.randn((n, k), generator=torch.Generator().manual_seed(0))
+    return 8 * drawn
+
+
+def served(scores: Tensor, temperature: float) -> Tensor:
+    return torch.softmax(scores.double() / temperature, -1).to(torch.float32)
+
+
+def words(p: Tensor, cells: Cells | None = None) -> Tensor:
+    return (Cells.of(p) if cells is None else cells).words(p, 4, key=KEY)
+
+
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 3.0, 10.0])
+def test_cells_see_a_classifier_alike_at_any_temperature(temperature: float) -> None:
+    # Between rounding dust and cells' borders a few rows differ.
+    same = words(served(logits(), temperature)) == words(served(logits(), 2.0))
+    assert float(same.all(1).double().mean()) > 0.98
+
+
+@pytest.mark.parametrize("temperature", [0.5, 3.0])
+def test_copies_share_and_others_do_not(temperature: float) -> None:
+    scores = logits()
+    near = scores + 0.02 * torch.randn(scores.shape, generator=torch.Generator().manual_seed(1))
+    p = served(scores, temperature)
+    cells = Cells.of(p)
+    own, copies = words(p, cells), words(served(near, temperature), cells)
+    assert float((own == copies).all(1).double().mean()) > 0.9
+    label = p.argmax(1)
+    rows = torch.cat((own, label.unsqueeze(1)), 1)
+    _, count = rows.unique(dim=0, return_counts=True)
+    assert float((count.double().square().sum()) / len(rows)) < 2.5
+
+
+def test_bits_do_not_depend_on_the_batch() -> None:
+    p = served(logits(300), 1.0)
+    cells = Cells.of(p)
+    whole = words(p, cells)
+    for part in (p[:1], p[17:18], p[3:260]):
+        start = int((p == part[0]).all(1).nonzero()[0])
+        assert torch.equal(words(part, cells), whole[start : start + len(part)])
+
+
+@pytest.mark.parametrize(
+    "p",
+    [
+        torch.eye(3).repeat(4, 1),
+        torch.full((5, 4), 0.25),
+        torch.tensor([[1.0, 0.0], [0.6, 0.4], [0.5, 0.5]]),
+        served(logits(20, 1000), 5.0),
+    ],
+    ids=["one-hot", "uniform", "two classes", "1000 classes"],
+)
+def test_no_rows_are_beyond_it(p: Tensor) -> None:
+    cells = Cells.of(p)
+    assert 0 < cells.temperature < float("inf")
+    assert words(p, cells).shape == (len(p), 4)
+
+
+def test_a_grid_of_zero_is_the_exact_row() -> None:
+    p = served(logits(50), 1.0)
+    near = p.clone()
+    near[:, 0] = torch.nextafter(near[:, 0], torch.tensor(2.0))
+    exact = Cells(0.0, 3.0)
+    assert not (words(p, exact) == words(near, exact)).all(1).any()
