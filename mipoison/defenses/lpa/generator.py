@@ -170,8 +170,15 @@ class Generator(Priced):
             recovered = torch.cat((recovered, size), 1)
 
             # 3. The price.
-            how = {"price": 0.0, "budget": budget, "error": error}
-            fitted = cls(bank, network, recovered, cells=Cells.of(own), **how)
+            fitted = cls(
+                bank,
+                network,
+                recovered,
+                price=0.0,
+                budget=budget,
+                error=error,
+                cells=Cells.of(own),
+            )
             fitted.price = fitted.price_of(own, budget, epsilon=epsilon, norm=norm)
         return fitted
 
