@@ -17,6 +17,9 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
+from mipoison.eval.frontier import budget_of
+from mipoison.eval.markdown import COLUMNS, row
+
 ROOT = Path(__file__).parents[1]
 KEPT = ROOT / "docs/study"
 PAGE = ROOT / "docs/study.md"
@@ -41,10 +44,6 @@ only. *Median* and *worst decile* are of the per-victim gain under that stronges
 deviation; nothing was tuned on them. Pixels in [0, 1]. *l1* is what was realised on the victims, *largest* its maximum,
 *unchanged* the share of victims served as they were, *µs* a row in one batch of all queries and victims, one thread.
 """
-COLUMNS = (
-    "| defense | l1 | largest | g2 | g3 | median | worst decile | unchanged | labels changed | fit, s | µs |\n"
-    "|---|---|---|---|---|---|---|---|---|---|---|\n"
-)
 
 
 def keep(run: Path) -> None:
@@ -62,28 +61,6 @@ def keep(run: Path) -> None:
     shutil.copy(run / "figures/privacy-utility.png", KEPT / f"{run.name}.png")
 
 
-def spread(statistic: dict[str, Any], digits: int = 2) -> str:
-    """Mean ± standard deviation."""
-    sd = statistic["sd"]
-    return f"{statistic['mean']:.{digits}f}" + ("" if sd is None else f" ± {sd:.{digits}f}")
-
-
-def row(title: str, measured: dict[str, Any]) -> str:
-    """One line of a table."""
-    cells = [
-        title,
-        spread(measured["utility.l1_mean"], 3),
-        f"{measured['utility.l1_max']['max']:.2f}",
-        *(spread(measured[name]) for name in ("A2.gain", "A3.gain", "A3.median")),
-        spread(measured["A3.worst_decile"]),
-        f"{measured['utility.unchanged']['mean']:.0%}",
-        f"{measured['utility.labels_changed']['max']:.0f}",
-        f"{measured['cost.fit_seconds']['mean']:.1f}",
-        f"{measured['cost.microseconds_per_row']['mean']:.0f}",
-    ]
-    return "| " + " | ".join(cells) + " |\n"
-
-
 def table(methods: Sequence[dict[str, Any]], measured: dict[str, Any]) -> str:
     """The methods in the order of g3."""
     ranked = sorted(methods, key=lambda method: -measured[method["name"]]["A3.gain"]["mean"])
@@ -93,13 +70,6 @@ def table(methods: Sequence[dict[str, Any]], measured: dict[str, Any]) -> str:
         title = method["name"] if budget_of(method) is None else method["family"]
         lines.append(row(title, measured[method["name"]]))
     return COLUMNS + "".join(lines)
-
-
-def budget_of(method: dict[str, Any]) -> float | None:
-    """The mean l1 that a method aims at."""
-    options = method["options"]
-    budget: float | None = options.get("budget", options.get("mean_l1"))
-    return budget
 
 
 def by_decoder(methods: Sequence[dict[str, Any]], part: dict[str, Any]) -> str:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from mipoison.eval.adversaries.base import LearningCurves, Network
+from mipoison.eval.adversaries.denoiser import Denoiser
 from mipoison.eval.adversaries.families import (
     AdversarySettings,
     adaptive_lookups,
@@ -20,6 +21,7 @@ from mipoison.eval.data import Role
 from mipoison.eval.metrics import row_errors
 
 STANDARD = "MLP, raw"
+WIDE = "wide MLP, raw+log"
 COMMITTEE = "mean of the MLPs"
 
 
@@ -118,6 +120,47 @@ def attack(
         },
         networks=networks,
     )
+
+
+def attack_denoised(
+    settings: AdversarySettings,
+    adaptive: Attack,
+    system: int,
+    queries: Tensor,
+    auxiliary: Role,
+    served: Tensor,
+    victims: Role,
+    *,
+    seed: int,
+) -> Attack:
+    """Lets an adversary who holds both answers to their own queries undo every defense first.
+
+    Args:
+        settings: how hard the adversaries try.
+        adaptive: the attack in which the undefended system took part; its network inverts.
+        system: the undefended system's index there.
+        queries: defended vectors of the auxiliary rows, ``[E, n, K]``.
+        auxiliary: the adversary's own rows.
+        served: defended vectors of the victims, ``[E, M, K]``.
+        victims: the rows to reconstruct.
+        seed: initial weights and order of the batches.
+
+    Returns:
+        Reconstructions and errors of the one variant; see `Denoiser`.
+    """
+    fitted = len(auxiliary) - settings.held_out
+    denoiser = Denoiser(
+        adaptive.networks[WIDE].member(system),
+        queries[system, :fitted],
+        batch=settings.wide_batch,
+        learning_rate=settings.learning_rate,
+        log_floor=settings.log_floor,
+        seed=seed,
+    ).fit(queries[:, :fitted], auxiliary.inputs[:fitted])
+    held = row_errors(denoiser.reconstruct(queries[:, fitted:]), auxiliary.inputs[fitted:])
+    made = denoiser.reconstruct(served)
+    name = denoiser.name
+    return Attack({name: made}, {name: row_errors(made, victims.inputs)}, {name: held.mean(-1)}, {})
 
 
 def attack_trained_clean(clean: Attack, system: int, served: Tensor, victims: Role) -> Attack:

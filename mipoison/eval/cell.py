@@ -12,9 +12,10 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from mipoison.eval.attack import STANDARD, Attack, attack, attack_trained_clean
+from mipoison.eval.attack import STANDARD, Attack, attack, attack_denoised, attack_trained_clean
 from mipoison.eval.configuration import Configuration
 from mipoison.eval.data import Split
+from mipoison.eval.evaluator import Evaluator
 from mipoison.eval.methods import time_per_row
 from mipoison.eval.metrics import gain, psnr, row_errors, row_gain, ssim
 from mipoison.eval.seeding import derive_seed
@@ -42,7 +43,7 @@ def steps_of(configuration: Configuration) -> int:
     settings = configuration.adversary
     epochs = settings.epochs + 2 * settings.wide_epochs
     epochs += len(settings.decoders) * settings.decoder_epochs
-    return 1 + len(configuration.methods) + 3 * epochs
+    return 2 + len(configuration.methods) + 3 * epochs
 
 
 def run_cell(
@@ -95,6 +96,17 @@ def _run(
         tick=tick,
     )
     clean = attack_trained_clean(adaptive, bare, served, parts.victims)
+    denoised = attack_denoised(
+        settings,
+        adaptive,
+        bare,
+        queries,
+        parts.auxiliary,
+        served,
+        parts.victims,
+        seed=derive_seed(seed, "denoiser"),
+    )
+    tick()
     checked = [names.index(name) for name in configuration.checked_methods]
     longer = attack(
         settings,
@@ -108,11 +120,16 @@ def _run(
         tick=tick,
     )
     label_only = float(adaptive.errors["label only"][bare].mean())
+    evaluator = Evaluator.train(
+        parts, target=configuration.target, seed=derive_seed(seed, "evaluator")
+    )
     swapped = adaptive.networks[STANDARD].reconstruct(served[bare].expand_as(served))
     defenses: dict[str, Any] = {}
     for system, name in enumerate(names):
         defenses[name] = {
-            "attacks": _score(adaptive, clean, system, bare, label_only, parts),
+            "attacks": _score(
+                adaptive, clean, denoised, system, bare, label_only, parts, evaluator
+            ),
             "variants": _variants(adaptive, clean, system),
             "utility": utility(served[bare], served[system], parts.victims.labels),
             "cost": costs[name],
@@ -136,6 +153,7 @@ def _run(
         "target": {
             "private_accuracy": accuracy(model, parts.private),
             "accuracy": accuracy(model, parts.victims),
+            "evaluator_accuracy": evaluator.accuracy,
         },
         "floors": _floors(parts) | {"label_only": label_only},
         "defenses": defenses,
@@ -181,13 +199,21 @@ def _defend(
 
 
 def _score(
-    adaptive: Attack, clean: Attack, system: int, bare: int, label_only: float, parts: Split
+    adaptive: Attack,
+    clean: Attack,
+    denoised: Attack,
+    system: int,
+    bare: int,
+    label_only: float,
+    parts: Split,
+    evaluator: Evaluator,
 ) -> dict[str, Any]:
-    """Scores one defense under A1, A2, A3 and A3 with the variant chosen on held-out rows."""
+    """Scores one defense under A1, A2, A3, A3 with the variant chosen on held-out rows, and the denoiser."""
     picks = {
         "A1": (clean, clean.strongest(system), clean.strongest(bare)),
         "A2": (adaptive, STANDARD, STANDARD),
         "A3": (adaptive, adaptive.strongest(system), adaptive.strongest(bare)),
+        "denoiser": (denoised, denoised.strongest(system), denoised.strongest(bare)),
         "A3 chosen": (adaptive, adaptive.chosen(system), adaptive.chosen(bare)),
     }
     scores = {}
@@ -205,6 +231,7 @@ def _score(
             ),
             "gain": gain(mse, float(undefended.mean()), label_only),
             **asdict(row_gain(errors, undefended, label_only)),
+            **evaluator.judge(attacked.reconstructions[variant][system], parts.victims),
         }
     return scores
 

@@ -24,7 +24,7 @@ from mipoison.eval.summary import summarise
 from mipoison.eval.ticks import progress_bars, tick
 
 CONFIG, RESULTS, PICTURES, CELLS = "config.json", "results.json", "reconstructions.npz", "cells"
-_OWN = (CONFIG, RESULTS, PICTURES, "report.html")
+_OWN = (CONFIG, RESULTS, PICTURES, "report.html", "summary.md")
 # What spreads the cells over processes or machines: joblib's own, or a backend of joblib.
 ENGINES: Final = ("loky", "ray", "dask")
 

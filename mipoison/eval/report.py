@@ -1,4 +1,4 @@
-"""Write the report of an experiment: one HTML page, and its pictures as PNG files.
+"""Write the report of an experiment: one HTML page, a summary in Markdown, and the pictures as PNG files.
 
 Every number comes from results.json, every image from reconstructions.npz beside it, so that a
 report can be rebuilt from the folder alone.
@@ -19,15 +19,16 @@ import numpy.typing as npt
 from mipoison.eval import figures, tables, wording
 from mipoison.eval.data import describe
 from mipoison.eval.experiment import PICTURES, RESULTS
+from mipoison.eval.markdown import summary_page
 from mipoison.eval.page import page, picture, png_of, table
 from mipoison.eval.store import cell_name
 from mipoison.eval.tables import with_deviation
 
-REPORT, FIGURES = "report.html", "figures"
+REPORT, SUMMARY, FIGURES = "report.html", "summary.md", "figures"
 
 
 def write_report(out: Path) -> Path:
-    """Writes report.html and figures/*.png into the folder of a finished or interrupted experiment.
+    """Writes report.html, summary.md and figures/*.png into the folder of a finished or interrupted experiment.
 
     Args:
         out: the output folder, with results.json and reconstructions.npz.
@@ -49,9 +50,10 @@ def write_report(out: Path) -> Path:
     (out / FIGURES).mkdir(exist_ok=True)
     for name, png in drawn.items():
         (out / FIGURES / f"{name}.png").write_bytes(png)
-    partial = out / f".{REPORT}.partial"
-    partial.write_text(compose(results, drawn), encoding="utf-8")
-    os.replace(partial, out / REPORT)
+    for name, text in ((SUMMARY, summary_page(results)), (REPORT, compose(results, drawn))):
+        partial = out / f".{name}.partial"
+        partial.write_text(text, encoding="utf-8")
+        os.replace(partial, out / name)
     return out / REPORT
 
 
@@ -123,6 +125,10 @@ def compose(results: Mapping[str, Any], drawn: Mapping[str, bytes]) -> str:
             ),
         ]
     sections += ["<h2>Privacy against utility</h2>", _curve_picture(drawn)]
+    sections += [
+        tables.equal_l1_table(group, configuration["methods"], temperature=temperature)
+        for temperature, group in summary.items()
+    ]
     sections.append("<h2>The same victims under each defense</h2>")
     sections += [_victims_picture(drawn, temperature) for temperature in summary]
     sections += ["<h2>Is the adversary any good?</h2>", *_sanity(results)]

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
+from mipoison.eval.frontier import at_equal_l1, efficient
 from mipoison.eval.page import table
 
 # Prototype figures, mean of seeds 0-2, that tell an able adversary from a feeble one.
@@ -36,11 +37,17 @@ def privacy_table(group: Mapping[str, Any], *, caption: str) -> str:
             escape(name),
             *(with_deviation(row[f"{family}.mse"], 4) for family in families),
             *(with_deviation(row[f"{family}.ssim"]) for family in families),
+            with_deviation(row["A3.identity"], 0, scale=100) + " %",
+            with_deviation(row["A3.feature_distance"]),
             *(with_deviation(row[f"{family}.gain"]) for family in (*families, "A3 chosen")),
             *(
                 with_deviation(row[f"{family}.{part}"])
                 for family in ("A2", "A3")
                 for part in ("median", "worst_decile")
+            ),
+            *(
+                with_deviation(row[f"denoiser.{part}"])
+                for part in ("gain", "median", "worst_decile")
             ),
             with_deviation(row["utility.unchanged"], 0, scale=100) + " %",
         ]
@@ -50,13 +57,15 @@ def privacy_table(group: Mapping[str, Any], *, caption: str) -> str:
         ("", 1),
         ("MSE", 3),
         ("SSIM", 3),
+        ("evaluator, A3", 2),
         ("gain", 4),
         ("gain of a victim, A2", 2),
         ("gain of a victim, A3", 2),
+        ("denoiser", 3),
         ("rows", 1),
     ]
-    heads = ["defense", *families, *families, "g1", "g2", "g3", "g3 chosen"]
-    heads += ["median", "worst tenth"] * 2 + ["unchanged"]
+    heads = ["defense", *families, *families, "identity", "distance", "g1", "g2", "g3", "g3 chosen"]
+    heads += ["median", "worst tenth"] * 2 + ["gain", "median", "worst tenth", "unchanged"]
     return table(groups, heads, rows, caption=caption)
 
 
@@ -80,6 +89,8 @@ def utility_table(group: Mapping[str, Any], *, caption: str) -> str:
             *extent(row, "l2"),
             *extent(row, "linf"),
             with_deviation(row["utility.ece"], 3),
+            with_deviation(row["utility.accept_changed"], 1, scale=100) + " %",
+            with_deviation(row["utility.accepted_accuracy"], 1, scale=100) + " %",
             f"{row['cost.fit_seconds']['mean']:.1f}",
             f"{row['cost.microseconds_per_row']['mean']:.1f}",
         ]
@@ -94,11 +105,31 @@ def utility_table(group: Mapping[str, Any], *, caption: str) -> str:
         ("l2", 2),
         ("l∞", 2),
         ("calibration", 1),
+        ("at the median top confidence", 2),
         ("cost", 2),
     ]
     heads = ["defense", "accuracy", "labels changed", *(["mean", "max"] * 5)]
-    heads += ["ECE", "fit (s)", "µs a row"]
+    heads += ["ECE", "decisions changed", "accuracy above", "fit (s)", "µs a row"]
     return table(groups, heads, rows, caption=caption)
+
+
+def equal_l1_table(
+    group: Mapping[str, Any], methods: Sequence[Mapping[str, Any]], *, temperature: str
+) -> str:
+    """Returns every family's g3 at equal realised mean l1, and who is beaten by nobody on both."""
+    curves = at_equal_l1(group, methods)
+    budgets = list(next(iter(curves.values()), {}))
+    rows = [
+        [escape(family), *("–" if gain is None else f"{gain:.2f}" for gain in curve.values())]
+        for family, curve in curves.items()
+    ]
+    names = ", ".join(escape(name) for name in efficient(group, methods) if name != "none")
+    caption = (
+        f"T = {temperature}: g3 at equal realised mean l1, read off the straight lines between no defense and the "
+        "family's members; nothing is claimed beyond the farthest. Of single label-preserving defenses none has a "
+        f"larger g3 at a smaller l1 than {names}."
+    )
+    return table([], ["family", *(f"l1 {budget:g}" for budget in budgets)], rows, caption=caption)
 
 
 def variant_table(group: Mapping[str, Any], *, caption: str) -> str:

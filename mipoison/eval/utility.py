@@ -24,7 +24,9 @@ def utility(clean: Tensor, defended: Tensor, labels: Tensor) -> dict[str, float]
     Returns:
         accuracy, labels_changed (rows whose largest entry moved), unchanged (share of rows served
         as they were), mean and max of l1, l2, linf, kl (nats) and top_change (absolute change of
-        the top confidence), and ece (15 bins).
+        the top confidence), and ece (15 bins). Of a client who acts only on confident answers, the threshold being
+        the clean vectors' median top confidence: accepted (share of rows), accepted_accuracy (of those; 1 of none),
+        and accept_changed (share of rows that the defense moved across the threshold).
 
     Example:
         >>> p = torch.tensor([[0.8, 0.2], [0.4, 0.6]])
@@ -46,7 +48,13 @@ def utility(clean: Tensor, defended: Tensor, labels: Tensor) -> dict[str, float]
         "kl": divergence.sum(-1).clamp_min(0.0),
         "top_change": (q.amax(-1) - p.amax(-1)).abs(),
     }
+    threshold = p.amax(-1).median()
+    before, accepted = p.amax(-1) >= threshold, q.amax(-1) >= threshold
+    right = (q.argmax(-1) == labels)[accepted]
     measured = {
+        "accepted": float(accepted.double().mean()),
+        "accepted_accuracy": float(right.double().mean()) if len(right) else 1.0,
+        "accept_changed": float((accepted != before).double().mean()),
         "accuracy": float((q.argmax(-1) == labels).double().mean()),
         "labels_changed": float((q.argmax(-1) != p.argmax(-1)).sum()),
         "unchanged": float((per_row["linf"] <= _UNCHANGED).double().mean()),

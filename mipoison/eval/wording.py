@@ -16,6 +16,14 @@ GLOSSARY = """
 <dt>MSE</dt><dd>Mean squared error of a reconstruction, per pixel, with pixels between 0 (black) and
 1 (white). Higher means that the adversary sees less. SSIM compares structure: 1 is a perfect
 picture, lower is better for privacy.</dd>
+<dt>denoiser</dt><dd>An adversary who also holds the <em>undefended</em> answers to their own queries, say from a model
+of their own that is much like the target. One network learns to undo the defense, another to spot rows that left as
+they came, and one trained on undefended vectors reconstructs. Its gain is counted from that network's error without a
+defense. Where a few rows are spared, it sees what A3 does not.</dd>
+<dt>evaluator: identity and distance</dt><dd>A classifier of another architecture, trained on everybody's images but
+the victims', looks at A3's reconstructions. <em>Identity</em> is the share that it takes for the victim's class (for
+faces: the person); the label alone gives most of it away. <em>Distance</em> is how far its features of a
+reconstruction are from those of the true image: 0 the same, 1 as far as two victims are apart.</dd>
 <dt>A1, clean</dt><dd>An adversary whose inversion model was trained on <em>undefended</em> vectors
 and who now meets defended ones: someone who does not know that there is a defense. The weakest
 test; a defense that shines only here protects nobody. Best of its variants, judged on the
@@ -43,6 +51,9 @@ without the defense. <em>Unchanged</em> is the share of vectors served exactly a
 changes (between 0 and 2), the Kullback-Leibler divergence of the served from the true vector
 in nats, and the absolute change of the largest confidence. All are <em>realised</em> values,
 measured on the victims' vectors.</dd>
+<dt>decisions changed, accuracy above</dt><dd>A client may act only on answers whose top confidence reaches a
+threshold. At the median of the undefended vectors: the share of rows that the defense moved across it, and the accuracy
+of the rows above it.</dd>
 <dt>T</dt><dd>Softmax temperature that the classifier is served at. T = 1 is the usual, confident
 vector; a larger T flattens it, which shows more of the small entries and so leaks more.</dd>
 <dt>mean ± sd</dt><dd>Over the seeds: each seed draws a new split of the data and trains everything

@@ -36,6 +36,18 @@ def test_page_explains_its_words_and_shows_every_defense(folder):
     assert "nan" not in re.sub(r"base64,[^\"]*", "", text).lower().split()
 
 
+def test_the_summary_holds_the_run_in_markdown(folder):
+    text = (folder / "summary.md").read_text()
+    results = json.loads((folder / "results.json").read_text())
+    for temperature in results["summary"]:
+        assert f"## Served at T = {temperature}" in text
+    for name in ("none", "label-only", "rounding-1"):
+        assert text.count(f"| {name} |") == len(results["summary"])
+    # Every table has as many cells in each of its lines.
+    for lines in re.findall(r"(?:^\|.*\n)+", text, flags=re.MULTILINE):
+        assert len({line.count("|") for line in lines.splitlines()}) == 1
+
+
 def test_pictures_are_also_files(folder):
     names = sorted(path.name for path in (folder / "figures").iterdir())
     assert names == [

@@ -37,3 +37,16 @@ def test_kl_is_finite_where_the_classifier_says_zero():
 def test_distances_start_from_the_renormalised_vector():
     p = torch.tensor([[0.6, 0.4]]) * 1.00005
     assert utility(p, torch.tensor([[0.6, 0.4]]), torch.tensor([0]))["l1_max"] < 1e-6
+
+
+def test_decisions_at_a_threshold_by_hand():
+    # The median top confidence is 0.7: two rows are accepted, then the last two.
+    p = torch.tensor([[0.9, 0.1], [0.7, 0.3], [0.6, 0.4]])
+    q = torch.tensor([[0.6, 0.4], [0.7, 0.3], [0.8, 0.2]])
+    measured = utility(p, q, torch.tensor([0, 1, 0]))
+    assert measured["accepted"] == pytest.approx(2 / 3)
+    assert measured["accept_changed"] == pytest.approx(2 / 3)
+    assert measured["accepted_accuracy"] == 0.5
+    flat = torch.full((3, 2), 0.5)
+    nothing = utility(p, flat, torch.tensor([0, 1, 0]))
+    assert (nothing["accepted"], nothing["accepted_accuracy"]) == (0.0, 1.0)

@@ -6,6 +6,7 @@ Every adversary is a small class with ``fit(defended, inputs)`` and ``reconstruc
 
 from mipoison.eval.adversaries.base import Adversary, Network, features
 from mipoison.eval.adversaries.decoder import Decoder
+from mipoison.eval.adversaries.denoiser import Denoiser
 from mipoison.eval.adversaries.families import AdversarySettings
 from mipoison.eval.adversaries.knn import NearestNeighbours
 from mipoison.eval.adversaries.label_only import LabelOnly
@@ -16,6 +17,7 @@ __all__ = [
     "Adversary",
     "AdversarySettings",
     "Decoder",
+    "Denoiser",
     "LabelOnly",
     "NearestNeighbours",
     "Network",

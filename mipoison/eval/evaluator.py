@@ -1,0 +1,89 @@
+"""Let a classifier that has nothing to do with the target look at the reconstructions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from mipoison.eval.data import Role, Split
+from mipoison.eval.targets import train_target
+
+# Another kind than the target's: what fools the one need not fool the other.
+_ANOTHER = {"mlp": "cnn", "cnn": "mlp", "yang": "mlp"}
+_ROWS = 1000
+
+
+@dataclass(frozen=True)
+class Evaluator:
+    """A classifier of another architecture and seed, trained on everybody's rows but the victims'.
+
+    Attributes:
+        body: pixels ``[N, D]`` to features.
+        head: features to logits.
+        scale: mean squared distance between the features of two different victims.
+        accuracy: share of the victims' true images that it classifies as labelled.
+    """
+
+    body: nn.Module
+    head: nn.Module
+    scale: float
+    accuracy: float
+
+    @classmethod
+    def train(cls, parts: Split, *, target: str, seed: int) -> Evaluator:
+        """Trains it for one split.
+
+        Args:
+            parts: the data by role.
+            target: architecture of the target classifier, so as to take another one.
+            seed: of the evaluator alone.
+        """
+        roles = (parts.private, parts.defender, parts.auxiliary)
+        everyone = Role(
+            torch.cat([role.inputs for role in roles]),
+            torch.cat([role.labels for role in roles]),
+            torch.cat([role.rows for role in roles]),
+        )
+        model = train_target(
+            everyone,
+            classes=parts.classes,
+            seed=seed,
+            architecture=_ANOTHER[target],
+            image_shape=parts.image_shape,
+            epochs=10,
+        )
+        body, head = model[:-1], model[-1]
+        victims = parts.victims
+        features = _through(body, victims.inputs).double()
+        # Over pairs of different rows the squared distance is twice the (unbiased) variance.
+        scale = 2 * float(features.var(0).sum())
+        right = _through(model, victims.inputs).argmax(1) == victims.labels
+        return cls(body, head, scale, float(right.double().mean()))
+
+    def judge(self, reconstructed: Tensor, victims: Role) -> dict[str, float]:
+        """How much of the victims is recognised.
+
+        Args:
+            reconstructed: ``[M, D]``, pixels in [0, 1].
+            victims: the rows behind them.
+
+        Returns:
+            identity: share of the reconstructions that are classified as the victim's true class (for faces, the
+            person), in [0, 1]. feature_distance: mean squared distance to the true image's features, 0 for the same
+            and 1 for as far as two victims are apart on average.
+        """
+        seen = _through(self.body, reconstructed.clamp(0.0, 1.0))
+        true = _through(self.body, victims.inputs)
+        apart = (seen.double() - true.double()).square().sum(1).mean()
+        right = _through(self.head, seen).argmax(1) == victims.labels
+        return {
+            "identity": float(right.double().mean()),
+            "feature_distance": float(apart) / self.scale,
+        }
+
+
+@torch.no_grad()
+def _through(module: nn.Module, rows: Tensor) -> Tensor:
+    return torch.cat([module(part) for part in rows.split(_ROWS)])

@@ -1,0 +1,75 @@
+"""Compare defenses at equal realised mean l1, and say which no other beats on both counts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeAlias
+
+import numpy as np
+
+Methods: TypeAlias = Sequence[Mapping[str, Any]]
+
+
+def budget_of(method: Mapping[str, Any]) -> float | None:
+    """The mean l1 that a method aims at; None where its strength is another number."""
+    options = method["options"]
+    budget: float | None = options.get("budget", options.get("mean_l1"))
+    return budget
+
+
+def efficient(group: Mapping[str, Any], methods: Methods) -> list[str]:
+    """Names the label-preserving defenses that no other beats: none has as large a g3 at as small a mean l1.
+
+    Args:
+        group: a temperature's part of the summary in results.json.
+        methods: the configuration's.
+
+    Returns:
+        Names by growing realised mean l1.
+    """
+    points = {
+        method["name"]: _point(group, method) for method in methods if method["label_preserving"]
+    }
+
+    def beaten(name: str) -> bool:
+        l1, gain = points[name]
+        return any(
+            other != name and x <= l1 and y >= gain and (x, y) != (l1, gain)
+            for other, (x, y) in points.items()
+        )
+
+    names = sorted(points, key=lambda name: points[name])
+    return [name for name in names if not beaten(name)]
+
+
+def at_equal_l1(group: Mapping[str, Any], methods: Methods) -> dict[str, dict[float, float | None]]:
+    """Reads every family's g3 off its curve at the same realised mean l1.
+
+    The curve joins the family's members by straight lines and begins at no defense, which is g3 0 at l1 0. It ends
+    at its farthest member: beyond, nothing is claimed.
+
+    Args:
+        group: a temperature's part of the summary in results.json.
+        methods: the configuration's.
+
+    Returns:
+        Family to mean l1 to g3, for each mean l1 that a method of the run aims at; None beyond the curve.
+    """
+    wanted = sorted({budget for method in methods if (budget := budget_of(method)) is not None})
+    families: dict[str, list[tuple[float, float]]] = {}
+    for method in methods:
+        if method["label_preserving"] and method["name"] != "none":
+            families.setdefault(method["family"], [(0.0, 0.0)]).append(_point(group, method))
+    curves = {}
+    for family, points in families.items():
+        l1, gain = np.array(sorted(points)).T
+        curves[family] = {
+            budget: float(np.interp(budget, l1, gain)) if budget <= l1[-1] else None
+            for budget in wanted
+        }
+    return curves
+
+
+def _point(group: Mapping[str, Any], method: Mapping[str, Any]) -> tuple[float, float]:
+    measured = group["defenses"][method["name"]]
+    return float(measured["utility.l1_mean"]["mean"]), float(measured["A3.gain"]["mean"])

@@ -1,0 +1,104 @@
+"""Write an experiment's numbers as Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from mipoison.eval.data import describe
+from mipoison.eval.frontier import at_equal_l1, efficient
+
+COLUMNS = (
+    "| defense | l1 | largest | g2 | g3 | median | worst decile | unchanged | labels changed | fit, s | µs |\n"
+    "|---|---|---|---|---|---|---|---|---|---|---|\n"
+)
+_HEAD = """*Gain* is 0 where a defense wins nothing and 1 where only the label still leaks: g2 under an MLP on the raw
+defended vectors, g3 under the strongest adversary on the victims. *Median* and *worst decile* are of the victims' own
+gains under that one. *l1* is what was realised on the victims, *largest* its maximum. Pixels in [0, 1]. report.html
+explains every word.
+"""
+
+
+def spread(statistic: Mapping[str, Any], digits: int = 2) -> str:
+    """Mean ± standard deviation.
+
+    Example:
+        >>> spread({"mean": 0.5, "sd": 0.25}), spread({"mean": 0.5, "sd": None}, 1)
+        ('0.50 ± 0.25', '0.5')
+    """
+    sd = statistic["sd"]
+    return f"{statistic['mean']:.{digits}f}" + ("" if sd is None else f" ± {sd:.{digits}f}")
+
+
+def row(title: str, measured: Mapping[str, Any]) -> str:
+    """One line under `COLUMNS`."""
+    cells = [
+        title,
+        spread(measured["utility.l1_mean"], 3),
+        f"{measured['utility.l1_max']['max']:.2f}",
+        *(spread(measured[name]) for name in ("A2.gain", "A3.gain", "A3.median")),
+        spread(measured["A3.worst_decile"]),
+        f"{measured['utility.unchanged']['mean']:.0%}",
+        f"{measured['utility.labels_changed']['max']:.0f}",
+        f"{measured['cost.fit_seconds']['mean']:.1f}",
+        f"{measured['cost.microseconds_per_row']['mean']:.0f}",
+    ]
+    return "| " + " | ".join(cells) + " |\n"
+
+
+def equal_l1_table(group: Mapping[str, Any], methods: Sequence[Mapping[str, Any]]) -> str:
+    """g3 of every family at equal realised mean l1; nothing where no method aims at one."""
+    curves = at_equal_l1(group, methods)
+    budgets = list(next(iter(curves.values()), {}))
+    if not budgets:
+        return ""
+    lines = [
+        "| family | " + " | ".join(f"{budget:g}" for budget in budgets) + " |\n",
+        "|---" * (len(budgets) + 1) + "|\n",
+    ]
+    for family, curve in curves.items():
+        cells = ["–" if gain is None else f"{gain:.2f}" for gain in curve.values()]
+        lines.append(f"| {family} | " + " | ".join(cells) + " |\n")
+    return "".join(lines)
+
+
+def summary_page(results: Mapping[str, Any]) -> str:
+    """The run's main numbers on one page.
+
+    Args:
+        results: what results.json holds.
+    """
+    configuration, environment = results["configuration"], results["environment"]
+    methods = configuration["methods"]
+    parts = [
+        f"# How much do the confidences leak? ({configuration['dataset']})\n\n",
+        f"{describe(configuration['dataset'])}.\n\n{_HEAD}",
+    ]
+    if not results["complete"]:
+        parts.append(
+            f"\n**Interrupted:** {results['cells_finished']} of {results['cells_planned']} cells were finished.\n"
+        )
+    for temperature, group in results["summary"].items():
+        bare, floors = group["defenses"]["none"], group["floors"]
+        parts.append(
+            f"\n## Served at T = {temperature}\n\n"
+            f"Seeds {', '.join(map(str, group['seeds']))}; accuracy {group['target']['accuracy']['mean']:.1%}. "
+            f"Undefended MSE: A2 {spread(bare['A2.mse'], 4)}, A3 {spread(bare['A3.mse'], 4)}; "
+            f"label only {spread(floors['label_only'], 4)}.\n\n"
+        )
+        parts.append(COLUMNS)
+        parts += [row(method["name"], group["defenses"][method["name"]]) for method in methods]
+        names = ", ".join(name for name in efficient(group, methods) if name != "none")
+        parts.append(f"\nNo other keeps labels and has a larger g3 at a smaller l1: {names}.\n")
+        table = equal_l1_table(group, methods)
+        if table:
+            parts.append(
+                "\n**g3 at equal realised mean l1**, read off each family's curve between no defense and its farthest "
+                f"member\n\n{table}"
+            )
+    versions = ", ".join(f"{name} {number}" for name, number in environment["versions"].items())
+    parts.append(
+        f"\n{environment['processor']}, {environment['cores']} cores, Python {environment['python']}, {versions}; "
+        f"{environment['date']}.\n"
+    )
+    return "".join(parts)

@@ -1,0 +1,116 @@
+"""A defense that is broken on purpose is caught: its gain collapses under the adversary that should see it."""
+
+import itertools
+from typing import NamedTuple
+
+import pytest
+import torch
+
+from mipoison import row_bits
+from mipoison.defenses import LPA, LabelOnly, LaplaceNoise
+from mipoison.eval.adversaries import AdversarySettings
+from mipoison.eval.attack import STANDARD, attack, attack_denoised
+from mipoison.eval.averaging import averaged, deployed
+from mipoison.eval.metrics import RowGain, gain, row_gain
+from mipoison.eval.presets import DEMO
+from mipoison.eval.stage import Stage
+from mipoison.eval.targets import serve
+
+SEED, TEMPERATURE, KEY = 100, 3.0, 11
+# Half the adversary's effort: what is to be seen here is larger than what the rest would add.
+EFFORT = AdversarySettings(epochs=15, wide_epochs=20)
+COPIES = 32
+
+
+class Judged(NamedTuple):
+    """What is left of one defense: gains, and their spread over the victims."""
+
+    standard: float
+    adaptive: float
+    rows: RowGain
+    denoised: RowGain
+
+
+def leaky(served):
+    """The label alone, but for one row in ten, by its own bits: it leaves as it came."""
+    spared = row_bits(served, key=5, words=1)[:, 0] < 2**32 // 10
+    return torch.where(spared.unsqueeze(1), served, LabelOnly()(served))
+
+
+def fresh_noise(scale):
+    """Laplace noise under a new key at every call: what keying is there to prevent."""
+    keys = itertools.count()
+    return lambda served: LaplaceNoise(scale=scale, key=next(keys))(served)
+
+
+@pytest.fixture(scope="module")
+def judged():
+    """Whole and broken defenses by name, all attacked alike."""
+    stage = Stage.of(DEMO, SEED)
+    parts = stage.parts
+    own = serve(stage.model, parts.defender.inputs, temperature=TEMPERATURE)
+    whole = LPA.fit(own, parts.defender.inputs, budget=0.2, key=KEY, seed=SEED)
+    keyed = LaplaceNoise(scale=0.05, key=KEY)
+    # Each with how often the adversary asks every query, and sees every victim's answer.
+    systems = {
+        "none": (lambda served: served, 1),
+        "whole": (whole, 1),
+        "identity": (lambda served: served.clone(), 1),
+        "label-only": (LabelOnly(), 1),
+        "label-only, leaky": (leaky, 1),
+        "keyed noise": (keyed, 1),
+        "keyed noise, repeated": (keyed, COPIES),
+        "fresh noise": (fresh_noise(0.05), 1),
+        "fresh noise, repeated": (fresh_noise(0.05), COPIES),
+    }
+
+    def asked(role):
+        answers = []
+        for defense, copies in systems.values():
+            ask = deployed(stage.model, defense, temperature=TEMPERATURE)
+            answers.append(averaged(ask, role.inputs, copies=(copies,), jitter=0.0, seed=0)[copies])
+        return torch.stack(answers)
+
+    queries, served = asked(parts.auxiliary), asked(parts.victims)
+    known = (queries, parts.auxiliary, served, parts.victims)
+    made = attack(EFFORT, *known, seed=SEED)
+    denoised = attack_denoised(EFFORT, made, 0, *known, seed=SEED)
+    ceiling = float(made.errors["label only"][0].mean())
+
+    def mean_gain(errors, system, bare):
+        return gain(float(errors[system].mean()), float(bare.mean()), ceiling)
+
+    standard, bare = made.errors[STANDARD], made.errors[made.strongest(0)][0]
+    undone = denoised.errors["denoiser"]
+    return {
+        name: Judged(
+            mean_gain(standard, system, standard[0]),
+            mean_gain(made.errors[made.strongest(system)], system, bare),
+            row_gain(made.errors[made.strongest(system)][system], bare, ceiling),
+            row_gain(undone[system], undone[0], ceiling),
+        )
+        for system, name in enumerate(systems)
+    }
+
+
+def test_the_whole_defense_gains(judged):
+    assert min(judged["whole"].standard, judged["whole"].adaptive) > 0.6
+
+
+def test_the_identity_gains_nothing(judged):
+    identity = judged["identity"]
+    assert (identity.standard, identity.adaptive) == (0.0, 0.0)
+    for rows in identity.rows, identity.denoised:
+        assert rows.median == rows.worst_decile == pytest.approx(0.0, abs=1e-3)
+
+
+def test_the_denoiser_sees_rows_that_were_spared(judged):
+    whole, spared = judged["label-only"], judged["label-only, leaky"]
+    # Who learns from defended vectors alone meets too few of them, and the mean would hide them anyway.
+    assert spared.adaptive > 0.9
+    assert spared.denoised.worst_decile < 0.05 < 0.15 < whole.denoised.worst_decile
+
+
+def test_repeats_remove_fresh_noise_and_no_keyed_one(judged):
+    assert judged["keyed noise, repeated"] == judged["keyed noise"]
+    assert judged["fresh noise, repeated"].adaptive < judged["fresh noise"].adaptive / 2
