@@ -152,6 +152,8 @@ def attack_denoised(
     denoiser = Denoiser(
         adaptive.networks[WIDE].member(system),
         queries[system, :fitted],
+        width=settings.width,
+        epochs=settings.epochs,
         batch=settings.wide_batch,
         learning_rate=settings.learning_rate,
         log_floor=settings.log_floor,

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from mipoison.eval.frontier import keeps_labels
+
 
 @dataclass(frozen=True)
 class Choice:
@@ -56,7 +58,7 @@ def choose(
             float(group["defenses"][method["name"]]["utility.l1_mean"]["mean"]),
         )
         for method in results["configuration"]["methods"]
-        if method["name"] != "none" and method["label_preserving"]
+        if method["name"] != "none" and keeps_labels(group, method)
     }
     if max_l1 is not None:
         fit = [name for name, (_, l1) in measured.items() if l1 <= max_l1]
@@ -100,6 +102,10 @@ def _code(method: Mapping[str, Any], temperature: float) -> str:
         "label_only": (
             "import mipoison as mp, mipoison.defenses as defenses",
             "defenses.LabelOnly()",
+        ),
+        "outside": (
+            "import mipoison as mp; from mipoison.eval.outside import outside_defense",
+            f"outside_defense({options.get('callable')!r}, outputs, inputs, key=secret, seed=0)",
         ),
         "rounding": (
             "import mipoison as mp, mipoison.defenses as defenses",

@@ -1,4 +1,4 @@
-"""The command line of the harness: `mipoison evaluate`, `mipoison report` and `mipoison choose`."""
+"""The command line of the harness: `mipoison evaluate`, `report`, `choose` and `leaderboard`."""
 
 from __future__ import annotations
 
@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING, Annotated, Final, TypeAlias
 import tyro
 from rich.console import Console
 
+from mipoison.eval import leaderboard
 from mipoison.eval.choose import choose
 from mipoison.eval.experiment import ENGINES, RESULTS, merge, run
-from mipoison.eval.presets import PRESETS
+from mipoison.eval.outside import imported
+from mipoison.eval.presets import PRESETS, outside
 from mipoison.eval.report import write_report
 from mipoison.eval.studies import STUDIES
 
@@ -49,6 +51,11 @@ class Evaluate:
     """Softmax temperatures instead of the preset's."""
     defenses: tuple[str, ...] = ()
     """Only these of the preset's defenses; "none" and "label-only" always take part."""
+    outside: tuple[str, ...] = ()
+    """Defenses of yours beside the preset's, each "module:name": a callable from vectors to vectors, or something whose
+    fit gives one; see docs/adding-a-defense.md. The working folder is searched for the module."""
+    dataset: str = ""
+    """Data instead of the preset's: digits, mnist, orl, npz:FILE or folder:FOLDER."""
     jobs: int = min(2, os.cpu_count() or 1)
     """Processes, one thread each; the numbers do not depend on it."""
     engine: Engine = "loky"
@@ -66,6 +73,16 @@ class Report:
     """Folders that `mipoison evaluate` wrote; several must differ in seeds and temperatures alone."""
     out: Path = Path("mipoison-merged")
     """New folder for several runs together; unused for one."""
+
+
+@dataclass(frozen=True)
+class Leaderboard:
+    """Add finished runs to a leaderboard, one JSON file a defense and setting, and write its page anew."""
+
+    folder: Annotated[Path, tyro.conf.Positional]
+    """Where the leaderboard lies, or is begun."""
+    runs: Annotated[tuple[Path, ...], tyro.conf.Positional] = ()
+    """Folders that `mipoison evaluate` wrote, or JSON files like results.json; none: only the page is written."""
 
 
 @dataclass(frozen=True)
@@ -91,7 +108,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     command = tyro.cli(
         Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
         | Annotated[Report, tyro.conf.subcommand("report")]
-        | Annotated[Choose, tyro.conf.subcommand("choose")],
+        | Annotated[Choose, tyro.conf.subcommand("choose")]
+        | Annotated[Leaderboard, tyro.conf.subcommand("leaderboard")],
         prog="mipoison",
         args=arguments,
         description="Measure how well confidence vectors can be inverted, and what a defense wins.",
@@ -102,6 +120,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             code = _evaluate(command, console)
         elif isinstance(command, Report):
             code = _report(command, console)
+        elif isinstance(command, Leaderboard):
+            code = _leaderboard(command, console)
         else:
             code = _choose(command)
     except (ValueError, FileExistsError, FileNotFoundError) as error:
@@ -120,6 +140,16 @@ def _report(command: Report, console: Console) -> int:
         if not merge(command.runs, out):
             console.print("some seeds are not there at some temperatures", markup=False)
     console.print(f"report: {write_report(out)}")
+    return 0
+
+
+def _leaderboard(command: Leaderboard, console: Console) -> int:
+    for given in command.runs:
+        file = given / RESULTS if given.is_dir() else given
+        if not file.exists():
+            raise FileNotFoundError(f"expected {RESULTS} in {given}, found none")
+        leaderboard.add(json.loads(file.read_text()), command.folder)
+    console.print(f"leaderboard: {leaderboard.write_page(command.folder)}")
     return 0
 
 
@@ -145,10 +175,16 @@ def _evaluate(command: Evaluate, console: Console) -> int:
     configuration = NAMED[command.preset]
     if command.defenses:
         configuration = configuration.with_methods(command.defenses)
+    for name in command.outside:
+        imported(name)
+    if command.outside:
+        taking_part = (*configuration.methods, *map(outside, command.outside))
+        configuration = replace(configuration, methods=taking_part)
     configuration = replace(
         configuration,
         seeds=command.seeds or configuration.seeds,
         temperatures=command.temperatures or configuration.temperatures,
+        dataset=command.dataset or configuration.dataset,
     )
     outcome = run(
         configuration,

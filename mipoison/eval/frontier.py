@@ -17,6 +17,12 @@ def budget_of(method: Mapping[str, Any]) -> float | None:
     return budget
 
 
+def keeps_labels(group: Mapping[str, Any], method: Mapping[str, Any]) -> bool:
+    """Whether a method promises to keep labels, and changed none of the victims'."""
+    changed = group["defenses"][method["name"]]["utility.labels_changed"]["max"]
+    return bool(method["label_preserving"]) and changed == 0
+
+
 def efficient(group: Mapping[str, Any], methods: Methods) -> list[str]:
     """Names the label-preserving defenses that no other beats: none has as large a g3 at as small a mean l1.
 
@@ -28,7 +34,7 @@ def efficient(group: Mapping[str, Any], methods: Methods) -> list[str]:
         Names by growing realised mean l1.
     """
     points = {
-        method["name"]: _point(group, method) for method in methods if method["label_preserving"]
+        method["name"]: _point(group, method) for method in methods if keeps_labels(group, method)
     }
 
     def beaten(name: str) -> bool:
@@ -58,7 +64,7 @@ def at_equal_l1(group: Mapping[str, Any], methods: Methods) -> dict[str, dict[fl
     wanted = sorted({budget for method in methods if (budget := budget_of(method)) is not None})
     families: dict[str, list[tuple[float, float]]] = {}
     for method in methods:
-        if method["label_preserving"] and method["name"] != "none":
+        if method["name"] != "none" and keeps_labels(group, method):
             families.setdefault(method["family"], [(0.0, 0.0)]).append(_point(group, method))
     curves = {}
     for family, points in families.items():

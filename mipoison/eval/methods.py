@@ -9,6 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
+from mipoison.eval.outside import outside_defense
 from mipoison.eval.strengths import SWEEPS
 
 Defense = Callable[[Tensor], Tensor]
@@ -170,6 +171,11 @@ def _lfp(own: Own, options: Options) -> Defense:
     )
 
 
+def _outside(own: Own, options: Options) -> Defense:
+    name = str(options["callable"])
+    return outside_defense(name, own.outputs, own.inputs, key=own.key, seed=own.seed)
+
+
 BUILDERS: Mapping[str, Builder] = {
     "none": _nothing,
     "label_only": _label_only,
@@ -177,6 +183,7 @@ BUILDERS: Mapping[str, Builder] = {
     "lpa": _lpa,
     "lfp": _lfp,
     "ablation": _ablation,
+    "outside": _outside,
     **{name: _swept(name) for name in SWEEPS},
 }
 

@@ -39,6 +39,11 @@ def _lfp(rate: float) -> Method:
     return Method(f"lfp-{rate:g}", "LFP", "lfp", options, label_preserving=False)
 
 
+def outside(name: str) -> Method:
+    """A defense that is not ours, "module:name"; see `mipoison.eval.outside`."""
+    return Method(name, name, "outside", (("callable", name),))
+
+
 DEMO = Configuration(
     seeds=(0, 1, 2),
     temperatures=(1.0, 3.0),

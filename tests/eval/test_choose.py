@@ -27,7 +27,11 @@ def results(*temperatures):
     group = {
         "seeds": [0, 1],
         "defenses": {
-            name: {"A3.gain": {"mean": gain}, "utility.l1_mean": {"mean": l1}}
+            name: {
+                "A3.gain": {"mean": gain},
+                "utility.l1_mean": {"mean": l1},
+                "utility.labels_changed": {"max": 0.0},
+            }
             for name, (_, _, gain, l1, _) in METHODS.items()
         },
     }

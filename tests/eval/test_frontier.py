@@ -15,7 +15,11 @@ def world(*defenses):
     methods = [method(name, family, aimed) for name, family, aimed, *_ in defenses]
     group = {
         "defenses": {
-            name: {"utility.l1_mean": {"mean": l1}, "A3.gain": {"mean": gain}}
+            name: {
+                "utility.l1_mean": {"mean": l1},
+                "A3.gain": {"mean": gain},
+                "utility.labels_changed": {"max": 0},
+            }
             for name, _, _, l1, gain in defenses
         }
     }

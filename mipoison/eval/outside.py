@@ -1,0 +1,82 @@
+"""Take part with a defense that is not ours: any callable on confidence vectors, named by module and name."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+# How far from 1 the sum of an answer may be: what float32 and an honest division leave.
+_SUM = 1e-4
+
+
+def imported(name: str) -> Any:
+    """What "module:name" refers to; the working folder is searched too.
+
+    Raises:
+        ValueError: if it is written otherwise, or not there.
+    """
+    module, _, attribute = name.partition(":")
+    if not module or not attribute:
+        raise ValueError(f"expected module:name, got {name!r}")
+    if os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
+    try:
+        return getattr(importlib.import_module(module), attribute)
+    except ModuleNotFoundError as error:
+        if error.name not in (module, module.partition(".")[0]):
+            raise
+        raise ValueError(f"expected a module {module} in {os.getcwd()} or installed") from error
+    except AttributeError as error:
+        raise ValueError(f"expected {module} to have {attribute}, found none") from error
+
+
+def outside_defense(
+    name: str, outputs: Tensor, inputs: Tensor, *, key: int, seed: int
+) -> Callable[[Tensor], Tensor]:
+    """Builds the defense.
+
+    Args:
+        name: "module:name" of a callable from vectors ``[n, K]`` to vectors ``[n, K]``, tensors or arrays; or of
+            something whose ``fit(outputs, inputs, key=..., seed=...)`` gives such a callable.
+        outputs: undefended vectors of the defender's own data, ``[n, K]``.
+        inputs: that data, ``[n, D]``.
+        key: the deployment's secret.
+        seed: of whatever is trained.
+
+    Returns:
+        The callable; it raises ValueError where an answer is no batch of probability vectors.
+
+    Raises:
+        ValueError: if the name refers to nothing, or to no callable.
+    """
+    found = imported(name)
+    if hasattr(found, "fit"):
+        found = found.fit(outputs, inputs, key=key, seed=seed)
+    if not callable(found):
+        raise ValueError(
+            f"expected {name} to be callable, or its fit to return a callable, got {type(found).__name__}"
+        )
+
+    def defend(served: Tensor) -> Tensor:
+        answer = torch.as_tensor(found(served)).to(torch.float32)
+        if answer.shape != served.shape:
+            raise ValueError(
+                f"{name}: expected answers of shape {list(served.shape)}, got {list(answer.shape)}"
+            )
+        bad = ~torch.isfinite(answer).all(1) | (answer < 0).any(1)
+        bad |= (answer.double().sum(1) - 1).abs() > _SUM
+        if bad.any():
+            first = int(bad.nonzero()[0])
+            raise ValueError(
+                f"{name}: expected probability vectors, got {int(bad.sum())} rows that are none, the first "
+                f"{answer[first].tolist()}; entries must be >= 0 and sum to 1"
+            )
+        return answer
+
+    return defend

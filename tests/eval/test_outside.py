@@ -1,0 +1,127 @@
+"""A defense from outside takes part by its name, as the docs say, and a wrong one is refused with a reason."""
+
+import json
+import re
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from mipoison.eval import cli
+from mipoison.eval.outside import outside_defense
+from mipoison.eval.presets import outside
+
+DOCS = Path(__file__).parents[2] / "docs/adding-a-defense.md"
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """The working folder, with the example of the docs and some defenses that are none."""
+    code = re.search(r"```python\n(.*?)```", DOCS.read_text(), re.DOTALL).group(1)
+    assert len([line for line in code.splitlines() if line.strip()]) <= 20
+    (tmp_path / "halves.py").write_text(code)
+    (tmp_path / "wrong.py").write_text(
+        "import numpy as np\n"
+        "def array(p): return np.asarray(p)\n"
+        "def short(p): return p[:, 1:]\n"
+        "def negative(p): return 2 * p - 1\n"
+        "def missing(p): return p * float('nan')\n"
+        "number = 3\n"
+    )
+    (tmp_path / "broken.py").write_text("import not_there_at_all\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    yield tmp_path
+    for name in ("halves", "wrong", "broken"):
+        sys.modules.pop(name, None)
+
+
+def world():
+    p = torch.softmax(torch.randn((30, 4), generator=torch.Generator().manual_seed(0)), 1)
+    return p, torch.zeros(30, 2)
+
+
+def build(name):
+    return outside_defense(name, *world(), key=1, seed=2)
+
+
+def test_the_example_of_the_docs_is_fitted(folder):
+    p, _ = world()
+    q = build("halves:HalfWay")(p)
+    assert torch.equal(q.argmax(1), p.argmax(1)) and not torch.equal(p, q)
+
+
+def test_arrays_are_welcome(folder):
+    p, _ = world()
+    np.testing.assert_array_equal(build("wrong:array")(p), p)
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("wrong", "expected module:name, got 'wrong'"),
+        ("wrong:nothing", "expected wrong to have nothing"),
+        ("nowhere:thing", "expected a module nowhere in"),
+        ("wrong:number", "expected wrong:number to be callable.*got int"),
+    ],
+)
+def test_names_that_refer_to_no_defense_are_refused(folder, name, said):
+    with pytest.raises(ValueError, match=said):
+        build(name)
+
+
+def test_a_module_that_fails_by_itself_says_why(folder):
+    with pytest.raises(ModuleNotFoundError, match="not_there_at_all"):
+        build("broken:thing")
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("short", r"expected answers of shape \[30, 4\], got \[30, 3\]"),
+        ("negative", "expected probability vectors, got 30 rows that are none"),
+        ("missing", "expected probability vectors, got 30 rows that are none"),
+    ],
+)
+def test_answers_that_are_no_vectors_are_refused(folder, name, said):
+    p, _ = world()
+    with pytest.raises(ValueError, match=said):
+        build(f"wrong:{name}")(p)
+
+
+def test_it_runs_by_the_command_line_and_gets_on_the_leaderboard(folder, monkeypatch, tiny, capsys):
+    monkeypatch.setitem(cli.NAMED, "quick", replace(tiny, temperatures=(3.0,)))
+    cli.main(["evaluate", "--preset", "quick", "--outside", "halves:HalfWay", "--out", "run"])
+    results = json.loads((folder / "run/results.json").read_text())
+    assert "halves:HalfWay" in results["summary"]["3"]["defenses"]
+    assert "halves:HalfWay" in (folder / "run/report.html").read_text()
+    for _ in range(2):
+        cli.main(["leaderboard", "board", "run"])
+    entries = sorted((folder / "board").glob("*/*.json"))
+    names = {json.loads(path.read_text())["defense"]["name"] for path in entries}
+    assert names == {"none", "label-only", "rounding-1", "halves:HalfWay"} and len(entries) == 4
+    page = (folder / "board/README.md").read_text()
+    assert "| halves:HalfWay |" in page and "## digits, T = 3" in page
+    # By the page alone: from the least distortion up.
+    shown = [float(l1) for l1 in re.findall(r"^\| [^|]+ \| (\d\.\d+)", page, re.MULTILINE)]
+    assert len(shown) == 4 and shown == sorted(shown)
+
+
+def test_a_wrong_name_is_refused_before_anything_runs(folder, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        cli.main(["evaluate", "--outside", "nowhere:thing", "--out", "run"])
+    assert stopped.value.code == 2 and "expected a module nowhere" in capsys.readouterr().err
+    assert not (folder / "run").exists()
+
+
+def test_nothing_to_show_is_said(folder, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        cli.main(["leaderboard", "board"])
+    assert stopped.value.code == 2 and "expected entries in board" in capsys.readouterr().err
+
+
+def test_a_method_of_it_is_like_any_other():
+    assert outside("a.b:c").options == (("callable", "a.b:c"),)
