@@ -56,6 +56,10 @@ class Evaluate:
     fit gives one; see docs/adding-a-defense.md. The working folder is searched for the module."""
     dataset: str = ""
     """Data instead of the preset's: digits, mnist, orl, npz:FILE or folder:FOLDER."""
+    target: str = ""
+    """Classifier instead of the preset's: mlp, cnn, yang; a file of TorchScript (.pt, .ts) or torch.export (.pt2) that
+    takes images [n, 1, H, W]; or "module:name" of a callable like that, of an estimator with predict_proba, or of a
+    class of estimators, which is fitted on the private rows."""
     jobs: int = min(2, os.cpu_count() or 1)
     """Processes, one thread each; the numbers do not depend on it."""
     engine: Engine = "loky"
@@ -185,6 +189,7 @@ def _evaluate(command: Evaluate, console: Console) -> int:
         seeds=command.seeds or configuration.seeds,
         temperatures=command.temperatures or configuration.temperatures,
         dataset=command.dataset or configuration.dataset,
+        target=command.target or configuration.target,
     )
     outcome = run(
         configuration,

@@ -9,6 +9,7 @@ from mipoison.eval.adversaries import AdversarySettings
 from mipoison.eval.architectures import ARCHITECTURES
 from mipoison.eval.data import check_dataset
 from mipoison.eval.methods import BUILDERS, Method
+from mipoison.eval.outside_target import FILES, is_outside
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,8 @@ class Configuration:
         checked_methods: defenses for which the adversaries are also trained twice as long.
         dataset: name of the data set, as `mipoison.eval.data.split` takes it.
         adversary: how hard the adversaries try.
-        target: architecture of the target classifier, a key of `architectures.ARCHITECTURES`.
+        target: architecture of the target classifier, a key of `architectures.ARCHITECTURES`, or a classifier that is
+            not ours, as `outside_target.outside_target` takes it.
         target_epochs: passes of the target classifier over the private rows.
         victims_shown: victims in the picture, the first of each class in the split's order.
 
@@ -42,9 +44,10 @@ class Configuration:
 
     def __post_init__(self) -> None:
         check_dataset(self.dataset)
-        if self.target not in ARCHITECTURES:
+        if self.target not in ARCHITECTURES and not is_outside(self.target):
             raise ValueError(
-                f"target: expected one of {sorted(ARCHITECTURES)}, got {self.target!r}"
+                f"target: expected one of {sorted(ARCHITECTURES)}, module:name or a file of "
+                f"{', '.join(FILES)}, got {self.target!r}"
             )
         if not self.seeds or len(set(self.seeds)) != len(self.seeds):
             raise ValueError(f"seeds: expected at least one, all different, got {self.seeds}")

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from mipoison.eval.data import Role, Split
 from mipoison.eval.targets import train_target
 
-# Another kind than the target's: what fools the one need not fool the other.
+# Another kind than the target's where we know that: what fools the one need not fool the other.
 _ANOTHER = {"mlp": "cnn", "cnn": "mlp", "yang": "mlp"}
 _ROWS = 1000
 
@@ -50,7 +50,7 @@ class Evaluator:
             everyone,
             classes=parts.classes,
             seed=seed,
-            architecture=_ANOTHER[target],
+            architecture=_ANOTHER.get(target, "mlp"),
             image_shape=parts.image_shape,
             epochs=10,
         )

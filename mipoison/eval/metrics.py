@@ -76,10 +76,18 @@ def gain(mse: float, undefended: float, label_only: float) -> float:
     0: the defense won nothing. 1: only the label leaks. Both reference errors are measured on
     the undefended system, ``undefended`` under the same family of adversaries as ``mse``.
 
+    Raises:
+        ValueError: if the adversary makes no more of the undefended vectors than of their labels.
+
     Example:
         >>> gain(0.03, 0.02, 0.04)
         0.5
     """
+    if label_only == undefended:
+        raise ValueError(
+            "expected an adversary who makes more of undefended vectors than of labels, got an MSE of "
+            f"{undefended:.4g} for both: there is nothing to defend here, or the adversary needs more rows or epochs"
+        )
     return round((mse - undefended) / (label_only - undefended), 12)
 
 

@@ -266,10 +266,13 @@ def _target(results: Mapping[str, Any]) -> str:
         "cnn": "three convolutions of 16, 32 and 64 channels",
         "yang": "Yang et al.'s convolutional classifier from 32 channels",
     }
-    return (
-        f"{kinds[configuration['target']]}, {configuration['target_epochs']} epochs, batch 32, "
-        f"AdamW 2e-3; accuracy {own} % on its own rows, {other} % on the victims."
+    kind = kinds.get(configuration["target"])
+    made = (
+        f"{escape(configuration['target'])}, not trained by this harness unless it is an estimator"
+        if kind is None
+        else f"{kind}, {configuration['target_epochs']} epochs, batch 32, AdamW 2e-3"
     )
+    return f"{made}; accuracy {own} % on its own rows, {other} % on the victims."
 
 
 def _decoders(adversary: Mapping[str, Any]) -> str:

@@ -8,6 +8,7 @@ from torch import nn
 
 from mipoison.eval.configuration import Configuration
 from mipoison.eval.data import Split, split
+from mipoison.eval.outside_target import is_outside, outside_target
 from mipoison.eval.seeding import derive_seed
 from mipoison.eval.targets import train_target
 
@@ -28,12 +29,15 @@ class Stage:
 
     @classmethod
     def of(cls, configuration: Configuration, seed: int) -> Stage:
-        """Splits the data and trains the target."""
+        """Splits the data and trains the target, or loads one that is not ours."""
         parts = split(configuration.dataset, seed=seed)
+        own_seed = derive_seed(seed, "target")
+        if is_outside(configuration.target):
+            return cls(seed, parts, outside_target(configuration.target, parts, seed=own_seed))
         model = train_target(
             parts.private,
             classes=parts.classes,
-            seed=derive_seed(seed, "target"),
+            seed=own_seed,
             architecture=configuration.target,
             image_shape=parts.image_shape,
             epochs=configuration.target_epochs,
