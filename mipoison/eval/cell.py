@@ -41,7 +41,7 @@ class Cell:
 def steps_of(configuration: Configuration) -> int:
     """Returns how often `run_cell` calls ``tick``."""
     settings = configuration.adversary
-    epochs = settings.epochs + 2 * settings.wide_epochs
+    epochs = settings.epochs + (2 + len(settings.losses)) * settings.wide_epochs
     epochs += len(settings.decoders) * settings.decoder_epochs
     return 2 + len(configuration.methods) + 3 * epochs
 

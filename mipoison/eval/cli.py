@@ -60,6 +60,8 @@ class Evaluate:
     """Classifier instead of the preset's: mlp, cnn, yang; a file of TorchScript (.pt, .ts) or torch.export (.pt2) that
     takes images [n, 1, H, W]; or "module:name" of a callable like that, of an estimator with predict_proba, or of a
     class of estimators, which is fitted on the private rows."""
+    losses: tuple[str, ...] = ()
+    """Losses, "l1" or "mse+ssim", each of which trains one more of the adaptive adversary's networks."""
     jobs: int = min(2, os.cpu_count() or 1)
     """Processes, one thread each; the numbers do not depend on it."""
     engine: Engine = "loky"
@@ -190,6 +192,9 @@ def _evaluate(command: Evaluate, console: Console) -> int:
         temperatures=command.temperatures or configuration.temperatures,
         dataset=command.dataset or configuration.dataset,
         target=command.target or configuration.target,
+        adversary=replace(
+            configuration.adversary, losses=command.losses or configuration.adversary.losses
+        ),
     )
     outcome = run(
         configuration,

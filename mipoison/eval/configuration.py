@@ -115,7 +115,7 @@ class Configuration:
             for method in plain["methods"]
         )
         adversary = dict(plain["adversary"])
-        for name in {"neighbours", "decoders"} & set(adversary):
+        for name in {"neighbours", "decoders", "losses"} & set(adversary):
             adversary[name] = tuple(adversary[name])
         return cls(
             **{

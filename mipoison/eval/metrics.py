@@ -36,6 +36,18 @@ def psnr(mse: float) -> float:
     return float(-10.0 * torch.log10(torch.tensor(mse, dtype=torch.float64)))
 
 
+def ssim_width(image_shape: tuple[int, int]) -> float:
+    """Returns sigma of the Gaussian window that fits the image: 1.5, or less for sides below 11 pixels.
+
+    Example:
+        >>> ssim_width((28, 28)), round(ssim_width((8, 8)), 2)
+        (1.5, 0.86)
+    """
+    reach = min(5, (min(image_shape) - 1) // 2)
+    # torchmetrics derives the window's half width as int(3.5 sigma + 0.5).
+    return reach / 3.5 if reach < 5 else 1.5
+
+
 def ssim(reconstructed: Tensor, inputs: Tensor, *, image_shape: tuple[int, int]) -> float:
     """Returns the mean structural similarity, data range 1, with a window that fits the image.
 
@@ -53,15 +65,12 @@ def ssim(reconstructed: Tensor, inputs: Tensor, *, image_shape: tuple[int, int])
         1.0
     """
     height, width = image_shape
-    reach = min(5, (min(height, width) - 1) // 2)
-    # torchmetrics derives the window's half width as int(3.5 sigma + 0.5).
-    sigma = reach / 3.5 if reach < 5 else 1.5
     similarities = []
     for made, true in zip(reconstructed.split(_ROWS), inputs.split(_ROWS), strict=True):
         similarity = structural_similarity_index_measure(
             made.reshape(-1, 1, height, width).double(),
             true.reshape(-1, 1, height, width).double(),
-            sigma=sigma,
+            sigma=ssim_width(image_shape),
             data_range=1.0,
             reduction="none",
         )

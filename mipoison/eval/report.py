@@ -240,7 +240,8 @@ def _conditions(results: Mapping[str, Any]) -> str:
         f"{adversary['wide_epochs']} epochs, batch {adversary['wide_batch']}, raw and raw+log "
         f"(floor {adversary['log_floor']:g}), nearest neighbours "
         f"{', '.join(map(str, adversary['neighbours']))} on raw and on log, the mean "
-        "of the three networks' answers, and label only. "
+        "of these networks' answers, and label only. "
+        f"{_losses(adversary)}"
         f"{_decoders(adversary)}"
         "The MLPs predict principal components of the images, AdamW with a one-cycle schedule, peak "
         f"{adversary['learning_rate']:g}. Of the auxiliary rows {adversary['held_out']} are "
@@ -273,6 +274,13 @@ def _target(results: Mapping[str, Any]) -> str:
         else f"{kind}, {configuration['target_epochs']} epochs, batch 32, AdamW 2e-3"
     )
     return f"{made}; accuracy {own} % on its own rows, {other} % on the victims."
+
+
+def _losses(adversary: Mapping[str, Any]) -> str:
+    """Names the losses other than the squared error that wide networks were trained for, if any."""
+    if not adversary.get("losses"):
+        return ""
+    return f"Other wide networks on raw+log were trained for {', '.join(adversary['losses'])}. "
 
 
 def _decoders(adversary: Mapping[str, Any]) -> str:

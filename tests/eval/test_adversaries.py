@@ -10,6 +10,8 @@ from mipoison.eval.adversaries.families import (
     adaptive_networks,
     standard,
 )
+from mipoison.eval.adversaries.losses import LOSSES
+from mipoison.eval.metrics import ssim
 
 
 @pytest.fixture(scope="module")
@@ -27,6 +29,8 @@ def everyone():
         NearestNeighbours(neighbours=3, kind="log"),
         MLP(width=16, epochs=3),
         MLP(width=16, epochs=3, kind="raw+log"),
+        MLP(width=16, epochs=3, loss="l1", name="l1"),
+        MLP(width=16, epochs=3, loss="mse+ssim", image_shape=(3, 4), name="ssim"),
         Decoder(image_shape=(3, 4), channels=8, epochs=3),
         Decoder(image_shape=(3, 4), channels=8, epochs=3, kind="top-2"),
     ]
@@ -121,3 +125,31 @@ def test_decoders_are_an_extra_of_the_families():
     assert networks["decoder, top-3"].epochs == 10
     with pytest.raises(ValueError, match="image_shape: expected"):
         adaptive_networks(settings, seed=0)
+
+
+def test_each_loss_is_what_its_network_does_best():
+    """Half of the inputs of one vector are 0 and the others spread: their mean is no median."""
+    generator = torch.Generator().manual_seed(0)
+    served = torch.full((400, 3), 1 / 3)
+    inputs = torch.rand((400, 12), generator=generator)
+    inputs[:240] = 0.1 * inputs[:240]
+    made = {}
+    for loss in LOSSES:
+        network = MLP(
+            width=16, epochs=60, batch=50, learning_rate=2e-2, loss=loss, image_shape=(3, 4)
+        )
+        made[loss] = network.fit(served, inputs).reconstruct(served)
+    absolute = {loss: float((pixels - inputs).abs().mean()) for loss, pixels in made.items()}
+    squared = {loss: float((pixels - inputs).square().mean()) for loss, pixels in made.items()}
+    assert absolute["l1"] < 0.9 * absolute["mse"] and squared["mse"] < 0.9 * squared["l1"]
+    structure = {loss: ssim(pixels, inputs, image_shape=(3, 4)) for loss, pixels in made.items()}
+    assert structure["mse+ssim"] >= structure["mse"] - 1e-3
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [({"loss": "l2"}, "expected one of mse, l1, mse"), ({"loss": "mse+ssim"}, "height and width")],
+)
+def test_unknown_losses_are_refused(given, said):
+    with pytest.raises(ValueError, match=said):
+        MLP(**given)

@@ -28,6 +28,7 @@ def test_other_data_and_targets_run_end_to_end(tiny, dataset, side, held_out):
         adversary=replace(
             tiny.adversary,
             held_out=held_out,
+            losses=("l1", "mse+ssim"),
             decoders=("top-10",),
             decoder_channels=4,
             decoder_epochs=1,
@@ -39,7 +40,11 @@ def test_other_data_and_targets_run_end_to_end(tiny, dataset, side, held_out):
     assert result.images["originals"].shape == (10, side, side)
     bare = result.numbers["defenses"]["none"]
     accuracy = result.numbers["target"]["accuracy"]
-    assert {"decoder, top-10", "decoder, top-10, trained clean"} <= set(bare["variants"])
+    assert {
+        "decoder, top-10",
+        "decoder, top-10, trained clean",
+        "wide MLP, raw+log, mse+ssim",
+    } <= set(bare["variants"])
     assert accuracy > 0.02 and accuracy == pytest.approx(bare["utility"]["accuracy"])
     assert bare["attacks"]["A3"]["mse"] < result.numbers["floors"]["global_mean"]
 

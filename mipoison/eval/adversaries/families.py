@@ -27,6 +27,7 @@ class AdversarySettings:
         neighbours: k of the nearest-neighbour variants, each on raw and on log features.
         held_out: auxiliary rows that the adversary keeps back, to choose among its variants
             and to watch its learning.
+        losses: further losses, "l1" or "mse+ssim", each of which trains another wide network on raw+log.
         decoders: kinds of `Decoder`, e.g. ("raw", "raw+log", "top-10"), each another variant of
             A3; none by default, since they cost the most.
         decoder_channels: their maps of 4x4.
@@ -43,6 +44,7 @@ class AdversarySettings:
     log_floor: float = 1e-6
     neighbours: tuple[int, ...] = (10, 25, 60)
     held_out: int = 175
+    losses: tuple[str, ...] = ()
     decoders: tuple[str, ...] = ()
     decoder_channels: int = 64
     decoder_epochs: int = 40
@@ -75,25 +77,29 @@ def adaptive_networks(
         settings: how hard the adversaries try.
         seed: initial weights and order of the batches.
         stretch: multiplies their epochs.
-        image_shape: height and width, for decoders.
+        image_shape: height and width, for decoders and "mse+ssim".
 
     Raises:
         ValueError: if there are decoders but no image shape.
     """
     if settings.decoders and image_shape is None:
         raise ValueError("image_shape: expected height and width of the images, for the decoders")
+    wide = [(kind, "mse") for kind in ("raw", "raw+log")]
+    wide += [("raw+log", loss) for loss in settings.losses]
     networks: list[Network] = [
         MLP(
-            name=f"wide MLP, {kind}",
+            name=f"wide MLP, {kind}" + ("" if loss == "mse" else f", {loss}"),
             kind=kind,
             width=settings.wide_width,
             epochs=settings.wide_epochs * stretch,
             batch=settings.wide_batch,
             learning_rate=settings.learning_rate,
             log_floor=settings.log_floor,
+            loss=loss,
+            image_shape=image_shape,
             seed=seed + 1,
         )
-        for kind in ("raw", "raw+log")
+        for kind, loss in wide
     ]
     networks += [
         Decoder(

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from mipoison.eval.adversaries.base import features
+from mipoison.eval.adversaries.losses import pixel_loss, require_loss
 from mipoison.eval.adversaries.standards import Standards
 from mipoison.eval.adversaries.watched import Watched, stacked
 
@@ -28,6 +29,8 @@ class MLP(Watched):
         batch: rows a step.
         learning_rate: peak of the one-cycle schedule.
         log_floor: smallest entry before the logarithm.
+        loss: "mse", or "l1" or "mse+ssim" of the pixels, see `losses.pixel_loss`.
+        image_shape: height and width, for "mse+ssim".
         seed: initial weights and order of the batches.
         name: how reports call it.
         on_epoch: called after every epoch.
@@ -45,10 +48,13 @@ class MLP(Watched):
         batch: int = 64,
         learning_rate: float = 2e-3,
         log_floor: float = 1e-6,
+        loss: str = "mse",
+        image_shape: tuple[int, int] | None = None,
         seed: int = 0,
         name: str | None = None,
         on_epoch: Callable[[], None] | None = None,
     ) -> None:
+        require_loss(loss, image_shape)
         super().__init__(
             name=f"MLP-{width}, {kind}" if name is None else name,
             kind=kind,
@@ -60,6 +66,8 @@ class MLP(Watched):
             on_epoch=on_epoch,
         )
         self.width = width
+        self.loss = loss
+        self.image_shape = image_shape
 
     def fit(
         self, defended: Tensor, inputs: Tensor, held_out: tuple[Tensor, Tensor] | None = None
@@ -101,6 +109,8 @@ class MLP(Watched):
             batch=self.batch,
             learning_rate=self.learning_rate,
             log_floor=self.log_floor,
+            loss=self.loss,
+            image_shape=self.image_shape,
             seed=self.seed,
             name=self.name,
         )
@@ -148,9 +158,15 @@ class MLP(Watched):
         for _ in range(self.epochs):
             squared = torch.zeros(scaled.shape[0])
             for rows in torch.randperm(len(inputs), generator=generator).split(self.batch):
-                errors = (self._forward(scaled[:, rows]) - coefficients[rows]).square()
+                predicted = self._forward(scaled[:, rows])
+                errors = (predicted - coefficients[rows]).square()
+                # Of the squared error the components suffice: what they leave out is lost in any case.
+                loss = errors.mean((1, 2))
+                if self.loss != "mse":
+                    pixels = predicted @ self._components + self._mean
+                    loss = pixel_loss(self.loss, pixels, inputs[rows], self.image_shape)
                 optimizer.zero_grad()
-                errors.mean((1, 2)).sum().backward()
+                loss.sum().backward()
                 optimizer.step()
                 schedule.step()
                 squared += errors.detach().sum((1, 2))
