@@ -28,6 +28,7 @@ class AdversarySettings:
         held_out: auxiliary rows that the adversary keeps back, to choose among its variants
             and to watch its learning.
         losses: further losses, "l1" or "mse+ssim", each of which trains another wide network on raw+log.
+            The similarity of larger images takes many times as long as the rest.
         decoders: kinds of `Decoder`, e.g. ("raw", "raw+log", "top-10"), each another variant of
             A3; none by default, since they cost the most.
         decoder_channels: their maps of 4x4.
