@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from torch import nn
+import torch
+from torch import Tensor, nn
+
+from mipoison.eval.retraining import RETRAINING
 
 Shape = tuple[int, int]
 
@@ -46,6 +49,55 @@ def yang(image_shape: Shape, classes: int, *, width: int = 32) -> nn.Sequential:
     return nn.Sequential(*layers, nn.Flatten(), *head)
 
 
+class Residual(nn.Module):
+    """x + convolutions of x, with batch normalisation; halves the side and doubles the channels where told.
+
+    Args:
+        before: channels that come in.
+        after: channels that go out; more than before: the side is halved.
+    """
+
+    def __init__(self, before: int, after: int) -> None:
+        super().__init__()
+        stride = 1 if after == before else 2
+        self.first = nn.Conv2d(before, after, 3, stride, 1, bias=False)
+        self.second = nn.Conv2d(after, after, 3, 1, 1, bias=False)
+        self.norms = nn.ModuleList(nn.BatchNorm2d(after) for _ in range(2))
+        self.short = (
+            nn.Conv2d(before, after, 1, stride, bias=False) if stride == 2 else nn.Identity()
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Maps ``[n, before, H, W]`` to ``[n, after, H', W']``."""
+        h = torch.relu(self.norms[0](self.first(x)))
+        return torch.relu(self.norms[1](self.second(h)) + self.short(x))
+
+
+def resnet(
+    image_shape: Shape, classes: int, *, channels: tuple[int, ...] = (16, 32, 64)
+) -> nn.Sequential:
+    """A residual network of one block a width (He et al., CVPR 2016), global average pooling, a linear layer."""
+    layers: list[nn.Module] = [
+        nn.Unflatten(1, (1, *image_shape)),
+        nn.Conv2d(1, channels[0], 3, padding=1, bias=False),
+        nn.BatchNorm2d(channels[0]),
+        nn.ReLU(),
+    ]
+    layers += [
+        Residual(before, after)
+        for before, after in zip((channels[0], *channels), channels, strict=False)
+    ]
+    return nn.Sequential(
+        *layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels[-1], classes)
+    )
+
+
+def known(target: str) -> bool:
+    """Whether a target's name is that of an architecture, or of one and of a way to retrain it: "cnn+vib"."""
+    name, plus, way = target.partition("+")
+    return name in ARCHITECTURES and way in RETRAINING and bool(plus) == bool(way)
+
+
 def _pooled(image_shape: Shape, times: int) -> int:
     """Returns the pixels that are left after halving both sides several times."""
     height, width = (side >> times for side in image_shape)
@@ -61,4 +113,5 @@ ARCHITECTURES: Mapping[str, Callable[[Shape, int], nn.Sequential]] = {
     "mlp": mlp,
     "cnn": cnn,
     "yang": yang,
+    "resnet": resnet,
 }

@@ -43,8 +43,9 @@ class Evaluate:
     --overwrite is given."""
     preset: Preset = "demo"
     """"demo": digits, seeds 0-2, T = 1 and 3, eleven defenses. "quick": one short cell. "mnist",
-    "faces": the demo's defenses on MNIST-5k and on ORL faces; need the extra [data]. "defenses-…": the
-    study of docs/study.md, every defense at equal mean l1."""
+    "faces": the demo's defenses on MNIST-5k and on ORL faces; need the extra [data]. "standard": every defense and
+    baseline at four strengths on digits. "full": the same on MNIST-5k with Yang et al.'s classifier and with decoders:
+    hours. "defenses-…": the study of docs/study.md, every defense at equal mean l1."""
     seeds: tuple[int, ...] = ()
     """Seeds instead of the preset's, one repetition each."""
     temperatures: tuple[float, ...] = ()
@@ -57,9 +58,10 @@ class Evaluate:
     dataset: str = ""
     """Data instead of the preset's: digits, mnist, orl, npz:FILE or folder:FOLDER."""
     target: str = ""
-    """Classifier instead of the preset's: mlp, cnn, yang; a file of TorchScript (.pt, .ts) or torch.export (.pt2) that
-    takes images [n, 1, H, W]; or "module:name" of a callable like that, of an estimator with predict_proba, or of a
-    class of estimators, which is fitted on the private rows."""
+    """Classifier instead of the preset's: mlp, cnn, yang or resnet, alone or defended by retraining: mlp+nls (negative
+    label smoothing), mlp+vib (information bottleneck), mlp+bido (bilateral dependency). Or one of yours: a file of
+    TorchScript (.pt, .ts) or torch.export (.pt2) that takes images [n, 1, H, W], "module:name" of a callable like that,
+    of an estimator with predict_proba, or of a class of estimators, which is fitted on the private rows."""
     losses: tuple[str, ...] = ()
     """Losses, "l1" or "mse+ssim", each of which trains one more of the adaptive adversary's networks."""
     jobs: int = min(2, os.cpu_count() or 1)

@@ -6,10 +6,11 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
 from mipoison.eval.adversaries import AdversarySettings
-from mipoison.eval.architectures import ARCHITECTURES
+from mipoison.eval.architectures import ARCHITECTURES, known
 from mipoison.eval.data import check_dataset
 from mipoison.eval.methods import BUILDERS, Method
 from mipoison.eval.outside_target import FILES, is_outside
+from mipoison.eval.retraining import RETRAINING
 
 
 @dataclass(frozen=True)
@@ -23,8 +24,8 @@ class Configuration:
         checked_methods: defenses for which the adversaries are also trained twice as long.
         dataset: name of the data set, as `mipoison.eval.data.split` takes it.
         adversary: how hard the adversaries try.
-        target: architecture of the target classifier, a key of `architectures.ARCHITECTURES`, or a classifier that is
-            not ours, as `outside_target.outside_target` takes it.
+        target: the target classifier: an architecture as `targets.train_target` takes it, or a classifier that is not
+            ours, as `outside_target.outside_target` takes it.
         target_epochs: passes of the target classifier over the private rows.
         victims_shown: victims in the picture, the first of each class in the split's order.
 
@@ -44,9 +45,10 @@ class Configuration:
 
     def __post_init__(self) -> None:
         check_dataset(self.dataset)
-        if self.target not in ARCHITECTURES and not is_outside(self.target):
+        if not known(self.target) and not is_outside(self.target):
             raise ValueError(
-                f"target: expected one of {sorted(ARCHITECTURES)}, module:name or a file of "
+                f"target: expected one of {sorted(ARCHITECTURES)}, alone or with one of "
+                f"{', '.join(f'+{way}' for way in RETRAINING if way)}, module:name or a file of "
                 f"{', '.join(FILES)}, got {self.target!r}"
             )
         if not self.seeds or len(set(self.seeds)) != len(self.seeds):

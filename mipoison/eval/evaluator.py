@@ -11,7 +11,7 @@ from mipoison.eval.data import Role, Split
 from mipoison.eval.targets import train_target
 
 # Another kind than the target's where we know that: what fools the one need not fool the other.
-_ANOTHER = {"mlp": "cnn", "cnn": "mlp", "yang": "mlp"}
+_ANOTHER = {"mlp": "cnn", "cnn": "mlp", "yang": "mlp", "resnet": "mlp"}
 _ROWS = 1000
 
 
@@ -50,7 +50,7 @@ class Evaluator:
             everyone,
             classes=parts.classes,
             seed=seed,
-            architecture=_ANOTHER.get(target, "mlp"),
+            architecture=_ANOTHER.get(target.partition("+")[0], "mlp"),
             image_shape=parts.image_shape,
             epochs=10,
         )

@@ -266,12 +266,20 @@ def _target(results: Mapping[str, Any]) -> str:
         "mlp": "one hidden layer of 128",
         "cnn": "three convolutions of 16, 32 and 64 channels",
         "yang": "Yang et al.'s convolutional classifier from 32 channels",
+        "resnet": "a residual network of three blocks from 16 channels",
     }
-    kind = kinds.get(configuration["target"])
+    ways = {
+        "": "",
+        "nls": ", defended by negative label smoothing",
+        "vib": ", defended by an information bottleneck",
+        "bido": ", defended by bilateral dependency",
+    }
+    name, _, way = configuration["target"].partition("+")
+    kind = kinds.get(name)
     made = (
         f"{escape(configuration['target'])}, not trained by this harness unless it is an estimator"
         if kind is None
-        else f"{kind}, {configuration['target_epochs']} epochs, batch 32, AdamW 2e-3"
+        else f"{kind}{ways[way]}, {configuration['target_epochs']} epochs, batch 32, AdamW 2e-3"
     )
     return f"{made}; accuracy {own} % on its own rows, {other} % on the victims."
 

@@ -101,6 +101,29 @@ ABLATION = replace(
     checked_methods=("none",),
 )
 
+# Every defense at four strengths, and the adversaries' second loss: what a comparison should show at least.
+_STRENGTHS = (0.025, 0.05, 0.1, 0.2)
+STANDARD = replace(
+    DEMO,
+    temperatures=(1.0, 3.0),
+    methods=methods(
+        _STRENGTHS, ("equilibrium", "generator", "decoy", "ascent", "alignment"), tuple(SWEPT)
+    ),
+    adversary=replace(DEMO.adversary, losses=("l1",)),
+)
+
+# The same on larger images, a larger target, and decoders of three kinds.
+FULL = replace(
+    STANDARD,
+    dataset="mnist",
+    target="yang",
+    target_epochs=10,
+    temperatures=(1.0, 4.0),
+    adversary=replace(
+        MNIST.adversary, losses=("l1",), decoders=("raw", "raw+log", "top-10"), decoder_epochs=20
+    ),
+)
+
 STUDIES: dict[str, Configuration] = {
     "defenses-digits": DIGITS,
     "defenses-mnist": MNIST_SOFTENED,
@@ -108,4 +131,6 @@ STUDIES: dict[str, Configuration] = {
     "defenses-faces": FACES_SOFTENED,
     "defenses-decoder": DECODER,
     "defenses-ablation": ABLATION,
+    "standard": STANDARD,
+    "full": FULL,
 }

@@ -5,8 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from mipoison.eval.architectures import ARCHITECTURES
+from mipoison.eval.architectures import ARCHITECTURES, known
 from mipoison.eval.data import Role
+from mipoison.eval.retraining import RETRAINING
 
 # Rows that go through a target together: convolutions at full size are large.
 _ROWS = 1000
@@ -23,13 +24,14 @@ def train_target(
     batch: int = 32,
     learning_rate: float = 2e-3,
 ) -> nn.Sequential:
-    """Minimises cross-entropy of a classifier on the private rows with AdamW.
+    """Minimises cross-entropy of a classifier, or what defends it, on the private rows with AdamW.
 
     Args:
         private: the rows that train the target.
         classes: number of classes K.
         seed: initial weights, order of the batches and dropout.
-        architecture: a key of `architectures.ARCHITECTURES`.
+        architecture: a key of `architectures.ARCHITECTURES`, "mlp" say, or one and a way to defend by retraining, a
+            key of `retraining.RETRAINING`: "mlp+vib".
         image_shape: height and width; by default one line of D pixels, which is enough for "mlp".
         epochs: passes over the rows.
         batch: rows a step.
@@ -41,20 +43,23 @@ def train_target(
     Raises:
         ValueError: if the architecture is unknown, or does not fit the images.
     """
-    if architecture not in ARCHITECTURES:
+    if not known(architecture):
         raise ValueError(
-            f"architecture: expected one of {sorted(ARCHITECTURES)}, got {architecture!r}"
+            f"architecture: expected one of {sorted(ARCHITECTURES)}, alone or with one of "
+            f"{', '.join(f'+{way}' for way in RETRAINING if way)}, got {architecture!r}"
         )
+    name, _, way = architecture.partition("+")
     shape = image_shape or (1, private.inputs.shape[1])
     generator = torch.Generator().manual_seed(seed)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = ARCHITECTURES[architecture](shape, classes)
+        model = ARCHITECTURES[name](shape, classes)
+        retraining = RETRAINING[way]()
+        model = retraining.rebuild(model)
         optimizer = torch.optim.AdamW(model.parameters(), lr=learning_rate)
         for _ in range(epochs):
             for rows in torch.randperm(len(private), generator=generator).split(batch):
-                logits = model(private.inputs[rows])
-                loss = nn.functional.cross_entropy(logits, private.labels[rows])
+                loss = retraining.loss(model, private.inputs[rows], private.labels[rows])
                 optimizer.zero_grad()
                 loss.backward()
                 optimizer.step()

@@ -75,5 +75,5 @@ def test_convolutions_need_images_of_some_size(parts):
 
 
 def test_unknown_architecture_says_what_is_allowed(parts):
-    with pytest.raises(ValueError, match=r"'cnn', 'mlp', 'yang'\], got 'wish'"):
+    with pytest.raises(ValueError, match=r"'cnn', 'mlp', 'resnet', 'yang'\], .*got 'wish'"):
         train_target(parts.private, classes=10, seed=7, architecture="wish")

@@ -1,0 +1,145 @@
+"""Defend by training the target otherwise: variants to compare with what poisons its answers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+Loss: TypeAlias = Callable[[nn.Sequential, Tensor, Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Retraining:
+    """How a variant is trained.
+
+    Attributes:
+        rebuild: changes the network before training.
+        loss: of the network, a batch of rows ``[n, D]`` and their labels ``[n]``.
+    """
+
+    rebuild: Callable[[nn.Sequential], nn.Sequential]
+    loss: Loss
+
+
+def cross_entropy(model: nn.Sequential, rows: Tensor, labels: Tensor) -> Tensor:
+    """What a target is trained for without a defense."""
+    return F.cross_entropy(model(rows), labels)
+
+
+def negative_smoothing(*, amount: float = -0.05) -> Retraining:
+    """Cross-entropy to (1 - a)·label + a/K with a < 0 (Struppek et al., ICLR 2024): less of the other classes shows.
+
+    Args:
+        amount: a in [-1, 0).
+    """
+
+    def loss(model: nn.Sequential, rows: Tensor, labels: Tensor) -> Tensor:
+        logs = F.log_softmax(model(rows), 1)
+        chosen = logs.gather(1, labels.unsqueeze(1)).squeeze(1)
+        return -((1 - amount) * chosen + amount * logs.mean(1)).mean()
+
+    return Retraining(lambda model: model, loss)
+
+
+class Bottleneck(nn.Module):
+    """A Gaussian code of the features, its divergence from the standard normal kept for the loss.
+
+    Args:
+        inside: features.
+        code: numbers of the code.
+    """
+
+    divergence: Tensor
+
+    def __init__(self, inside: int, code: int) -> None:
+        super().__init__()
+        self.encode = nn.Linear(inside, 2 * code)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """The code, drawn while training and its mean when served."""
+        coded: Tensor = self.encode(features)
+        mean, spread = coded.chunk(2, 1)
+        variance = F.softplus(spread) + 1e-6
+        self.divergence = (mean.square() + variance - variance.log() - 1).sum(1).mean() / 2
+        if not self.training:
+            return mean
+        return mean + variance.sqrt() * torch.randn_like(mean)
+
+
+def information_bottleneck(*, weight: float = 0.01, code: int = 64) -> Retraining:
+    """Cross-entropy + β·KL of a Gaussian code before the last layer (MID: Wang et al., AAAI 2021).
+
+    Args:
+        weight: β.
+        code: numbers of the code.
+    """
+
+    def rebuild(model: nn.Sequential) -> nn.Sequential:
+        head = model[-1]
+        assert isinstance(head, nn.Linear)
+        last = nn.Linear(code, head.out_features)
+        return nn.Sequential(*list(model)[:-1], Bottleneck(head.in_features, code), last)
+
+    def loss(model: nn.Sequential, rows: Tensor, labels: Tensor) -> Tensor:
+        entropy = cross_entropy(model, rows, labels)
+        bottleneck = model[-2]
+        assert isinstance(bottleneck, Bottleneck)
+        return entropy + weight * bottleneck.divergence
+
+    return Retraining(rebuild, loss)
+
+
+def bilateral_dependency(*, inputs: float = 0.05, labels: float = 0.5) -> Retraining:
+    """Cross-entropy + λx·Σ HSIC(x, z) - λy·Σ HSIC(z, y) over the hidden layers z (BiDO: Peng et al., KDD 2022).
+
+    Args:
+        inputs: λx, against what the layers keep of the inputs.
+        labels: λy, for what they keep of the labels.
+    """
+
+    def loss(model: nn.Sequential, rows: Tensor, true: Tensor) -> Tensor:
+        hidden, state = [], rows
+        for layer in model:
+            state = layer(state)
+            if isinstance(layer, nn.ReLU):
+                hidden.append(state.flatten(1))
+        total = F.cross_entropy(state, true)
+        of_inputs, of_labels = _kernel(rows), _kernel(F.one_hot(true, state.shape[1]).float())
+        for layer in hidden:
+            own = _kernel(layer)
+            total = (
+                total + inputs * dependence(own, of_inputs) - labels * dependence(own, of_labels)
+            )
+        return total
+
+    return Retraining(lambda model: model, loss)
+
+
+def _kernel(rows: Tensor) -> Tensor:
+    """Gaussian kernel matrix ``[n, n]``, its width 5·√D as published."""
+    squared = torch.cdist(rows, rows).square()
+    return torch.exp(-squared / (2 * 25 * rows.shape[1]))
+
+
+def dependence(first: Tensor, second: Tensor) -> Tensor:
+    """The Hilbert-Schmidt independence criterion of two kernel matrices, tr(KHLH) / (n - 1)²: 0 where independent."""
+    n = len(first)
+
+    def centred(kernel: Tensor) -> Tensor:
+        return kernel - kernel.mean(0, keepdim=True) - kernel.mean(1, keepdim=True) + kernel.mean()
+
+    return (centred(first) * centred(second)).sum() / max(1, n - 1) ** 2
+
+
+# By what stands after the plus of a target's name; nothing is no defense.
+RETRAINING: Mapping[str, Callable[[], Retraining]] = {
+    "": lambda: Retraining(lambda model: model, cross_entropy),
+    "nls": negative_smoothing,
+    "vib": information_bottleneck,
+    "bido": bilateral_dependency,
+}

@@ -1,0 +1,84 @@
+"""Retrained targets still classify, show less, and the parts of their losses agree with what can be worked out."""
+
+import pytest
+import torch
+from torch import nn
+
+from mipoison.eval.architectures import known
+from mipoison.eval.data import split
+from mipoison.eval.retraining import (
+    RETRAINING,
+    Bottleneck,
+    dependence,
+    negative_smoothing,
+)
+from mipoison.eval.targets import accuracy, serve, train_target
+
+
+@pytest.fixture(scope="module")
+def parts():
+    return split("digits", seed=100)
+
+
+def train(parts, architecture, epochs=15):
+    return train_target(
+        parts.private,
+        classes=10,
+        seed=3,
+        architecture=architecture,
+        image_shape=(8, 8),
+        epochs=epochs,
+    )
+
+
+@pytest.mark.parametrize(
+    "architecture", [*(f"mlp+{way}" for way in RETRAINING if way), "resnet", "cnn+bido"]
+)
+def test_it_still_classifies_and_repeats_itself(parts, architecture):
+    model = train(parts, architecture)
+    assert accuracy(model, parts.victims) > 0.85
+    inputs = parts.victims.inputs
+    assert torch.equal(model(inputs), model(inputs))
+    assert torch.equal(train(parts, architecture, 2)(inputs), train(parts, architecture, 2)(inputs))
+
+
+def test_unknown_ways_are_refused(parts):
+    assert known("mlp") and known("cnn+vib") and not known("mlp+") and not known("vib")
+    with pytest.raises(ValueError, match=r"with one of \+nls, \+vib, \+bido, got 'mlp\+wish'"):
+        train(parts, "mlp+wish")
+
+
+def test_negative_smoothing_shows_less_of_the_other_classes(parts):
+    def others(model):
+        served = serve(model, parts.victims.inputs, temperature=1.0)
+        return float((1 - served.amax(1)).mean())
+
+    assert others(train(parts, "mlp+nls")) < others(train(parts, "mlp"))
+
+
+def test_negative_smoothing_is_cross_entropy_to_a_moved_label():
+    model = nn.Sequential(nn.Linear(4, 3))
+    rows, labels = torch.rand(6, 4), torch.tensor([0, 1, 2, 0, 1, 2])
+    wanted = 1.3 * nn.functional.one_hot(labels, 3) - 0.3 / 3
+    expected = nn.functional.cross_entropy(model(rows), wanted)
+    torch.testing.assert_close(negative_smoothing(amount=-0.3).loss(model, rows, labels), expected)
+
+
+def test_the_bottleneck_s_divergence_is_torch_s():
+    bottleneck = Bottleneck(5, 2)
+    features = torch.rand(7, 5)
+    bottleneck(features)
+    mean, spread = bottleneck.encode(features).chunk(2, 1)
+    code = torch.distributions.Normal(mean, (nn.functional.softplus(spread) + 1e-6).sqrt())
+    expected = torch.distributions.kl_divergence(code, torch.distributions.Normal(0.0, 1.0))
+    torch.testing.assert_close(bottleneck.divergence, expected.sum(1).mean())
+
+
+def test_dependence_is_the_trace_and_sees_what_depends():
+    generator = torch.Generator().manual_seed(0)
+    first, other = torch.rand((2, 40, 2), generator=generator)
+    first, other = first @ first.T, other @ other.T
+    centring = torch.eye(40) - 1 / 40
+    expected = torch.trace(first @ centring @ other @ centring) / 39**2
+    torch.testing.assert_close(dependence(first, other), expected, rtol=1e-3, atol=1e-5)
+    assert dependence(first, first) > 3 * dependence(first, other)
