@@ -30,7 +30,8 @@ demo: $(VENV)/.eval
 # Triton chooses its interpreter when it is first imported: those tests are a process of their own. Long tables, and tests
 # that need one thread alone, are shared by workers, who steal from each other's ends: neighbours in a table have one
 # answer of the reference.
-SHARED = tests/test_kernels.py tests/test_crossfit.py tests/test_generator.py tests/eval
+SHARED = tests/test_kernels.py tests/test_crossfit.py tests/test_generator.py tests/test_equilibrium.py tests/test_priced.py \
+  tests/test_lpa.py tests/test_alignment.py tests/test_lfp.py tests/test_defended.py tests/eval
 test: $(VENV)/.test
 	$(BIN)/python -m pytest $(SHARED) -n 2 --dist worksteal
 	$(BIN)/python -m pytest $(SHARED:%=--ignore=%)
