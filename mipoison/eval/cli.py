@@ -56,7 +56,8 @@ class Evaluate:
     """Defenses of yours beside the preset's, each "module:name": a callable from vectors to vectors, or something whose
     fit gives one; see docs/adding-a-defense.md. The working folder is searched for the module."""
     dataset: str = ""
-    """Data instead of the preset's: digits, mnist, orl, npz:FILE or folder:FOLDER."""
+    """Data instead of the preset's: digits, mnist, orl, npz:FILE, folder:FOLDER, torchvision:NAME or
+    huggingface:NAME; the last two download."""
     target: str = ""
     """Classifier instead of the preset's: mlp, cnn, yang or resnet, alone or defended by retraining: mlp+nls (negative
     label smoothing), mlp+vib (information bottleneck), mlp+bido (bilateral dependency). Or one of yours: a file of

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from mipoison.eval.data import digits, folder, mnist, npz, orl
+from mipoison.eval.data import digits, folder, hubs, mnist, npz, orl
 from mipoison.eval.data.roles import Split
 
 _NAMED: Mapping[str, tuple[Callable[[int], Split], str]] = {
@@ -20,6 +20,8 @@ _NAMED: Mapping[str, tuple[Callable[[int], Split], str]] = {
 _OWN: Mapping[str, tuple[Callable[[int, Path], Split], str]] = {
     "npz": (npz.load, npz.DESCRIPTION),
     "folder": (folder.load, folder.DESCRIPTION),
+    "torchvision": (hubs.torchvision, hubs.TORCHVISION),
+    "huggingface": (hubs.hugging_face, hubs.HUGGING_FACE),
 }
 
 
@@ -55,7 +57,8 @@ def split(dataset: str = "digits", *, seed: int) -> Split:
 
     Args:
         dataset: "digits", "mnist", "orl" or "orl-64", or a user's own: "npz:PATH" with arrays
-            x ``[N, H, W]`` and y ``[N]``, or "folder:PATH" with one folder of pictures a class.
+            x ``[N, H, W]`` and y ``[N]``, or "folder:PATH" with one folder of pictures a class, or
+            "torchvision:NAME" and "huggingface:NAME", see `hubs`.
         seed: which division; the same seed gives the same division everywhere.
 
     Returns:

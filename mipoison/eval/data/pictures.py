@@ -22,5 +22,10 @@ def grey_square(path: Path, side: int) -> Tensor:
         float32 ``[side, side]``, pixels in [0, 1].
     """
     with Image.open(path) as picture:
-        pixels = torch.from_numpy(np.array(picture.convert("L"), dtype=np.float32)) / 255.0
+        return grey(picture, side)
+
+
+def grey(picture: Image.Image, side: int) -> Tensor:
+    """Returns an open picture's luminance, as `grey_square` does."""
+    pixels = torch.from_numpy(np.array(picture.convert("L"), dtype=np.float32)) / 255.0
     return interpolate(pixels[None, None], size=(side, side), mode="area")[0, 0]
