@@ -69,6 +69,7 @@ soak: $(VENV)/.test
 # finished is not run again; see docs/study.md.
 STUDIES ?= defenses-digits defenses-mnist defenses-mnist-confident defenses-faces \
   defenses-decoder defenses-ablation
+BOARD = defenses-digits defenses-mnist defenses-mnist-confident defenses-faces
 study-defenses: $(VENV)/.test
 	for study in $(STUDIES); do \
 	  [ -e runs/study/$$study/.finished ] || { \
@@ -77,6 +78,7 @@ study-defenses: $(VENV)/.test
 	done
 	[ -e docs/study/keys.json ] || $(BIN)/python docs/keys.py $(JOBS)
 	$(BIN)/python docs/study_page.py $(STUDIES:%=runs/study/%)
+	$(BIN)/mipoison leaderboard docs/leaderboard $(BOARD:%=docs/study/%.json)
 
 # Takes a finished demo into the docs: its numbers, its picture, and the README's table.
 docs: demo

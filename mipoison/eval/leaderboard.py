@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from mipoison.eval.configuration import Configuration
 from mipoison.eval.markdown import COLUMNS, row
 from mipoison.eval.store import write_json
 
@@ -37,7 +38,8 @@ def entries(results: Mapping[str, Any]) -> list[dict[str, Any]]:
         JSON values: "format", "defense" (as the configuration has it), "setting" (all that an entry's numbers hold
         for), "measured" (name to mean, sd, min and max over the seeds), "environment".
     """
-    configuration = results["configuration"]
+    # There and back: what an older run does not say has its default.
+    configuration = Configuration.from_json(results["configuration"]).to_json()
     shared = {name: configuration[name] for name in ("dataset", "target", "target_epochs")}
     made = []
     for temperature, group in results["summary"].items():
@@ -51,7 +53,10 @@ def entries(results: Mapping[str, Any]) -> list[dict[str, Any]]:
                 "format": FORMAT,
                 "defense": method,
                 "setting": setting,
-                "measured": group["defenses"][method["name"]],
+                "measured": {
+                    name: {part: _rounded(value) for part, value in statistic.items()}
+                    for name, statistic in group["defenses"][method["name"]].items()
+                },
                 "environment": results["environment"],
             }
             for method in configuration["methods"]
@@ -95,6 +100,11 @@ def write_page(folder: Path) -> Path:
         raise FileNotFoundError(f"expected entries in {folder}, found none; give a finished run")
     (folder / PAGE).write_text(_HEAD + "".join(map(_section, settings.values())), encoding="utf-8")
     return folder / PAGE
+
+
+def _rounded(value: float | None) -> float | None:
+    """To five digits: more are not worth their bytes."""
+    return None if value is None else float(f"{value:.5g}")
 
 
 def _section(own: Sequence[Mapping[str, Any]]) -> str:
