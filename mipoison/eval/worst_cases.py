@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +16,7 @@ from mipoison.eval.attack import Attack, attack
 from mipoison.eval.averaging import averaged, deployed
 from mipoison.eval.configuration import Configuration
 from mipoison.eval.data import Role
-from mipoison.eval.methods import Method
+from mipoison.eval.methods import Defense, Method
 from mipoison.eval.metrics import gain
 from mipoison.eval.seeding import derive_seed
 from mipoison.eval.simulation import simulated_draws
@@ -36,6 +36,8 @@ class WorstCases:
         grids: cell widths of the key's hash, beside the defense's own, and ...
         grid_copies: ... how many copies are averaged there.
         draws: answers a row that are simulated under other keys.
+        altered: answers to altered copies of each of their own rows that whoever holds the key computes, and ...
+        altering: ... the standard deviation of the noise on every pixel there.
     """
 
     copies: tuple[int, ...] = (1, 2, 4, 8, 16, 32, 64, 128)
@@ -43,6 +45,8 @@ class WorstCases:
     grids: tuple[float, ...] = (0.02, 0.2)
     grid_copies: tuple[int, ...] = (1, 8)
     draws: int = 8
+    altered: int = 8
+    altering: float = 0.05
 
 
 def worst_cases(
@@ -58,7 +62,7 @@ def worst_cases(
 
     Returns:
         JSON values: "copies" has g3 by how many answers were averaged, "grids" the same by cell width, "other_keys" g3
-        of who trains on simulated draws too.
+        of who trains on simulated draws too, "key_leaked" of who holds the key and computes answers to altered rows.
 
     Raises:
         TypeError: if the method is no `LPA` whose key has a cell width of its own.
@@ -118,12 +122,14 @@ class _Trial:
             f"{grid:g}": {str(n): next(rest) for n in cases.grid_copies} for grid in cases.grids
         }
         informed = self._attack_with_other_keys(clean, cases.draws)
+        leaked = self._attack_with_the_key(clean, cases)
         return {
             "seed": self.stage.seed,
             "own_grid": own,
             "copies": curve,
             "grids": grids,
             "other_keys": g3(informed, 0),
+            "key_leaked": g3(leaked, 0),
             "strongest": {"one_key": made.strongest(1), "other_keys": informed.strongest(0)},
         }
 
@@ -168,8 +174,27 @@ class _Trial:
             fitted = self.defense
             return LPA(fitted.objective, epsilon=fitted.epsilon, norm=fitted.norm, key=key)
 
+        return self._attack_with(under, clean, draws)
+
+    def _attack_with_the_key(self, clean: tuple[Tensor, Tensor], cases: WorstCases) -> Attack:
+        """Who holds the key computes what the deployment would answer, to as many altered rows as they like."""
+        own = self.stage.parts.auxiliary
+        temperature = self.configuration.temperatures[0]
+
+        def to_copies(seed: int) -> Defense:
+            noise = torch.randn(own.inputs.shape, generator=torch.Generator().manual_seed(seed))
+            copies = (own.inputs + cases.altering * noise).clamp(0.0, 1.0)
+            answers = self.defense(serve(self.stage.model, copies, temperature=temperature))
+            return lambda rows: answers[: len(rows)]
+
+        return self._attack_with(to_copies, clean, cases.altered)
+
+    def _attack_with(
+        self, build: Callable[[int], Defense], clean: tuple[Tensor, Tensor], draws: int
+    ) -> Attack:
+        """Trains on simulated answers beside the real ones."""
         vectors, rows = simulated_draws(
-            under,
+            build,
             clean[0],
             self.defense(clean[0]),
             self.stage.parts.auxiliary,
