@@ -31,7 +31,9 @@ demo: $(VENV)/.eval
 # that need one thread alone, are shared by workers, who steal from each other's ends: neighbours in a table have one
 # answer of the reference.
 SHARED = tests/test_kernels.py tests/test_crossfit.py tests/test_generator.py tests/test_equilibrium.py tests/test_priced.py \
-  tests/test_lpa.py tests/test_alignment.py tests/test_lfp.py tests/test_defended.py tests/eval
+  tests/test_lpa.py tests/test_alignment.py tests/test_lfp.py tests/test_defended.py tests/test_operators.py \
+  tests/test_reference.py tests/test_ops.py tests/test_surrogate.py tests/test_baselines.py tests/test_random.py \
+  tests/test_packaging.py tests/eval
 test: $(VENV)/.test
 	$(BIN)/python -m pytest $(SHARED) -n 2 --dist worksteal
 	$(BIN)/python -m pytest $(SHARED:%=--ignore=%)

@@ -27,6 +27,7 @@ def pixel_loss(
         image_shape: height and width, for the similarity.
 
     Example:
+        >>> import torch
         >>> pixel_loss("l1", torch.tensor([[[0.5, 1.0]]]), torch.tensor([[0.0, 1.0]]), None)
         tensor([0.2500])
     """
