@@ -92,6 +92,12 @@ def resnet(
     )
 
 
+def choices() -> str:
+    """What `known` takes, for a message."""
+    ways = ", ".join(f"+{way}" for way in RETRAINING if way)
+    return f"one of {sorted(ARCHITECTURES)}, alone or with one of {ways}"
+
+
 def known(target: str) -> bool:
     """Whether a target's name is that of an architecture, or of one and of a way to retrain it: "cnn+vib"."""
     name, plus, way = target.partition("+")

@@ -6,11 +6,10 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
 from mipoison.eval.adversaries import AdversarySettings
-from mipoison.eval.architectures import ARCHITECTURES, known
+from mipoison.eval.architectures import choices, known
 from mipoison.eval.data import check_dataset
 from mipoison.eval.methods import BUILDERS, Method
 from mipoison.eval.outside_target import FILES, is_outside
-from mipoison.eval.retraining import RETRAINING
 
 
 @dataclass(frozen=True)
@@ -47,9 +46,7 @@ class Configuration:
         check_dataset(self.dataset)
         if not known(self.target) and not is_outside(self.target):
             raise ValueError(
-                f"target: expected one of {sorted(ARCHITECTURES)}, alone or with one of "
-                f"{', '.join(f'+{way}' for way in RETRAINING if way)}, module:name or a file of "
-                f"{', '.join(FILES)}, got {self.target!r}"
+                f"target: expected {choices()}, module:name or a file of {', '.join(FILES)}, got {self.target!r}"
             )
         if not self.seeds or len(set(self.seeds)) != len(self.seeds):
             raise ValueError(f"seeds: expected at least one, all different, got {self.seeds}")

@@ -8,11 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from mipoison.eval.data import Role, Split
-from mipoison.eval.targets import train_target
+from mipoison.eval.targets import accuracy, through, train_target
 
 # Another kind than the target's where we know that: what fools the one need not fool the other.
 _ANOTHER = {"mlp": "cnn", "cnn": "mlp", "yang": "mlp", "resnet": "mlp"}
-_ROWS = 1000
 
 
 @dataclass(frozen=True)
@@ -56,11 +55,10 @@ class Evaluator:
         )
         body, head = model[:-1], model[-1]
         victims = parts.victims
-        features = _through(body, victims.inputs).double()
+        features = through(body, victims.inputs).double()
         # Over pairs of different rows the squared distance is twice the (unbiased) variance.
         scale = 2 * float(features.var(0).sum())
-        right = _through(model, victims.inputs).argmax(1) == victims.labels
-        return cls(body, head, scale, float(right.double().mean()))
+        return cls(body, head, scale, accuracy(model, victims))
 
     def judge(self, reconstructed: Tensor, victims: Role) -> dict[str, float]:
         """How much of the victims is recognised.
@@ -74,16 +72,11 @@ class Evaluator:
             person), in [0, 1]. feature_distance: mean squared distance to the true image's features, 0 for the same
             and 1 for as far as two victims are apart on average.
         """
-        seen = _through(self.body, reconstructed.clamp(0.0, 1.0))
-        true = _through(self.body, victims.inputs)
+        seen = through(self.body, reconstructed.clamp(0.0, 1.0))
+        true = through(self.body, victims.inputs)
         apart = (seen.double() - true.double()).square().sum(1).mean()
-        right = _through(self.head, seen).argmax(1) == victims.labels
+        right = through(self.head, seen).argmax(1) == victims.labels
         return {
             "identity": float(right.double().mean()),
             "feature_distance": float(apart) / self.scale,
         }
-
-
-@torch.no_grad()
-def _through(module: nn.Module, rows: Tensor) -> Tensor:
-    return torch.cat([module(part) for part in rows.split(_ROWS)])

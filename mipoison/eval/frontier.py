@@ -76,6 +76,18 @@ def at_equal_l1(group: Mapping[str, Any], methods: Methods) -> dict[str, dict[fl
     return curves
 
 
+def equal_l1_cells(
+    group: Mapping[str, Any], methods: Methods
+) -> tuple[list[float], dict[str, list[str]]]:
+    """The same as text: the mean l1 of each column, and each family's cells."""
+    curves = at_equal_l1(group, methods)
+    cells = {
+        family: ["–" if gain is None else f"{gain:.2f}" for gain in curve.values()]
+        for family, curve in curves.items()
+    }
+    return list(next(iter(curves.values()), {})), cells
+
+
 def _point(group: Mapping[str, Any], method: Mapping[str, Any]) -> tuple[float, float]:
     measured = group["defenses"][method["name"]]
     return float(measured["utility.l1_mean"]["mean"]), float(measured["A3.gain"]["mean"])

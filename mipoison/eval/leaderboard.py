@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from mipoison.eval.configuration import Configuration
 from mipoison.eval.markdown import COLUMNS, row
-from mipoison.eval.store import write_json
+from mipoison.eval.store import write_json, write_text
 
 PAGE: Final = "README.md"
 FORMAT: Final = 1
@@ -98,7 +98,7 @@ def write_page(folder: Path) -> Path:
         settings.setdefault(path.parent.name, []).append(entry)
     if not settings:
         raise FileNotFoundError(f"expected entries in {folder}, found none; give a finished run")
-    (folder / PAGE).write_text(_HEAD + "".join(map(_section, settings.values())), encoding="utf-8")
+    write_text(folder / PAGE, _HEAD + "".join(map(_section, settings.values())))
     return folder / PAGE
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mipoison.eval.data import describe
-from mipoison.eval.frontier import at_equal_l1, efficient
+from mipoison.eval.frontier import efficient, equal_l1_cells
 
 COLUMNS = (
     "| defense | l1 | largest | g2 | g3 | median | worst decile | unchanged | labels changed | fit, s | µs |\n"
@@ -48,16 +48,14 @@ def row(title: str, measured: Mapping[str, Any]) -> str:
 
 def equal_l1_table(group: Mapping[str, Any], methods: Sequence[Mapping[str, Any]]) -> str:
     """g3 of every family at equal realised mean l1; nothing where no method aims at one."""
-    curves = at_equal_l1(group, methods)
-    budgets = list(next(iter(curves.values()), {}))
+    budgets, families = equal_l1_cells(group, methods)
     if not budgets:
         return ""
     lines = [
         "| family | " + " | ".join(f"{budget:g}" for budget in budgets) + " |\n",
         "|---" * (len(budgets) + 1) + "|\n",
     ]
-    for family, curve in curves.items():
-        cells = ["–" if gain is None else f"{gain:.2f}" for gain in curve.values()]
+    for family, cells in families.items():
         lines.append(f"| {family} | " + " | ".join(cells) + " |\n")
     return "".join(lines)
 

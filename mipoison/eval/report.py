@@ -7,7 +7,6 @@ report can be rebuilt from the folder alone.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from html import escape
 from pathlib import Path
@@ -21,7 +20,7 @@ from mipoison.eval.data import describe
 from mipoison.eval.experiment import PICTURES, RESULTS
 from mipoison.eval.markdown import summary_page
 from mipoison.eval.page import page, picture, png_of, table
-from mipoison.eval.store import cell_name
+from mipoison.eval.store import cell_name, write_text
 from mipoison.eval.tables import with_deviation
 
 REPORT, SUMMARY, FIGURES = "report.html", "summary.md", "figures"
@@ -51,9 +50,7 @@ def write_report(out: Path) -> Path:
     for name, png in drawn.items():
         (out / FIGURES / f"{name}.png").write_bytes(png)
     for name, text in ((SUMMARY, summary_page(results)), (REPORT, compose(results, drawn))):
-        partial = out / f".{name}.partial"
-        partial.write_text(text, encoding="utf-8")
-        os.replace(partial, out / name)
+        write_text(out / name, text)
     return out / REPORT
 
 

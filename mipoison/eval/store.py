@@ -84,8 +84,13 @@ def cell_name(seed: int, temperature: float) -> str:
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
     """Writes JSON so that the file is either whole or not there."""
+    write_text(path, json.dumps(content, indent=1) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes text so that the file is either whole or not there."""
     partial = _partial(path)
-    partial.write_text(json.dumps(content, indent=1) + "\n")
+    partial.write_text(text, encoding="utf-8")
     os.replace(partial, path)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
-from mipoison.eval.frontier import at_equal_l1, efficient
+from mipoison.eval.frontier import efficient, equal_l1_cells
 from mipoison.eval.page import table
 
 # Prototype figures, mean of seeds 0-2, that tell an able adversary from a feeble one.
@@ -117,12 +117,8 @@ def equal_l1_table(
     group: Mapping[str, Any], methods: Sequence[Mapping[str, Any]], *, temperature: str
 ) -> str:
     """Returns every family's g3 at equal realised mean l1, and who is beaten by nobody on both."""
-    curves = at_equal_l1(group, methods)
-    budgets = list(next(iter(curves.values()), {}))
-    rows = [
-        [escape(family), *("–" if gain is None else f"{gain:.2f}" for gain in curve.values())]
-        for family, curve in curves.items()
-    ]
+    budgets, families = equal_l1_cells(group, methods)
+    rows = [[escape(family), *cells] for family, cells in families.items()]
     names = ", ".join(escape(name) for name in efficient(group, methods) if name != "none")
     caption = (
         f"T = {temperature}: g3 at equal realised mean l1, read off the straight lines between no defense and the "

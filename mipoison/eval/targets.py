@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from mipoison.eval.architectures import ARCHITECTURES, known
+from mipoison.eval.architectures import ARCHITECTURES, choices, known
 from mipoison.eval.data import Role
 from mipoison.eval.retraining import RETRAINING
 
@@ -44,10 +44,7 @@ def train_target(
         ValueError: if the architecture is unknown, or does not fit the images.
     """
     if not known(architecture):
-        raise ValueError(
-            f"architecture: expected one of {sorted(ARCHITECTURES)}, alone or with one of "
-            f"{', '.join(f'+{way}' for way in RETRAINING if way)}, got {architecture!r}"
-        )
+        raise ValueError(f"architecture: expected {choices()}, got {architecture!r}")
     name, _, way = architecture.partition("+")
     shape = image_shape or (1, private.inputs.shape[1])
     generator = torch.Generator().manual_seed(seed)
@@ -83,8 +80,13 @@ def serve(model: nn.Module, inputs: Tensor, *, temperature: float) -> Tensor:
     """
     if not temperature > 0:
         raise ValueError(f"temperature: expected a number > 0, got {temperature}")
-    logits = torch.cat([model(rows) for rows in inputs.split(_ROWS)])
-    return torch.softmax(logits / temperature, dim=1)
+    return torch.softmax(through(model, inputs) / temperature, dim=1)
+
+
+@torch.no_grad()
+def through(model: nn.Module, inputs: Tensor) -> Tensor:
+    """Returns what a network makes of rows ``[N, D]``, so many at a time as memory holds."""
+    return torch.cat([model(rows) for rows in inputs.split(_ROWS)])
 
 
 def accuracy(model: nn.Module, role: Role) -> float:

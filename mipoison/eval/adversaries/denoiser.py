@@ -11,6 +11,7 @@ from torch import Tensor
 
 from mipoison.eval.adversaries.base import Network
 from mipoison.eval.adversaries.mlp import MLP
+from mipoison.eval.adversaries.watched import stacked
 
 # A row was spared where it moved no farther (l1) than rounding.
 _SPARED: Final = 1e-5
@@ -72,7 +73,7 @@ class Denoiser:
     def fit(self, defended: Tensor, inputs: Tensor) -> Denoiser:
         """Learns from the defended vectors ``[(E,) n, K]`` of the rows that the undefended ones belong to."""
         self._undo.fit(defended, self._goal)
-        systems = defended.unsqueeze(0) if defended.dim() == 2 else defended
+        systems = stacked(defended)
         spared = ((systems - self._clean).abs().sum(-1) <= _SPARED).float()
         self._spots = [
             copy.copy(self._spot).fit(own, rows.unsqueeze(1)) if rows.any() else None
@@ -89,7 +90,7 @@ class Denoiser:
 
     def reconstruct(self, defended: Tensor) -> Tensor:
         """Returns pixels in [0, 1], ``[(E,) m, D]``, for served vectors ``[(E,) m, K]``."""
-        systems = defended.unsqueeze(0) if defended.dim() == 2 else defended
+        systems = stacked(defended)
         denoised = self._invert(self.denoise(systems))
         believed = self._invert(systems)
         share = torch.stack(
