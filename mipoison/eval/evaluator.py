@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor, nn
 
 from mipoison.eval.data import Role, Split
+from mipoison.eval.data.roles import joined
 from mipoison.eval.targets import accuracy, through, train_target
 
 # Another kind than the target's where we know that: what fools the one need not fool the other.
@@ -40,13 +40,9 @@ class Evaluator:
             seed: of the evaluator alone.
         """
         roles = (parts.private, parts.defender, parts.auxiliary)
-        everyone = Role(
-            torch.cat([role.inputs for role in roles]),
-            torch.cat([role.labels for role in roles]),
-            torch.cat([role.rows for role in roles]),
-        )
+        everyone = joined(*roles)
         model = train_target(
-            everyone,
+            everyone.where(everyone.labels >= 0),
             classes=parts.classes,
             seed=seed,
             architecture=_ANOTHER.get(target.partition("+")[0], "mlp"),

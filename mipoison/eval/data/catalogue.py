@@ -10,6 +10,7 @@ from pathlib import Path
 
 from mipoison.eval.data import digits, folder, hubs, mnist, npz, orl
 from mipoison.eval.data.roles import Split
+from mipoison.eval.data.strangers import AUXILIARY, with_strangers
 
 _NAMED: Mapping[str, tuple[Callable[[int], Split], str]] = {
     "digits": (digits.load, digits.DESCRIPTION),
@@ -52,7 +53,17 @@ def describe(dataset: str) -> str:
     return _OWN[kind][1].format(path=Path(path).name)
 
 
-def split(dataset: str = "digits", *, seed: int) -> Split:
+def check_auxiliary(auxiliary: str) -> None:
+    """Raises unless it is one of `strangers.AUXILIARY`.
+
+    Raises:
+        ValueError: if it is not.
+    """
+    if auxiliary not in AUXILIARY:
+        raise ValueError(f"auxiliary: expected one of {', '.join(AUXILIARY)}, got {auxiliary!r}")
+
+
+def split(dataset: str = "digits", *, seed: int, auxiliary: str = "same") -> Split:
     """Loads a data set and divides it among the four roles.
 
     Args:
@@ -60,12 +71,15 @@ def split(dataset: str = "digits", *, seed: int) -> Split:
             x ``[N, H, W]`` and y ``[N]``, or "folder:PATH" with one folder of pictures a class, or
             "torchvision:NAME" and "huggingface:NAME", see `hubs`.
         seed: which division; the same seed gives the same division everywhere.
+        auxiliary: what the adversary's queries show: the "same" classes as the target's, or "other" ones, see
+            `strangers.with_strangers`.
 
     Returns:
-        The four disjoint roles, in the sizes that `describe` states.
+        The four disjoint roles, in the sizes that `describe` states; "other" changes them.
 
     Raises:
-        ValueError: if the data set is unknown or not as described in its file.
+        ValueError: if the data set is unknown or not as described in its file, or ``auxiliary`` unknown, or there are
+            too few classes for "other".
         FileNotFoundError: if its files are missing; says what to install.
 
     Example:
@@ -76,7 +90,10 @@ def split(dataset: str = "digits", *, seed: int) -> Split:
         (0.0, 1.0)
     """
     check_dataset(dataset)
+    check_auxiliary(auxiliary)
     if dataset in _NAMED:
-        return _NAMED[dataset][0](seed)
-    kind, _, path = dataset.partition(":")
-    return _OWN[kind][0](seed, Path(path))
+        parts = _NAMED[dataset][0](seed)
+    else:
+        kind, _, path = dataset.partition(":")
+        parts = _OWN[kind][0](seed, Path(path))
+    return with_strangers(parts, seed=seed) if auxiliary == "other" else parts

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 ROLES = ("private", "defender", "auxiliary", "victims")
@@ -35,7 +36,7 @@ class Role:
 
     Attributes:
         inputs: float32 ``[n, D]``, pixels in [0, 1].
-        labels: int64 ``[n]``, the true classes.
+        labels: int64 ``[n]``, the true classes; -1 where the row shows none of the target's.
         rows: int64 ``[n]``, positions in the data set; altered copies of an image share its
             position.
     """
@@ -46,6 +47,19 @@ class Role:
 
     def __len__(self) -> int:
         return len(self.rows)
+
+    def where(self, chosen: Tensor) -> Role:
+        """The rows that a mask ``[n]`` names, or positions do, in their order."""
+        return Role(self.inputs[chosen], self.labels[chosen], self.rows[chosen])
+
+
+def joined(*roles: Role) -> Role:
+    """The rows of several roles, one role after the other."""
+    return Role(
+        torch.cat([role.inputs for role in roles]),
+        torch.cat([role.labels for role in roles]),
+        torch.cat([role.rows for role in roles]),
+    )
 
 
 @dataclass(frozen=True)
