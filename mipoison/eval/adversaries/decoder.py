@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from mipoison.eval.adversaries.base import features
 from mipoison.eval.adversaries.standards import Standards
 from mipoison.eval.adversaries.watched import Watched, stacked
+from mipoison.eval.device import training_device
 
 # The published preprocessing: smallest logarithm, and what is added to all of them.
 _LOG_FLOOR, _SHIFT = -1000.0, 50.0
@@ -110,11 +111,13 @@ class Decoder(Watched):
         Returns:
             The adversary itself.
         """
-        read = self._read(stacked(defended))
+        device = training_device()
+        inputs = inputs.to(device)
+        read = self._read(stacked(defended.to(device)))
         self._standards = Standards.of(read)
         read = self._standards.apply(read)
         generator = torch.Generator().manual_seed(self.seed)
-        self._networks = [self._initialise(read.shape[-1]) for _ in read]
+        self._networks = [self._initialise(read.shape[-1]).to(device) for _ in read]
         optimizers = [
             torch.optim.Adam(
                 network.parameters(), lr=self.learning_rate, betas=(0.5, 0.999), amsgrad=True
@@ -130,7 +133,8 @@ class Decoder(Watched):
         ]
         for _ in range(self.epochs):
             squared = [0.0] * len(read)
-            batches = torch.randperm(len(inputs), generator=generator).split(self.batch)
+            order = torch.randperm(len(inputs), generator=generator).to(device)
+            batches = order.split(self.batch)
             for system, (network, optimizer, schedule) in enumerate(
                 zip(self._networks, optimizers, schedules, strict=True)
             ):
@@ -148,7 +152,8 @@ class Decoder(Watched):
     @torch.no_grad()
     def reconstruct(self, defended: Tensor) -> Tensor:
         """Returns pixels in [0, 1], ``[(E,) m, D]``, for served vectors ``[(E,) m, K]``."""
-        read = self._standards.apply(self._read(stacked(defended)))
+        asked = stacked(defended).to(self._standards.centre.device)
+        read = self._standards.apply(self._read(asked))
         # One network meets any number of systems, as a member does.
         networks = self._networks * (len(read) // len(self._networks))
         pixels = torch.stack(
@@ -156,7 +161,7 @@ class Decoder(Watched):
                 torch.cat([network.eval()(rows) for rows in vectors.split(_ROWS)])
                 for network, vectors in zip(networks, read, strict=True)
             ]
-        )
+        ).to(defended.device)
         return pixels if defended.dim() == 3 else pixels[0]
 
     def member(self, index: int) -> Decoder:

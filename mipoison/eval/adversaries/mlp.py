@@ -12,6 +12,7 @@ from mipoison.eval.adversaries.base import features
 from mipoison.eval.adversaries.losses import pixel_loss, require_loss
 from mipoison.eval.adversaries.standards import Standards
 from mipoison.eval.adversaries.watched import Watched, stacked
+from mipoison.eval.device import training_device
 
 
 class MLP(Watched):
@@ -83,6 +84,8 @@ class MLP(Watched):
             The adversary itself.
         """
         generator = torch.Generator().manual_seed(self.seed)
+        device = training_device()
+        defended, inputs = defended.to(device), inputs.to(device)
         read = features(stacked(defended), self.kind, log_floor=self.log_floor)
         self._standards = Standards.of(read)
         read = self._standards.apply(read)
@@ -94,10 +97,12 @@ class MLP(Watched):
 
     def reconstruct(self, defended: Tensor) -> Tensor:
         """Returns pixels in [0, 1], ``[(E,) m, D]``, for served vectors ``[(E,) m, K]``."""
-        raw = features(defended, self.kind, log_floor=self.log_floor)
+        asked = defended.to(self._mean.device)
+        raw = features(asked, self.kind, log_floor=self.log_floor)
         with torch.no_grad():
             predicted = self._forward(self._standards.apply(raw))
             pixels: Tensor = (predicted @ self._components + self._mean).clamp(0.0, 1.0)
+        pixels = pixels.to(defended.device)
         return pixels if defended.dim() == 3 else pixels[0]
 
     def member(self, index: int) -> MLP:
@@ -131,7 +136,8 @@ class MLP(Watched):
         for fan_in, fan_out in pairwise(sizes):
             for rows in (fan_in, 1):
                 drawn = torch.rand(1, rows, fan_out, generator=generator) * 2.0 - 1.0
-                parameters.append((drawn / fan_in**0.5).repeat(systems, 1, 1).requires_grad_())
+                start = (drawn / fan_in**0.5).to(self._mean.device)
+                parameters.append(start.repeat(systems, 1, 1).requires_grad_())
         return parameters
 
     def _forward(self, scaled: Tensor) -> Tensor:
@@ -156,8 +162,9 @@ class MLP(Watched):
         )
         lost = (inputs - self._mean).square().sum() - coefficients.square().sum()
         for _ in range(self.epochs):
-            squared = torch.zeros(scaled.shape[0])
-            for rows in torch.randperm(len(inputs), generator=generator).split(self.batch):
+            squared = scaled.new_zeros(scaled.shape[0])
+            order = torch.randperm(len(inputs), generator=generator).to(scaled.device)
+            for rows in order.split(self.batch):
                 predicted = self._forward(scaled[:, rows])
                 errors = (predicted - coefficients[rows]).square()
                 # Of the squared error the components suffice: what they leave out is lost in any case.
