@@ -48,6 +48,25 @@ def test_the_price_meets_the_budget_on_either_side_of_zero() -> None:
         assert (price > 0) == positive
 
 
+def test_the_last_part_of_a_long_move_is_charged_more_than_the_first() -> None:
+    """Where the harm grows evenly with the move, rows go half of the way rather than the whole or not at all."""
+    moved = torch.tensor([[0.0, 0.4, 0.8]]).repeat(2, 1)
+    score, noise = moved.clone(), torch.zeros(2, 3)
+    assert choose(score, moved, noise, 1 / (1 + 0.8), 10.0).tolist() == [1, 1]
+
+
+def test_moves_that_were_made_before_are_not_made_again() -> None:
+    defense = mp.LPA.fit(*world(60, K, 3), objective="equilibrium", key=1)
+    p, given = own_rows(world(20, K)[0]), {"key": Key(3), "epsilon": 0.5, "norm": "l1"}
+    candidates = defense.objective.candidates
+    answers, words = candidates.make(p, **given)
+    moves = answers[:, :-4].clone()
+    again, same = candidates.make(p, **given, moves=moves)
+    assert torch.equal(again, answers) and torch.equal(same, words)
+    moves[0, 1] = p[0].flip(0)
+    assert torch.equal(candidates.make(p, **given, moves=moves)[0][0, 1], p[0].flip(0))
+
+
 def test_the_gradient_by_hand_is_autograd_s() -> None:
     p, x = world(300, K, 40)
     network = Network.fit(p, x, width=32, epochs=2, batch=64, seed=0)

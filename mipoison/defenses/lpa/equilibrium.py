@@ -139,7 +139,10 @@ class Equilibrium(Priced):
             candidates.guide = guide
 
             # 2. The game.
-            made = [candidates.make(single, key=key, epsilon=epsilon, norm=norm) for key in keys]
+            made = [
+                candidates.make(single, key=key, epsilon=epsilon, norm=norm, moves=moves)
+                for key, moves in zip(keys, around, strict=True)
+            ]
             answers = torch.cat([answer for answer, _ in made])
             noise = gumbel(torch.cat([words for _, words in made]))
             everyone = single.repeat(draws, 1)

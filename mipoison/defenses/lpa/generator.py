@@ -15,7 +15,7 @@ from mipoison.defenses.bank import SAME, Bank, away
 from mipoison.defenses.base import as_dtype
 from mipoison.defenses.lpa.candidates import kept
 from mipoison.defenses.lpa.cells import Cells
-from mipoison.defenses.lpa.game import EXPONENTS, Rules, Table, gumbel, play
+from mipoison.defenses.lpa.game import EXPONENTS, Rules, Table, gumbel, play, toll
 from mipoison.defenses.lpa.priced import (
     DRAWS,
     TABLE,
@@ -187,7 +187,7 @@ class Generator(Priced):
         label = label_of(p)
         vectors, shares, alone = [], [], []
         for moves in self._moves(as_dtype(p, torch.float32, label), key, epsilon, norm):
-            best = (moves.score - self.price * moves.spent).argmax(1, keepdim=True)
+            best = (moves.score - self.price * toll(moves.spent)).argmax(1, keepdim=True)
             slots = moves.place.shape[1]
             slot, share = (best - 1) % slots, torch.div(best - 1, slots, rounding_mode="floor") + 1
             vectors.append(self.bank.vectors[moves.place.gather(1, slot).squeeze(1)])

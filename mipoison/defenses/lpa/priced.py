@@ -27,7 +27,7 @@ _MOST: Final = 1 << 20
 
 
 class Weighed(NamedTuple):
-    """Answers to rows, of which the one of largest (score − price · spent) · sharpness + noise is given.
+    """Answers to rows, of which the one of largest (score − price · toll(spent)) · sharpness + noise is given.
 
     Attributes:
         score: the adversaries' error on each, float32 [N, C]; −∞ for what may not be given.
@@ -44,7 +44,7 @@ class Priced(Objective):
     """Chooses the answer whose harm to adversaries, less the price of its move, is largest.
 
     Attributes:
-        price: λ of an l1 move.
+        price: λ, of what `game.toll` charges for a move.
         sharpness: how sharply the best answer is preferred.
         budget: mean l1 move that the price was set for.
         error: "root" or "squared" error of the adversaries.
