@@ -17,7 +17,7 @@ SOURCES := pyproject.toml setup.py constraints.txt $(wildcard csrc/*)
 INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt $(PIP_ARGS)
 
 .DELETE_ON_ERROR:
-.PHONY: demo test test-full bench bench-gpu render resources soak study-defenses docs lint format clean
+.PHONY: demo test test-full bench bench-gpu render resources soak study study-defenses docs lint format clean
 
 demo: $(VENV)/.eval
 	@if [ -e $(RUN)/.finished ]; then \
@@ -67,20 +67,21 @@ render: $(VENV)/.test
 soak: $(VENV)/.test
 	$(BIN)/python benchmarks/soak.py --out runs/soak
 
-# Every defense at equal mean l1 on all data sets: an hour. A study goes on where it was interrupted, and one that is
-# finished is not run again; see docs/study.md.
-STUDIES ?= defenses-digits defenses-mnist defenses-mnist-confident defenses-faces \
-  defenses-decoder defenses-ablation
-BOARD = defenses-digits defenses-mnist defenses-mnist-confident defenses-faces
-study-defenses: $(VENV)/.test
+# Every defense at equal mean l1 on all data sets, and the rest of docs/results.md: hours. A study goes on where it was
+# interrupted, and one that is finished is not run again. What the defenses are compared by alone: study-defenses.
+DEFENSES = standard study-mnist study-mnist-confident study-faces study-decoder study-ablation
+STUDIES ?= $(DEFENSES) study-faces-confident study-yang study-strangers study-nls study-vib study-bido
+study-defenses:
+	$(MAKE) study STUDIES="$(DEFENSES)"
+study: $(VENV)/.test
 	for study in $(STUDIES); do \
 	  [ -e runs/study/$$study/.finished ] || { \
 	    $(BIN)/mipoison evaluate --preset $$study --out runs/study/$$study --jobs $(JOBS) && \
 	    touch runs/study/$$study/.finished; } || exit 1; \
 	done
 	[ -e docs/study/keys.json ] || $(BIN)/python docs/keys.py $(JOBS)
-	$(BIN)/python docs/study_page.py $(STUDIES:%=runs/study/%)
-	$(BIN)/mipoison leaderboard docs/leaderboard $(BOARD:%=docs/study/%.json)
+	$(BIN)/python docs/results_page.py $(STUDIES:%=runs/study/%)
+	$(BIN)/mipoison leaderboard docs/leaderboard $(filter-out %-ablation.json,$(STUDIES:%=docs/study/%.json))
 
 # Takes a finished demo into the docs: its numbers, its picture, and the README's table.
 docs: demo

@@ -2,8 +2,8 @@
 
     python docs/keys.py [JOBS]
 
-Digits at T = 3, budget 0.1, seeds 0-2; part of `make study-defenses`, unless the numbers are there.
-docs/study_page.py writes the page.
+Digits at T = 3, budget 0.1, seeds 0-2; part of `make study`, unless the numbers are there.
+docs/results_page.py writes the page.
 """
 
 from __future__ import annotations
@@ -12,25 +12,45 @@ import json
 import sys
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from joblib import Parallel, delayed
 
 from mipoison.eval.environment import describe_environment
 from mipoison.eval.presets import of_budget
-from mipoison.eval.studies import DIGITS
-from mipoison.eval.worst_cases import WorstCases, worst_cases
+from mipoison.eval.stage import Stage
+from mipoison.eval.studies import STANDARD
+from mipoison.eval.threads import one_thread
+from mipoison.eval.worst_cases import WorstCases, grid_of, worst_cases
 
 KEPT = Path(__file__).parent / "study/keys.json"
 OBJECTIVES = ("equilibrium", "generator")
 BUDGET = 0.1
+TEMPERATURE = 3.0
+
+
+def trial(objective: str, seed: int, cases: WorstCases) -> dict[str, Any]:
+    """One seed's worst cases of one objective, and the width of its cells."""
+    with one_thread():
+        stage, method = Stage.of(STANDARD, seed), of_budget(objective, BUDGET)
+        defense = stage.defense(method, temperature=TEMPERATURE)
+        found = worst_cases(
+            stage,
+            method,
+            defense,
+            temperature=TEMPERATURE,
+            adversary=STANDARD.adversary,
+            cases=cases,
+        )
+    return found | {"own_grid": grid_of(defense)}
+
 
 if __name__ == "__main__":
     jobs = int(sys.argv[1]) if len(sys.argv) > 1 else 1
-    cases = WorstCases()
-    trials = [(objective, seed) for objective in OBJECTIVES for seed in DIGITS.seeds]
+    cases = WorstCases(copies=(1, 2, 4, 8, 16, 32, 64, 128), grids=(0.02, 0.2))
+    trials = [(objective, seed) for objective in OBJECTIVES for seed in STANDARD.seeds]
     found = Parallel(n_jobs=jobs)(
-        delayed(worst_cases)(DIGITS, of_budget(objective, BUDGET), seed, cases)
-        for objective, seed in trials
+        delayed(trial)(objective, seed, cases) for objective, seed in trials
     )
     by_objective = {
         name: [

@@ -16,12 +16,14 @@ from mipoison.eval.attack import STANDARD, Attack, attack, attack_denoised, atta
 from mipoison.eval.configuration import Configuration
 from mipoison.eval.data import Split
 from mipoison.eval.evaluator import Evaluator
-from mipoison.eval.methods import time_per_row
+from mipoison.eval.methods import Defense, time_per_row
 from mipoison.eval.metrics import gain, psnr, row_errors, row_gain, ssim
 from mipoison.eval.seeding import derive_seed
 from mipoison.eval.stage import Stage
 from mipoison.eval.targets import accuracy, serve
+from mipoison.eval.threads import one_thread
 from mipoison.eval.utility import utility
+from mipoison.eval.worst_cases import WorstCases, worst_cases
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,7 @@ def steps_of(configuration: Configuration) -> int:
     settings = configuration.adversary
     epochs = settings.epochs + (2 + len(settings.losses)) * settings.wide_epochs
     epochs += len(settings.decoders) * settings.decoder_epochs
-    return 2 + len(configuration.methods) + 3 * epochs
+    return 2 + len(configuration.methods) + len(configuration.worst_case_methods) + 3 * epochs
 
 
 def run_cell(
@@ -64,13 +66,8 @@ def run_cell(
     Returns:
         The cell's numbers and pictures; the same on the same machine at every run, but for times.
     """
-    threads = torch.get_num_threads()
-    # One thread: the numbers then do not depend on how many cores the machine has.
-    torch.set_num_threads(1)
-    try:
+    with one_thread():
         return _run(configuration, seed, temperature, tick)
-    finally:
-        torch.set_num_threads(threads)
 
 
 def _run(
@@ -81,7 +78,7 @@ def _run(
     stage = Stage.of(configuration, seed)
     parts, model = stage.parts, stage.model
     tick()
-    queries, served, costs = _defend(configuration, parts, model, seed, temperature, tick)
+    queries, served, costs, deployed = _defend(configuration, stage, temperature, tick)
     adversary_seed = derive_seed(seed, "adversary")
     names = [method.name for method in configuration.methods]
     bare = names.index("none")
@@ -147,6 +144,18 @@ def _run(
                 for variant, curve in adaptive.curves.items()
             },
         }
+    asked_again = {}
+    for method in configuration.methods:
+        if method.name in deployed:
+            asked_again[method.name] = worst_cases(
+                stage,
+                method,
+                deployed[method.name],
+                temperature=temperature,
+                adversary=settings,
+                cases=WorstCases(),
+            )
+            tick()
     numbers = {
         "seed": seed,
         "temperature": temperature,
@@ -158,36 +167,28 @@ def _run(
         "floors": _floors(parts) | {"label_only": label_only},
         "defenses": defenses,
         "doubled_epochs": _doubling(adaptive, longer, checked, names, label_only, bare),
+        "worst_cases": asked_again,
         "seconds": perf_counter() - started,
     }
     return Cell(numbers, _pictures(configuration, parts, adaptive, names, bare))
 
 
 def _defend(
-    configuration: Configuration,
-    parts: Split,
-    model: torch.nn.Module,
-    seed: int,
-    temperature: float,
-    tick: Callable[[], None],
-) -> tuple[Tensor, Tensor, dict[str, dict[str, float]]]:
-    """Returns the defended vectors of auxiliary and victims, each ``[E, n, K]``, and the costs."""
-    own = serve(model, parts.defender.inputs, temperature=temperature)
+    configuration: Configuration, stage: Stage, temperature: float, tick: Callable[[], None]
+) -> tuple[Tensor, Tensor, dict[str, dict[str, float]], dict[str, Defense]]:
+    """Returns the defended vectors of auxiliary and victims, each ``[E, n, K]``, costs, and what worst cases ask."""
+    parts = stage.parts
     asked = torch.cat([parts.auxiliary.inputs, parts.victims.inputs])
-    bare = serve(model, asked, temperature=temperature)
-    answers, costs = [], {}
+    bare = serve(stage.model, asked, temperature=temperature)
+    answers, costs, deployed = [], {}, {}
     for method in configuration.methods:
         started = perf_counter()
-        defense = method.build(
-            own,
-            parts.defender.inputs,
-            key=derive_seed(seed, "key"),
-            seed=derive_seed(seed, "surrogate"),
-            groups=parts.defender.rows,
-        )
+        defense = stage.defense(method, temperature=temperature)
         fit_seconds = perf_counter() - started
         answer, row_seconds = time_per_row(defense, bare)
         answers.append(answer)
+        if method.name in configuration.worst_case_methods:
+            deployed[method.name] = defense
         costs[method.name] = {
             "fit_seconds": fit_seconds,
             "microseconds_per_row": row_seconds * 1e6 if method.builder != "none" else 0.0,
@@ -195,7 +196,7 @@ def _defend(
         tick()
     everyone = torch.stack(answers)
     queried = len(parts.auxiliary)
-    return everyone[:, :queried], everyone[:, queried:], costs
+    return everyone[:, :queried], everyone[:, queried:], costs, deployed
 
 
 def _score(
@@ -282,11 +283,14 @@ def _doubling(
 
 def _floors(parts: Split) -> dict[str, float]:
     """Returns the errors of answering with the auxiliary mean, and with the true class's mean."""
-    inputs, labels = parts.auxiliary.inputs, parts.auxiliary.labels
-    means = torch.stack([inputs[labels == label].mean(0) for label in range(parts.classes)])
-    victims = parts.victims
+    auxiliary, victims = parts.auxiliary, parts.victims
+    # Of classes that the adversary has never seen, the private rows know the mean.
+    known = auxiliary if len(auxiliary.labels.unique()) == parts.classes else parts.private
+    means = torch.stack(
+        [known.inputs[known.labels == label].mean(0) for label in range(parts.classes)]
+    )
     return {
-        "global_mean": float(row_errors(inputs.mean(0), victims.inputs).mean()),
+        "global_mean": float(row_errors(auxiliary.inputs.mean(0), victims.inputs).mean()),
         "class_mean": float(row_errors(means[victims.labels], victims.inputs).mean()),
     }
 

@@ -15,6 +15,7 @@ from rich.console import Console
 
 from mipoison.eval import leaderboard
 from mipoison.eval.choose import choose
+from mipoison.eval.data.strangers import AUXILIARY
 from mipoison.eval.experiment import ENGINES, RESULTS, merge, run
 from mipoison.eval.outside import imported
 from mipoison.eval.presets import PRESETS, outside
@@ -26,9 +27,11 @@ NAMED: Final = PRESETS | STUDIES
 if TYPE_CHECKING:
     Preset: TypeAlias = str
     Engine: TypeAlias = str
+    Auxiliary: TypeAlias = str
 else:
     Preset = tyro.extras.literal_type_from_choices(NAMED)
     Engine = tyro.extras.literal_type_from_choices(ENGINES)
+    Auxiliary = tyro.extras.literal_type_from_choices(AUXILIARY)
 
 
 @dataclass(frozen=True)
@@ -45,7 +48,7 @@ class Evaluate:
     """"demo": digits, seeds 0-2, T = 1 and 3, eleven defenses. "quick": one short cell. "mnist",
     "faces": the demo's defenses on MNIST-5k and on ORL faces; need the extra [data]. "standard": every defense and
     baseline at four strengths on digits. "full": the same on MNIST-5k with Yang et al.'s classifier and with decoders:
-    hours. "defenses-…": the study of docs/study.md, every defense at equal mean l1."""
+    hours. "study-…": the parts of docs/results.md."""
     seeds: tuple[int, ...] = ()
     """Seeds instead of the preset's, one repetition each."""
     temperatures: tuple[float, ...] = ()
@@ -58,6 +61,9 @@ class Evaluate:
     dataset: str = ""
     """Data instead of the preset's: digits, mnist, orl, npz:FILE, folder:FOLDER, torchvision:NAME or
     huggingface:NAME; the last two download."""
+    auxiliary: Auxiliary | None = None
+    """What the adversary's queries show instead of the preset's: the "same" classes as the target's, or a third of the
+    classes, which the target does not know ("other"), as with faces of other people."""
     target: str = ""
     """Classifier instead of the preset's: mlp, cnn, yang or resnet, alone or defended by retraining: mlp+nls (negative
     label smoothing), mlp+vib (information bottleneck), mlp+bido (bilateral dependency). Or one of yours: a file of
@@ -195,6 +201,7 @@ def _evaluate(command: Evaluate, console: Console) -> int:
         temperatures=command.temperatures or configuration.temperatures,
         dataset=command.dataset or configuration.dataset,
         target=command.target or configuration.target,
+        auxiliary=command.auxiliary or configuration.auxiliary,
         adversary=replace(
             configuration.adversary, losses=command.losses or configuration.adversary.losses
         ),

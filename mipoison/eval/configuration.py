@@ -7,7 +7,7 @@ from typing import Any
 
 from mipoison.eval.adversaries import AdversarySettings
 from mipoison.eval.architectures import choices, known
-from mipoison.eval.data import check_dataset
+from mipoison.eval.data import check_auxiliary, check_dataset
 from mipoison.eval.methods import BUILDERS, Method
 from mipoison.eval.outside_target import FILES, is_outside
 
@@ -21,11 +21,14 @@ class Configuration:
         temperatures: softmax temperatures that the target is served at.
         methods: the defenses compared; "none" and "label-only" must be among them.
         checked_methods: defenses for which the adversaries are also trained twice as long.
+        worst_case_methods: keyed defenses that are also asked again and again, and attacked by who knows all but the
+            key, and by who holds it, see `worst_cases`; each takes as long as twenty other defenses.
         dataset: name of the data set, as `mipoison.eval.data.split` takes it.
         adversary: how hard the adversaries try.
         target: the target classifier: an architecture as `targets.train_target` takes it, or a classifier that is not
             ours, as `outside_target.outside_target` takes it.
         target_epochs: passes of the target classifier over the private rows.
+        auxiliary: whether the adversary's queries show the "same" classes as the target's, or "other" ones.
         victims_shown: victims in the picture, the first of each class in the split's order.
 
     Raises:
@@ -36,14 +39,17 @@ class Configuration:
     temperatures: tuple[float, ...]
     methods: tuple[Method, ...]
     checked_methods: tuple[str, ...] = ("none",)
+    worst_case_methods: tuple[str, ...] = ()
     dataset: str = "digits"
     adversary: AdversarySettings = field(default_factory=AdversarySettings)
     target: str = "mlp"
     target_epochs: int = 20
+    auxiliary: str = "same"
     victims_shown: int = 10
 
     def __post_init__(self) -> None:
         check_dataset(self.dataset)
+        check_auxiliary(self.auxiliary)
         if not known(self.target) and not is_outside(self.target):
             raise ValueError(
                 f"target: expected {choices()}, module:name or a file of {', '.join(FILES)}, got {self.target!r}"
@@ -64,6 +70,10 @@ class Configuration:
                     f"method {method.name!r}: expected a builder out of {sorted(BUILDERS)}, "
                     f"got {method.builder!r}"
                 )
+        if not set(self.worst_case_methods) <= set(names):
+            raise ValueError(
+                f"worst_case_methods: expected names out of {names}, got {self.worst_case_methods}"
+            )
         if "none" not in self.checked_methods or not set(self.checked_methods) <= set(names):
             raise ValueError(
                 f"checked_methods: expected 'none' and others out of {names}, "
@@ -90,6 +100,7 @@ class Configuration:
             self,
             methods=tuple(method for method in self.methods if method.name in wanted),
             checked_methods=tuple(name for name in self.checked_methods if name in wanted),
+            worst_case_methods=tuple(name for name in self.worst_case_methods if name in wanted),
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -122,6 +133,7 @@ class Configuration:
                 "seeds": tuple(plain["seeds"]),
                 "temperatures": tuple(plain["temperatures"]),
                 "checked_methods": tuple(plain["checked_methods"]),
+                "worst_case_methods": tuple(plain.get("worst_case_methods", ())),
                 "methods": methods,
                 "adversary": AdversarySettings(**adversary),
             }

@@ -23,8 +23,9 @@ the JSON in the folders beside it, one file a defense.
 
 *g2* is the gain under an MLP that learns from defended vectors, *g3* under the strongest adversary on the victims: 0
 where nothing is won, 1 where only the label still leaks. *Median* and *worst decile* are of the victims' own gains
-under that one, *largest* is the largest l1 of a victim, *unchanged* the share of victims served as they were; *fit* and
-*µs* a row are on one thread. Mean ± sd over the seeds.
+under that one, *denoiser* is the gain under who holds undefended answers too, *identity* the share of reconstructions
+that an independent classifier takes for the victim's class, *largest* is the largest l1 of a victim, *unchanged* the
+share of victims served as they were; *fit* and *µs* a row are on one thread. Mean ± sd over the seeds.
 """
 
 
@@ -40,7 +41,9 @@ def entries(results: Mapping[str, Any]) -> list[dict[str, Any]]:
     """
     # There and back: what an older run does not say has its default.
     configuration = Configuration.from_json(results["configuration"]).to_json()
-    shared = {name: configuration[name] for name in ("dataset", "target", "target_epochs")}
+    shared = {
+        name: configuration[name] for name in ("dataset", "target", "target_epochs", "auxiliary")
+    }
     made = []
     for temperature, group in results["summary"].items():
         setting = shared | {
@@ -110,6 +113,8 @@ def _rounded(value: float | None) -> float | None:
 def _section(own: Sequence[Mapping[str, Any]]) -> str:
     setting = own[0]["setting"]
     adversary = setting["adversary"]
+    losses = f", MLPs for {', '.join(adversary['losses'])}" if adversary["losses"] else ""
+    strangers = " Auxiliary rows of other classes." if setting["auxiliary"] == "other" else ""
     decoders = f", decoders ({', '.join(adversary['decoders'])})" if adversary["decoders"] else ""
     ranked = sorted(own, key=lambda entry: entry["measured"]["utility.l1_mean"]["mean"])
     lines = [row(entry["defense"]["name"], entry["measured"]) for entry in ranked]
@@ -118,7 +123,8 @@ def _section(own: Sequence[Mapping[str, Any]]) -> str:
         f"Target {setting['target']}, {setting['target_epochs']} epochs; "
         f"seeds {', '.join(map(str, setting['seeds']))}. "
         f"Adversaries: MLPs of {adversary['width']} units for {adversary['epochs']} epochs and of "
-        f"{adversary['wide_width']} for {adversary['wide_epochs']}, nearest neighbours, label only{decoders}.\n\n"
+        f"{adversary['wide_width']} for {adversary['wide_epochs']}, nearest neighbours, label only"
+        f"{losses}{decoders}.{strangers}\n\n"
         f"{COLUMNS}{''.join(lines)}"
     )
 

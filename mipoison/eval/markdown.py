@@ -9,13 +9,14 @@ from mipoison.eval.data import describe
 from mipoison.eval.frontier import efficient, equal_l1_cells
 
 COLUMNS = (
-    "| defense | l1 | largest | g2 | g3 | median | worst decile | unchanged | labels changed | fit, s | µs |\n"
-    "|---|---|---|---|---|---|---|---|---|---|---|\n"
+    "| defense | l1 | largest | g2 | g3 | median | worst decile | denoiser | identity | unchanged | labels changed "
+    "| fit, s | µs |\n" + "|---" * 13 + "|\n"
 )
 _HEAD = """*Gain* is 0 where a defense wins nothing and 1 where only the label still leaks: g2 under an MLP on the raw
 defended vectors, g3 under the strongest adversary on the victims. *Median* and *worst decile* are of the victims' own
-gains under that one. *l1* is what was realised on the victims, *largest* its maximum. Pixels in [0, 1]. report.html
-explains every word.
+gains under that one; *denoiser* is the gain under who holds undefended answers too, *identity* the share of its
+reconstructions that an independent classifier takes for the victim's class. *l1* is what was realised on the victims,
+*largest* its maximum. Pixels in [0, 1]. report.html explains every word.
 """
 
 
@@ -38,6 +39,8 @@ def row(title: str, measured: Mapping[str, Any]) -> str:
         f"{measured['utility.l1_max']['max']:.2f}",
         *(spread(measured[name]) for name in ("A2.gain", "A3.gain", "A3.median")),
         spread(measured["A3.worst_decile"]),
+        spread(measured["denoiser.gain"]),
+        f"{measured['A3.identity']['mean']:.0%}",
         f"{measured['utility.unchanged']['mean']:.0%}",
         f"{measured['utility.labels_changed']['max']:.0f}",
         f"{measured['cost.fit_seconds']['mean']:.1f}",
@@ -58,6 +61,24 @@ def equal_l1_table(group: Mapping[str, Any], methods: Sequence[Mapping[str, Any]
     for family, cells in families.items():
         lines.append(f"| {family} | " + " | ".join(cells) + " |\n")
     return "".join(lines)
+
+
+def worst_cases_table(group: Mapping[str, Any]) -> str:
+    """g3 of who asks again and of who knows more; nothing where no method was tried so."""
+    tried = group.get("worst_cases", {})
+    if not tried:
+        return ""
+    keys = next(iter(tried.values()))
+    heads = [
+        {"other_keys": "simulates other keys", "key_leaked": "holds the key"}.get(
+            key, f"averages {key.removeprefix('copies.')}"
+        )
+        for key in keys
+    ]
+    lines = [f"| g3 of who … | {' | '.join(heads)} |\n", "|---" * (len(heads) + 1) + "|\n"]
+    for name, case in tried.items():
+        lines.append(f"| {name} | {' | '.join(spread(case[key]) for key in keys)} |\n")
+    return "\n" + "".join(lines)
 
 
 def summary_page(results: Mapping[str, Any]) -> str:
@@ -88,6 +109,7 @@ def summary_page(results: Mapping[str, Any]) -> str:
         parts += [row(method["name"], group["defenses"][method["name"]]) for method in methods]
         names = ", ".join(name for name in efficient(group, methods) if name != "none")
         parts.append(f"\nNo other keeps labels and has a larger g3 at a smaller l1: {names}.\n")
+        parts.append(worst_cases_table(group))
         table = equal_l1_table(group, methods)
         if table:
             parts.append(

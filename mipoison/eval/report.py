@@ -129,6 +129,7 @@ def compose(results: Mapping[str, Any], drawn: Mapping[str, bytes]) -> str:
     sections.append("<h2>The same victims under each defense</h2>")
     sections += [_victims_picture(drawn, temperature) for temperature in summary]
     sections += ["<h2>Is the adversary any good?</h2>", *_sanity(results)]
+    sections += _worst_cases(summary)
     sections.append("<h2>Learning curves</h2>")
     sections += [_learning_picture(drawn, temperature) for temperature in summary]
     sections.append("<h2>Every variant of the adversary</h2>")
@@ -190,6 +191,17 @@ def _sanity(results: Mapping[str, Any]) -> list[str]:
         tables.reference_table(results["configuration"]["dataset"], summary),
         tables.doubling_table(summary),
     ]
+
+
+def _worst_cases(summary: Mapping[str, Any]) -> list[str]:
+    """Says what asking again and knowing more wins the adversary, where that was tried."""
+    found = [
+        tables.worst_cases_table(group, temperature=temperature)
+        for temperature, group in summary.items()
+    ]
+    if not any(found):
+        return []
+    return ["<h2>Who asks again, and who knows more</h2>", wording.WORST_CASES, *found]
 
 
 def _curve_picture(drawn: Mapping[str, bytes]) -> str:

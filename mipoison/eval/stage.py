@@ -8,9 +8,10 @@ from torch import nn
 
 from mipoison.eval.configuration import Configuration
 from mipoison.eval.data import Split, split
+from mipoison.eval.methods import Defense, Method
 from mipoison.eval.outside_target import is_outside, outside_target
 from mipoison.eval.seeding import derive_seed
-from mipoison.eval.targets import train_target
+from mipoison.eval.targets import serve, train_target
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ class Stage:
     @classmethod
     def of(cls, configuration: Configuration, seed: int) -> Stage:
         """Splits the data and trains the target, or loads one that is not ours."""
-        parts = split(configuration.dataset, seed=seed)
+        parts = split(configuration.dataset, seed=seed, auxiliary=configuration.auxiliary)
         own_seed = derive_seed(seed, "target")
         if is_outside(configuration.target):
             return cls(seed, parts, outside_target(configuration.target, parts, seed=own_seed))
@@ -43,3 +44,20 @@ class Stage:
             epochs=configuration.target_epochs,
         )
         return cls(seed, parts, model)
+
+    def defense(self, method: Method, *, temperature: float, key: int | None = None) -> Defense:
+        """Fits a defense on the defender's own rows.
+
+        Args:
+            method: which.
+            temperature: the target's.
+            key: instead of the deployment's.
+        """
+        own = self.parts.defender
+        return method.build(
+            serve(self.model, own.inputs, temperature=temperature),
+            own.inputs,
+            key=derive_seed(self.seed, "key") if key is None else key,
+            seed=derive_seed(self.seed, "surrogate"),
+            groups=own.rows,
+        )

@@ -1,4 +1,4 @@
-"""Compare the defenses at equal realised mean l1: what `make study-defenses` runs."""
+"""Compare the defenses at equal realised mean l1: what `make study` runs."""
 
 from __future__ import annotations
 
@@ -40,46 +40,78 @@ def methods(
     return tuple(compared)
 
 
-DIGITS = replace(
+# What every study of a whole data set compares: our objectives and all baselines, each at four strengths.
+_OBJECTIVES = ("equilibrium", "generator", "decoy", "ascent", "alignment")
+_SOFT = (0.025, 0.05, 0.1, 0.2)
+
+
+def _everything(budgets: tuple[float, ...]) -> tuple[Method, ...]:
+    return methods(budgets, _OBJECTIVES, tuple(SWEPT))
+
+
+# Digits, with the adversaries' second loss, and with those who ask again or know more.
+STANDARD = replace(
     DEMO,
-    temperatures=(3.0,),
-    methods=methods(
-        (0.05, 0.1, 0.2),
-        ("equilibrium", "generator", "decoy", "ascent", "alignment"),
-        tuple(SWEPT),
-    ),
+    methods=_everything(_SOFT),
     checked_methods=("none", "lpa-equilibrium-l1-0.1"),
+    worst_case_methods=("lpa-equilibrium-l1-0.1", "laplace-0.1"),
+    adversary=replace(DEMO.adversary, losses=("l1",)),
 )
 
 MNIST_SOFTENED = replace(
-    MNIST,
-    temperatures=(4.0,),
-    methods=methods((0.05, 0.1), ("equilibrium", "generator", "decoy"), FEW),
-    checked_methods=("none",),
+    MNIST, temperatures=(4.0,), methods=_everything(_SOFT), checked_methods=("none",)
 )
 
+# What a confident classifier's vectors tell beyond the label is told by far smaller changes.
 MNIST_CONFIDENT = replace(
     MNIST,
     temperatures=(1.0,),
-    methods=methods((0.003, 0.03), ("equilibrium", "generator", "decoy"), FEW),
+    methods=_everything((0.003, 0.01, 0.03, 0.1)),
     checked_methods=("none",),
 )
 
-FACES_SOFTENED = replace(
+FACES_SOFTENED = replace(FACES, methods=_everything(_SOFT), checked_methods=("none",))
+
+FACES_CONFIDENT = replace(
     FACES,
-    methods=methods((0.05, 0.1), ("equilibrium", "generator", "decoy"), FEW),
+    temperatures=(1.0,),
+    methods=_everything((0.01, 0.03, 0.1, 0.2)),
     checked_methods=("none",),
 )
 
 # A second kind of adversary, which learns pixels: does it rank the defenses alike?
 DECODER = replace(
-    DIGITS,
-    methods=methods(
-        (0.1,), ("equilibrium", "generator", "decoy", "ascent", "alignment"), (*FEW, "purifier")
-    ),
+    DEMO,
+    temperatures=(3.0,),
+    methods=methods((0.1,), _OBJECTIVES, (*FEW, "purifier")),
     checked_methods=("none",),
     adversary=replace(DEMO.adversary, decoders=("raw", "raw+log")),
 )
+
+# A few defenses where the situation is another one.
+_SOME = methods((0.1,), ("equilibrium", "generator", "decoy"), FEW)
+
+# Yang et al.'s classifier and decoder, both at a width that a CPU trains, with the preprocessing that they published.
+YANG = replace(
+    MNIST,
+    temperatures=(4.0,),
+    target="yang",
+    methods=_SOME,
+    checked_methods=("none",),
+    adversary=replace(MNIST.adversary, decoders=("raw+log", "top-10"), decoder_epochs=20),
+)
+
+# An adversary who has no photo of anyone whom the target knows.
+STRANGERS = replace(
+    FACES, temperatures=(4.0,), auxiliary="other", methods=_SOME, checked_methods=("none",)
+)
+
+
+def _retrained(way: str) -> Configuration:
+    """Targets that were trained to leak less, served bare and defended."""
+    return replace(
+        DEMO, target=f"mlp+{way}", temperatures=(3.0,), methods=_SOME, checked_methods=("none",)
+    )
 
 
 def _changed(name: str, **options: float | str) -> Method:
@@ -88,7 +120,8 @@ def _changed(name: str, **options: float | str) -> Method:
 
 
 ABLATION = replace(
-    DIGITS,
+    DEMO,
+    temperatures=(3.0,),
     methods=(
         NONE,
         LABEL_ONLY,
@@ -101,18 +134,7 @@ ABLATION = replace(
     checked_methods=("none",),
 )
 
-# Every defense at four strengths, and the adversaries' second loss: what a comparison should show at least.
-_STRENGTHS = (0.025, 0.05, 0.1, 0.2)
-STANDARD = replace(
-    DEMO,
-    temperatures=(1.0, 3.0),
-    methods=methods(
-        _STRENGTHS, ("equilibrium", "generator", "decoy", "ascent", "alignment"), tuple(SWEPT)
-    ),
-    adversary=replace(DEMO.adversary, losses=("l1",)),
-)
-
-# The same on larger images, a larger target, and decoders of three kinds.
+# Everything at once, on larger images, a larger target, and with decoders of three kinds: hours.
 FULL = replace(
     STANDARD,
     dataset="mnist",
@@ -125,12 +147,17 @@ FULL = replace(
 )
 
 STUDIES: dict[str, Configuration] = {
-    "defenses-digits": DIGITS,
-    "defenses-mnist": MNIST_SOFTENED,
-    "defenses-mnist-confident": MNIST_CONFIDENT,
-    "defenses-faces": FACES_SOFTENED,
-    "defenses-decoder": DECODER,
-    "defenses-ablation": ABLATION,
     "standard": STANDARD,
+    "study-mnist": MNIST_SOFTENED,
+    "study-mnist-confident": MNIST_CONFIDENT,
+    "study-faces": FACES_SOFTENED,
+    "study-faces-confident": FACES_CONFIDENT,
+    "study-decoder": DECODER,
+    "study-yang": YANG,
+    "study-strangers": STRANGERS,
+    "study-nls": _retrained("nls"),
+    "study-vib": _retrained("vib"),
+    "study-bido": _retrained("bido"),
+    "study-ablation": ABLATION,
     "full": FULL,
 }

@@ -18,7 +18,7 @@ def summarise(cells: Sequence[dict[str, Any]]) -> dict[str, dict[str, Any]]:
     Returns:
         By temperature (as text, "3"): ``seeds``; ``target`` (its accuracies) and ``floors``, name
         to statistic; ``defenses``, name to "A1.mse", "utility.l1_mean", ... to statistic;
-        ``doubled_epochs``, the same. A statistic has mean, sd (sample standard deviation, None
+        ``doubled_epochs`` and ``worst_cases``, the same. A statistic has mean, sd (sample standard deviation, None
         for a single seed), min and max.
     """
     summary: dict[str, dict[str, Any]] = {}
@@ -35,6 +35,10 @@ def summarise(cells: Sequence[dict[str, Any]]) -> dict[str, dict[str, Any]]:
             "doubled_epochs": {
                 name: _statistics([_flat(cell["doubled_epochs"][name]) for cell in group])
                 for name in group[0]["doubled_epochs"]
+            },
+            "worst_cases": {
+                name: _statistics([_worst(cell["worst_cases"][name]) for cell in group])
+                for name in group[0]["worst_cases"]
             },
         }
     return summary
@@ -66,6 +70,11 @@ def _flatten(defense: dict[str, Any]) -> dict[str, float]:
     return flat | {
         f"variant.{name}": numbers["mse"] for name, numbers in defense["variants"].items()
     }
+
+
+def _worst(case: dict[str, Any]) -> dict[str, float]:
+    copies = {f"copies.{count}": value for count, value in case["copies"].items()}
+    return copies | {name: case[name] for name in ("other_keys", "key_leaked")}
 
 
 def _flat(nested: dict[str, dict[str, Any]]) -> dict[str, float]:

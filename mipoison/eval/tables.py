@@ -203,6 +203,27 @@ def doubling_table(summary: Mapping[str, Any]) -> str:
     return table([], heads, rows, caption=caption)
 
 
+def worst_cases_table(group: Mapping[str, Any], *, temperature: str) -> str:
+    """Returns g3 of who asks again and of who knows more; nothing where no method was tried so."""
+    tried = group.get("worst_cases", {})
+    if not tried:
+        return ""
+    counts = [key.removeprefix("copies.") for key in next(iter(tried.values())) if "copies." in key]
+    rows = [
+        [
+            escape(name),
+            *(with_deviation(case[f"copies.{count}"]) for count in counts),
+            with_deviation(case["other_keys"]),
+            with_deviation(case["key_leaked"]),
+        ]
+        for name, case in tried.items()
+    ]
+    heads = ["defense", *(f"answers averaged: {count}" for count in counts)]
+    heads += ["simulates other keys", "holds the key"]
+    caption = f"T = {temperature}: gain under the strongest variant of each (g3)."
+    return table([], heads, rows, caption=caption)
+
+
 def conditions_table(summary: Mapping[str, Any]) -> str:
     """Returns the errors of answers that use nothing, the true class, or the served label."""
     rows = [

@@ -61,15 +61,23 @@ anew. Differences within one or two sd are not differences.</dd>
 </dl>
 """
 
+WORST_CASES = """
+<p>The same adversaries with more to learn from. One sends every query and every victim's input several times, altered
+by Gaussian noise of 0.01 in every pixel, and averages the answers (1: asked once; exact repeats get equal answers of a
+keyed defense, and gain nothing). One knows all but the key, and trains on eight answers a row under keys of its own
+beside the real one. One holds the key, and trains on the answers to eight more copies of each row with
+noise of 0.05.</p>
+"""
+
 LIMITS = """
 <ul>
 <li>Every figure is empirical: it holds for these adversaries on this data. It is no proof, and it
 is not differential privacy. A stronger adversary can only lower a gain.</li>
 <li>The label still leaks in every row of the tables, and with it the average image of its
 class.</li>
-<li>Not tried here: an adversary that simulates the defense with keys of its own, one that asks
-repeatedly with slightly altered images and averages, one that holds the key, convolutional
-decoders where none is among the variants, and generative priors. Each can be stronger than A3 as measured.</li>
+<li>Not tried here: convolutional decoders where none is among the variants, generative priors, and, but for the
+defenses that the page shows so, an adversary that simulates the defense with keys of its own, one that asks repeatedly
+with slightly altered images and averages, and one that holds the key. Each can be stronger than A3 as measured.</li>
 <li>A3's worst case is the best of several variants on the victims. Choosing on the victims favours
 the adversary; having only these variants favours the defense.</li>
 <li>The adversary trains on most of its rows and keeps the rest back. One that chose its

@@ -1,4 +1,4 @@
-"""Measure LPA where its key matters: an adversary who averages jittered copies, or knows all but the key."""
+"""Attack a keyed defense by asking again, by knowing all but the key, and by holding the key."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from torch import Tensor
 
 from mipoison.defenses import LPA
 from mipoison.defenses.lpa.priced import Priced
+from mipoison.eval.adversaries import AdversarySettings
 from mipoison.eval.attack import Attack, attack
 from mipoison.eval.averaging import averaged, deployed
-from mipoison.eval.configuration import Configuration
 from mipoison.eval.data import Role
 from mipoison.eval.methods import Defense, Method
 from mipoison.eval.metrics import gain
@@ -28,7 +28,7 @@ LABEL_ONLY = "label only"
 
 @dataclass(frozen=True)
 class WorstCases:
-    """What is tried against one keyed defense.
+    """What is tried against one defense.
 
     Attributes:
         copies: how many answers to jittered copies of each query are averaged.
@@ -40,9 +40,9 @@ class WorstCases:
         altering: ... the standard deviation of the noise on every pixel there.
     """
 
-    copies: tuple[int, ...] = (1, 2, 4, 8, 16, 32, 64, 128)
+    copies: tuple[int, ...] = (1, 8)
     jitter: float = 0.01
-    grids: tuple[float, ...] = (0.02, 0.2)
+    grids: tuple[float, ...] = ()
     grid_copies: tuple[int, ...] = (1, 8)
     draws: int = 8
     altered: int = 8
@@ -50,14 +50,22 @@ class WorstCases:
 
 
 def worst_cases(
-    configuration: Configuration, method: Method, seed: int, cases: WorstCases
+    stage: Stage,
+    method: Method,
+    defense: Defense,
+    *,
+    temperature: float,
+    adversary: AdversarySettings,
+    cases: WorstCases,
 ) -> dict[str, Any]:
-    """Runs all of them on one thread.
+    """Runs all of them.
 
     Args:
-        configuration: data, target, temperature (its first) and adversaries; its methods play no part.
-        method: a defense that is an `LPA`.
-        seed: of everything, by streams of their own.
+        stage: one seed's data and target.
+        method: how the defense was made, so that it can be made with other keys.
+        defense: the deployed one.
+        temperature: the target's.
+        adversary: how hard the adversaries try.
         cases: what is tried.
 
     Returns:
@@ -65,14 +73,9 @@ def worst_cases(
         of who trains on simulated draws too, "key_leaked" of who holds the key and computes answers to altered rows.
 
     Raises:
-        TypeError: if the method is no `LPA` whose key has a cell width of its own.
+        TypeError: if cell widths are to be tried and the defense has none.
     """
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        return _Trial.start(configuration, method, seed).run(cases)
-    finally:
-        torch.set_num_threads(threads)
+    return _Trial(stage, method, defense, temperature, adversary).run(cases)
 
 
 @dataclass(frozen=True)
@@ -80,32 +83,17 @@ class _Trial:
     """One seed's data, target and fitted defense."""
 
     stage: Stage
-    configuration: Configuration
-    defense: LPA
-
-    @classmethod
-    def start(cls, configuration: Configuration, method: Method, seed: int) -> _Trial:
-        stage = Stage.of(configuration, seed)
-        temperature = configuration.temperatures[0]
-        defender = stage.parts.defender
-        defense = method.build(
-            serve(stage.model, defender.inputs, temperature=temperature),
-            defender.inputs,
-            key=derive_seed(seed, "key"),
-            seed=derive_seed(seed, "surrogate"),
-            groups=defender.rows,
-        )
-        if not isinstance(defense, LPA):
-            raise TypeError(f"method {method.name!r}: expected LPA, got {type(defense).__name__}")
-        return cls(stage, configuration, defense)
+    method: Method
+    defense: Defense
+    temperature: float
+    adversary: AdversarySettings
 
     def run(self, cases: WorstCases) -> dict[str, Any]:
-        own = _priced(self.defense).cells.grid
         parts = self.stage.parts
         clean = self._clean(parts.auxiliary), self._clean(parts.victims)
-        asked = [clean, *self._averages(own, cases.copies, cases.jitter)]
+        asked = [clean, *self._averages(self.defense, cases.copies, cases.jitter)]
         for grid in cases.grids:
-            asked += self._averages(grid, cases.grid_copies, cases.jitter)
+            asked += self._averages(_of_grid(self.defense, grid), cases.grid_copies, cases.jitter)
         queries, served = (torch.stack(part) for part in zip(*asked, strict=True))
         made = self._attack(queries, parts.auxiliary, served)
         bare = made.errors[made.strongest(0)][0].mean()
@@ -116,33 +104,28 @@ class _Trial:
             return gain(float(error), float(bare), float(ceiling))
 
         gains = [g3(made, system) for system in range(1, len(queries))]
-        curve = dict(zip(map(str, cases.copies), gains, strict=False))
         rest = iter(gains[len(cases.copies) :])
-        grids = {
-            f"{grid:g}": {str(n): next(rest) for n in cases.grid_copies} for grid in cases.grids
-        }
         informed = self._attack_with_other_keys(clean, cases.draws)
         leaked = self._attack_with_the_key(clean, cases)
         return {
             "seed": self.stage.seed,
-            "own_grid": own,
-            "copies": curve,
-            "grids": grids,
+            "copies": dict(zip(map(str, cases.copies), gains, strict=False)),
+            "grids": {
+                f"{grid:g}": {str(n): next(rest) for n in cases.grid_copies} for grid in cases.grids
+            },
             "other_keys": g3(informed, 0),
             "key_leaked": g3(leaked, 0),
             "strongest": {"one_key": made.strongest(1), "other_keys": informed.strongest(0)},
         }
 
     def _clean(self, role: Role) -> Tensor:
-        return serve(self.stage.model, role.inputs, temperature=self.configuration.temperatures[0])
+        return serve(self.stage.model, role.inputs, temperature=self.temperature)
 
     def _averages(
-        self, grid: float, counts: Sequence[int], jitter: float
+        self, defense: Defense, counts: Sequence[int], jitter: float
     ) -> list[tuple[Tensor, Tensor]]:
         """Mean answers to the queries and to the victims' rows, for each count."""
-        defense = copy.deepcopy(self.defense)
-        _priced(defense).cells.grid = grid
-        ask = deployed(self.stage.model, defense, temperature=self.configuration.temperatures[0])
+        ask = deployed(self.stage.model, defense, temperature=self.temperature)
         of_role: list[Mapping[int, Tensor]] = [
             averaged(
                 ask,
@@ -160,7 +143,7 @@ class _Trial:
 
     def _attack(self, queries: Tensor, auxiliary: Role, served: Tensor) -> Attack:
         return attack(
-            self.configuration.adversary,
+            self.adversary,
             queries,
             auxiliary,
             served,
@@ -170,21 +153,23 @@ class _Trial:
         )
 
     def _attack_with_other_keys(self, clean: tuple[Tensor, Tensor], draws: int) -> Attack:
-        def under(key: int) -> LPA:
+        def under(key: int) -> Defense:
             fitted = self.defense
-            return LPA(fitted.objective, epsilon=fitted.epsilon, norm=fitted.norm, key=key)
+            if isinstance(fitted, LPA):
+                # Fitting knows nothing of the key, and takes long.
+                return LPA(fitted.objective, epsilon=fitted.epsilon, norm=fitted.norm, key=key)
+            return self.stage.defense(self.method, temperature=self.temperature, key=key)
 
         return self._attack_with(under, clean, draws)
 
     def _attack_with_the_key(self, clean: tuple[Tensor, Tensor], cases: WorstCases) -> Attack:
         """Who holds the key computes what the deployment would answer, to as many altered rows as they like."""
         own = self.stage.parts.auxiliary
-        temperature = self.configuration.temperatures[0]
 
         def to_copies(seed: int) -> Defense:
             noise = torch.randn(own.inputs.shape, generator=torch.Generator().manual_seed(seed))
             copies = (own.inputs + cases.altering * noise).clamp(0.0, 1.0)
-            answers = self.defense(serve(self.stage.model, copies, temperature=temperature))
+            answers = self.defense(serve(self.stage.model, copies, temperature=self.temperature))
             return lambda rows: answers[: len(rows)]
 
         return self._attack_with(to_copies, clean, cases.altered)
@@ -199,14 +184,32 @@ class _Trial:
             self.defense(clean[0]),
             self.stage.parts.auxiliary,
             draws=draws,
-            held_out=self.configuration.adversary.held_out,
+            held_out=self.adversary.held_out,
             seed=self.stage.seed,
         )
         return self._attack(vectors.unsqueeze(0), rows, self.defense(clean[1]).unsqueeze(0))
 
 
-def _priced(defense: LPA) -> Priced:
-    objective = defense.objective
+def grid_of(defense: Defense) -> float:
+    """Width of the cells of a defense's key.
+
+    Raises:
+        TypeError: if it has none.
+    """
+    return _priced(defense).cells.grid
+
+
+def _of_grid(defense: Defense, grid: float) -> Defense:
+    """The same defense with cells of another width."""
+    other = copy.deepcopy(defense)
+    _priced(other).cells.grid = grid
+    return other
+
+
+def _priced(defense: Defense) -> Priced:
+    objective = getattr(defense, "objective", None)
     if not isinstance(objective, Priced):
-        raise TypeError(f"expected the objective equilibrium or generator, got {objective.name!r}")
+        raise TypeError(
+            f"grids: expected LPA with objective equilibrium or generator, got {type(defense).__name__}"
+        )
     return objective

@@ -41,6 +41,8 @@ def test_none_and_label_only_always_take_part():
         ({"temperatures": (0.0,)}, "temperatures: expected numbers > 0"),
         ({"dataset": "cifar"}, "dataset: expected one of"),
         ({"target": "wish"}, "target: expected one of"),
+        ({"auxiliary": "all"}, "auxiliary: expected one of same, other"),
+        ({"worst_case_methods": ("wish",)}, "worst_case_methods: expected names out of"),
         ({"methods": DEMO.methods[1:]}, "methods: expected 'none' among them"),
         ({"methods": (*DEMO.methods, DEMO.methods[0])}, "methods: expected different names"),
         ({"checked_methods": ("lpa-decoy-0.2",)}, "checked_methods: expected 'none'"),

@@ -1,26 +1,62 @@
-"""Worst cases: copies and other keys reach the deployed defense, and a defense without a key of its own is refused."""
+"""Worst cases: copies and other keys reach the deployed defense, and cell widths are asked of those that have them."""
 
 from dataclasses import replace
 
 import pytest
+import torch
 
 from mipoison.defenses.lpa.cells import GRID
+from mipoison.eval.cell import run_cell
 from mipoison.eval.presets import QUICK, of_budget, rounding
-from mipoison.eval.worst_cases import WorstCases, worst_cases
+from mipoison.eval.stage import Stage
+from mipoison.eval.studies import swept
+from mipoison.eval.worst_cases import WorstCases, grid_of, worst_cases
 
 CASES = WorstCases(copies=(1, 2), grids=(0.5,), grid_copies=(2,), draws=1, altered=1)
 SHORT = replace(QUICK, adversary=replace(QUICK.adversary, epochs=2, wide_epochs=2))
 
 
-def test_every_case_is_measured_and_repeats():
-    first, again = (worst_cases(SHORT, of_budget("generator", 0.1), 100, CASES) for _ in range(2))
+@pytest.fixture(scope="module")
+def stage():
+    return Stage.of(SHORT, 100)
+
+
+def tried(stage, method, cases):
+    defense = stage.defense(method, temperature=3.0)
+    return defense, worst_cases(
+        stage, method, defense, temperature=3.0, adversary=SHORT.adversary, cases=cases
+    )
+
+
+def test_every_case_is_measured_and_repeats(stage):
+    (defense, first), (_, again) = (
+        tried(stage, of_budget("generator", 0.1), CASES) for _ in range(2)
+    )
     assert first == again
     assert list(first["copies"]) == ["1", "2"] and list(first["grids"]) == ["0.5"]
-    assert first["own_grid"] == GRID and first["copies"]["2"] != first["grids"]["0.5"]["2"]
+    assert grid_of(defense) == GRID and first["copies"]["2"] != first["grids"]["0.5"]["2"]
     assert len({first["other_keys"], first["key_leaked"], first["copies"]["1"]}) == 3
 
 
 @pytest.mark.parametrize("method", [rounding(1), of_budget("decoy", 0.1)])
-def test_defenses_without_a_grid_are_refused(method):
-    with pytest.raises(TypeError, match=r"expected (LPA|the objective equilibrium)"):
-        worst_cases(SHORT, method, 100, CASES)
+def test_cell_widths_are_refused_where_there_are_none(stage, method):
+    with pytest.raises(TypeError, match="grids: expected LPA with objective equilibrium"):
+        tried(stage, method, CASES)
+
+
+def test_any_keyed_defense_is_tried_and_its_other_keys_are_other_keys(stage):
+    cases = replace(CASES, grids=())
+    defense, noise = tried(stage, swept("laplace", 0.1), cases)
+    assert noise["grids"] == {} and noise["other_keys"] != noise["key_leaked"]
+    served = torch.softmax(torch.randn(5, 10), 1)
+    other = stage.defense(swept("laplace", 0.1), temperature=3.0, key=1)
+    assert not torch.equal(defense(served), other(served))
+
+
+def test_a_cell_tries_those_that_its_configuration_names():
+    configuration = replace(SHORT, worst_case_methods=("lpa-decoy-0.2",))
+    numbers = run_cell(configuration, 100, 3.0).numbers
+    assert list(numbers["worst_cases"]) == ["lpa-decoy-0.2"]
+    once = numbers["worst_cases"]["lpa-decoy-0.2"]["copies"]["1"]
+    # Asked once it is the attack that the cell makes anyway, beside other systems.
+    assert once == pytest.approx(numbers["defenses"]["lpa-decoy-0.2"]["attacks"]["A3"]["gain"])

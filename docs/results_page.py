@@ -1,6 +1,6 @@
-"""Takes finished runs of the study into docs/study and writes docs/study.md from what lies there.
+"""Takes finished runs of the study into docs/study and writes docs/results.md from what lies there.
 
-    python docs/study_page.py [RUN...]    # runs/study/defenses-digits ...
+    python docs/results_page.py [RUN...]    # runs/study/standard ...
 
 Of a run its conditions and its summary are kept, not its cells; the page is made of all runs in docs/study.
 """
@@ -17,32 +17,42 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
+from mipoison.eval.data import describe
 from mipoison.eval.frontier import budget_of
-from mipoison.eval.markdown import COLUMNS, row
+from mipoison.eval.markdown import COLUMNS, equal_l1_table, row, worst_cases_table
 
 ROOT = Path(__file__).parents[1]
 KEPT = ROOT / "docs/study"
-PAGE = ROOT / "docs/study.md"
+PAGE = ROOT / "docs/results.md"
 DEFENSES = ROOT / "docs/defenses.md"
 TITLES = {
-    "defenses-digits": "Digits, softened",
-    "defenses-mnist": "MNIST-5k, softened",
-    "defenses-mnist-confident": "MNIST-5k, confident",
-    "defenses-faces": "ORL faces, softened",
-    "defenses-decoder": "Digits, softened, with decoders among the adversaries",
-    "defenses-ablation": "Digits, softened: the equilibrium by other rules",
+    "standard": "Digits",
+    "study-mnist": "MNIST-5k, softened",
+    "study-mnist-confident": "MNIST-5k, confident",
+    "study-faces": "ORL faces, softened",
+    "study-faces-confident": "ORL faces, confident",
+    "study-decoder": "Digits, with decoders among the adversaries",
+    "study-yang": "MNIST-5k, Yang et al.'s classifier and decoder",
+    "study-strangers": "ORL faces, an adversary who has photos of other people alone",
+    "study-nls": "Digits, a target trained with negative label smoothing",
+    "study-vib": "Digits, a target trained with an information bottleneck",
+    "study-bido": "Digits, a target trained with bilateral dependency",
+    "study-ablation": "Digits, the equilibrium by other rules",
 }
 HEAD = """# The defenses compared
 
 Gains, costs and distortion of every defense at equal mean l1, under adversaries who train on defended vectors. Written
-by `docs/study_page.py` out of the JSON in `docs/study`; `make study-defenses` runs it all anew (study by study,
-those that are finished are not run again).
+by `docs/results_page.py` out of the JSON in `docs/study`; `make study` runs it all anew (hours; cell by cell: what is
+finished is not run again).
 
 *Gain* is 0 where a defense wins nothing and 1 where only the label still leaks. g2: an MLP on the raw defended vectors.
 g3: the strongest, on the victims, of wide MLPs on raw and raw+log features, their mean, nearest neighbours and label
-only. *Median* and *worst decile* are of the per-victim gain under that strongest adversary. Seeds 0-2, mean ± standard
-deviation; nothing was tuned on them. Pixels in [0, 1]. *l1* is what was realised on the victims, *largest* its maximum,
-*unchanged* the share of victims served as they were, *µs* a row in one batch of all queries and victims, one thread.
+only, and of what a section names beside them. *Median* and *worst decile* are of the per-victim gain under that
+strongest adversary. *Denoiser*: the gain under an adversary who holds the undefended answers to their own queries too.
+*Identity*: the share of the strongest adversary's reconstructions that an independent classifier takes for the victim's
+class. Seeds 0-2, mean ± standard deviation; nothing was tuned on them. Pixels in [0, 1]; image sizes and roles stand in
+each section. *l1* is what was realised on the victims, *largest* its maximum, *unchanged* the share of victims served
+as they were, *µs* a row in one batch of all queries and victims, one thread.
 """
 
 
@@ -169,17 +179,17 @@ def mean_and_sd(values: Sequence[float]) -> str:
 
 # Where docs/defenses.md shows numbers: the study, its temperature, and the budget.
 SHOWN = (
-    ("defenses-digits", "3", 0.1),
-    ("defenses-mnist", "4", 0.1),
-    ("defenses-mnist-confident", "1", 0.03),
-    ("defenses-faces", "4", 0.1),
+    ("standard", "3", 0.1),
+    ("study-mnist", "4", 0.1),
+    ("study-mnist-confident", "1", 0.03),
+    ("study-faces", "4", 0.1),
 )
 
 
 def in_numbers(studies: dict[str, dict[str, Any]]) -> str:
     """A line a family: g2 / g3 / median and the realised mean l1 in each study, and the cost on digits."""
     shown = [entry for entry in SHOWN if entry[0] in studies]
-    heads = [f"{TITLES[name]}, budget {budget:g}" for name, _, budget in shown]
+    heads = [f"{TITLES[name]}, T = {heat}, budget {budget:g}" for name, heat, budget in shown]
     found: dict[str, dict[str, str]] = {}
     costs: dict[str, str] = {}
     for name, temperature, budget in shown:
@@ -196,7 +206,7 @@ def in_numbers(studies: dict[str, dict[str, Any]]) -> str:
             found.setdefault(title, {})[name] = (
                 f"{gains} ({measured['utility.l1_mean']['mean']:.3f})"
             )
-            if name == "defenses-digits":
+            if name == "standard":
                 fit, row = (
                     measured[f"cost.{key}"] for key in ("fit_seconds", "microseconds_per_row")
                 )
@@ -216,29 +226,66 @@ def write_between(page: Path, start: str, end: str, text: str) -> None:
     page.write_text(f"{before}{start}\n{text}{end}{after}")
 
 
+def adversaries(configuration: dict[str, Any]) -> str:
+    """What the adversaries have beside what all of them have."""
+    settings = configuration["adversary"]
+    said = []
+    if configuration["auxiliary"] == "other":
+        said.append(
+            "Auxiliary rows: every photo of a third of the classes, which the target does not know."
+        )
+    if settings["losses"]:
+        said.append(
+            f"Beside the squared error, a wide MLP is trained for {', '.join(settings['losses'])}."
+        )
+    if settings["decoders"]:
+        said.append(
+            f"Decoders of transposed convolutions, {settings['decoder_channels']} channels, "
+            f"{settings['decoder_epochs']} epochs: {', '.join(settings['decoders'])}."
+        )
+    return " ".join(said)
+
+
 def section(name: str, kept: dict[str, Any]) -> str:
     """A study: its conditions, its adversaries' sanity, its tables and its picture."""
     configuration, environment = kept["configuration"], kept["environment"]
     methods = configuration["methods"]
     budgets = sorted({b for b in map(budget_of, methods) if b is not None})
-    lines = [f"\n## {TITLES[name]}\n\n"]
+    lines = [f"\n## {TITLES[name]}\n\n{describe(configuration['dataset'])}."]
+    lines.append(f" {adversaries(configuration)}\n\n")
     for temperature, part in kept["summary"].items():
-        bare = part["defenses"]["none"]
+        bare, floors = part["defenses"]["none"], part["floors"]
         doubled = part["doubled_epochs"]["none"]
         lines.append(
-            f"T = {temperature}, target {configuration['target']} "
+            f"**T = {temperature}**, target {configuration['target']} "
             f"(accuracy on victims {part['target']['accuracy']['mean']:.3f}), seeds {part['seeds']}, "
             f"{environment['processor']}, {environment['date']}. Undefended MSE: A2 {bare['A2.mse']['mean']:.4f}, "
-            f"A3 {bare['A3.mse']['mean']:.4f}; label only {part['floors']['label_only']['mean']:.4f}; "
+            f"A3 {bare['A3.mse']['mean']:.4f}; label only {floors['label_only']['mean']:.4f}; "
+            f"the mean of all {floors['global_mean']['mean']:.4f}, "
+            f"of the true class {floors['class_mean']['mean']:.4f}; "
             f"twice the epochs change A2 by {doubled['A2.change']['mean']:+.1%} and A3 by "
             f"{doubled['A3.change']['mean']:+.1%}.\n\n"
         )
         for budget in budgets:
             chosen = [m for m in methods if budget_of(m) == budget]
-            lines.append(f"**Mean l1 of {budget:g}**\n\n{table(chosen, part['defenses'])}\n")
+            lines.append(
+                f"*T = {temperature}, mean l1 of {budget:g}*\n\n{table(chosen, part['defenses'])}\n"
+            )
+        if len(budgets) > 1:
+            lines.append(
+                "*g3 at equal realised mean l1*, between the points of each family's curve\n\n"
+                f"{equal_l1_table(part, methods)}\n"
+            )
         lines.append(by_decoder(methods, part))
         others = [m for m in methods if budget_of(m) is None and m["name"] != "none"]
-        lines.append(f"**Without a budget**\n\n{table(others, part['defenses'])}\n")
+        lines.append(
+            f"*T = {temperature}, without a budget*\n\n{table(others, part['defenses'])}\n"
+        )
+        worst = worst_cases_table(part)
+        if worst:
+            lines.append(
+                f"*Who asks again, and who knows more* ([how](#what-the-key-is-worth))\n{worst}\n"
+            )
     lines.append(f"![{TITLES[name]}: gain against mean l1](study/{name}.png)\n")
     return "".join(lines)
 
@@ -250,7 +297,7 @@ if __name__ == "__main__":
     studies = {name: json.loads(file.read_text()) for name, file in found.items() if file.exists()}
     sections = [section(name, kept) for name, kept in studies.items()]
     write_between(
-        DEFENSES, "<!-- numbers: docs/study_page.py -->", "<!-- end -->", in_numbers(studies)
+        DEFENSES, "<!-- numbers: docs/results_page.py -->", "<!-- end -->", in_numbers(studies)
     )
     keys = KEPT / "keys.json"
     if keys.exists():
