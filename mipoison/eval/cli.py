@@ -69,6 +69,9 @@ class Evaluate:
     label smoothing), mlp+vib (information bottleneck), mlp+bido (bilateral dependency). Or one of yours: a file of
     TorchScript (.pt, .ts) or torch.export (.pt2) that takes images [n, 1, H, W], "module:name" of a callable like that,
     of an estimator with predict_proba, or of a class of estimators, which is fitted on the private rows."""
+    worst_cases: tuple[str, ...] = ()
+    """Defenses of the run that are also asked again with altered queries, and attacked by who simulates other keys and
+    by who holds theirs, instead of those that the preset names. Each takes as long as twenty defenses."""
     losses: tuple[str, ...] = ()
     """Losses, "l1" or "mse+ssim", each of which trains one more of the adaptive adversary's networks."""
     jobs: int = min(2, os.cpu_count() or 1)
@@ -202,6 +205,7 @@ def _evaluate(command: Evaluate, console: Console) -> int:
         dataset=command.dataset or configuration.dataset,
         target=command.target or configuration.target,
         auxiliary=command.auxiliary or configuration.auxiliary,
+        worst_case_methods=command.worst_cases or configuration.worst_case_methods,
         adversary=replace(
             configuration.adversary, losses=command.losses or configuration.adversary.losses
         ),

@@ -240,7 +240,8 @@ def _conditions(results: Mapping[str, Any]) -> str:
     versions = ", ".join(f"{name} {number}" for name, number in environment["versions"].items())
     seeds = ", ".join(map(str, configuration["seeds"]))
     return (
-        f"<ul><li>Data: {escape(describe(configuration['dataset']))}. Pixels in [0, 1]; disjoint "
+        f"<ul><li>Data: {escape(describe(configuration['dataset']))}. {_strangers(configuration)}"
+        "Pixels in [0, 1]; disjoint "
         "roles, drawn anew for each seed. SSIM: Gaussian window of 11×11 pixels, or the largest odd "
         f"width below a smaller image's side (7×7 for 8×8), data range 1. Seeds: {seeds}.</li>"
         f"<li>Target: {_target(results)}</li>"
@@ -291,6 +292,16 @@ def _target(results: Mapping[str, Any]) -> str:
         else f"{kind}{ways[way]}, {configuration['target_epochs']} epochs, batch 32, AdamW 2e-3"
     )
     return f"{made}; accuracy {own} % on its own rows, {other} % on the victims."
+
+
+def _strangers(configuration: Mapping[str, Any]) -> str:
+    """Says so where the adversary has no row of the target's classes."""
+    if configuration.get("auxiliary", "same") == "same":
+        return ""
+    return (
+        "A third of the classes, with all their rows, are the adversary's alone, and no other rows are: the target "
+        "knows none of them. "
+    )
 
 
 def _losses(adversary: Mapping[str, Any]) -> str:

@@ -1,5 +1,6 @@
 """The command line says what is allowed."""
 
+import json
 import os
 import subprocess
 import sys
@@ -46,6 +47,18 @@ def test_evaluate_writes_the_folder(tmp_path, monkeypatch, tiny):
     cli.main(["evaluate", "--preset", "quick", "--out", str(out), "--temperatures", "3"])
     names = {path.name for path in out.iterdir()}
     assert {"config.json", "results.json", "report.html", "figures"} <= names
+
+
+def test_the_adversary_s_classes_are_an_option(tmp_path):
+    out = tmp_path / "out"
+    given = ["--preset", "quick", "--out", str(out), "--defenses", "rounding-1"]
+    cli.main(["evaluate", *given, "--auxiliary", "other"])
+    results = json.loads((out / "results.json").read_text())
+    assert results["configuration"]["auxiliary"] == "other"
+    group = results["summary"]["3"]
+    # Seven classes are left, and the true class's mean is nobody's answer but a mark.
+    assert group["floors"]["class_mean"]["mean"] < group["floors"]["label_only"]["mean"]
+    assert "are the adversary's alone" in (out / "report.html").read_text().replace("\n", " ")
 
 
 def test_importing_the_package_does_not_import_the_harness():

@@ -7,6 +7,7 @@ import shutil
 import numpy as np
 import pytest
 
+from mipoison.eval.markdown import summary_page
 from mipoison.eval.page import page, table
 from mipoison.eval.report import compose, draw, write_report
 from mipoison.eval.tables import with_deviation
@@ -74,6 +75,27 @@ def test_an_interrupted_run_says_so(folder):
     names = [f"{kind}-T{heat}" for kind in ("victims", "learning") for heat in ("1.5", "3")]
     drawn = dict.fromkeys(["privacy-utility", *names], b"")
     assert "interrupted: 1 of 2 cells" in compose(results, drawn)
+
+
+def test_who_asks_again_and_who_knows_more_is_shown_where_it_was_tried(folder):
+    results = json.loads((folder / "results.json").read_text())
+    with np.load(folder / "reconstructions.npz") as arrays:
+        drawn = draw(results, dict(arrays))
+    heading = "Who asks again, and who knows more"
+    assert heading not in compose(results, drawn) and "averages" not in summary_page(results)
+    case = {
+        name: {"mean": number, "sd": None}
+        for name, number in (("copies.1", 0.71), ("copies.8", 0.63), ("other_keys", 0.52))
+    }
+    case["key_leaked"] = {"mean": 0.41, "sd": None}
+    results["summary"]["3"]["worst_cases"] = {"rounding-1": case}
+    written, text = compose(results, drawn), summary_page(results)
+    assert heading in written and "answers averaged: 8" in written
+    assert "<td>0.71</td><td>0.63</td><td>0.52</td><td>0.41</td>" in written
+    assert (
+        "| g3 of who … | averages 1 | averages 8 | simulates other keys | holds the key |" in text
+    )
+    assert "| rounding-1 | 0.71 | 0.63 | 0.52 | 0.41 |" in text
 
 
 def test_no_results_no_report(tmp_path):

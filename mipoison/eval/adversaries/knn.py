@@ -7,8 +7,6 @@ from torch import Tensor
 
 from mipoison.eval.adversaries.base import features
 
-_ROWS = 64
-
 
 class NearestNeighbours:
     """Averages the inputs whose served vectors lie closest (Euclidean distance of the features).
@@ -52,11 +50,18 @@ class NearestNeighbours:
     def reconstruct(self, defended: Tensor) -> Tensor:
         """Returns the mean input of the nearest rows, ``[(E,) m, D]``."""
         queries = features(defended, self.kind, log_floor=self.log_floor)
-        distances = torch.cdist(
-            queries, self._features, compute_mode="donot_use_mm_for_euclid_dist"
-        )
-        # A stable sort breaks ties by position, so equal served vectors give one answer.
-        nearest = distances.argsort(dim=-1, stable=True)[..., : self.neighbours]
-        # In blocks: the neighbours of all rows at once are k times as large as the answer.
-        blocks = nearest.split(_ROWS, dim=-2)
-        return torch.cat([self._inputs[block].mean(-2) for block in blocks], dim=-2)
+        if queries.dim() == 2:
+            return self._answer(queries, self._features)
+        systems = zip(queries, self._features, strict=True)
+        return torch.stack([self._answer(*system) for system in systems])
+
+    def _answer(self, queries: Tensor, known: Tensor) -> Tensor:
+        """One system's answers, ``[m, D]``."""
+        distances = torch.cdist(queries, known, compute_mode="donot_use_mm_for_euclid_dist")
+        last = distances.topk(self.neighbours, dim=-1, largest=False).values[:, -1:]
+        nearer, level = distances < last, distances == last
+        # Of equally distant rows the first are taken, so that equal served vectors give one answer.
+        missing = self.neighbours - nearer.sum(-1, keepdim=True)
+        chosen = nearer | (level & (level.cumsum(-1) <= missing))
+        places = chosen.nonzero()[:, 1].reshape(-1, self.neighbours)
+        return torch.nn.functional.embedding_bag(places, self._inputs, mode="mean")
