@@ -3,7 +3,7 @@
 #   PIP_ARGS  handed to pip, to choose another build of torch; see README.md
 #   RUN       where the demo writes
 #   RESULT    where the benchmarks write, and GPU_RESULT those on a GPU
-#   JOBS      processes that compile GPU kernels side by side
+#   JOBS      processes that run a study's cells, or compile GPU kernels, side by side
 PYTHON ?= python3
 VENV ?= .venv
 PIP_ARGS ?=
@@ -79,8 +79,8 @@ study: $(VENV)/.test
 	    $(BIN)/mipoison evaluate --preset $$study --out runs/study/$$study --jobs $(JOBS) && \
 	    touch runs/study/$$study/.finished; } || exit 1; \
 	done
-	[ -e docs/study/keys.json ] || $(BIN)/python docs/keys.py $(JOBS)
-	$(BIN)/python docs/results_page.py $(STUDIES:%=runs/study/%)
+	[ -e runs/study/keys.json ] || $(BIN)/python docs/keys.py runs/study/keys.json $(JOBS)
+	$(BIN)/python docs/results_page.py $(STUDIES:%=runs/study/%) runs/study/keys.json
 	$(BIN)/mipoison leaderboard docs/leaderboard $(filter-out %-ablation.json,$(STUDIES:%=docs/study/%.json))
 
 # Takes a finished demo into the docs: its numbers, its picture, and the README's table.

@@ -1,9 +1,9 @@
-"""Runs the study of what the key is worth and keeps its numbers in docs/study/keys.json.
+"""Runs the study of what the key is worth and writes its numbers.
 
-    python docs/keys.py [JOBS]
+    python docs/keys.py runs/study/keys.json [JOBS]
 
 Digits at T = 3, budget 0.1, seeds 0-2; part of `make study`, unless the numbers are there.
-docs/results_page.py writes the page.
+docs/results_page.py takes them into docs/study and writes the page.
 """
 
 from __future__ import annotations
@@ -23,7 +23,6 @@ from mipoison.eval.studies import STANDARD
 from mipoison.eval.threads import one_thread
 from mipoison.eval.worst_cases import WorstCases, grid_of, worst_cases
 
-KEPT = Path(__file__).parent / "study/keys.json"
 OBJECTIVES = ("equilibrium", "generator")
 BUDGET = 0.1
 TEMPERATURE = 3.0
@@ -46,7 +45,7 @@ def trial(objective: str, seed: int, cases: WorstCases) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    jobs = int(sys.argv[1]) if len(sys.argv) > 1 else 1
+    jobs = int(sys.argv[2]) if len(sys.argv) > 2 else 1
     cases = WorstCases(copies=(1, 2, 4, 8, 16, 32, 64, 128), grids=(0.02, 0.2))
     trials = [(objective, seed) for objective in OBJECTIVES for seed in STANDARD.seeds]
     found = Parallel(n_jobs=jobs)(
@@ -64,4 +63,4 @@ if __name__ == "__main__":
         "cases": asdict(cases),
         "objectives": by_objective,
     }
-    KEPT.write_text(json.dumps(kept, indent=1) + "\n")
+    Path(sys.argv[1]).write_text(json.dumps(kept, indent=1) + "\n")

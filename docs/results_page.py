@@ -1,8 +1,9 @@
 """Takes finished runs of the study into docs/study and writes docs/results.md from what lies there.
 
-    python docs/results_page.py [RUN...]    # runs/study/standard ...
+    python docs/results_page.py [RUN...]    # runs/study/standard ... runs/study/keys.json
 
-Of a run its conditions and its summary are kept, not its cells; the page is made of all runs in docs/study.
+Of a run its conditions and its summary are kept, not its cells; of docs/keys.py the file. The page is made of all that
+lies in docs/study.
 """
 
 from __future__ import annotations
@@ -16,9 +17,8 @@ from typing import Any
 
 from keys_section import draw_keys, keys_section
 
-from mipoison.eval.data import describe
 from mipoison.eval.frontier import budget_of
-from mipoison.eval.markdown import COLUMNS, equal_l1_table, row, worst_cases_table
+from mipoison.eval.markdown import COLUMNS, described, equal_l1_table, row, worst_cases_table
 
 ROOT = Path(__file__).parents[1]
 KEPT = ROOT / "docs/study"
@@ -191,10 +191,6 @@ def adversaries(configuration: dict[str, Any]) -> str:
     """What the adversaries have beside what all of them have."""
     settings = configuration["adversary"]
     said = []
-    if configuration["auxiliary"] == "other":
-        said.append(
-            "Auxiliary rows: every photo of a third of the classes, which the target does not know."
-        )
     if settings["losses"]:
         said.append(
             f"Beside the squared error, a wide MLP is trained for {', '.join(settings['losses'])}."
@@ -212,7 +208,7 @@ def section(name: str, kept: dict[str, Any]) -> str:
     configuration, environment = kept["configuration"], kept["environment"]
     methods = configuration["methods"]
     budgets = sorted({b for b in map(budget_of, methods) if b is not None})
-    lines = [f"\n## {TITLES[name]}\n\n{describe(configuration['dataset'])}."]
+    lines = [f"\n## {TITLES[name]}\n\n{described(configuration)}."]
     lines.append(f" {adversaries(configuration)}\n\n")
     for temperature, part in kept["summary"].items():
         bare, floors = part["defenses"]["none"], part["floors"]
@@ -253,7 +249,10 @@ def section(name: str, kept: dict[str, Any]) -> str:
 
 if __name__ == "__main__":
     for path in sys.argv[1:]:
-        keep(Path(path))
+        if path.endswith(".json"):
+            shutil.copy(path, KEPT)
+        else:
+            keep(Path(path))
     found = {name: KEPT / f"{name}.json" for name in TITLES}
     studies = {name: json.loads(file.read_text()) for name, file in found.items() if file.exists()}
     sections = [able(studies), *(section(name, kept) for name, kept in studies.items())]

@@ -11,6 +11,7 @@ from torch import Tensor
 from worlds import world
 
 import mipoison as mp
+from mipoison.defenses.lpa.priced import Priced
 from mipoison.reference import label_of
 
 K = 10
@@ -112,6 +113,18 @@ def test_a_saved_defense_answers_the_same_bits(defense: mp.LPA, tmp_path: Path) 
     loaded = mp.LPA.load(tmp_path / "lpa.safetensors", key=1)
     assert torch.equal(loaded(p), defense(p)) and repr(loaded) == repr(defense)
     assert not torch.equal(mp.LPA.load(tmp_path / "lpa.safetensors", key=2)(p), defense(p))
+
+
+def test_a_price_of_an_older_version_is_refused(defense: mp.LPA) -> None:
+    """It was set for another charge: its moves would not spend the budget."""
+    objective = defense.objective
+    assert isinstance(objective, Priced)
+    older = {name: value for name, value in objective.settings().items() if name != "charge"}
+    with pytest.raises(ValueError, match=r"got none: an older version saved it; fit"):
+        type(objective).restore(older, objective.state_dict())
+    for numbers, said in ((3, "got 3 numbers of an older version"), (4, "got 1: an older version")):
+        with pytest.raises(ValueError, match=said):
+            objective.set_extra_state(torch.ones(numbers, dtype=torch.float64))
 
 
 def test_it_is_fitted_and_served_under_inference_mode(fit: Fit, defense: mp.LPA) -> None:

@@ -15,6 +15,7 @@ from torch import Tensor
 from mipoison.eval.attack import STANDARD, Attack, attack, attack_denoised, attack_trained_clean
 from mipoison.eval.configuration import Configuration
 from mipoison.eval.data import Split
+from mipoison.eval.device import device_name, repeatable
 from mipoison.eval.evaluator import Evaluator
 from mipoison.eval.methods import Defense, time_per_row
 from mipoison.eval.metrics import gain, psnr, row_errors, row_gain, ssim
@@ -66,7 +67,7 @@ def run_cell(
     Returns:
         The cell's numbers and pictures; the same on the same machine at every run, but for times.
     """
-    with one_thread():
+    with one_thread(), repeatable():
         return _run(configuration, seed, temperature, tick)
 
 
@@ -158,6 +159,7 @@ def _run(
     numbers = {
         "seed": seed,
         "temperature": temperature,
+        "adversaries_on": device_name(),
         "target": {
             "private_accuracy": accuracy(model, parts.private),
             "accuracy": accuracy(model, parts.victims),
@@ -198,7 +200,7 @@ def _defend(
     return everyone[:, :queried], everyone[:, queried:], costs, deployed
 
 
-@dataclass
+@dataclass(frozen=True)
 class _Judge:
     """Scores reconstructions of one cell's victims.
 

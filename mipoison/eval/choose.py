@@ -77,7 +77,9 @@ def choose(
         )
     method = next(m for m in results["configuration"]["methods"] if m["name"] == best)
     seeds = ", ".join(map(str, group["seeds"]))
-    conditions = f"{results['configuration']['dataset']}, T = {key}, seeds {seeds}"
+    configuration = results["configuration"]
+    strangers = ", strangers' rows" if configuration.get("auxiliary", "same") == "other" else ""
+    conditions = f"{configuration['dataset']}{strangers}, T = {key}, seeds {seeds}"
     gain, l1 = measured[best]
     return Choice(best, float(key), gain, l1, conditions, _code(method, float(key)))
 

@@ -9,8 +9,6 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from mipoison.eval.device import device_name
-
 _PACKAGES = (
     "mipoison",
     "torch",
@@ -36,7 +34,6 @@ def describe_environment(*, jobs: int) -> dict[str, Any]:
         "versions": {name: _version(name) for name in _PACKAGES},
         "system": f"{platform.system()} {platform.machine()}",
         "processor": _processor(),
-        "adversaries_on": device_name(),
         "cores": os.cpu_count(),
         "processes": jobs,
         "threads_per_process": 1,

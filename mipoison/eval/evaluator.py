@@ -16,7 +16,7 @@ _ANOTHER = {"mlp": "cnn", "cnn": "mlp", "yang": "mlp", "resnet": "mlp"}
 
 @dataclass(frozen=True)
 class Evaluator:
-    """A classifier of another architecture and seed, trained on everybody's rows but the victims'.
+    """A classifier of another architecture and seed, trained on everybody's rows but the victims' and strangers'.
 
     Attributes:
         body: pixels ``[N, D]`` to features.

@@ -199,13 +199,13 @@ def _same_experiment(out: Path, configuration: Configuration) -> bool:
     if not (out / CONFIG).exists():
         return False
     try:
-        there = json.loads((out / CONFIG).read_text())
-    except ValueError:
+        # What an older version did not ask has its default.
+        there = Configuration.from_json(json.loads((out / CONFIG).read_text()))
+    except (ValueError, TypeError, KeyError, AttributeError):
         return False
-    varying = {"seeds": None, "temperatures": None}
-    # Through JSON and back: tuples become lists.
-    asked = json.loads(json.dumps(configuration.to_json()))
-    return isinstance(there, dict) and there | varying == asked | varying
+    return replace(there, seeds=configuration.seeds, temperatures=configuration.temperatures) == (
+        configuration
+    )
 
 
 @contextmanager

@@ -14,7 +14,8 @@ from mipoison.eval.markdown import COLUMNS, row
 from mipoison.eval.store import write_json, write_text
 
 PAGE: Final = "README.md"
-FORMAT: Final = 1
+# Entries of format 1 say neither what a denoiser gains nor whose images the auxiliary rows show.
+FORMAT: Final = 2
 _HEAD = """# Leaderboard
 
 One table a setting; entries of different settings do not compare. Ordered by the realised mean l1, since a gain says
@@ -96,7 +97,8 @@ def write_page(folder: Path) -> Path:
         entry = json.loads(path.read_text())
         if entry.get("format") != FORMAT:
             raise ValueError(
-                f"expected an entry of format {FORMAT} in {path}, got {entry.get('format')}"
+                f"expected an entry of format {FORMAT} in {path}, got {entry.get('format')}; remove it, "
+                "and add its run anew"
             )
         settings.setdefault(path.parent.name, []).append(entry)
     if not settings:

@@ -20,6 +20,11 @@ reconstructions that an independent classifier takes for the victim's class. *l1
 """
 
 
+def described(configuration: Mapping[str, Any]) -> str:
+    """What an experiment's data are, from its configuration in results.json."""
+    return describe(configuration["dataset"], configuration.get("auxiliary", "same"))
+
+
 def spread(statistic: Mapping[str, Any], digits: int = 2) -> str:
     """Mean ± standard deviation.
 
@@ -91,7 +96,7 @@ def summary_page(results: Mapping[str, Any]) -> str:
     methods = configuration["methods"]
     parts = [
         f"# How much do the confidences leak? ({configuration['dataset']})\n\n",
-        f"{describe(configuration['dataset'])}.\n\n{_HEAD}",
+        f"{described(configuration)}.\n\n{_HEAD}",
     ]
     if not results["complete"]:
         parts.append(

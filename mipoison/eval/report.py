@@ -16,12 +16,12 @@ import numpy as np
 import numpy.typing as npt
 
 from mipoison.eval import figures, tables, wording
-from mipoison.eval.data import describe
 from mipoison.eval.experiment import PICTURES, RESULTS
-from mipoison.eval.markdown import summary_page
+from mipoison.eval.markdown import described, summary_page
 from mipoison.eval.page import page, picture, png_of, table
 from mipoison.eval.store import cell_name, write_text
 from mipoison.eval.tables import with_deviation
+from mipoison.eval.worst_cases import WorstCases
 
 REPORT, SUMMARY, FIGURES = "report.html", "summary.md", "figures"
 
@@ -201,7 +201,11 @@ def _worst_cases(summary: Mapping[str, Any]) -> list[str]:
     ]
     if not any(found):
         return []
-    return ["<h2>Who asks again, and who knows more</h2>", wording.WORST_CASES, *found]
+    return [
+        "<h2>Who asks again, and who knows more</h2>",
+        wording.worst_cases(WorstCases()),
+        *found,
+    ]
 
 
 def _curve_picture(drawn: Mapping[str, bytes]) -> str:
@@ -240,8 +244,7 @@ def _conditions(results: Mapping[str, Any]) -> str:
     versions = ", ".join(f"{name} {number}" for name, number in environment["versions"].items())
     seeds = ", ".join(map(str, configuration["seeds"]))
     return (
-        f"<ul><li>Data: {escape(describe(configuration['dataset']))}. {_strangers(configuration)}"
-        "Pixels in [0, 1]; disjoint "
+        f"<ul><li>Data: {escape(described(configuration))}. Pixels in [0, 1]; disjoint "
         "roles, drawn anew for each seed. SSIM: Gaussian window of 11×11 pixels, or the largest odd "
         f"width below a smaller image's side (7×7 for 8×8), data range 1. Seeds: {seeds}.</li>"
         f"<li>Target: {_target(results)}</li>"
@@ -259,10 +262,16 @@ def _conditions(results: Mapping[str, Any]) -> str:
         "<li>Noise: the scale is fitted on the defender's data to the mean l1 in the name. LPA: "
         "the number in the name is the cap on a row's l1. LFP: the share of flipped rows.</li>"
         f"<li>Machine: {escape(environment['processor'])}, {environment['cores']} cores, "
+        f"adversaries trained on {escape(', '.join(_devices(results)))}, "
         f"{environment['processes']} processes of {environment['threads_per_process']} thread, "
         f"Python {environment['python']}; {versions}; {environment['date']}.</li></ul>"
         + tables.conditions_table(results["summary"])
     )
+
+
+def _devices(results: Mapping[str, Any]) -> list[str]:
+    """Where the cells' adversaries were trained."""
+    return sorted({cell.get("adversaries_on", "cpu") for cell in results["cells"]})
 
 
 def _target(results: Mapping[str, Any]) -> str:
@@ -292,16 +301,6 @@ def _target(results: Mapping[str, Any]) -> str:
         else f"{kind}{ways[way]}, {configuration['target_epochs']} epochs, batch 32, AdamW 2e-3"
     )
     return f"{made}; accuracy {own} % on its own rows, {other} % on the victims."
-
-
-def _strangers(configuration: Mapping[str, Any]) -> str:
-    """Says so where the adversary has no row of the target's classes."""
-    if configuration.get("auxiliary", "same") == "same":
-        return ""
-    return (
-        "A third of the classes, with all their rows, are the adversary's alone, and no other rows are: the target "
-        "knows none of them. "
-    )
 
 
 def _losses(adversary: Mapping[str, Any]) -> str:

@@ -38,7 +38,7 @@ def summarise(cells: Sequence[dict[str, Any]]) -> dict[str, dict[str, Any]]:
             },
             "worst_cases": {
                 name: _statistics([_worst(cell["worst_cases"][name]) for cell in group])
-                for name in group[0]["worst_cases"]
+                for name in group[0].get("worst_cases", {})
             },
         }
     return summary

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from mipoison.eval.worst_cases import WorstCases
+
 INTRODUCTION = """
 <p>A classifier behind an interface answers every image with a <em>confidence vector</em>: one
 number per class, summing to 1. These numbers tell more than the class. An adversary who asks about
@@ -61,14 +63,6 @@ anew. Differences within one or two sd are not differences.</dd>
 </dl>
 """
 
-WORST_CASES = """
-<p>The same adversaries with more to learn from. One sends every query and every victim's input several times, altered
-by Gaussian noise of 0.01 in every pixel, and averages the answers (1: asked once; exact repeats get equal answers of a
-keyed defense, and gain nothing). One knows all but the key, and trains on eight answers a row under keys of its own
-beside the real one. One holds the key, and trains on the answers to eight more copies of each row with
-noise of 0.05.</p>
-"""
-
 LIMITS = """
 <ul>
 <li>Every figure is empirical: it holds for these adversaries on this data. It is no proof, and it
@@ -88,4 +82,15 @@ other data can differ.</li>
 <li>The times were measured on a shared machine with one thread, once: take their order of
 magnitude.</li>
 </ul>
+"""
+
+
+def worst_cases(cases: WorstCases) -> str:
+    """Says what the adversaries do who ask again or know more."""
+    return f"""
+<p>The same adversaries with more to learn from. One sends every query and every victim's input several times, altered
+by Gaussian noise of {cases.jitter:g} in every pixel, and averages the answers (1: asked once; exact repeats get equal
+answers of a keyed defense, and gain nothing). One knows all but the key, and trains on {cases.draws} answers a row
+under keys of its own beside the real one. One holds the key, and trains on the answers to {cases.altered} more copies
+of each row with noise of {cases.altering:g}.</p>
 """

@@ -192,3 +192,15 @@ def untimed(out):
         for defense in cell["defenses"].values():
             del defense["cost"]
     return cells
+
+
+def test_a_run_whose_configuration_says_less_is_the_same_experiment(tiny, tmp_path):
+    """As older versions wrote it: what they did not ask has its default."""
+    out = tmp_path / "out"
+    assert run(tiny, out).complete
+    plain = json.loads((out / "config.json").read_text())
+    del plain["auxiliary"], plain["worst_case_methods"]
+    (out / "config.json").write_text(json.dumps(plain))
+    before = (out / "results.json").read_text()
+    assert run(tiny, out).complete
+    assert json.loads((out / "results.json").read_text())["cells"] == json.loads(before)["cells"]

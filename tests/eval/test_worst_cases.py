@@ -8,6 +8,7 @@ import torch
 from mipoison.defenses.lpa.cells import GRID
 from mipoison.eval.cell import run_cell
 from mipoison.eval.presets import QUICK, of_budget, rounding
+from mipoison.eval.simulation import simulated_draws
 from mipoison.eval.stage import Stage
 from mipoison.eval.studies import swept
 from mipoison.eval.worst_cases import WorstCases, grid_of, worst_cases
@@ -21,17 +22,14 @@ def stage():
     return Stage.of(SHORT, 100)
 
 
-def tried(stage, method, cases):
+def tried(stage, method, cases, times=1):
     defense = stage.defense(method, temperature=3.0)
-    return defense, worst_cases(
-        stage, method, defense, temperature=3.0, adversary=SHORT.adversary, cases=cases
-    )
+    given = {"temperature": 3.0, "adversary": SHORT.adversary, "cases": cases}
+    return defense, *(worst_cases(stage, method, defense, **given) for _ in range(times))
 
 
 def test_every_case_is_measured_and_repeats(stage):
-    (defense, first), (_, again) = (
-        tried(stage, of_budget("generator", 0.1), CASES) for _ in range(2)
-    )
+    defense, first, again = tried(stage, of_budget("generator", 0.1), CASES, times=2)
     assert first == again
     assert list(first["copies"]) == ["1", "2"] and list(first["grids"]) == ["0.5"]
     assert grid_of(defense) == GRID and first["copies"]["2"] != first["grids"]["0.5"]["2"]
@@ -46,17 +44,32 @@ def test_cell_widths_are_refused_where_there_are_none(stage, method):
 
 def test_any_keyed_defense_is_tried_and_its_other_keys_are_other_keys(stage):
     cases = replace(CASES, grids=())
-    defense, noise = tried(stage, swept("laplace", 0.1), cases)
-    assert noise["grids"] == {} and noise["other_keys"] != noise["key_leaked"]
-    served = torch.softmax(torch.randn(5, 10), 1)
-    other = stage.defense(swept("laplace", 0.1), temperature=3.0, key=1)
-    assert not torch.equal(defense(served), other(served))
+    assert tried(stage, swept("laplace", 0.1), cases)[1]["grids"] == {}
+
+
+@pytest.mark.parametrize("method", [swept("laplace", 0.1), of_budget("decoy", 0.1)])
+def test_simulated_answers_are_drawn_under_keys_of_their_own(stage, method, monkeypatch):
+    """And those of who holds the key under the deployment's, of other rows."""
+    simulated = []
+
+    def watched(build, clean, queries, *given, **options):
+        simulated.append((build, clean, queries))
+        return simulated_draws(build, clean, queries, *given, **options)
+
+    monkeypatch.setattr("mipoison.eval.worst_cases.simulated_draws", watched)
+    defense, _ = tried(stage, method, replace(CASES, grids=()))
+    (other_keys, clean, queries), (altered, _, _) = simulated
+    assert torch.equal(queries, defense(clean))
+    first, second, again = (other_keys(key)(clean) for key in (1, 2, 1))
+    assert torch.equal(first, again)
+    for left, right in ((first, second), (first, queries), (altered(1)(clean), queries)):
+        assert (left != right).any(1).double().mean() > 0.9
 
 
 def test_a_cell_tries_those_that_its_configuration_names():
-    configuration = replace(SHORT, worst_case_methods=("lpa-decoy-0.2",))
+    configuration = replace(SHORT, worst_case_methods=("rounding-1",)).with_methods(("rounding-1",))
     numbers = run_cell(configuration, 100, 3.0).numbers
-    assert list(numbers["worst_cases"]) == ["lpa-decoy-0.2"]
-    once = numbers["worst_cases"]["lpa-decoy-0.2"]["copies"]["1"]
+    assert list(numbers["worst_cases"]) == ["rounding-1"]
+    once = numbers["worst_cases"]["rounding-1"]["copies"]["1"]
     # Asked once it is the attack that the cell makes anyway, beside other systems.
-    assert once == pytest.approx(numbers["defenses"]["lpa-decoy-0.2"]["attacks"]["A3"]["gain"])
+    assert once == pytest.approx(numbers["defenses"]["rounding-1"]["attacks"]["A3"]["gain"])

@@ -26,6 +26,7 @@ from mipoison.defenses.lpa.priced import (
     TABLE,
     Priced,
     Weighed,
+    require_charge,
     require_pairs,
     require_reach,
 )
@@ -46,8 +47,8 @@ _ENTRIES: Final = 1 << 21
 class Equilibrium(Priced):
     """Maximises the error of adversaries who have learnt from the answers, less a price on the move.
 
-    δ* = argmax_δ L(I*; clean pairs) − λ‖δ‖₁ subject to I* = argmin_I L(I; poisoned pairs): fitting plays rounds of
-    both sides (`game`); serving scores the row's keyed `candidates` by one small network, distilled from all
+    δ* = argmax_δ L(I*; clean pairs) − λ(‖δ‖₁ + ‖δ‖₁²) subject to I* = argmin_I L(I; poisoned pairs): fitting plays
+    rounds of both sides (`game`); serving scores the row's keyed `candidates` by one small network, distilled from all
     rounds' adversaries, and takes the best. Rows may stay where they are, where moving them is not worth its price.
 
     Args:
@@ -221,6 +222,7 @@ class Equilibrium(Priced):
     @classmethod
     def restore(cls, settings: dict[str, Any], tensors: dict[str, Tensor]) -> Equilibrium:
         """See `Objective.restore`."""
+        require_charge(settings.get("charge"))
         bank = Bank(tensors["candidates.bank.vectors"])
         guide = Network(below("candidates.guide", tensors))
         made = {name: settings[name] for name in ("budget", "without")}

@@ -20,6 +20,8 @@ _BATCH: Final = 128
 EXPONENTS: Final = {"root": 0.5, "squared": 1.0}
 _HALVINGS: Final = 30
 _DEAREST: Final = 1e6
+# Counts the versions of `toll`: a price holds for the one that it was set for.
+CHARGE: Final = 2
 # How sharply the best candidate is preferred, for each round of the game.
 SHARPNESS: Final = 20.0
 

@@ -21,6 +21,7 @@ from mipoison.defenses.lpa.priced import (
     TABLE,
     Priced,
     Weighed,
+    require_charge,
     require_pairs,
     require_reach,
 )
@@ -270,6 +271,7 @@ class Generator(Priced):
     @classmethod
     def restore(cls, settings: dict[str, Any], tensors: dict[str, Tensor]) -> Generator:
         """See `Objective.restore`."""
+        require_charge(settings.get("charge"))
         bank = Bank(tensors["bank.vectors"])
         network = Network(below("network", tensors))
         kept = {name: settings[name] for name in ("price", "budget", "error")}

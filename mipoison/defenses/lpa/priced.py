@@ -10,7 +10,7 @@ from torch import Tensor
 
 from mipoison.defenses.base import as_dtype
 from mipoison.defenses.lpa.cells import Cells
-from mipoison.defenses.lpa.game import bisect_price, choose
+from mipoison.defenses.lpa.game import CHARGE, bisect_price, choose
 from mipoison.defenses.lpa.objective import Objective
 from mipoison.progress import Progress
 from mipoison.random import Key
@@ -98,12 +98,24 @@ class Priced(Objective):
         return Weighed(*(torch.cat(parts) for parts in zip(*made, strict=True)))
 
     def get_extra_state(self) -> Tensor:
-        """The numbers that belong to the tensors of a state_dict: price, budget and the cells' temperature."""
-        return torch.tensor([self.price, self.budget, self.cells.temperature], dtype=torch.float64)
+        """The numbers that belong to the tensors of a state_dict: price, charge, budget and the cells' temperature."""
+        numbers = [self.price, CHARGE, self.budget, self.cells.temperature]
+        return torch.tensor(numbers, dtype=torch.float64)
 
     def set_extra_state(self, state: Tensor) -> None:
-        """Takes what `get_extra_state` gave."""
-        self.price, self.budget, self.cells.temperature = state.tolist()
+        """Takes what `get_extra_state` gave.
+
+        Raises:
+            ValueError: if an older version gave it, whose price is of another charge.
+        """
+        if len(state) != 4:
+            raise ValueError(
+                f"expected price, charge, budget and temperature, got {len(state)} numbers of an older version; "
+                "fit the defense again"
+            )
+        price, charge, budget, temperature = state.tolist()
+        require_charge(charge)
+        self.price, self.budget, self.cells.temperature = price, budget, temperature
 
     def settings(self) -> dict[str, Any]:
         """See `Objective.settings`."""
@@ -113,7 +125,17 @@ class Priced(Objective):
             "budget": self.budget,
             "grid": self.cells.grid,
             "temperature": self.cells.temperature,
+            "charge": CHARGE,
         }
+
+
+def require_charge(found: float | None) -> None:
+    """Raises ValueError where a price was set for another charge than `game.toll`: it would miss the budget."""
+    if found != CHARGE:
+        raise ValueError(
+            f"expected a price for charge {CHARGE} (see mipoison.defenses.lpa.game.toll), got "
+            f"{'none' if found is None else f'{found:g}'}: an older version saved it; fit the defense again"
+        )
 
 
 def require_pairs(rows: Tensor) -> None:

@@ -132,7 +132,7 @@ class Decoder(Watched):
             for optimizer in optimizers
         ]
         for _ in range(self.epochs):
-            squared = [0.0] * len(read)
+            squared = read.new_zeros(len(read), dtype=torch.float64)
             order = torch.randperm(len(inputs), generator=generator).to(device)
             batches = order.split(self.batch)
             for system, (network, optimizer, schedule) in enumerate(
@@ -145,8 +145,8 @@ class Decoder(Watched):
                     errors.mean().backward()
                     optimizer.step()
                     schedule.step()
-                    squared[system] += float(errors.detach().sum())
-            self._epoch_ended([total / inputs.numel() for total in squared], held_out)
+                    squared[system] += errors.detach().sum()
+            self._epoch_ended((squared / inputs.numel()).tolist(), held_out)
         return self
 
     @torch.no_grad()

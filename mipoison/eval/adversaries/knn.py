@@ -48,7 +48,7 @@ class NearestNeighbours:
         return self
 
     def reconstruct(self, defended: Tensor) -> Tensor:
-        """Returns the mean input of the nearest rows, ``[(E,) m, D]``."""
+        """Returns the mean input of the nearest rows, ``[(E,) m, D]``, for as many systems as it was fitted on."""
         queries = features(defended, self.kind, log_floor=self.log_floor)
         if queries.dim() == 2:
             return self._answer(queries, self._features)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from mipoison.eval.data import digits, folder, hubs, mnist, npz, orl
 from mipoison.eval.data.roles import Split
-from mipoison.eval.data.strangers import AUXILIARY, with_strangers
+from mipoison.eval.data.strangers import AUXILIARY, STRANGERS, with_strangers
 
 _NAMED: Mapping[str, tuple[Callable[[int], Split], str]] = {
     "digits": (digits.load, digits.DESCRIPTION),
@@ -39,18 +39,18 @@ def check_dataset(dataset: str) -> None:
     raise ValueError(f"dataset: expected one of {sorted(_NAMED)}, {own}, got {dataset!r}")
 
 
-def describe(dataset: str) -> str:
-    """Says what a data set consists of and how many rows each role gets.
+def describe(dataset: str, auxiliary: str = "same") -> str:
+    """Says what a data set consists of, how many rows each role gets, and whether a part of that changes hands.
 
     Example:
         >>> describe("npz:mine.npz")[:38]
         'grey images of the arrays x and y of m'
     """
     check_dataset(dataset)
-    if dataset in _NAMED:
-        return _NAMED[dataset][1]
+    check_auxiliary(auxiliary)
     kind, _, path = dataset.partition(":")
-    return _OWN[kind][1].format(path=Path(path).name)
+    said = _NAMED[dataset][1] if dataset in _NAMED else _OWN[kind][1].format(path=Path(path).name)
+    return said if auxiliary == "same" else f"{said}; {STRANGERS}"
 
 
 def check_auxiliary(auxiliary: str) -> None:

@@ -15,6 +15,7 @@ from mipoison.eval.seeding import derive_seed
 AUXILIARY: Final = ("same", "other")
 # Strangers are so large a share of the classes.
 _SHARE: Final = 1 / 3
+STRANGERS: Final = "then a third of the classes is taken from the target, and their rows are all that the adversary has"
 # The label of a row that shows none of the target's classes.
 STRANGER: Final = -1
 

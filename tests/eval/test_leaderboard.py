@@ -1,0 +1,27 @@
+"""Leaderboard: an entry of an older format says what to do, and strangers are another setting."""
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from mipoison.eval import leaderboard
+
+
+def test_an_entry_of_an_older_format_is_named(finished, tmp_path):
+    results = json.loads((finished / "results.json").read_text())
+    written = leaderboard.add(results, tmp_path)
+    entry = json.loads(written[0].read_text())
+    written[0].write_text(json.dumps(entry | {"format": 1}))
+    with pytest.raises(ValueError, match=r"format 2 in .*, got 1; remove it, and add its run anew"):
+        leaderboard.write_page(tmp_path)
+
+
+def test_strangers_are_a_setting_of_their_own(tiny, finished, tmp_path):
+    results = json.loads((finished / "results.json").read_text())
+    configuration = replace(tiny, auxiliary="other")
+    changed = results | {"configuration": configuration.to_json()}
+    same, other = (leaderboard.add(found, tmp_path) for found in (results, changed))
+    assert not {path.parent for path in same} & {path.parent for path in other}
+    text = leaderboard.write_page(tmp_path).read_text()
+    assert text.count("Auxiliary rows of other classes.") == len(results["summary"])
