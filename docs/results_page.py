@@ -177,6 +177,10 @@ def in_numbers(studies: dict[str, dict[str, Any]]) -> str:
     for title, cells in found.items():
         row_of = " | ".join(cells.get(name, "–") for name, *_ in shown)
         lines.append(f"| {title} | {row_of} | {costs.get(title, '– | –')} |\n")
+    made = studies["standard"]["environment"]
+    lines.append(
+        f"\nTimes: digits, T = 3, {made['processor']}, one thread, the other core at the same work, {made['date']}.\n"
+    )
     return "".join(lines)
 
 
