@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from time import perf_counter
 from typing import Any
 
@@ -18,7 +18,8 @@ from mipoison.eval.data import Split
 from mipoison.eval.device import device_name, repeatable
 from mipoison.eval.evaluator import Evaluator
 from mipoison.eval.methods import Defense, time_per_row
-from mipoison.eval.metrics import gain, psnr, row_errors, row_gain, ssim
+from mipoison.eval.metrics import row_errors
+from mipoison.eval.scores import Judge, doubling, floors, scores_of, variants_of
 from mipoison.eval.seeding import derive_seed
 from mipoison.eval.stage import Stage
 from mipoison.eval.targets import accuracy, serve
@@ -123,11 +124,11 @@ def _run(
     )
     swapped = adaptive.networks[STANDARD].reconstruct(served[bare].expand_as(served))
     defenses: dict[str, Any] = {}
-    judge = _Judge(parts, evaluator, bare, label_only)
+    judge = Judge(parts, evaluator, bare, label_only)
     for system, name in enumerate(names):
         defenses[name] = {
-            "attacks": _score(judge, adaptive, clean, denoised, system),
-            "variants": _variants(adaptive, clean, system),
+            "attacks": scores_of(judge, adaptive, clean, denoised, system),
+            "variants": variants_of(adaptive, clean, system),
             "utility": utility(served[bare], served[system], parts.victims.labels),
             "cost": costs[name],
             "train_test": {
@@ -165,9 +166,9 @@ def _run(
             "accuracy": accuracy(model, parts.victims),
             "evaluator_accuracy": evaluator.accuracy,
         },
-        "floors": _floors(parts) | {"label_only": label_only},
+        "floors": floors(parts) | {"label_only": label_only},
         "defenses": defenses,
-        "doubled_epochs": _doubling(adaptive, longer, checked, names, label_only, bare),
+        "doubled_epochs": doubling(adaptive, longer, checked, names, label_only, bare),
         "worst_cases": asked_again,
         "seconds": perf_counter() - started,
     }
@@ -198,121 +199,6 @@ def _defend(
     everyone = torch.stack(answers)
     queried = len(parts.auxiliary)
     return everyone[:, :queried], everyone[:, queried:], costs, deployed
-
-
-@dataclass(frozen=True)
-class _Judge:
-    """Scores reconstructions of one cell's victims.
-
-    Attributes:
-        parts: the data by role.
-        evaluator: the independent classifier.
-        bare: the undefended system's index.
-        label_only: error of the label-only adversary.
-    """
-
-    parts: Split
-    evaluator: Evaluator
-    bare: int
-    label_only: float
-
-    def score(
-        self, attacked: Attack, variant: str, bare_variant: str, system: int
-    ) -> dict[str, Any]:
-        """All numbers of one variant on one system, its gain counted from another variant's undefended error."""
-        victims = self.parts.victims
-        errors = attacked.errors[variant][system]
-        undefended = attacked.errors[bare_variant][self.bare]
-        made, mse = attacked.reconstructions[variant][system], float(errors.mean())
-        return {
-            "variant": variant,
-            "mse": mse,
-            "psnr": psnr(mse),
-            "ssim": ssim(made, victims.inputs, image_shape=self.parts.image_shape),
-            "gain": gain(mse, float(undefended.mean()), self.label_only),
-            **asdict(row_gain(errors, undefended, self.label_only)),
-            **self.evaluator.judge(made, victims),
-        }
-
-
-def _score(
-    judge: _Judge, adaptive: Attack, clean: Attack, denoised: Attack, system: int
-) -> dict[str, Any]:
-    """Scores one defense under A1, A2, A3, A3 with the variant chosen on held-out rows, and the denoiser."""
-    bare = judge.bare
-    worst = adaptive.strongest(system), adaptive.strongest(bare)
-    chosen = adaptive.chosen(system), adaptive.chosen(bare)
-    scores = {
-        "A1": judge.score(clean, clean.strongest(system), clean.strongest(bare), system),
-        "A2": judge.score(adaptive, STANDARD, STANDARD, system),
-        "A3": judge.score(adaptive, *worst, system),
-        "denoiser": judge.score(
-            denoised, denoised.strongest(system), denoised.strongest(bare), system
-        ),
-    }
-    # Mostly the adversary chooses the variant that is the strongest; similarity takes long.
-    scores["A3 chosen"] = (
-        scores["A3"] if chosen == worst else judge.score(adaptive, *chosen, system)
-    )
-    return scores
-
-
-def _variants(adaptive: Attack, clean: Attack, system: int) -> dict[str, dict[str, float]]:
-    """Returns every variant's error on the victims and on the adversary's held-out rows."""
-    table = {
-        name: {
-            "mse": float(errors[system].mean()),
-            "held_out_mse": float(adaptive.held_out[name][system]),
-        }
-        for name, errors in adaptive.errors.items()
-    }
-    for name, errors in clean.errors.items():
-        table[f"{name}, trained clean"] = {"mse": float(errors[system].mean())}
-    return table
-
-
-def _doubling(
-    once: Attack,
-    twice: Attack,
-    checked: list[int],
-    names: list[str],
-    label_only: float,
-    bare: int,
-) -> dict[str, Any]:
-    """Compares the adversaries with themselves after twice the epochs."""
-    bare_twice = checked.index(bare)
-    report: dict[str, Any] = {}
-    for position, system in enumerate(checked):
-        families = {
-            "A2": (STANDARD, STANDARD, STANDARD),
-            "A3": (once.strongest(system), twice.strongest(position), twice.strongest(bare_twice)),
-        }
-        report[names[system]] = {}
-        for family, (first, second, undefended) in families.items():
-            mse = float(once.errors[first][system].mean())
-            doubled = float(twice.errors[second][position].mean())
-            reference = float(twice.errors[undefended][bare_twice].mean())
-            report[names[system]][family] = {
-                "mse": mse,
-                "mse_doubled": doubled,
-                "change": doubled / mse - 1.0,
-                "gain_doubled": gain(doubled, reference, label_only),
-            }
-    return report
-
-
-def _floors(parts: Split) -> dict[str, float]:
-    """Returns the errors of answering with the auxiliary mean, and with the true class's mean."""
-    auxiliary, victims = parts.auxiliary, parts.victims
-    # Of classes that the adversary has never seen, the private rows know the mean.
-    known = auxiliary if len(auxiliary.labels.unique()) == parts.classes else parts.private
-    means = torch.stack(
-        [known.inputs[known.labels == label].mean(0) for label in range(parts.classes)]
-    )
-    return {
-        "global_mean": float(row_errors(auxiliary.inputs.mean(0), victims.inputs).mean()),
-        "class_mean": float(row_errors(means[victims.labels], victims.inputs).mean()),
-    }
 
 
 def _pictures(

@@ -1,0 +1,128 @@
+"""Turn what the adversaries of one cell achieved into numbers."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+
+from mipoison.eval.attack import STANDARD, Attack
+from mipoison.eval.data import Split
+from mipoison.eval.evaluator import Evaluator
+from mipoison.eval.metrics import gain, psnr, row_errors, row_gain, ssim
+
+
+@dataclass(frozen=True)
+class Judge:
+    """Scores reconstructions of one cell's victims.
+
+    Attributes:
+        parts: the data by role.
+        evaluator: the independent classifier.
+        bare: the undefended system's index.
+        label_only: error of the label-only adversary.
+    """
+
+    parts: Split
+    evaluator: Evaluator
+    bare: int
+    label_only: float
+
+    def score(
+        self, attacked: Attack, variant: str, bare_variant: str, system: int
+    ) -> dict[str, Any]:
+        """All numbers of one variant on one system, its gain counted from another variant's undefended error."""
+        victims = self.parts.victims
+        errors = attacked.errors[variant][system]
+        undefended = attacked.errors[bare_variant][self.bare]
+        made, mse = attacked.reconstructions[variant][system], float(errors.mean())
+        return {
+            "variant": variant,
+            "mse": mse,
+            "psnr": psnr(mse),
+            "ssim": ssim(made, victims.inputs, image_shape=self.parts.image_shape),
+            "gain": gain(mse, float(undefended.mean()), self.label_only),
+            **asdict(row_gain(errors, undefended, self.label_only)),
+            **self.evaluator.judge(made, victims),
+        }
+
+
+def scores_of(
+    judge: Judge, adaptive: Attack, clean: Attack, denoised: Attack, system: int
+) -> dict[str, Any]:
+    """Scores one defense under A1, A2, A3, A3 with the variant chosen on held-out rows, and the denoiser."""
+    bare = judge.bare
+    worst = adaptive.strongest(system), adaptive.strongest(bare)
+    chosen = adaptive.chosen(system), adaptive.chosen(bare)
+    scores = {
+        "A1": judge.score(clean, clean.strongest(system), clean.strongest(bare), system),
+        "A2": judge.score(adaptive, STANDARD, STANDARD, system),
+        "A3": judge.score(adaptive, *worst, system),
+        "denoiser": judge.score(
+            denoised, denoised.strongest(system), denoised.strongest(bare), system
+        ),
+    }
+    # Mostly the adversary chooses the variant that is the strongest; similarity takes long.
+    scores["A3 chosen"] = (
+        scores["A3"] if chosen == worst else judge.score(adaptive, *chosen, system)
+    )
+    return scores
+
+
+def variants_of(adaptive: Attack, clean: Attack, system: int) -> dict[str, dict[str, float]]:
+    """Returns every variant's error on the victims and on the adversary's held-out rows."""
+    table = {
+        name: {
+            "mse": float(errors[system].mean()),
+            "held_out_mse": float(adaptive.held_out[name][system]),
+        }
+        for name, errors in adaptive.errors.items()
+    }
+    for name, errors in clean.errors.items():
+        table[f"{name}, trained clean"] = {"mse": float(errors[system].mean())}
+    return table
+
+
+def doubling(
+    once: Attack,
+    twice: Attack,
+    checked: list[int],
+    names: list[str],
+    label_only: float,
+    bare: int,
+) -> dict[str, Any]:
+    """Compares the adversaries with themselves after twice the epochs."""
+    bare_twice = checked.index(bare)
+    report: dict[str, Any] = {}
+    for position, system in enumerate(checked):
+        families = {
+            "A2": (STANDARD, STANDARD, STANDARD),
+            "A3": (once.strongest(system), twice.strongest(position), twice.strongest(bare_twice)),
+        }
+        report[names[system]] = {}
+        for family, (first, second, undefended) in families.items():
+            mse = float(once.errors[first][system].mean())
+            doubled = float(twice.errors[second][position].mean())
+            reference = float(twice.errors[undefended][bare_twice].mean())
+            report[names[system]][family] = {
+                "mse": mse,
+                "mse_doubled": doubled,
+                "change": doubled / mse - 1.0,
+                "gain_doubled": gain(doubled, reference, label_only),
+            }
+    return report
+
+
+def floors(parts: Split) -> dict[str, float]:
+    """Returns the errors of answering with the auxiliary mean, and with the true class's mean."""
+    auxiliary, victims = parts.auxiliary, parts.victims
+    # Of classes that the adversary has never seen, the private rows know the mean.
+    known = auxiliary if len(auxiliary.labels.unique()) == parts.classes else parts.private
+    means = torch.stack(
+        [known.inputs[known.labels == label].mean(0) for label in range(parts.classes)]
+    )
+    return {
+        "global_mean": float(row_errors(auxiliary.inputs.mean(0), victims.inputs).mean()),
+        "class_mean": float(row_errors(means[victims.labels], victims.inputs).mean()),
+    }
