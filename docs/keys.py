@@ -32,7 +32,7 @@ def trial(objective: str, seed: int, cases: WorstCases) -> dict[str, Any]:
     """One seed's worst cases of one objective, and the width of its cells."""
     with one_thread():
         stage, method = Stage.of(STANDARD, seed), of_budget(objective, BUDGET)
-        defense = stage.defense(method, temperature=TEMPERATURE)
+        defense = stage.defense(method, stage.served(stage.parts.defender, temperature=TEMPERATURE))
         found = worst_cases(
             stage,
             method,

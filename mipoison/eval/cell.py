@@ -182,10 +182,11 @@ def _defend(
     parts = stage.parts
     asked = torch.cat([parts.auxiliary.inputs, parts.victims.inputs])
     bare = serve(stage.model, asked, temperature=temperature)
+    own = stage.served(parts.defender, temperature=temperature)
     answers, costs, deployed = [], {}, {}
     for method in configuration.methods:
         started = perf_counter()
-        defense = stage.defense(method, temperature=temperature)
+        defense = stage.defense(method, own)
         fit_seconds = perf_counter() - started
         answer, row_seconds = time_per_row(defense, bare)
         answers.append(answer)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from torch import nn
+from torch import Tensor, nn
 
 from mipoison.eval.configuration import Configuration
-from mipoison.eval.data import Split, split
+from mipoison.eval.data import Role, Split, split
 from mipoison.eval.methods import Defense, Method
 from mipoison.eval.outside_target import is_outside, outside_target
 from mipoison.eval.seeding import derive_seed
@@ -45,19 +45,22 @@ class Stage:
         )
         return cls(seed, parts, model)
 
-    def defense(self, method: Method, *, temperature: float, key: int | None = None) -> Defense:
+    def served(self, role: Role, *, temperature: float) -> Tensor:
+        """The undefended vectors of a role's rows, ``[n, K]``."""
+        return serve(self.model, role.inputs, temperature=temperature)
+
+    def defense(self, method: Method, own: Tensor, *, key: int | None = None) -> Defense:
         """Fits a defense on the defender's own rows.
 
         Args:
             method: which.
-            temperature: the target's.
+            own: their undefended vectors, as `served` gives them.
             key: instead of the deployment's.
         """
-        own = self.parts.defender
         return method.build(
-            serve(self.model, own.inputs, temperature=temperature),
-            own.inputs,
+            own,
+            self.parts.defender.inputs,
             key=derive_seed(self.seed, "key") if key is None else key,
             seed=derive_seed(self.seed, "surrogate"),
-            groups=own.rows,
+            groups=self.parts.defender.rows,
         )

@@ -119,7 +119,7 @@ class _Trial:
         }
 
     def _clean(self, role: Role) -> Tensor:
-        return serve(self.stage.model, role.inputs, temperature=self.temperature)
+        return self.stage.served(role, temperature=self.temperature)
 
     def _averages(
         self, defense: Defense, counts: Sequence[int], jitter: float
@@ -158,7 +158,7 @@ class _Trial:
             if isinstance(fitted, LPA):
                 # Fitting knows nothing of the key, and takes long.
                 return LPA(fitted.objective, epsilon=fitted.epsilon, norm=fitted.norm, key=key)
-            return self.stage.defense(self.method, temperature=self.temperature, key=key)
+            return self.stage.defense(self.method, self._clean(self.stage.parts.defender), key=key)
 
         return self._attack_with(under, clean, draws)
 

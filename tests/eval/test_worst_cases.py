@@ -23,7 +23,7 @@ def stage():
 
 
 def tried(stage, method, cases, times=1):
-    defense = stage.defense(method, temperature=3.0)
+    defense = stage.defense(method, stage.served(stage.parts.defender, temperature=3.0))
     given = {"temperature": 3.0, "adversary": SHORT.adversary, "cases": cases}
     return defense, *(worst_cases(stage, method, defense, **given) for _ in range(times))
 
