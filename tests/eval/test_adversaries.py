@@ -153,3 +153,16 @@ def test_each_loss_is_what_its_network_does_best():
 def test_unknown_losses_are_refused(given, said):
     with pytest.raises(ValueError, match=said):
         MLP(**given)
+
+
+def test_of_equally_near_rows_the_first_are_averaged():
+    """As a stable sort of all distances has it, for every row and system."""
+    generator = torch.Generator().manual_seed(0)
+    # Few different vectors, so that most distances are shared.
+    vectors = torch.nn.functional.one_hot(torch.randint(4, (2, 60), generator=generator)).float()
+    asked = torch.softmax(torch.randn(2, 9, 4, generator=generator), -1)
+    inputs = torch.rand(60, 6, generator=generator)
+    found = NearestNeighbours(neighbours=7).fit(vectors, inputs).reconstruct(asked)
+    distances = torch.cdist(asked, vectors, compute_mode="donot_use_mm_for_euclid_dist")
+    order = distances.argsort(dim=-1, stable=True)[..., :7]
+    torch.testing.assert_close(found, inputs[order].mean(-2))
