@@ -18,7 +18,14 @@ from typing import Any
 from keys_section import draw_keys, keys_section
 
 from mipoison.eval.frontier import budget_of
-from mipoison.eval.markdown import COLUMNS, described, equal_l1_table, row, worst_cases_table
+from mipoison.eval.markdown import (
+    COLUMNS,
+    described,
+    equal_l1_table,
+    mean_alone,
+    row,
+    worst_cases_table,
+)
 
 ROOT = Path(__file__).parents[1]
 KEPT = ROOT / "docs/study"
@@ -48,6 +55,7 @@ finished is not run again).
 g3: the strongest, on the victims, of wide MLPs on raw and raw+log features, their mean, nearest neighbours and label
 only, and of what a section names beside them. *Median* and *worst decile* are of the per-victim gain under that
 strongest adversary. *Denoiser*: the gain under an adversary who holds the undefended answers to their own queries too.
+A dash: for some seed, that adversary makes less of undefended vectors than of their labels, and measures no defense.
 *Identity*: the share of the strongest adversary's reconstructions that an independent classifier takes for the victim's
 class. Seeds 0-2, mean ± standard deviation; nothing was tuned on them. Pixels in [0, 1]; image sizes and roles stand in
 each section. *l1* is what was realised on the victims, *largest* its maximum, *unchanged* the share of victims served
@@ -163,7 +171,7 @@ def in_numbers(studies: dict[str, dict[str, Any]]) -> str:
             title = method["name"] if own is None else method["family"]
             measured = kept["summary"][temperature]["defenses"][method["name"]]
             gains = " / ".join(
-                f"{measured[key]['mean']:.2f}" for key in ("A2.gain", "A3.gain", "A3.median")
+                mean_alone(measured[key]) for key in ("A2.gain", "A3.gain", "A3.median")
             )
             found.setdefault(title, {})[name] = (
                 f"{gains} ({measured['utility.l1_mean']['mean']:.3f})"

@@ -62,7 +62,8 @@ def privacy_utility(summary: Mapping[str, Any], methods: Sequence[Mapping[str, A
         row[0].set_ylabel("gain (share, 0 = undefended)")
         top = max(1.15, *(panel.get_ylim()[1] for panel in row))
         row[0].set_ylim(min(-0.1, row[0].get_ylim()[0]), top)
-    handles, labels = panels[0][0].get_legend_handles_labels()
+    # The strongest adversary has a gain where another may have none.
+    handles, labels = panels[0][1].get_legend_handles_labels()
     figure.legend(
         handles, labels, loc="outside lower center", ncols=4, fontsize=_FONT, frameon=False
     )
@@ -100,7 +101,10 @@ def _curve(
             defenses[name][f"{attack}.gain"]["sd"] or 0.0,
         )
         for name in names
+        if defenses[name][f"{attack}.gain"]["mean"] is not None
     )
+    if not points:
+        return
     distortion, gains, deviations = zip(*points, strict=True)
     panel.errorbar(
         distortion,

@@ -16,7 +16,8 @@ _HEAD = """*Gain* is 0 where a defense wins nothing and 1 where only the label s
 defended vectors, g3 under the strongest adversary on the victims. *Median* and *worst decile* are of the victims' own
 gains under that one; *denoiser* is the gain under who holds undefended answers too, *identity* the share of its
 reconstructions that an independent classifier takes for the victim's class. *l1* is what was realised on the victims,
-*largest* its maximum. Pixels in [0, 1]. report.html explains every word.
+*largest* its maximum. A dash: for some seed, that adversary makes less of undefended vectors than of their labels, and
+measures no defense. Pixels in [0, 1]. report.html explains every word.
 """
 
 
@@ -26,14 +27,26 @@ def described(configuration: Mapping[str, Any]) -> str:
 
 
 def spread(statistic: Mapping[str, Any], digits: int = 2) -> str:
-    """Mean ± standard deviation.
+    """Mean ± standard deviation, and a dash where there is none.
 
     Example:
         >>> spread({"mean": 0.5, "sd": 0.25}), spread({"mean": 0.5, "sd": None}, 1)
         ('0.50 ± 0.25', '0.5')
     """
-    sd = statistic["sd"]
-    return f"{statistic['mean']:.{digits}f}" + ("" if sd is None else f" ± {sd:.{digits}f}")
+    mean, sd = statistic["mean"], statistic["sd"]
+    if mean is None:
+        return "–"
+    return f"{mean:.{digits}f}" + ("" if sd is None else f" ± {sd:.{digits}f}")
+
+
+def mean_alone(statistic: Mapping[str, Any]) -> str:
+    """As `spread`, without the deviation.
+
+    Example:
+        >>> mean_alone({"mean": 0.5, "sd": 0.25}), mean_alone({"mean": None, "sd": None})
+        ('0.50', '–')
+    """
+    return spread({"mean": statistic["mean"], "sd": None})
 
 
 def row(title: str, measured: Mapping[str, Any]) -> str:

@@ -79,11 +79,12 @@ def ssim(reconstructed: Tensor, inputs: Tensor, *, image_shape: tuple[int, int])
     return round(float(torch.cat(similarities).mean()), 9)
 
 
-def gain(mse: float, undefended: float, label_only: float) -> float:
+def gain(mse: float, undefended: float, label_only: float) -> float | None:
     """Returns the share of the way from undefended to label-only that an error has gone.
 
     0: the defense won nothing. 1: only the label leaks. Both reference errors are measured on
-    the undefended system, ``undefended`` under the same family of adversaries as ``mse``.
+    the undefended system, ``undefended`` under the same family of adversaries as ``mse``. None: that family makes less
+    of the undefended vectors than of their labels, and measures no defense.
 
     Raises:
         ValueError: if the adversary makes no more of the undefended vectors than of their labels.
@@ -97,20 +98,22 @@ def gain(mse: float, undefended: float, label_only: float) -> float:
             "expected an adversary who makes more of undefended vectors than of labels, got an MSE of "
             f"{undefended:.4g} for both: there is nothing to defend here, or the adversary needs more rows or epochs"
         )
+    if undefended > label_only:
+        return None
     return round((mse - undefended) / (label_only - undefended), 12)
 
 
 @dataclass(frozen=True)
 class RowGain:
-    """How the gain is spread over the victims.
+    """How the gain is spread over the victims; None where there is no `gain`.
 
     Attributes:
         median: of the per-row gain.
         worst_decile: the gain below which the least protected tenth of the victims lie.
     """
 
-    median: float
-    worst_decile: float
+    median: float | None
+    worst_decile: float | None
 
 
 def row_gain(errors: Tensor, undefended: Tensor, label_only_mean: float) -> RowGain:
@@ -126,6 +129,8 @@ def row_gain(errors: Tensor, undefended: Tensor, label_only_mean: float) -> RowG
         RowGain(median=1.0, worst_decile=0.6)
     """
     errors, undefended = errors.double(), undefended.double()
+    if undefended.mean() > label_only_mean:
+        return RowGain(None, None)
     gains = (errors - undefended) / (label_only_mean - undefended.mean())
     median, decile = torch.quantile(gains, torch.tensor([0.5, 0.1], dtype=torch.float64)).tolist()
     return RowGain(median=round(median, 6), worst_decile=round(decile, 6))

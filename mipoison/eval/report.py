@@ -18,7 +18,7 @@ import numpy.typing as npt
 from mipoison.eval import figures, tables, wording
 from mipoison.eval.conditions import conditions
 from mipoison.eval.experiment import PICTURES, RESULTS
-from mipoison.eval.markdown import summary_page
+from mipoison.eval.markdown import mean_alone, summary_page
 from mipoison.eval.page import page, picture, png_of, table
 from mipoison.eval.store import cell_name, write_text
 from mipoison.eval.worst_cases import WorstCases
@@ -155,8 +155,8 @@ def _in_short(results: Mapping[str, Any]) -> list[str]:
         rows = [
             [
                 escape(name),
-                f"{row['A2.gain']['mean']:.2f}",
-                f"{row['A3.gain']['mean']:.2f}",
+                mean_alone(row["A2.gain"]),
+                mean_alone(row["A3.gain"]),
                 f"{row['A3.worst_decile']['mean']:.2f}",
                 f"{row['utility.l1_mean']['mean']:.3f}",
                 f"{row['utility.labels_changed']['mean'] * len(group['seeds']):.0f}",

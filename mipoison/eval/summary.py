@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from statistics import mean, stdev
 from typing import Any
 
@@ -19,7 +19,7 @@ def summarise(cells: Sequence[dict[str, Any]]) -> dict[str, dict[str, Any]]:
         By temperature (as text, "3"): ``seeds``; ``target`` (its accuracies) and ``floors``, name
         to statistic; ``defenses``, name to "A1.mse", "utility.l1_mean", ... to statistic;
         ``doubled_epochs`` and ``worst_cases``, the same. A statistic has mean, sd (sample standard deviation, None
-        for a single seed), min and max.
+        for a single seed), min and max; all are None where a seed has no such number.
     """
     summary: dict[str, dict[str, Any]] = {}
     for temperature in sorted({cell["temperature"] for cell in cells}):
@@ -44,26 +44,29 @@ def summarise(cells: Sequence[dict[str, Any]]) -> dict[str, dict[str, Any]]:
     return summary
 
 
-def statistic(values: Sequence[float]) -> Statistic:
-    """Returns mean, sample standard deviation, minimum and maximum.
+def statistic(values: Sequence[float | None]) -> Statistic:
+    """Returns mean, sample standard deviation, minimum and maximum; None for each where a value is None.
 
     Example:
         >>> statistic([1.0, 3.0])
         {'mean': 2.0, 'sd': 1.4142135623730951, 'min': 1.0, 'max': 3.0}
     """
+    known = [value for value in values if value is not None]
+    if len(known) < len(values):
+        return dict.fromkeys(("mean", "sd", "min", "max"))
     return {
-        "mean": mean(values),
-        "sd": stdev(values) if len(values) > 1 else None,
-        "min": min(values),
-        "max": max(values),
+        "mean": mean(known),
+        "sd": stdev(known) if len(known) > 1 else None,
+        "min": min(known),
+        "max": max(known),
     }
 
 
-def _statistics(rows: Sequence[dict[str, float]]) -> dict[str, Statistic]:
+def _statistics(rows: Sequence[Mapping[str, float | None]]) -> dict[str, Statistic]:
     return {key: statistic([row[key] for row in rows]) for key in rows[0]}
 
 
-def _flatten(defense: dict[str, Any]) -> dict[str, float]:
+def _flatten(defense: dict[str, Any]) -> dict[str, float | None]:
     flat = _flat(defense["attacks"])
     for part in ("utility", "cost", "train_test"):
         flat |= {f"{part}.{key}": value for key, value in defense[part].items()}
@@ -77,10 +80,10 @@ def _worst(case: dict[str, Any]) -> dict[str, float]:
     return copies | {name: case[name] for name in ("other_keys", "key_leaked")}
 
 
-def _flat(nested: dict[str, dict[str, Any]]) -> dict[str, float]:
+def _flat(nested: dict[str, dict[str, Any]]) -> dict[str, float | None]:
     return {
         f"{outer}.{inner}": value
         for outer, numbers in nested.items()
         for inner, value in numbers.items()
-        if isinstance(value, (int, float))
+        if value is None or isinstance(value, (int, float))
     }

@@ -17,12 +17,14 @@ DOUBLING_TOLERANCE = 0.02
 
 
 def with_deviation(statistic: Mapping[str, Any], digits: int = 2, *, scale: float = 1.0) -> str:
-    """Formats mean ± sd.
+    """Formats mean ± sd, and a dash where there is none.
 
     Example:
         >>> with_deviation({"mean": 0.5, "sd": None})
         '0.50'
     """
+    if statistic["mean"] is None:
+        return "–"
     text = f"{statistic['mean'] * scale:.{digits}f}"
     if statistic["sd"] is None:
         return text

@@ -44,7 +44,8 @@ this, so the error of the label-only adversary is the most it can hope for again
 <dt>gain (g1, g2, g3 for A1, A2, A3)</dt><dd>(MSE - MSE undefended) / (MSE label-only - MSE
 undefended), each MSE undefended under the same kind of adversary: 0 means that the defense won
 nothing, 1 that only the label still leaks. Above 1 the adversary was misled: common for A1, and
-possible for A2, who does not fall back on the label; A3 does.</dd>
+possible for A2, who does not fall back on the label; A3 does. A dash: for some seed, that kind of adversary
+makes less of undefended vectors than of their labels, and measures no defense.</dd>
 <dt>median and worst tenth</dt><dd>The mean hides who is protected. The gain is also computed for
 each victim; half of the victims gain less than the <em>median</em>, and the least protected tenth
 gains less than the <em>worst tenth</em> value. Negative: that victim is reconstructed better than

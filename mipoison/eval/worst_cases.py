@@ -99,7 +99,7 @@ class _Trial:
         bare = made.errors[made.strongest(0)][0].mean()
         ceiling = made.errors[LABEL_ONLY][0].mean()
 
-        def g3(attacked: Attack, system: int) -> float:
+        def g3(attacked: Attack, system: int) -> float | None:
             error = attacked.errors[attacked.strongest(system)][system].mean()
             return gain(float(error), float(bare), float(ceiling))
 

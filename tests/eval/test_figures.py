@@ -43,6 +43,6 @@ def test_no_two_families_look_alike(finished):
     measured = next(iter(results["summary"].values()))["defenses"]["none"]
     many = [{"name": f"m{i}", "family": f"family {i}"} for i in range(14)]
     summary = {"3": {"defenses": {method["name"]: measured for method in many}}}
-    lines = privacy_utility(summary, many).axes[0].containers
+    lines = privacy_utility(summary, many).axes[1].containers
     looks = {(bar[0].get_color(), bar[0].get_markerfacecolor()) for bar in lines}
     assert len(lines) == len(looks) == 14 and len(methods) < 14

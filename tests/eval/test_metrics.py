@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from mipoison.eval.metrics import gain, psnr, row_errors, row_gain, ssim
+from mipoison.eval.metrics import RowGain, gain, psnr, row_errors, row_gain, ssim
 
 
 def test_row_errors_keep_leading_dimensions():
@@ -63,3 +63,12 @@ def test_a_minority_moved_shows_in_the_median():
     after[:30] = 0.5
     spread = row_gain(after, before, 0.04)
     assert spread.median == 0.0 and not math.isnan(spread.worst_decile)
+
+
+def test_who_makes_less_of_vectors_than_of_labels_measures_no_gain():
+    assert gain(0.03, 0.02, 0.019) is None
+    errors = torch.tensor([0.02, 0.04])
+    assert row_gain(errors, errors, 0.029) == RowGain(None, None)
+    assert row_gain(errors, errors, 0.031) == RowGain(0.0, 0.0)
+    with pytest.raises(ValueError, match="more of undefended vectors than of labels"):
+        gain(0.03, 0.02, 0.02)

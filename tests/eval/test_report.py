@@ -7,6 +7,7 @@ import shutil
 import numpy as np
 import pytest
 
+from mipoison.eval.figures import privacy_utility
 from mipoison.eval.markdown import summary_page
 from mipoison.eval.page import page, table
 from mipoison.eval.report import compose, draw, write_report
@@ -101,6 +102,23 @@ def test_who_asks_again_and_who_knows_more_is_shown_where_it_was_tried(folder):
 def test_no_results_no_report(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"results\.json"):
         write_report(tmp_path)
+
+
+def test_an_adversary_who_measures_nothing_shows_as_a_dash(folder):
+    results = json.loads((folder / "results.json").read_text())
+    nothing = dict.fromkeys(("mean", "sd", "min", "max"))
+    for group in results["summary"].values():
+        group["doubled_epochs"]["none"]["A2.gain_doubled"] = nothing
+        for measured in group["defenses"].values():
+            for part in ("gain", "median", "worst_decile"):
+                measured[f"A2.{part}"] = measured[f"denoiser.{part}"] = nothing
+    with np.load(folder / "reconstructions.npz") as arrays:
+        drawn = draw(results, dict(arrays))
+    assert "<td>–</td>" in compose(results, drawn)
+    assert "| – |" in summary_page(results)
+    panels = privacy_utility(results["summary"], results["configuration"]["methods"]).axes
+    weak, strong = panels[:2]
+    assert not weak.containers and strong.containers
 
 
 def test_titles_are_escaped():

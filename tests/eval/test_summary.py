@@ -50,3 +50,11 @@ def test_cells_are_gathered_by_temperature():
 
 def test_one_seed_has_no_deviation():
     assert statistic([2.0])["sd"] is None
+
+
+def test_a_number_that_one_seed_lacks_has_no_mean():
+    first, second = cell(1, 3.0, 0.2), cell(2, 3.0, 0.4)
+    second["defenses"]["none"]["attacks"]["A2"] = {"mse": 0.4, "gain": None}
+    row = summarise([first, second])["3"]["defenses"]["none"]
+    assert row["A2.gain"] == {"mean": None, "sd": None, "min": None, "max": None}
+    assert row["A2.mse"]["mean"] == pytest.approx(0.3)
