@@ -9,6 +9,8 @@ from mipoison.eval.data import split
 from mipoison.eval.retraining import (
     RETRAINING,
     Bottleneck,
+    bilateral_dependency,
+    cross_entropy,
     dependence,
     negative_smoothing,
 )
@@ -74,11 +76,36 @@ def test_the_bottleneck_s_divergence_is_torch_s():
     torch.testing.assert_close(bottleneck.divergence, expected.sum(1).mean())
 
 
-def test_dependence_is_the_trace_and_sees_what_depends():
+def test_dependence_is_the_sum_of_squared_correlations():
+    # Under linear kernels and without a ridge it is that of the canonical correlations, which a rotation of an
+    # orthonormal basis lets one choose.
     generator = torch.Generator().manual_seed(0)
-    first, other = torch.rand((2, 40, 2), generator=generator)
-    first, other = first @ first.T, other @ other.T
-    centring = torch.eye(40) - 1 / 40
-    expected = torch.trace(first @ centring @ other @ centring) / 39**2
-    torch.testing.assert_close(dependence(first, other), expected, rtol=1e-3, atol=1e-5)
-    assert dependence(first, first) > 3 * dependence(first, other)
+    rows = torch.randn(40, 4, generator=generator, dtype=torch.float64)
+    basis = torch.linalg.qr(rows - rows.mean(0)).Q
+    turn, correlations = torch.tensor((0.3, 1.1)).double(), torch.tensor((0.3, 1.1)).cos()
+    first, second = basis[:, :2], basis[:, :2] * turn.cos() + basis[:, 2:] * turn.sin()
+    found = dependence(100 * first @ first.T, 50 * second @ second.T)
+    assert float(found) == pytest.approx(float(correlations.square().sum()), rel=1e-4)
+
+
+def test_dependence_sees_what_depends_whatever_the_scale():
+    rows, others = torch.rand((2, 40, 2), generator=torch.Generator().manual_seed(1))
+    first, other = rows @ rows.T, others @ others.T
+    assert dependence(first, first) > 3 * dependence(first, other) > 0
+    assert float(dependence(first, 9 * first)) == pytest.approx(
+        float(dependence(first, first)), rel=1e-2
+    )
+
+
+def test_bilateral_dependency_moves_what_it_weighs(parts):
+    # Of two batches' losses, each weight's part is the one that it multiplies.
+    model = train(parts, "mlp", 1)
+    rows, labels = parts.private.inputs[:32], parts.private.labels[:32]
+
+    def loss(**weights):
+        return float(bilateral_dependency(**weights).loss(model, rows, labels).detach())
+
+    bare = loss(inputs=0, labels=0)
+    assert bare == pytest.approx(float(cross_entropy(model, rows, labels).detach()))
+    assert loss(inputs=0.1, labels=0) > bare + 0.1
+    assert loss(inputs=0, labels=0.1) < bare - 0.1
