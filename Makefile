@@ -80,8 +80,10 @@ study: $(VENV)/.test
 	    $(BIN)/mipoison evaluate --preset $$study --out runs/study/$$study --jobs $(JOBS) && \
 	    touch runs/study/$$study/.finished; } || exit 1; \
 	done
-	[ -e runs/study/keys.json ] || $(BIN)/python docs/keys.py runs/study/keys.json $(JOBS)
-	$(BIN)/python docs/results_page.py $(STUDIES:%=runs/study/%) runs/study/keys.json
+	for part in keys retrained; do \
+	  [ -e runs/study/$$part.json ] || $(BIN)/python docs/$$part.py runs/study/$$part.json $(JOBS) || exit 1; \
+	done
+	$(BIN)/python docs/results_page.py $(STUDIES:%=runs/study/%) runs/study/keys.json runs/study/retrained.json
 	$(BIN)/mipoison leaderboard docs/leaderboard $$(ls $(BOARD:%=docs/study/%.json) 2> /dev/null)
 
 # Takes a finished demo into the docs: its numbers, its picture, and the README's table.

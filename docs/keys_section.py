@@ -9,6 +9,9 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
+from mipoison.eval.markdown import spread
+from mipoison.eval.summary import statistic
+
 
 def keys_section(kept: dict[str, Any]) -> str:
     """What copies of a query and other keys tell."""
@@ -79,4 +82,4 @@ def draw_keys(kept: dict[str, Any], to: Path) -> None:
 
 def mean_and_sd(values: Sequence[float]) -> str:
     """Over the seeds."""
-    return f"{statistics.mean(values):.2f} ± {statistics.stdev(values):.2f}"
+    return spread(statistic(values))

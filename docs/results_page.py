@@ -1,9 +1,9 @@
 """Takes finished runs of the study into docs/study and writes docs/results.md from what lies there.
 
-    python docs/results_page.py [RUN...]    # runs/study/standard ... runs/study/keys.json
+    python docs/results_page.py [RUN...]    # runs/study/standard ... runs/study/keys.json runs/study/retrained.json
 
-Of a run its conditions and its summary are kept, not its cells; of docs/keys.py the file. The page is made of all that
-lies in docs/study.
+Of a run its conditions and its summary are kept, not its cells; of docs/keys.py and docs/retrained.py the file. The
+page is made of all that lies in docs/study.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from keys_section import draw_keys, keys_section
+from retrained_section import retrained_section
 
 from mipoison.eval.frontier import budget_of
 from mipoison.eval.markdown import (
@@ -275,6 +276,9 @@ if __name__ == "__main__":
     write_between(
         DEFENSES, "<!-- numbers: docs/results_page.py -->", "<!-- end -->", in_numbers(studies)
     )
+    retrained = KEPT / "retrained.json"
+    if retrained.exists():
+        sections.append(retrained_section(json.loads(retrained.read_text())))
     keys = KEPT / "keys.json"
     if keys.exists():
         kept = json.loads(keys.read_text())

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor, nn
 
-from mipoison.eval.retraining import RETRAINING
+from mipoison.eval.retraining import WAYS, retraining
 
 Shape = tuple[int, int]
 
@@ -94,14 +94,19 @@ def resnet(
 
 def choices() -> str:
     """What `known` takes, for a message."""
-    ways = ", ".join(f"+{way}" for way in RETRAINING if way)
-    return f"one of {sorted(ARCHITECTURES)}, alone or with one of {ways}"
+    ways = ", ".join(f"+{way}" for way in WAYS)
+    return f"one of {sorted(ARCHITECTURES)}, alone or with one of {ways} (at a strength of its own: '+vib:0.1')"
 
 
 def known(target: str) -> bool:
-    """Whether a target's name is that of an architecture, or of one and of a way to retrain it: "cnn+vib"."""
+    """Whether a target is an architecture, or one and a way to retrain it: "cnn", "cnn+vib", "cnn+vib:0.1"."""
     name, plus, way = target.partition("+")
-    return name in ARCHITECTURES and way in RETRAINING and bool(plus) == bool(way)
+    if plus:
+        try:
+            retraining(way)
+        except ValueError:
+            return False
+    return name in ARCHITECTURES
 
 
 def _pooled(image_shape: Shape, times: int) -> int:

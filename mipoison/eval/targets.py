@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from mipoison.eval.architectures import ARCHITECTURES, choices, known
 from mipoison.eval.data import Role
-from mipoison.eval.retraining import RETRAINING
+from mipoison.eval.retraining import PLAIN, retraining
 
 # Rows that go through a target together: convolutions at full size are large.
 _ROWS = 1000
@@ -30,8 +30,8 @@ def train_target(
         private: the rows that train the target.
         classes: number of classes K.
         seed: initial weights, order of the batches and dropout.
-        architecture: a key of `architectures.ARCHITECTURES`, "mlp" say, or one and a way to defend by retraining, a
-            key of `retraining.RETRAINING`: "mlp+vib".
+        architecture: a key of `architectures.ARCHITECTURES`, "mlp" say, or one and a way to defend by retraining, see
+            `retraining.retraining`: "mlp+vib", "mlp+vib:0.1".
         image_shape: height and width; by default one line of D pixels, which is enough for "mlp".
         epochs: passes over the rows.
         batch: rows a step.
@@ -51,12 +51,12 @@ def train_target(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = ARCHITECTURES[name](shape, classes)
-        retraining = RETRAINING[way]()
-        model = retraining.rebuild(model)
+        trained = retraining(way) if way else PLAIN
+        model = trained.rebuild(model)
         optimizer = torch.optim.AdamW(model.parameters(), lr=learning_rate)
         for _ in range(epochs):
             for rows in torch.randperm(len(private), generator=generator).split(batch):
-                loss = retraining.loss(model, private.inputs[rows], private.labels[rows])
+                loss = trained.loss(model, private.inputs[rows], private.labels[rows])
                 optimizer.zero_grad()
                 loss.backward()
                 optimizer.step()

@@ -7,7 +7,7 @@ from torch import nn
 from mipoison.eval.architectures import known
 from mipoison.eval.data import split
 from mipoison.eval.retraining import (
-    RETRAINING,
+    WAYS,
     Bottleneck,
     bilateral_dependency,
     cross_entropy,
@@ -33,9 +33,7 @@ def train(parts, architecture, epochs=15):
     )
 
 
-@pytest.mark.parametrize(
-    "architecture", [*(f"mlp+{way}" for way in RETRAINING if way), "resnet", "cnn+bido"]
-)
+@pytest.mark.parametrize("architecture", [*(f"mlp+{way}" for way in WAYS), "resnet", "cnn+bido"])
 def test_it_still_classifies_and_repeats_itself(parts, architecture):
     model = train(parts, architecture)
     assert accuracy(model, parts.victims) > 0.85
@@ -45,9 +43,27 @@ def test_it_still_classifies_and_repeats_itself(parts, architecture):
 
 
 def test_unknown_ways_are_refused(parts):
-    assert known("mlp") and known("cnn+vib") and not known("mlp+") and not known("vib")
-    with pytest.raises(ValueError, match=r"with one of \+nls, \+vib, \+bido, got 'mlp\+wish'"):
+    assert known("mlp") and known("cnn+vib") and known("cnn+vib:0.1")
+    for unknown in (
+        "mlp+",
+        "vib",
+        "mlp+vib:",
+        "mlp+vib:much",
+        "mlp+vib:nan",
+        "mlp+vib:-1",
+        "mlp+nls:0.1",
+    ):
+        assert not known(unknown), unknown
+    with pytest.raises(ValueError, match=r"with one of \+nls, \+vib, \+bido .*, got 'mlp\+wish'"):
         train(parts, "mlp+wish")
+
+
+def test_a_strength_of_its_own_is_taken(parts):
+    inputs = parts.victims.inputs
+    usual, same, other = (
+        train(parts, name, 1)(inputs) for name in ("mlp+nls", "mlp+nls:-0.05", "mlp+nls:-0.5")
+    )
+    assert torch.equal(usual, same) and not torch.equal(usual, other)
 
 
 def test_negative_smoothing_shows_less_of_the_other_classes(parts):
