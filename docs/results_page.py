@@ -53,8 +53,9 @@ by `docs/results_page.py` out of the JSON in `docs/study`; `make study` runs it 
 finished is not run again).
 
 *Gain* is 0 where a defense wins nothing and 1 where only the label still leaks. g2: an MLP on the raw defended vectors.
-g3: the strongest, on the victims, of wide MLPs on raw and raw+log features, their mean, nearest neighbours and label
-only, and of what a section names beside them. *Median* and *worst decile* are of the per-victim gain under that
+g3: the strongest, on the victims, of wide MLPs on raw and raw+log features (entries below 1e-6 raised to that; another
+to 1e-30 where it hides entries), their mean, nearest neighbours and label only, and of what a section names beside
+them. *Median* and *worst decile* are of the per-victim gain under that
 strongest adversary. *Denoiser*: the gain under an adversary who holds the undefended answers to their own queries too.
 A dash: for some seed, that adversary makes less of undefended vectors than of their labels, and measures no defense.
 *Identity*: the share of the strongest adversary's reconstructions that an independent classifier takes for the victim's

@@ -45,7 +45,8 @@ class Cell:
 def steps_of(configuration: Configuration) -> int:
     """Returns how often `run_cell` calls ``tick``."""
     settings = configuration.adversary
-    epochs = settings.epochs + (2 + len(settings.losses)) * settings.wide_epochs
+    wide = 2 + (settings.deep_floor is not None) + len(settings.losses)
+    epochs = settings.epochs + wide * settings.wide_epochs
     epochs += len(settings.decoders) * settings.decoder_epochs
     return 2 + len(configuration.methods) + len(configuration.worst_case_methods) + 3 * epochs
 
@@ -76,7 +77,6 @@ def _run(
     configuration: Configuration, seed: int, temperature: float, tick: Callable[[], None]
 ) -> Cell:
     started = perf_counter()
-    settings = configuration.adversary
     stage = Stage.of(configuration, seed)
     parts, model = stage.parts, stage.model
     tick()
@@ -84,6 +84,11 @@ def _run(
     adversary_seed = derive_seed(seed, "adversary")
     names = [method.name for method in configuration.methods]
     bare = names.index("none")
+    settings = configuration.adversary.seeing(queries[bare])
+    if settings != configuration.adversary:
+        # A network that is not needed is done at once: as often as it would be trained.
+        for _ in range(3 * settings.wide_epochs):
+            tick()
     adaptive = attack(
         settings,
         queries,

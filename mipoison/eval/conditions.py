@@ -29,7 +29,7 @@ def conditions(results: Mapping[str, Any]) -> str:
         f"<li>A2: two hidden layers of {adversary['width']}, {adversary['epochs']} epochs, batch "
         f"{adversary['batch']}, on standardised vectors; A3: also {adversary['wide_width']} wide, "
         f"{adversary['wide_epochs']} epochs, batch {adversary['wide_batch']}, raw and raw+log "
-        f"(floor {adversary['log_floor']:g}), nearest neighbours "
+        f"(floor {adversary['log_floor']:g}{_deep(adversary)}), nearest neighbours "
         f"{', '.join(map(str, adversary['neighbours']))} on raw and on log, the mean "
         "of these networks' answers, and label only. "
         f"{_losses(adversary)}"
@@ -45,6 +45,11 @@ def conditions(results: Mapping[str, Any]) -> str:
         f"Python {environment['python']}; {versions}; {environment['date']}.</li></ul>"
         + tables.conditions_table(results["summary"])
     )
+
+
+def _deep(adversary: Mapping[str, Any]) -> str:
+    floor = adversary.get("deep_floor")
+    return "" if floor is None else f"; another to {floor:g} where that one hides entries"
 
 
 def _devices(results: Mapping[str, Any]) -> list[str]:

@@ -75,7 +75,8 @@ def worst_cases(
     Raises:
         TypeError: if cell widths are to be tried and the defense has none.
     """
-    return _Trial(stage, method, defense, temperature, adversary).run(cases)
+    asked = stage.served(stage.parts.auxiliary, temperature=temperature)
+    return _Trial(stage, method, defense, temperature, adversary.seeing(asked)).run(cases)
 
 
 @dataclass(frozen=True)

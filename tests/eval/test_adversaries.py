@@ -113,13 +113,38 @@ def test_features():
 def test_families_have_the_announced_variants():
     settings = AdversarySettings(neighbours=(10, 25))
     assert standard(settings, seed=0, stretch=2).epochs == 2 * settings.epochs
-    assert [net.kind for net in adaptive_networks(settings, seed=0).values()] == ["raw", "raw+log"]
+    networks = adaptive_networks(settings, seed=0)
+    assert [net.kind for net in networks.values()] == ["raw", "raw+log", "raw+log"]
+    assert [net.log_floor for net in networks.values()] == [1e-6, 1e-6, 1e-30]
     names = ["10-NN, raw", "25-NN, raw", "10-NN, log", "25-NN, log", "label only"]
     assert list(adaptive_lookups(settings)) == names
 
 
+def test_what_small_entries_tell_is_found_and_looked_for_where_there_are_some():
+    """The inputs are the sum of all digits of an entry of 1e-20 to 1e-10: nothing that a usual floor shows."""
+    generator = torch.Generator().manual_seed(0)
+    inputs = torch.rand((600, 1), generator=generator)
+    small = 10 ** (-20 + 10 * inputs)
+    served = torch.cat((1 - small, small), 1)
+    settings = AdversarySettings(wide_width=32, wide_epochs=20).seeing(served)
+    errors = {}
+    for name, network in adaptive_networks(settings, seed=0).items():
+        network.fit(served[:400], inputs[:400])
+        made = network.reconstruct(served[400:])
+        errors[name] = float((made - inputs[400:]).square().mean())
+    deep = errors.pop("wide MLP, raw+log to 1e-30")
+    assert deep < 0.1 * min(errors.values())
+    # Zeros are no such entries, and one in a thousand is not worth a network.
+    nothing = torch.eye(2).repeat(300, 1)
+    assert settings.seeing(nothing).deep_floor is None
+    for few, floor in ((1, None), (2, 1e-30)):
+        rows = nothing.clone()
+        rows[:few] = served[:few]
+        assert settings.seeing(rows).deep_floor == floor
+
+
 def test_decoders_are_an_extra_of_the_families():
-    settings = AdversarySettings(decoders=("raw+log", "top-3"), decoder_epochs=5)
+    settings = AdversarySettings(deep_floor=None, decoders=("raw+log", "top-3"), decoder_epochs=5)
     networks = adaptive_networks(settings, seed=0, stretch=2, image_shape=(8, 8))
     assert list(networks)[2:] == ["decoder, raw+log", "decoder, top-3"]
     assert networks["decoder, top-3"].epochs == 10

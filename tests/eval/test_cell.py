@@ -72,8 +72,11 @@ def test_a_cell_repeats_itself_whatever_the_threads(cell, tiny):
 
 def test_no_defense_gains_nothing(cell):
     bare = cell.numbers["defenses"]["none"]
-    for attack in bare["attacks"].values():
-        assert attack["gain"] == 0.0 and attack["median"] == 0.0
+    ceiling = cell.numbers["floors"]["label_only"]
+    for family, attack in bare["attacks"].items():
+        # Adversaries with so few epochs may make less of vectors than of labels; the strongest does not.
+        able = family == "A3" or attack["mse"] < ceiling
+        assert (attack["gain"], attack["median"]) == ((0.0, 0.0) if able else (None, None)), family
     assert bare["utility"]["unchanged"] == 1.0
     crossing = set(bare["train_test"].values())
     assert max(crossing) - min(crossing) < 1e-6

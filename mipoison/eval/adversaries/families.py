@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+from torch import Tensor
 
 from mipoison.eval.adversaries.base import Network
 from mipoison.eval.adversaries.decoder import Decoder
 from mipoison.eval.adversaries.knn import NearestNeighbours
 from mipoison.eval.adversaries.label_only import LabelOnly
 from mipoison.eval.adversaries.mlp import MLP
+
+# Of all entries, the share below the floor that is worth a network of its own.
+_HIDDEN = 1e-3
 
 
 @dataclass(frozen=True)
@@ -24,6 +29,8 @@ class AdversarySettings:
         wide_batch: rows a step of the adaptive networks.
         learning_rate: peak of the one-cycle schedule.
         log_floor: smallest entry before a logarithm.
+        deep_floor: that of one more wide network on raw+log, where the other hides part of the vectors, see `seeing`.
+            A confident classifier's small entries tell what a softened one's large entries do. None: no such network.
         neighbours: k of the nearest-neighbour variants, each on raw and on log features.
         held_out: auxiliary rows that the adversary keeps back, to choose among its variants
             and to watch its learning.
@@ -43,12 +50,22 @@ class AdversarySettings:
     wide_batch: int = 64
     learning_rate: float = 2e-3
     log_floor: float = 1e-6
+    deep_floor: float | None = 1e-30
     neighbours: tuple[int, ...] = (10, 25, 60)
     held_out: int = 175
     losses: tuple[str, ...] = ()
     decoders: tuple[str, ...] = ()
     decoder_channels: int = 64
     decoder_epochs: int = 40
+
+    def seeing(self, vectors: Tensor) -> AdversarySettings:
+        """The settings without the network for entries below `log_floor` where there are none to speak of.
+
+        Args:
+            vectors: undefended vectors, ``[n, K]``.
+        """
+        hidden = ((vectors > 0) & (vectors < self.log_floor)).double().mean()
+        return self if hidden > _HIDDEN else replace(self, deep_floor=None)
 
 
 def standard(settings: AdversarySettings, *, seed: int, stretch: int = 1) -> MLP:
@@ -85,22 +102,26 @@ def adaptive_networks(
     """
     if settings.decoders and image_shape is None:
         raise ValueError("image_shape: expected height and width of the images, for the decoders")
-    wide = [(kind, "mse") for kind in ("raw", "raw+log")]
-    wide += [("raw+log", loss) for loss in settings.losses]
+    usual = settings.log_floor
+    wide = [("raw", "raw", "mse", usual), ("raw+log", "raw+log", "mse", usual)]
+    if settings.deep_floor is not None:
+        title = f"raw+log to {settings.deep_floor:g}"
+        wide.append((title, "raw+log", "mse", settings.deep_floor))
+    wide += [(f"raw+log, {loss}", "raw+log", loss, usual) for loss in settings.losses]
     networks: list[Network] = [
         MLP(
-            name=f"wide MLP, {kind}" + ("" if loss == "mse" else f", {loss}"),
+            name=f"wide MLP, {title}",
             kind=kind,
             width=settings.wide_width,
             epochs=settings.wide_epochs * stretch,
             batch=settings.wide_batch,
             learning_rate=settings.learning_rate,
-            log_floor=settings.log_floor,
+            log_floor=floor,
             loss=loss,
             image_shape=image_shape,
             seed=seed + 1,
         )
-        for kind, loss in wide
+        for title, kind, loss, floor in wide
     ]
     networks += [
         Decoder(
