@@ -14,6 +14,7 @@ from mipoison.eval.adversaries.families import (
     AdversarySettings,
     adaptive_lookups,
     adaptive_networks,
+    readers,
     standard,
 )
 from mipoison.eval.adversaries.mlp import MLP
@@ -21,7 +22,6 @@ from mipoison.eval.data import Role
 from mipoison.eval.metrics import row_errors
 
 STANDARD = "MLP, raw"
-WIDE = "wide MLP, raw+log"
 COMMITTEE = "mean of the MLPs"
 
 
@@ -137,7 +137,7 @@ def attack_denoised(
 
     Args:
         settings: how hard the adversaries try.
-        adaptive: the attack in which the undefended system took part; its network inverts.
+        adaptive: the attack in which the undefended system took part; its networks on raw+log invert.
         system: the undefended system's index there.
         queries: defended vectors of the auxiliary rows, ``[E, n, K]``.
         auxiliary: the adversary's own rows.
@@ -146,23 +146,28 @@ def attack_denoised(
         seed: initial weights and order of the batches.
 
     Returns:
-        Reconstructions and errors of the one variant; see `Denoiser`.
+        Reconstructions and errors, a variant for each of those networks; see `Denoiser`.
     """
     fitted = len(auxiliary) - settings.held_out
-    denoiser = Denoiser(
-        adaptive.networks[WIDE].member(system),
-        queries[system, :fitted],
-        width=settings.width,
-        epochs=settings.epochs,
-        batch=settings.wide_batch,
-        learning_rate=settings.learning_rate,
-        log_floor=settings.log_floor,
-        seed=seed,
-    ).fit(queries[:, :fitted], auxiliary.inputs[:fitted])
-    held = row_errors(denoiser.reconstruct(queries[:, fitted:]), auxiliary.inputs[fitted:])
-    made = denoiser.reconstruct(served)
-    name = denoiser.name
-    return Attack({name: made}, {name: row_errors(made, victims.inputs)}, {name: held.mean(-1)}, {})
+    attacked = Attack({}, {}, {}, {})
+    for inverter, floor in readers(settings).items():
+        denoiser = Denoiser(
+            adaptive.networks[inverter].member(system),
+            queries[system, :fitted],
+            width=settings.width,
+            epochs=settings.epochs,
+            batch=settings.wide_batch,
+            learning_rate=settings.learning_rate,
+            log_floor=floor,
+            seed=seed,
+            name=f"denoiser, {inverter}",
+        ).fit(queries[:, :fitted], auxiliary.inputs[:fitted])
+        held = row_errors(denoiser.reconstruct(queries[:, fitted:]), auxiliary.inputs[fitted:])
+        made = denoiser.reconstruct(served)
+        attacked.reconstructions[denoiser.name] = made
+        attacked.errors[denoiser.name] = row_errors(made, victims.inputs)
+        attacked.held_out[denoiser.name] = held.mean(-1)
+    return attacked
 
 
 def attack_trained_clean(clean: Attack, system: int, served: Tensor, victims: Role) -> Attack:

@@ -17,7 +17,7 @@ from matplotlib.ticker import FixedLocator, FormatStrFormatter, NullLocator
 # also has a marker of its own, and keeps both in every picture.
 _PALETTE = ("#000000", "#888888", "#D55E00", "#009E73", "#CC79A7", "#0072B2", "#56B4E9", "#E69F00")
 _MARKERS = ("o", "*", "s", "^", "D", "v", "P", "X")
-_DISTORTIONS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
+_DISTORTIONS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
 _ATTACKS = {"A2": "standard adversary (A2)", "A3": "strongest adaptive adversary (A3)"}
 _FONT = 9
 
@@ -50,6 +50,16 @@ def privacy_utility(summary: Mapping[str, Any], methods: Sequence[Mapping[str, A
                 fontsize=_FONT - 1,
                 color="#444444",
             )
+            if not panel.containers:
+                panel.text(
+                    0.5,
+                    0.5,
+                    "no gain: this adversary makes less of\nundefended vectors than of their labels",
+                    transform=panel.transAxes,
+                    ha="center",
+                    va="center",
+                    fontsize=_FONT,
+                )
             panel.axhline(0.0, color="#999999", linewidth=0.8)
             panel.set_xscale("log")
             panel.xaxis.set_major_locator(FixedLocator(_DISTORTIONS))

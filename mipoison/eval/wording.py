@@ -33,9 +33,10 @@ victims.</dd>
 <dt>A2, standard</dt><dd>An adversary trained on <em>defended</em> vectors, by asking the defended
 system about images of its own: a small network on the vectors as they come.</dd>
 <dt>A3, adaptive</dt><dd>An adversary trained on defended vectors that tries everything at its
-disposal: A2's network, larger networks trained longer, with logarithms of the vector as well (and of entries below
-1e-6, where there are many: a confident classifier's tell as much as a softened one's large ones), the mean of these networks' answers, nearest-neighbour look-ups that need no training, and the label
-alone. Reported twice: with the variant that does best on the victims themselves (<em>g3</em>, the
+disposal: A2's network, larger networks trained longer, with logarithms of the vector as well (and of
+entries below 1e-6, where there are many: a confident classifier's tell as much as a softened one's
+large ones), the mean of these networks' answers, nearest-neighbour look-ups that need no training,
+and the label alone. Reported twice: with the variant that does best on the victims themselves (<em>g3</em>, the
 worst case; in reality the adversary cannot know which one that is), and with the variant that the
 adversary would choose by the rows it kept back (<em>g3 chosen</em>).</dd>
 <dt>label-only ceiling</dt><dd>An adversary can always throw the confidences away, keep the class

@@ -81,7 +81,7 @@ def judged():
         return gain(float(errors[system].mean()), float(bare.mean()), ceiling)
 
     standard, bare = made.errors[STANDARD], made.errors[made.strongest(0)][0]
-    undone = denoised.errors["denoiser"]
+    undone = denoised.errors["denoiser, wide MLP, raw+log"]
     return {
         name: Judged(
             mean_gain(standard, system, standard[0]),

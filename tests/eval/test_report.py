@@ -119,6 +119,9 @@ def test_an_adversary_who_measures_nothing_shows_as_a_dash(folder):
     panels = privacy_utility(results["summary"], results["configuration"]["methods"]).axes
     weak, strong = panels[:2]
     assert not weak.containers and strong.containers
+    said = [text.get_text() for text in weak.texts]
+    assert any("no gain" in text for text in said)
+    assert not any("no gain" in text.get_text() for text in strong.texts)
 
 
 def test_titles_are_escaped():

@@ -12,6 +12,7 @@ from mipoison.eval.adversaries.knn import NearestNeighbours
 from mipoison.eval.adversaries.label_only import LabelOnly
 from mipoison.eval.adversaries.mlp import MLP
 
+WIDE = "wide MLP, raw+log"
 # Of all entries, the share below the floor that is worth a network of its own.
 _HIDDEN = 1e-3
 
@@ -82,6 +83,14 @@ def standard(settings: AdversarySettings, *, seed: int, stretch: int = 1) -> MLP
     )
 
 
+def readers(settings: AdversarySettings) -> dict[str, float]:
+    """Returns the wide networks on raw+log by name, and how small the entries are that each looks at."""
+    floors = {WIDE: settings.log_floor}
+    if settings.deep_floor is not None:
+        floors[f"{WIDE} to {settings.deep_floor:g}"] = settings.deep_floor
+    return floors
+
+
 def adaptive_networks(
     settings: AdversarySettings,
     *,
@@ -103,14 +112,12 @@ def adaptive_networks(
     if settings.decoders and image_shape is None:
         raise ValueError("image_shape: expected height and width of the images, for the decoders")
     usual = settings.log_floor
-    wide = [("raw", "raw", "mse", usual), ("raw+log", "raw+log", "mse", usual)]
-    if settings.deep_floor is not None:
-        title = f"raw+log to {settings.deep_floor:g}"
-        wide.append((title, "raw+log", "mse", settings.deep_floor))
-    wide += [(f"raw+log, {loss}", "raw+log", loss, usual) for loss in settings.losses]
+    wide = [("wide MLP, raw", "raw", "mse", usual)]
+    wide += [(name, "raw+log", "mse", floor) for name, floor in readers(settings).items()]
+    wide += [(f"{WIDE}, {loss}", "raw+log", loss, usual) for loss in settings.losses]
     networks: list[Network] = [
         MLP(
-            name=f"wide MLP, {title}",
+            name=name,
             kind=kind,
             width=settings.wide_width,
             epochs=settings.wide_epochs * stretch,
@@ -121,7 +128,7 @@ def adaptive_networks(
             image_shape=image_shape,
             seed=seed + 1,
         )
-        for title, kind, loss, floor in wide
+        for name, kind, loss, floor in wide
     ]
     networks += [
         Decoder(
