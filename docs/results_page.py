@@ -61,8 +61,8 @@ A dash: for some seed, that adversary makes less of undefended vectors than of t
 *Identity*: the share of the strongest adversary's reconstructions that an independent classifier takes for the victim's
 class. Seeds 0-2, mean ± standard deviation; nothing was tuned on them. Pixels in [0, 1]; image sizes and roles stand in
 each section. *l1* is what was realised on the victims, *largest* its maximum, *unchanged* the share of victims served
-as they were; in the studies of 2026-11-26 *fit* contains serving the defender's rows, .3 s on MNIST-5k and .5 s on
-faces. *µs* is a row in one batch of all queries and victims, one thread.
+as they were; in the softened studies of MNIST-5k and faces, which have two strengths yet, *fit* contains serving the
+defender's rows, .3 s and .5 s. *µs* is a row in one batch of all queries and victims, one thread.
 """
 
 
