@@ -68,22 +68,19 @@ soak: $(VENV)/.test
 	$(BIN)/python benchmarks/soak.py --out runs/soak
 
 # Every defense at equal mean l1 on all data sets, and the rest of docs/results.md: hours. A study goes on where it was
-# interrupted, and one that is finished is not run again. What the defenses are compared by alone: study-defenses.
-DEFENSES = standard study-mnist study-mnist-confident study-faces study-decoder study-ablation
-STUDIES ?= $(DEFENSES) study-faces-confident study-yang study-strangers study-nls study-vib study-bido
+# interrupted, and its cells that are finished are not run again. What the defenses are compared by alone: study-defenses.
+DEFENSES = standard study-mnist study-mnist-confident study-faces study-faces-confident study-decoder study-ablation
+STUDIES ?= $(DEFENSES) study-yang study-strangers study-nls study-vib study-bido
+PARTS ?= keys retrained
 BOARD = standard study-mnist study-mnist-confident study-faces study-faces-confident
 study-defenses:
-	$(MAKE) study STUDIES="$(DEFENSES)"
+	$(MAKE) study STUDIES="$(DEFENSES)" PARTS=
 study: $(VENV)/.test
 	for study in $(STUDIES); do \
-	  [ -e runs/study/$$study/.finished ] || { \
-	    $(BIN)/mipoison evaluate --preset $$study --out runs/study/$$study --jobs $(JOBS) && \
-	    touch runs/study/$$study/.finished; } || exit 1; \
+	  $(BIN)/mipoison evaluate --preset $$study --out runs/study/$$study --jobs $(JOBS) || exit 1; \
 	done
-	for part in keys retrained; do \
-	  [ -e runs/study/$$part.json ] || $(BIN)/python docs/$$part.py runs/study/$$part.json $(JOBS) || exit 1; \
-	done
-	$(BIN)/python docs/results_page.py $(STUDIES:%=runs/study/%) runs/study/keys.json runs/study/retrained.json
+	for part in $(PARTS); do $(BIN)/python docs/$$part.py runs/study/$$part.json $(JOBS) || exit 1; done
+	$(BIN)/python docs/results_page.py $(STUDIES:%=runs/study/%) $(PARTS:%=runs/study/%.json)
 	$(BIN)/mipoison leaderboard docs/leaderboard $$(ls $(BOARD:%=docs/study/%.json) 2> /dev/null)
 
 # Takes a finished demo into the docs: its numbers, its picture, and the README's table.

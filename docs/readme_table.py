@@ -7,6 +7,8 @@ import re
 from pathlib import Path
 from typing import Any
 
+from mipoison.eval.markdown import mean_alone
+
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "docs/demo/results.json"
 ROWS = (
@@ -31,7 +33,7 @@ def table(summary: dict[str, Any]) -> str:
     lines = []
     for title, temperature, name in ROWS:
         measured = summary[temperature]["defenses"][name]
-        gains = [f"{measured[key]['mean']:.2f}" for key in ("A2.gain", "A3.gain", "A3.median")]
+        gains = [mean_alone(measured[key]) for key in ("A2.gain", "A3.gain", "A3.median")]
         moved = f"{measured['utility.l1_mean']['mean']:.3f}"
         changed = f"{measured['utility.labels_changed']['max']:.0f}"
         lines.append("| " + " | ".join([title, temperature, *gains, moved, changed]) + " |\n")

@@ -2,8 +2,8 @@
 
     python docs/retrained.py runs/study/retrained.json [JOBS]
 
-Digits at T = 3, nothing poisoned, seeds 0-2; part of `make study`, unless the numbers are there.
-docs/results_page.py takes them into docs/study and writes the page.
+Digits at T = 3, nothing poisoned, seeds 0-2; part of `make study`. Each target is a run of its own in the folder
+runs/study/retrained: what is finished there is not run again. docs/results_page.py writes the page.
 """
 
 from __future__ import annotations
@@ -14,10 +14,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from joblib import Parallel, delayed
-
-from mipoison.eval.cell import run_cell
 from mipoison.eval.environment import describe_environment
+from mipoison.eval.experiment import RESULTS, run
 from mipoison.eval.presets import DEMO, LABEL_ONLY, NONE
 
 STRENGTHS = {
@@ -25,40 +23,42 @@ STRENGTHS = {
     "vib": (0.01, 0.03, 0.1, 0.3),
     "bido": (0.05, 0.1, 0.2, 0.3),
 }
-TEMPERATURE = 3.0
+PLAIN = replace(DEMO, temperatures=(3.0,), methods=(NONE, LABEL_ONLY), checked_methods=("none",))
 
 
-def trial(target: str, seed: int) -> dict[str, Any]:
-    """What one seed's target is worth, and what the adversaries make of its undefended vectors."""
-    configuration = replace(
-        DEMO,
-        target=target,
-        temperatures=(TEMPERATURE,),
-        methods=(NONE, LABEL_ONLY),
-        checked_methods=("none",),
-    )
-    cell = run_cell(configuration, seed, TEMPERATURE).numbers
-    attacks = cell["defenses"]["none"]["attacks"]
-    return {
-        "seed": seed,
-        "accuracy": cell["target"]["accuracy"],
-        "label_only": cell["floors"]["label_only"],
-        **{family: attacks[family]["mse"] for family in ("A2", "A3")},
-        "identity": attacks["A3"]["identity"],
-    }
+def trials(target: str, folder: Path, jobs: int) -> list[dict[str, Any]]:
+    """What each seed's target is worth, and what the adversaries make of its undefended vectors.
+
+    Raises:
+        SystemExit: if a cell failed.
+    """
+    outcome = run(replace(PLAIN, target=target), folder, jobs=jobs)
+    if not outcome.complete:
+        raise SystemExit("\n".join(outcome.failed.values()) or f"{target} was interrupted")
+    found = []
+    for cell in json.loads((folder / RESULTS).read_text())["cells"]:
+        attacks = cell["defenses"]["none"]["attacks"]
+        found.append(
+            {
+                "seed": cell["seed"],
+                "accuracy": cell["target"]["accuracy"],
+                "label_only": cell["floors"]["label_only"],
+                **{family: attacks[family]["mse"] for family in ("A2", "A3")},
+                "identity": attacks["A3"]["identity"],
+            }
+        )
+    return found
 
 
 if __name__ == "__main__":
-    jobs = int(sys.argv[2]) if len(sys.argv) > 2 else 1
+    out, jobs = Path(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else 1
     targets = ["mlp"]
     targets += [f"mlp+{way}:{s:g}" for way, own in STRENGTHS.items() for s in own]
-    asked = [(target, seed) for target in targets for seed in DEMO.seeds]
-    found = Parallel(n_jobs=jobs)(delayed(trial)(*one) for one in asked)
     kept: dict[str, Any] = {
         "environment": describe_environment(jobs=jobs),
-        "temperature": TEMPERATURE,
-        "targets": {target: [] for target in targets},
+        "temperature": PLAIN.temperatures[0],
+        "targets": {},
     }
-    for (target, _), numbers in zip(asked, found, strict=True):
-        kept["targets"][target].append(numbers)
-    Path(sys.argv[1]).write_text(json.dumps(kept, indent=1) + "\n")
+    for target in targets:
+        kept["targets"][target] = trials(target, out.with_suffix("") / target, jobs)
+    out.write_text(json.dumps(kept, indent=1) + "\n")

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor, nn
 
-from mipoison.eval.retraining import WAYS, retraining
+from mipoison.eval.retraining import WAYS, is_way
 
 Shape = tuple[int, int]
 
@@ -95,18 +95,16 @@ def resnet(
 def choices() -> str:
     """What `known` takes, for a message."""
     ways = ", ".join(f"+{way}" for way in WAYS)
-    return f"one of {sorted(ARCHITECTURES)}, alone or with one of {ways} (at a strength of its own: '+vib:0.1')"
+    return (
+        f"one of {sorted(ARCHITECTURES)}, alone or with one of {ways} (at a strength of its own: '+vib:0.1'; "
+        "nls takes a number in [-1, 0), the others one >= 0)"
+    )
 
 
 def known(target: str) -> bool:
     """Whether a target is an architecture, or one and a way to retrain it: "cnn", "cnn+vib", "cnn+vib:0.1"."""
     name, plus, way = target.partition("+")
-    if plus:
-        try:
-            retraining(way)
-        except ValueError:
-            return False
-    return name in ARCHITECTURES
+    return name in ARCHITECTURES and (not plus or is_way(way))
 
 
 def _pooled(image_shape: Shape, times: int) -> int:

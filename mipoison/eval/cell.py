@@ -77,6 +77,7 @@ def _run(
     configuration: Configuration, seed: int, temperature: float, tick: Callable[[], None]
 ) -> Cell:
     started = perf_counter()
+    settings = configuration.adversary
     stage = Stage.of(configuration, seed)
     parts, model = stage.parts, stage.model
     tick()
@@ -84,11 +85,6 @@ def _run(
     adversary_seed = derive_seed(seed, "adversary")
     names = [method.name for method in configuration.methods]
     bare = names.index("none")
-    settings = configuration.adversary.seeing(queries[bare])
-    if settings != configuration.adversary:
-        # A network that is not needed is done at once: as often as it would be trained.
-        for _ in range(3 * settings.wide_epochs):
-            tick()
     adaptive = attack(
         settings,
         queries,

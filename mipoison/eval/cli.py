@@ -66,7 +66,8 @@ class Evaluate:
     classes, which the target does not know ("other"), as with faces of other people."""
     target: str = ""
     """Classifier instead of the preset's: mlp, cnn, yang or resnet, alone or defended by retraining: mlp+nls (negative
-    label smoothing), mlp+vib (information bottleneck), mlp+bido (bilateral dependency). Or one of yours: a file of
+    label smoothing), mlp+vib (information bottleneck), mlp+bido (bilateral dependency), at a strength of their own if
+    wanted: mlp+nls:-0.1, mlp+vib:0.1, mlp+bido:0.1. Or one of yours: a file of
     TorchScript (.pt, .ts) or torch.export (.pt2) that takes images [n, 1, H, W], "module:name" of a callable like that,
     of an estimator with predict_proba, or of a class of estimators, which is fitted on the private rows."""
     worst_cases: tuple[str, ...] = ()

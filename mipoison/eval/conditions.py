@@ -49,7 +49,7 @@ def conditions(results: Mapping[str, Any]) -> str:
 
 def _deep(adversary: Mapping[str, Any]) -> str:
     floor = adversary.get("deep_floor")
-    return "" if floor is None else f"; another to {floor:g} where that one hides entries"
+    return "" if floor is None else f"; another to {floor:g}"
 
 
 def _devices(results: Mapping[str, Any]) -> list[str]:

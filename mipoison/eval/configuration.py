@@ -125,6 +125,8 @@ class Configuration:
             for method in plain["methods"]
         )
         adversary = dict(plain["adversary"])
+        # Older versions had no such network.
+        adversary.setdefault("deep_floor", None)
         for name in {"neighbours", "decoders", "losses"} & set(adversary):
             adversary[name] = tuple(adversary[name])
         return cls(

@@ -54,7 +54,7 @@ def privacy_utility(summary: Mapping[str, Any], methods: Sequence[Mapping[str, A
                 panel.text(
                     0.5,
                     0.5,
-                    "no gain: this adversary makes less of\nundefended vectors than of their labels",
+                    "no gain: this adversary makes no more of\nundefended vectors than of their labels",
                     transform=panel.transAxes,
                     ha="center",
                     va="center",

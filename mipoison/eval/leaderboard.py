@@ -26,7 +26,8 @@ the JSON in the folders beside it, one file a defense.
 where nothing is won, 1 where only the label still leaks. *Median* and *worst decile* are of the victims' own gains
 under that one, *denoiser* is the gain under who holds undefended answers too, *identity* the share of reconstructions
 that an independent classifier takes for the victim's class, *largest* is the largest l1 of a victim, *unchanged* the
-share of victims served as they were; *fit* and *µs* a row are on one thread. Mean ± sd over the seeds.
+share of victims served as they were; *fit* and *µs* a row are on one thread. Mean ± sd over the seeds. A dash: for some
+seed, that adversary makes no more of undefended vectors than of their labels, and measures no defense.
 """
 
 
@@ -117,6 +118,7 @@ def _section(own: Sequence[Mapping[str, Any]]) -> str:
     adversary = setting["adversary"]
     losses = f", MLPs for {', '.join(adversary['losses'])}" if adversary["losses"] else ""
     strangers = " Auxiliary rows of other classes." if setting["auxiliary"] == "other" else ""
+    deep = f" and {adversary['deep_floor']:g}" if adversary["deep_floor"] is not None else ""
     decoders = f", decoders ({', '.join(adversary['decoders'])})" if adversary["decoders"] else ""
     ranked = sorted(own, key=lambda entry: entry["measured"]["utility.l1_mean"]["mean"])
     lines = [row(entry["defense"]["name"], entry["measured"]) for entry in ranked]
@@ -125,7 +127,8 @@ def _section(own: Sequence[Mapping[str, Any]]) -> str:
         f"Target {setting['target']}, {setting['target_epochs']} epochs; "
         f"seeds {', '.join(map(str, setting['seeds']))}. "
         f"Adversaries: MLPs of {adversary['width']} units for {adversary['epochs']} epochs and of "
-        f"{adversary['wide_width']} for {adversary['wide_epochs']}, nearest neighbours, label only"
+        f"{adversary['wide_width']} for {adversary['wide_epochs']} (logarithms down to "
+        f"{adversary['log_floor']:g}{deep}), nearest neighbours, label only"
         f"{losses}{decoders}.{strangers}\n\n"
         f"{COLUMNS}{''.join(lines)}"
     )

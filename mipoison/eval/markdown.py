@@ -16,8 +16,8 @@ _HEAD = """*Gain* is 0 where a defense wins nothing and 1 where only the label s
 defended vectors, g3 under the strongest adversary on the victims. *Median* and *worst decile* are of the victims' own
 gains under that one; *denoiser* is the gain under who holds undefended answers too, *identity* the share of its
 reconstructions that an independent classifier takes for the victim's class. *l1* is what was realised on the victims,
-*largest* its maximum. A dash: for some seed, that adversary makes less of undefended vectors than of their labels, and
-measures no defense. Pixels in [0, 1]. report.html explains every word.
+*largest* its maximum. A dash: for some seed, that adversary makes no more of undefended vectors than of their labels,
+and measures no defense. Pixels in [0, 1]. report.html explains every word.
 """
 
 

@@ -83,22 +83,14 @@ def gain(mse: float, undefended: float, label_only: float) -> float | None:
     """Returns the share of the way from undefended to label-only that an error has gone.
 
     0: the defense won nothing. 1: only the label leaks. Both reference errors are measured on
-    the undefended system, ``undefended`` under the same family of adversaries as ``mse``. None: that family makes less
-    of the undefended vectors than of their labels, and measures no defense.
-
-    Raises:
-        ValueError: if the adversary makes no more of the undefended vectors than of their labels.
+    the undefended system, ``undefended`` under the same family of adversaries as ``mse``. None: that family makes no
+    more of the undefended vectors than of their labels, and measures no defense.
 
     Example:
         >>> gain(0.03, 0.02, 0.04)
         0.5
     """
-    if label_only == undefended:
-        raise ValueError(
-            "expected an adversary who makes more of undefended vectors than of labels, got an MSE of "
-            f"{undefended:.4g} for both: there is nothing to defend here, or the adversary needs more rows or epochs"
-        )
-    if undefended > label_only:
+    if undefended >= label_only:
         return None
     return round((mse - undefended) / (label_only - undefended), 12)
 
@@ -129,7 +121,7 @@ def row_gain(errors: Tensor, undefended: Tensor, label_only_mean: float) -> RowG
         RowGain(median=1.0, worst_decile=0.6)
     """
     errors, undefended = errors.double(), undefended.double()
-    if undefended.mean() > label_only_mean:
+    if undefended.mean() >= label_only_mean:
         return RowGain(None, None)
     gains = (errors - undefended) / (label_only_mean - undefended.mean())
     median, decile = torch.quantile(gains, torch.tensor([0.5, 0.1], dtype=torch.float64)).tolist()

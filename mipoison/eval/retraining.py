@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-# ε of `dependence`, as published.
+# ε of `whitened`, as published.
 _RIDGE = 1e-5
 
 Loss: TypeAlias = Callable[[nn.Sequential, Tensor, Tensor], Tensor]
@@ -39,7 +39,10 @@ def negative_smoothing(amount: float = -0.05) -> Retraining:
     """Cross-entropy to (1 - a)·label + a/K with a < 0 (Struppek et al., ICLR 2024): less of the other classes shows.
 
     Args:
-        amount: a in [-1, 0).
+        amount: a.
+
+    Raises:
+        ValueError: if it is not in [-1, 0).
     """
     _require(-1 <= amount < 0, "a number in [-1, 0)", amount)
 
@@ -82,6 +85,9 @@ def information_bottleneck(weight: float = 0.3, *, code: int = 64) -> Retraining
     Args:
         weight: β.
         code: numbers of the code.
+
+    Raises:
+        ValueError: if the weight is negative or infinite.
     """
     _require(0 <= weight < math.inf, "a number >= 0", weight)
 
@@ -109,8 +115,12 @@ def bilateral_dependency(inputs: float = 0.2, *, labels: float = 0.5) -> Retrain
     Args:
         inputs: λx, against what the layers keep of the inputs.
         labels: λy, for what they keep of the labels.
+
+    Raises:
+        ValueError: if a weight is negative or infinite.
     """
-    _require(0 <= inputs < math.inf, "a number >= 0", inputs)
+    for weight in (inputs, labels):
+        _require(0 <= weight < math.inf, "a number >= 0", weight)
 
     def loss(model: nn.Sequential, rows: Tensor, true: Tensor) -> Tensor:
         hidden, state = [], rows
@@ -120,9 +130,9 @@ def bilateral_dependency(inputs: float = 0.2, *, labels: float = 0.5) -> Retrain
                 hidden.append(state.flatten(1))
         total = F.cross_entropy(state, true)
         chosen = F.one_hot(true, state.shape[1]).to(rows)
-        of_inputs, of_labels = _kernel(rows), chosen @ chosen.T
+        of_inputs, of_labels = whitened(_kernel(rows)), whitened(chosen @ chosen.T)
         for layer in hidden:
-            own = _kernel(layer)
+            own = whitened(_kernel(layer))
             total = total + inputs * dependence(own, of_inputs)
             total = total - labels * dependence(own, of_labels)
         return total
@@ -137,15 +147,16 @@ def _kernel(rows: Tensor) -> Tensor:
 
 
 def dependence(first: Tensor, second: Tensor) -> Tensor:
-    """How much two kernel matrices ``[n, n]`` of the same rows have in common: tr(R S), 0 where independent.
+    """How much two `whitened` kernels of the same rows have in common: tr(R S), 0 where independent.
 
-    R = K̄(K̄ + εnI)⁻¹ of a centred kernel matrix K̄, S alike of the other: the normalised cross-covariance operator
-    (Fukumizu et al., NeurIPS 2007), which does not depend on the kernels' scale as long as it is far above ε.
+    The squared norm of the normalised cross-covariance operator (Fukumizu et al., NeurIPS 2007), which does not depend
+    on the kernels' scale as long as it is far above ε.
     """
-    return (_whitened(first) * _whitened(second)).sum()
+    return (first * second).sum()
 
 
-def _whitened(kernel: Tensor) -> Tensor:
+def whitened(kernel: Tensor) -> Tensor:
+    """R = K̄(K̄ + εnI)⁻¹ of a kernel matrix ``[n, n]``, K̄ the centred one."""
     centred = kernel - kernel.mean(0, keepdim=True) - kernel.mean(1, keepdim=True) + kernel.mean()
     ridge = _RIDGE * len(kernel) * torch.eye(len(kernel), dtype=kernel.dtype, device=kernel.device)
     # Both factors are functions of one symmetric matrix: their order does not matter.
@@ -166,6 +177,8 @@ WAYS: Mapping[str, Callable[..., Retraining]] = {
 def retraining(way: str) -> Retraining:
     """Finds a way by its name, at its usual strength or at one of its own: "vib", "vib:0.1".
 
+    A strength is α of nls, β of vib, λx of bido.
+
     Raises:
         ValueError: if there is no such way, or the strength is none.
     """
@@ -173,6 +186,15 @@ def retraining(way: str) -> Retraining:
     if name not in WAYS:
         raise ValueError(f"expected a way to retrain out of {sorted(WAYS)}, got {name!r}")
     return WAYS[name](float(strength)) if colon else WAYS[name]()
+
+
+def is_way(way: str) -> bool:
+    """Whether `retraining` takes it."""
+    try:
+        retraining(way)
+    except ValueError:
+        return False
+    return True
 
 
 def _require(holds: bool, expected: str, got: float) -> None:

@@ -51,8 +51,18 @@ class Judge:
 def scores_of(
     judge: Judge, adaptive: Attack, clean: Attack, denoised: Attack, system: int
 ) -> dict[str, Any]:
-    """Scores one defense under A1, A2, A3, A3 with the variant chosen on held-out rows, and the denoiser."""
+    """Scores one defense under A1, A2, A3, A3 with the variant chosen on held-out rows, and the denoiser.
+
+    Raises:
+        ValueError: if the strongest adversary makes no more of the undefended vectors than of their labels.
+    """
     bare = judge.bare
+    undefended = float(adaptive.errors[adaptive.strongest(bare)][bare].mean())
+    if undefended >= judge.label_only:
+        raise ValueError(
+            "expected an adversary who makes more of undefended vectors than of labels, got an MSE of "
+            f"{undefended:.4g} for both: there is nothing to defend here, or the adversary needs more rows or epochs"
+        )
     worst = adaptive.strongest(system), adaptive.strongest(bare)
     chosen = adaptive.chosen(system), adaptive.chosen(bare)
     scores = {

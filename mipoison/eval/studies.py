@@ -42,7 +42,7 @@ def methods(
 
 _OBJECTIVES = ("equilibrium", "generator", "decoy", "ascent", "alignment")
 # Every defense, at four strengths. What a confident classifier's vectors tell beyond the label is told by far smaller
-# changes: on images whose softened vectors move by .8 to become the label alone, confident ones move by .06.
+# changes: faces' softened vectors move by .8 to become the label alone, confident ones by .06.
 _SOFTENED = methods((0.025, 0.05, 0.1, 0.2), _OBJECTIVES, tuple(SWEPT))
 _CONFIDENT = methods((0.003, 0.01, 0.03, 0.06), _OBJECTIVES, tuple(SWEPT))
 

@@ -33,9 +33,9 @@ victims.</dd>
 <dt>A2, standard</dt><dd>An adversary trained on <em>defended</em> vectors, by asking the defended
 system about images of its own: a small network on the vectors as they come.</dd>
 <dt>A3, adaptive</dt><dd>An adversary trained on defended vectors that tries everything at its
-disposal: A2's network, larger networks trained longer, with logarithms of the vector as well (and of
-entries below 1e-6, where there are many: a confident classifier's tell as much as a softened one's
-large ones), the mean of these networks' answers, nearest-neighbour look-ups that need no training,
+disposal: A2's network, larger networks trained longer, with logarithms of the vector as well (one of them
+down to the smallest entries: a confident classifier's tell as much as a softened one's large ones),
+the mean of these networks' answers, nearest-neighbour look-ups that need no training,
 and the label alone. Reported twice: with the variant that does best on the victims themselves (<em>g3</em>, the
 worst case; in reality the adversary cannot know which one that is), and with the variant that the
 adversary would choose by the rows it kept back (<em>g3 chosen</em>).</dd>
@@ -46,7 +46,7 @@ this, so the error of the label-only adversary is the most it can hope for again
 undefended), each MSE undefended under the same kind of adversary: 0 means that the defense won
 nothing, 1 that only the label still leaks. Above 1 the adversary was misled: common for A1, and
 possible for A2, who does not fall back on the label; A3 does. A dash: for some seed, that kind of adversary
-makes less of undefended vectors than of their labels, and measures no defense.</dd>
+makes no more of undefended vectors than of their labels, and measures no defense.</dd>
 <dt>median and worst tenth</dt><dd>The mean hides who is protected. The gain is also computed for
 each victim; half of the victims gain less than the <em>median</em>, and the least protected tenth
 gains less than the <em>worst tenth</em> value. Negative: that victim is reconstructed better than

@@ -75,8 +75,7 @@ def worst_cases(
     Raises:
         TypeError: if cell widths are to be tried and the defense has none.
     """
-    asked = stage.served(stage.parts.auxiliary, temperature=temperature)
-    return _Trial(stage, method, defense, temperature, adversary.seeing(asked)).run(cases)
+    return _Trial(stage, method, defense, temperature, adversary).run(cases)
 
 
 @dataclass(frozen=True)

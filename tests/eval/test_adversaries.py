@@ -120,13 +120,13 @@ def test_families_have_the_announced_variants():
     assert list(adaptive_lookups(settings)) == names
 
 
-def test_what_small_entries_tell_is_found_and_looked_for_where_there_are_some():
+def test_what_small_entries_tell_is_found():
     """The inputs are the sum of all digits of an entry of 1e-20 to 1e-10: nothing that a usual floor shows."""
     generator = torch.Generator().manual_seed(0)
     inputs = torch.rand((600, 1), generator=generator)
     small = 10 ** (-20 + 10 * inputs)
     served = torch.cat((1 - small, small), 1)
-    settings = AdversarySettings(wide_width=32, wide_epochs=20).seeing(served)
+    settings = AdversarySettings(wide_width=32, wide_epochs=20)
     errors = {}
     for name, network in adaptive_networks(settings, seed=0).items():
         network.fit(served[:400], inputs[:400])
@@ -134,13 +134,6 @@ def test_what_small_entries_tell_is_found_and_looked_for_where_there_are_some():
         errors[name] = float((made - inputs[400:]).square().mean())
     deep = errors.pop("wide MLP, raw+log to 1e-30")
     assert deep < 0.1 * min(errors.values())
-    # Zeros are no such entries, and one in a thousand is not worth a network.
-    nothing = torch.eye(2).repeat(300, 1)
-    assert settings.seeing(nothing).deep_floor is None
-    for few, floor in ((1, None), (2, 1e-30)):
-        rows = nothing.clone()
-        rows[:few] = served[:few]
-        assert settings.seeing(rows).deep_floor == floor
 
 
 def test_decoders_are_an_extra_of_the_families():

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from mipoison import row_bits
-from mipoison.defenses import LPA, LabelOnly, LaplaceNoise
+from mipoison.defenses import LPA, LabelOnly, LaplaceNoise, Temperature
 from mipoison.eval.adversaries import AdversarySettings
 from mipoison.eval.attack import STANDARD, attack, attack_denoised
 from mipoison.eval.averaging import averaged, deployed
@@ -58,6 +58,8 @@ def judged():
         "identity": (lambda served: served.clone(), 1),
         "label-only": (LabelOnly(), 1),
         "label-only, leaky": (leaky, 1),
+        # Keeps every label and can be undone, but hides what it tells below the usual floor.
+        "sharpened": (Temperature(temperature=1 / 6), 1),
         "keyed noise": (keyed, 1),
         "keyed noise, repeated": (keyed, COPIES),
         "fresh noise": (fresh_noise(0.05), 1),
@@ -81,13 +83,16 @@ def judged():
         return gain(float(errors[system].mean()), float(bare.mean()), ceiling)
 
     standard, bare = made.errors[STANDARD], made.errors[made.strongest(0)][0]
-    undone = denoised.errors["denoiser, wide MLP, raw+log"]
     return {
         name: Judged(
             mean_gain(standard, system, standard[0]),
             mean_gain(made.errors[made.strongest(system)], system, bare),
             row_gain(made.errors[made.strongest(system)][system], bare, ceiling),
-            row_gain(undone[system], undone[0], ceiling),
+            row_gain(
+                denoised.errors[denoised.strongest(system)][system],
+                denoised.errors[denoised.strongest(0)][0],
+                ceiling,
+            ),
         )
         for system, name in enumerate(systems)
     }
@@ -102,6 +107,10 @@ def test_the_identity_gains_nothing(judged):
     assert (identity.standard, identity.adaptive) == (0.0, 0.0)
     for rows in identity.rows, identity.denoised:
         assert rows.median == rows.worst_decile == pytest.approx(0.0, abs=1e-3)
+
+
+def test_what_can_be_undone_gains_nothing(judged):
+    assert judged["sharpened"].standard > 0.3 > 0.1 > judged["sharpened"].adaptive
 
 
 def test_the_denoiser_sees_rows_that_were_spared(judged):

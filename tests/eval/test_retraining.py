@@ -13,6 +13,7 @@ from mipoison.eval.retraining import (
     cross_entropy,
     dependence,
     negative_smoothing,
+    whitened,
 )
 from mipoison.eval.targets import accuracy, serve, train_target
 
@@ -100,15 +101,17 @@ def test_dependence_is_the_sum_of_squared_correlations():
     basis = torch.linalg.qr(rows - rows.mean(0)).Q
     turn, correlations = torch.tensor((0.3, 1.1)).double(), torch.tensor((0.3, 1.1)).cos()
     first, second = basis[:, :2], basis[:, :2] * turn.cos() + basis[:, 2:] * turn.sin()
-    found = dependence(100 * first @ first.T, 50 * second @ second.T)
+    found = dependence(whitened(100 * first @ first.T), whitened(50 * second @ second.T))
     assert float(found) == pytest.approx(float(correlations.square().sum()), rel=1e-4)
 
 
 def test_dependence_sees_what_depends_whatever_the_scale():
     rows, others = torch.rand((2, 40, 2), generator=torch.Generator().manual_seed(1))
-    first, other = rows @ rows.T, others @ others.T
+    first, scaled, other = (
+        whitened(k) for k in (rows @ rows.T, 9 * rows @ rows.T, others @ others.T)
+    )
     assert dependence(first, first) > 3 * dependence(first, other) > 0
-    assert float(dependence(first, 9 * first)) == pytest.approx(
+    assert float(dependence(first, scaled)) == pytest.approx(
         float(dependence(first, first)), rel=1e-2
     )
 

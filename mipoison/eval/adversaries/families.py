@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-
-from torch import Tensor
+from dataclasses import dataclass
 
 from mipoison.eval.adversaries.base import Network
 from mipoison.eval.adversaries.decoder import Decoder
@@ -13,8 +11,6 @@ from mipoison.eval.adversaries.label_only import LabelOnly
 from mipoison.eval.adversaries.mlp import MLP
 
 WIDE = "wide MLP, raw+log"
-# Of all entries, the share below the floor that is worth a network of its own.
-_HIDDEN = 1e-3
 
 
 @dataclass(frozen=True)
@@ -30,8 +26,8 @@ class AdversarySettings:
         wide_batch: rows a step of the adaptive networks.
         learning_rate: peak of the one-cycle schedule.
         log_floor: smallest entry before a logarithm.
-        deep_floor: that of one more wide network on raw+log, where the other hides part of the vectors, see `seeing`.
-            A confident classifier's small entries tell what a softened one's large entries do. None: no such network.
+        deep_floor: that of one more wide network on raw+log, since a confident classifier's small entries tell what a
+            softened one's large entries do; None: no such network.
         neighbours: k of the nearest-neighbour variants, each on raw and on log features.
         held_out: auxiliary rows that the adversary keeps back, to choose among its variants
             and to watch its learning.
@@ -58,15 +54,6 @@ class AdversarySettings:
     decoders: tuple[str, ...] = ()
     decoder_channels: int = 64
     decoder_epochs: int = 40
-
-    def seeing(self, vectors: Tensor) -> AdversarySettings:
-        """The settings without the network for entries below `log_floor` where there are none to speak of.
-
-        Args:
-            vectors: undefended vectors, ``[n, K]``.
-        """
-        hidden = ((vectors > 0) & (vectors < self.log_floor)).double().mean()
-        return self if hidden > _HIDDEN else replace(self, deep_floor=None)
 
 
 def standard(settings: AdversarySettings, *, seed: int, stretch: int = 1) -> MLP:
