@@ -33,7 +33,7 @@ def test_learning_curves_have_labelled_axes(finished, names):
     results = json.loads((finished / "results.json").read_text())
     methods = results["configuration"]["methods"]
     figure = learning_curves(results["cells"][0], names, methods)
-    assert [panel.get_xlabel() for panel in figure.axes] == ["epoch"] * 3
+    assert [panel.get_xlabel() for panel in figure.axes] == ["epoch"] * 4
     assert "squared" in figure.axes[0].get_ylabel()
 
 
