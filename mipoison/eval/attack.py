@@ -22,7 +22,8 @@ from mipoison.eval.data import Role
 from mipoison.eval.metrics import row_errors
 
 STANDARD = "MLP, raw"
-COMMITTEE = "mean of the MLPs"
+# Of those with the usual floor, and of all: which errs less depends on the defense.
+COMMITTEE, EVERYONE = "mean of the MLPs", "mean of all MLPs"
 
 
 @dataclass(frozen=True)
@@ -97,7 +98,10 @@ def attack(
     held, held_inputs = queries[:, fitted:], auxiliary.inputs[fitted:]
     networks: dict[str, Network] = {STANDARD: standard(settings, seed=seed, stretch=stretch)}
     networks |= adaptive_networks(settings, seed=seed, stretch=stretch, image_shape=image_shape)
-    committee = [name for name, network in networks.items() if isinstance(network, MLP)]
+    floors = {name: one.log_floor for name, one in networks.items() if isinstance(one, MLP)}
+    committees = {COMMITTEE: [name for name in floors if floors[name] == settings.log_floor]}
+    if len(committees[COMMITTEE]) < len(floors):
+        committees[EVERYONE] = list(floors)
     for network in networks.values():
         network.on_epoch = tick
         network.fit(seen, seen_inputs, held_out=(held, held_inputs))
@@ -108,7 +112,8 @@ def attack(
     def answers(vectors: Tensor) -> dict[str, Tensor]:
         own = {name: network.reconstruct(vectors) for name, network in networks.items()}
         # Networks that err differently err less together, at no further training.
-        own[COMMITTEE] = torch.stack([own[name] for name in committee]).mean(0)
+        for mean, names in committees.items():
+            own[mean] = torch.stack([own[name] for name in names]).mean(0)
         return own | {name: lookup.reconstruct(vectors) for name, lookup in lookups.items()}
 
     reconstructions = answers(served)

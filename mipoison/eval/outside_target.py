@@ -23,7 +23,8 @@ _EXAMPLES = 32
 
 def is_outside(target: str) -> bool:
     """Whether a target is no architecture of ours, but named by module or file."""
-    return ":" in target or Path(target).suffix in FILES
+    # No module's name has a plus, as "mlp+vib:0.1" has.
+    return (":" in target and "+" not in target) or Path(target).suffix in FILES
 
 
 def outside_target(target: str, parts: Split, *, seed: int) -> nn.Module:

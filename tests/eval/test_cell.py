@@ -70,6 +70,11 @@ def test_a_cell_repeats_itself_whatever_the_threads(cell, tiny):
         np.testing.assert_array_equal(images, again.images[name])
 
 
+def test_a_target_of_a_strength_of_its_own_is_retrained(cell, tiny):
+    retrained = run_cell(replace(tiny, target="mlp+nls:-0.3"), 100, 3.0).numbers
+    assert retrained["target"] != cell.numbers["target"]
+
+
 def test_no_defense_gains_nothing(cell):
     bare = cell.numbers["defenses"]["none"]
     ceiling = cell.numbers["floors"]["label_only"]

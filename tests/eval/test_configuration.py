@@ -48,6 +48,7 @@ def test_none_and_label_only_always_take_part():
         ({"temperatures": (0.0,)}, "temperatures: expected numbers > 0"),
         ({"dataset": "cifar"}, "dataset: expected one of"),
         ({"target": "wish"}, "target: expected one of"),
+        ({"target": "mlp+nls:0.1"}, r"nls takes a number in \[-1, 0\)"),
         ({"auxiliary": "all"}, "auxiliary: expected one of same, other"),
         ({"worst_case_methods": ("wish",)}, "worst_case_methods: expected names out of"),
         ({"methods": DEMO.methods[1:]}, "methods: expected 'none' among them"),

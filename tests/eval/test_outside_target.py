@@ -106,8 +106,8 @@ def test_a_missing_file_is_told(folder, parts):
 
 
 def test_ours_are_not_outside():
-    assert not any(map(is_outside, ("mlp", "cnn", "wish")))
-    assert all(map(is_outside, ("a:b", "net.ts", "folder/net.pt2")))
+    assert not any(map(is_outside, ("mlp", "cnn", "wish", "mlp+vib:0.1")))
+    assert all(map(is_outside, ("a:b", "net.ts", "folder/net.pt2", "a+b/net.pt")))
 
 
 def test_a_whole_cell_runs(folder, tiny):
