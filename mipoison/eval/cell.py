@@ -12,6 +12,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from mipoison.eval.adversaries.families import readers
 from mipoison.eval.attack import STANDARD, Attack, attack, attack_denoised, attack_trained_clean
 from mipoison.eval.configuration import Configuration
 from mipoison.eval.data import Split
@@ -45,7 +46,7 @@ class Cell:
 def steps_of(configuration: Configuration) -> int:
     """Returns how often `run_cell` calls ``tick``."""
     settings = configuration.adversary
-    wide = 2 + (settings.deep_floor is not None) + len(settings.losses)
+    wide = 1 + len(readers(settings)) + len(settings.losses)
     epochs = settings.epochs + wide * settings.wide_epochs
     epochs += len(settings.decoders) * settings.decoder_epochs
     return 2 + len(configuration.methods) + len(configuration.worst_case_methods) + 3 * epochs

@@ -118,7 +118,9 @@ def _section(own: Sequence[Mapping[str, Any]]) -> str:
     adversary = setting["adversary"]
     losses = f", MLPs for {', '.join(adversary['losses'])}" if adversary["losses"] else ""
     strangers = " Auxiliary rows of other classes." if setting["auxiliary"] == "other" else ""
-    deep = f" and {adversary['deep_floor']:g}" if adversary["deep_floor"] is not None else ""
+    # Entries of older versions do not say: there was no such network.
+    floor = adversary.get("deep_floor")
+    deep = "" if floor is None else f" and {floor:g}"
     decoders = f", decoders ({', '.join(adversary['decoders'])})" if adversary["decoders"] else ""
     ranked = sorted(own, key=lambda entry: entry["measured"]["utility.l1_mean"]["mean"])
     lines = [row(entry["defense"]["name"], entry["measured"]) for entry in ranked]

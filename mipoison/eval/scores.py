@@ -57,13 +57,13 @@ def scores_of(
         ValueError: if the strongest adversary makes no more of the undefended vectors than of their labels.
     """
     bare = judge.bare
-    undefended = float(adaptive.errors[adaptive.strongest(bare)][bare].mean())
+    worst = adaptive.strongest(system), adaptive.strongest(bare)
+    undefended = float(adaptive.errors[worst[1]][bare].mean())
     if undefended >= judge.label_only:
         raise ValueError(
             "expected an adversary who makes more of undefended vectors than of labels, got an MSE of "
             f"{undefended:.4g} for both: there is nothing to defend here, or the adversary needs more rows or epochs"
         )
-    worst = adaptive.strongest(system), adaptive.strongest(bare)
     chosen = adaptive.chosen(system), adaptive.chosen(bare)
     scores = {
         "A1": judge.score(clean, clean.strongest(system), clean.strongest(bare), system),

@@ -121,7 +121,7 @@ def test_families_have_the_announced_variants():
 
 
 def test_what_small_entries_tell_is_found():
-    """The inputs are the sum of all digits of an entry of 1e-20 to 1e-10: nothing that a usual floor shows."""
+    """The inputs are the logarithm of an entry between 1e-20 and 1e-10, which the usual floor hides."""
     generator = torch.Generator().manual_seed(0)
     inputs = torch.rand((600, 1), generator=generator)
     small = 10 ** (-20 + 10 * inputs)

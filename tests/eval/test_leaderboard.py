@@ -17,6 +17,17 @@ def test_an_entry_of_an_older_format_is_named(finished, tmp_path):
         leaderboard.write_page(tmp_path)
 
 
+def test_an_entry_from_before_the_deeper_network_names_one_floor(finished, tmp_path):
+    results = json.loads((finished / "results.json").read_text())
+    written = leaderboard.add(results, tmp_path)
+    assert "down to 1e-06 and 1e-30)" in leaderboard.write_page(tmp_path).read_text()
+    for path in written:
+        entry = json.loads(path.read_text())
+        del entry["setting"]["adversary"]["deep_floor"]
+        path.write_text(json.dumps(entry))
+    assert "down to 1e-06)" in leaderboard.write_page(tmp_path).read_text()
+
+
 def test_strangers_are_a_setting_of_their_own(tiny, finished, tmp_path):
     results = json.loads((finished / "results.json").read_text())
     configuration = replace(tiny, auxiliary="other")

@@ -117,7 +117,7 @@ def test_dependence_sees_what_depends_whatever_the_scale():
 
 
 def test_bilateral_dependency_moves_what_it_weighs(parts):
-    # Of two batches' losses, each weight's part is the one that it multiplies.
+    # Of one batch's loss, with one weight at a time: what it multiplies is there, and has its sign.
     model = train(parts, "mlp", 1)
     rows, labels = parts.private.inputs[:32], parts.private.labels[:32]
 

@@ -36,9 +36,10 @@ def test_every_case_is_measured_and_repeats(stage):
     assert len({first["other_keys"], first["key_leaked"], first["copies"]["1"]}) == 3
 
 
-def test_cell_widths_are_refused_where_there_are_none(stage):
+@pytest.mark.parametrize("method", [rounding(1), of_budget("decoy", 0.1)])
+def test_cell_widths_are_refused_where_there_are_none(stage, method):
     with pytest.raises(TypeError, match="grids: expected LPA with objective equilibrium"):
-        tried(stage, rounding(1), CASES)
+        tried(stage, method, CASES)
 
 
 def test_any_keyed_defense_is_tried_and_its_other_keys_are_other_keys(stage):
