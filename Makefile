@@ -69,10 +69,12 @@ soak: $(VENV)/.test
 
 # Every defense at equal mean l1 on all data sets, and the rest of docs/results.md: hours. A study goes on where it was
 # interrupted, and its cells that are finished are not run again. What the defenses are compared by alone: study-defenses.
-DEFENSES = standard study-mnist study-mnist-confident study-faces study-faces-confident study-decoder study-ablation
+COMPARED = standard study-mnist study-mnist-confident study-faces study-faces-confident
+REST = more-digits more-mnist more-mnist-confident more-faces more-faces-confident
+DEFENSES = $(COMPARED) $(REST) study-decoder study-ablation
 STUDIES ?= $(DEFENSES) study-yang study-strangers study-nls study-vib study-bido
 PARTS ?= keys retrained
-BOARD = standard study-mnist study-mnist-confident study-faces study-faces-confident
+BOARD = $(COMPARED) $(REST)
 study-defenses:
 	$(MAKE) study STUDIES="$(DEFENSES)" PARTS=
 study: $(VENV)/.test

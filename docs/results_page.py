@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import shutil
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -38,13 +39,21 @@ TITLES = {
     "study-mnist-confident": "MNIST-5k, confident",
     "study-faces": "ORL faces, softened",
     "study-faces-confident": "ORL faces, confident",
-    "study-decoder": "Digits, with decoders among the adversaries",
+    "study-decoder": "Digits, with other losses and decoders among the adversaries",
     "study-yang": "MNIST-5k, Yang et al.'s classifier and decoder",
     "study-strangers": "ORL faces, an adversary who has photos of other people alone",
     "study-nls": "Digits, a target trained with negative label smoothing",
     "study-vib": "Digits, a target trained with an information bottleneck",
     "study-bido": "Digits, a target trained with bilateral dependency",
     "study-ablation": "Digits, the equilibrium by other rules",
+}
+# The rest of the defenses in the same situation: one table with those of the study, and a picture of their own.
+REST = {
+    "standard": "more-digits",
+    "study-mnist": "more-mnist",
+    "study-mnist-confident": "more-mnist-confident",
+    "study-faces": "more-faces",
+    "study-faces-confident": "more-faces-confident",
 }
 HEAD = """# The defenses compared
 
@@ -82,6 +91,29 @@ def keep(run: Path) -> None:
     shutil.copy(run / "figures/privacy-utility.png", KEPT / f"{run.name}.png")
 
 
+def joined(kept: dict[str, Any], rest: dict[str, Any]) -> dict[str, Any]:
+    """A study with the defenses of another run in the same situation.
+
+    Raises:
+        SystemExit: if the situations differ, or what the adversaries make of undefended vectors.
+    """
+    own, other = kept["configuration"], rest["configuration"]
+    asked = ("methods", "checked_methods", "worst_case_methods")
+    if differing := [name for name in own if name not in asked and own[name] != other[name]]:
+        raise SystemExit(f"expected two runs in one situation, they differ in {differing}")
+    summary = {}
+    for temperature, part in kept["summary"].items():
+        defenses, added = part["defenses"], rest["summary"][temperature]["defenses"]
+        bare, again = (group["none"]["A3.mse"]["mean"] for group in (defenses, added))
+        if abs(bare - again) > 0.001 * bare:
+            raise SystemExit(f"expected one undefended MSE, got {bare:.5f} and {again:.5f}")
+        summary[temperature] = part | {"defenses": added | defenses}
+    known = {method["name"] for method in own["methods"]}
+    new = [method for method in other["methods"] if method["name"] not in known]
+    configuration = own | {"methods": own["methods"] + new}
+    return kept | {"configuration": configuration, "summary": summary}
+
+
 def table(methods: Sequence[dict[str, Any]], measured: dict[str, Any]) -> str:
     """The methods in the order of g3."""
     ranked = sorted(methods, key=lambda method: -measured[method["name"]]["A3.gain"]["mean"])
@@ -96,6 +128,26 @@ def table(methods: Sequence[dict[str, Any]], measured: dict[str, Any]) -> str:
 def older(kept: dict[str, Any]) -> bool:
     """Whether a study was run before the adversaries looked at entries below 1e-6."""
     return kept["configuration"]["adversary"].get("deep_floor") is None
+
+
+def strongest(part: dict[str, Any]) -> str:
+    """Behind how many of the defenses each variant of A3 errs least."""
+    behind: Counter[str] = Counter()
+    for name, measured in part["defenses"].items():
+        errors = {
+            key.removeprefix("variant."): value["mean"]
+            for key, value in measured.items()
+            if key.startswith("variant.") and not key.endswith("trained clean")
+        }
+        behind.update(dict.fromkeys(errors, 0))
+        if name != "none":
+            behind[min(errors, key=errors.__getitem__)] += 1
+    named = [f"{name} ({count})" for name, count in behind.most_common() if count]
+    never = [name for name, count in behind.items() if not count]
+    return (
+        f"Strongest by the mean over seeds, and behind how many of {len(part['defenses']) - 1} defenses: "
+        f"{'; '.join(named)}. Behind none: {'; '.join(never)}.\n\n"
+    )
 
 
 def by_decoder(methods: Sequence[dict[str, Any]], part: dict[str, Any]) -> str:
@@ -221,7 +273,7 @@ def adversaries(configuration: dict[str, Any]) -> str:
     said = []
     if settings["losses"]:
         said.append(
-            f"Beside the squared error, a wide MLP is trained for {', '.join(settings['losses'])}."
+            f"Beside those for the squared error, a wide MLP is trained for each of {', '.join(settings['losses'])}."
         )
     if settings["decoders"]:
         said.append(
@@ -266,6 +318,7 @@ def section(name: str, kept: dict[str, Any]) -> str:
                 "*g3 at equal realised mean l1*, between the points of each family's curve\n\n"
                 f"{equal_l1_table(part, methods)}\n"
             )
+        lines.append(strongest(part))
         lines.append(by_decoder(methods, part))
         others = [m for m in methods if budget_of(m) is None and m["name"] != "none"]
         lines.append(
@@ -277,6 +330,10 @@ def section(name: str, kept: dict[str, Any]) -> str:
                 f"*Who asks again, and who knows more* ([how](#what-the-key-is-worth))\n{worst}\n"
             )
     lines.append(f"![{TITLES[name]}: gain against mean l1](study/{name}.png)\n")
+    if (KEPT / f"{REST.get(name)}.json").exists():
+        lines.append(
+            f"\n![{TITLES[name]}, the rest of the defenses: gain against mean l1](study/{REST[name]}.png)\n"
+        )
     return "".join(lines)
 
 
@@ -288,6 +345,10 @@ if __name__ == "__main__":
             keep(Path(path))
     found = {name: KEPT / f"{name}.json" for name in TITLES}
     studies = {name: json.loads(file.read_text()) for name, file in found.items() if file.exists()}
+    for name, rest in REST.items():
+        file = KEPT / f"{rest}.json"
+        if name in studies and file.exists():
+            studies[name] = joined(studies[name], json.loads(file.read_text()))
     sections = [able(studies), *(section(name, kept) for name, kept in studies.items())]
     missing = [f"`{name}` ({title})" for name, title in TITLES.items() if name not in studies]
     if missing:

@@ -34,7 +34,8 @@ def of_budget(objective: str, budget: float) -> Method:
     return Method(f"lpa-{objective}-l1-{budget:g}", f"LPA {objective}", "lpa", options)
 
 
-def _lfp(rate: float) -> Method:
+def lfp(rate: float) -> Method:
+    """LFP that flips this share of the rows."""
     options = (("rate", rate), ("rows", "margin"), ("targets", "surrogate"))
     return Method(f"lfp-{rate:g}", "LFP", "lfp", options, label_preserving=False)
 
@@ -60,7 +61,7 @@ DEMO = Configuration(
         _lpa("decoy", 0.1),
         _lpa("decoy", 0.2),
         _lpa("ascent", 0.2),
-        _lfp(0.05),
+        lfp(0.05),
     ),
     checked_methods=("none", "lpa-equilibrium-l1-0.1"),
 )

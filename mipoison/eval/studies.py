@@ -8,7 +8,7 @@ from dataclasses import replace
 from mipoison.defenses.lpa.candidates import KINDS
 from mipoison.eval.configuration import Configuration
 from mipoison.eval.methods import Method
-from mipoison.eval.presets import DEMO, FACES, LABEL_ONLY, MNIST, NONE, of_budget, rounding
+from mipoison.eval.presets import DEMO, FACES, LABEL_ONLY, MNIST, NONE, lfp, of_budget, rounding
 
 # The baselines that a budget can be set for, by how reports call them.
 SWEPT: Mapping[str, str] = {
@@ -20,8 +20,12 @@ SWEPT: Mapping[str, str] = {
     "one_parameter": "One-parameter DP",
     "flatten": "Temperature",
     "top_k": "Top-k",
+    "gaussian": "Gaussian noise",
+    "high_confidence": "High confidence",
 }
 FEW = ("swap", "contract", "laplace")
+# In runs of their own, see `_rest`.
+_LATER = ("gaussian", "high_confidence")
 
 
 def swept(kind: str, budget: float) -> Method:
@@ -41,18 +45,19 @@ def methods(
 
 
 _OBJECTIVES = ("equilibrium", "generator", "decoy", "ascent", "alignment")
-# Every defense, at four strengths. What a confident classifier's vectors tell beyond the label is told by far smaller
+# The defenses, at four strengths. What a confident classifier's vectors tell beyond the label is told by far smaller
 # changes: faces' softened vectors move by .8 to become the label alone, confident ones by .06.
-_SOFTENED = methods((0.025, 0.05, 0.1, 0.2), _OBJECTIVES, tuple(SWEPT))
-_CONFIDENT = methods((0.003, 0.01, 0.03, 0.06), _OBJECTIVES, tuple(SWEPT))
+_SMALL, _LARGE = (0.003, 0.01, 0.03, 0.06), (0.025, 0.05, 0.1, 0.2)
+_BASELINES = tuple(kind for kind in SWEPT if kind not in _LATER)
+_SOFTENED = methods(_LARGE, _OBJECTIVES, _BASELINES)
+_CONFIDENT = methods(_SMALL, _OBJECTIVES, _BASELINES)
 
-# With the adversaries' second loss, and with those who ask again or know more.
+# With adversaries who ask again or know more.
 STANDARD = replace(
     DEMO,
     methods=_SOFTENED,
     checked_methods=("none", "lpa-equilibrium-l1-0.1"),
     worst_case_methods=("lpa-equilibrium-l1-0.1", "laplace-0.1"),
-    adversary=replace(DEMO.adversary, losses=("l1",)),
 )
 
 MNIST_SOFTENED = replace(MNIST, temperatures=(4.0,), methods=_SOFTENED, checked_methods=("none",))
@@ -60,14 +65,27 @@ MNIST_CONFIDENT = replace(MNIST, temperatures=(1.0,), methods=_CONFIDENT, checke
 FACES_SOFTENED = replace(FACES, methods=_SOFTENED, checked_methods=("none",))
 FACES_CONFIDENT = replace(FACES, temperatures=(1.0,), methods=_CONFIDENT, checked_methods=("none",))
 
-# A second kind of adversary, which learns pixels: does it rank the defenses alike?
+# Other losses, and a second kind of adversary, which learns pixels: do they rank the defenses alike?
 DECODER = replace(
     DEMO,
     temperatures=(3.0,),
     methods=methods((0.1,), _OBJECTIVES, (*FEW, "purifier")),
     checked_methods=("none",),
-    adversary=replace(DEMO.adversary, decoders=("raw", "raw+log")),
+    adversary=replace(
+        DEMO.adversary, losses=("l1", "mse+ssim"), decoders=("raw", "raw+log", "top-5")
+    ),
 )
+
+
+def _rest(study: Configuration, budgets: tuple[float, ...]) -> Configuration:
+    """The defenses that a study leaves out, in its situation: two runs, so that the first takes no half hour."""
+    compared = [NONE, LABEL_ONLY, rounding(3), rounding(4)]
+    compared += [lfp(rate) for rate in (0.01, 0.025, 0.05, 0.1)]
+    for budget in budgets:
+        compared += [of_budget(objective, budget) for objective in ("direction", "alignment-full")]
+        compared += [swept(kind, budget) for kind in _LATER]
+    return replace(study, methods=tuple(compared), checked_methods=("none",), worst_case_methods=())
+
 
 # A few defenses where the situation is another one.
 _AT_A_TENTH = methods((0.1,), ("equilibrium", "generator", "decoy"), FEW)
@@ -137,6 +155,11 @@ STUDIES: dict[str, Configuration] = {
     "study-mnist-confident": MNIST_CONFIDENT,
     "study-faces": FACES_SOFTENED,
     "study-faces-confident": FACES_CONFIDENT,
+    "more-digits": _rest(STANDARD, _LARGE),
+    "more-mnist": _rest(MNIST_SOFTENED, _LARGE),
+    "more-mnist-confident": _rest(MNIST_CONFIDENT, _SMALL),
+    "more-faces": _rest(FACES_SOFTENED, _LARGE),
+    "more-faces-confident": _rest(FACES_CONFIDENT, _SMALL),
     "study-decoder": DECODER,
     "study-yang": YANG,
     "study-strangers": STRANGERS,

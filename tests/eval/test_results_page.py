@@ -6,7 +6,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 DOCS = Path(__file__).parents[2] / "docs"
+
+
+def from_script(name, monkeypatch):
+    """What a script of the docs defines."""
+    monkeypatch.syspath_prepend(str(DOCS))
+    return runpy.run_path(str(DOCS / f"{name}.py"))
 
 
 def test_the_committed_page_is_the_one_that_the_numbers_give(tmp_path):
@@ -21,12 +29,46 @@ def test_the_committed_page_is_the_one_that_the_numbers_give(tmp_path):
         assert (docs / page).read_text() == (DOCS / page).read_text(), page
 
 
-def test_targets_that_leak_less_are_counted_from_the_plain_one():
-    sys.path.insert(0, str(DOCS))
-    try:
-        section = runpy.run_path(str(DOCS / "retrained_section.py"))["retrained_section"]
-    finally:
-        sys.path.remove(str(DOCS))
+def study(bare, *names, dataset="digits"):
+    """What is kept of a run of these methods."""
+    measured = {"A3.mse": {"mean": bare}}
+    return {
+        "configuration": {"dataset": dataset, "methods": [{"name": name} for name in names]},
+        "summary": {"3": {"seeds": [0], "defenses": dict.fromkeys(names, measured)}},
+    }
+
+
+def test_two_runs_of_one_situation_are_one_table(monkeypatch):
+    joined = from_script("results_page", monkeypatch)["joined"]
+    whole = joined(study(0.02, "none", "swap"), study(0.02, "none", "lfp"))
+    assert [m["name"] for m in whole["configuration"]["methods"]] == ["none", "swap", "lfp"]
+    assert set(whole["summary"]["3"]["defenses"]) == {"none", "swap", "lfp"}
+    for other, why in (
+        (study(0.02, "none", dataset="orl"), "dataset"),
+        (study(0.021, "none"), "undefended MSE"),
+    ):
+        with pytest.raises(SystemExit, match=why):
+            joined(study(0.02, "none", "swap"), other)
+
+
+def test_the_strongest_variants_are_counted(monkeypatch):
+    strongest = from_script("results_page", monkeypatch)["strongest"]
+
+    def errors(first, second):
+        return {
+            "variant.a": {"mean": first},
+            "variant.b": {"mean": second},
+            "variant.c": {"mean": 9},
+        }
+
+    part = {"defenses": {"none": errors(1, 2), "x": errors(2, 1), "y": errors(3, 1)}}
+    assert strongest(part) == (
+        "Strongest by the mean over seeds, and behind how many of 2 defenses: b (2). Behind none: a; c.\n\n"
+    )
+
+
+def test_targets_that_leak_less_are_counted_from_the_plain_one(monkeypatch):
+    section = from_script("retrained_section", monkeypatch)["retrained_section"]
 
     def trial(seed, mse):
         return {
