@@ -17,6 +17,20 @@ def budget_of(method: Mapping[str, Any]) -> float | None:
     return budget
 
 
+def at_one_budget(methods: Methods, *, most: int = 20) -> list[str]:
+    """Names all methods, or where there are more than most: those of the largest budget but one, and those of none.
+
+    Example:
+        >>> few = [{"name": "none", "options": {}}, {"name": "a", "options": {"budget": 0.1}}]
+        >>> at_one_budget(few), at_one_budget([*few, {"name": "b", "options": {"mean_l1": 0.2}}], most=2)
+        (['none', 'a'], ['none', 'a'])
+    """
+    budgets = sorted({budget for method in methods if (budget := budget_of(method)) is not None})
+    if len(methods) <= most or not budgets:
+        return [method["name"] for method in methods]
+    return [m["name"] for m in methods if budget_of(m) in (None, budgets[-2:][0])]
+
+
 def keeps_labels(group: Mapping[str, Any], method: Mapping[str, Any]) -> bool:
     """Whether a method promises to keep labels, and changed none of the victims'."""
     changed = group["defenses"][method["name"]]["utility.labels_changed"]["max"]

@@ -18,6 +18,7 @@ import numpy.typing as npt
 from mipoison.eval import figures, tables, wording
 from mipoison.eval.conditions import conditions
 from mipoison.eval.experiment import PICTURES, RESULTS
+from mipoison.eval.frontier import at_one_budget
 from mipoison.eval.markdown import mean_alone, summary_page
 from mipoison.eval.page import page, picture, png_of, table
 from mipoison.eval.store import cell_name, write_text
@@ -78,7 +79,7 @@ def draw(
             for name, array in images.items()
             if name.startswith(prefix)
         }
-        shown = [method["name"] for method in methods if method["name"] != "label-only"]
+        shown = [name for name in at_one_budget(methods) if name != "label-only"]
         attacks = {name: cell["defenses"][name]["attacks"]["A3"] for name in shown}
         captions = {name: f"g3 {attack['gain']:.2f}" for name, attack in attacks.items()}
         title = f"Victims as the strongest adversary sees them (T = {temperature}, seed {seed})"
@@ -224,7 +225,8 @@ def _victims_picture(drawn: Mapping[str, bytes], temperature: str) -> str:
         description=f"Victims reconstructed under each defense at T = {temperature}",
         caption="The first victim of each class in the split's order, nothing selected. Each row "
         "is reconstructed by the variant of A3 that does best on that defense's victims. Where "
-        "rows look like the last one, only the label leaks.",
+        "rows look like the last one, only the label leaks. Of many defenses, those of one budget "
+        "are shown.",
     )
 
 

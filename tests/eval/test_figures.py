@@ -46,3 +46,15 @@ def test_no_two_families_look_alike(finished):
     lines = privacy_utility(summary, many).axes[1].containers
     looks = {(bar[0].get_color(), bar[0].get_markerfacecolor()) for bar in lines}
     assert len(lines) == len(looks) == 14 and len(methods) < 14
+
+
+def test_no_two_families_learn_alike():
+    many = [{"name": f"m{i}", "family": f"family {i}"} for i in range(14)]
+    curves = {"an adversary": {"train": [0.2, 0.1], "held_out": [0.3, 0.2]}}
+    cell = {
+        "floors": {"label_only": 0.25},
+        "defenses": {method["name"]: {"curves": curves} for method in many},
+    }
+    panel = learning_curves(cell, [method["name"] for method in many], many).axes[0]
+    solid = [line for line in panel.lines if line.get_label() in cell["defenses"]]
+    assert len({(line.get_color(), line.get_markerfacecolor()) for line in solid}) == 14
