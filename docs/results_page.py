@@ -16,6 +16,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from able_section import able
+from details_section import details, folded
 from keys_section import draw_keys, keys_section
 from retrained_section import retrained_section
 
@@ -55,6 +57,11 @@ REST = {
     "study-faces": "more-faces",
     "study-faces-confident": "more-faces-confident",
 }
+# Kept of the studies that have a rest.
+PICTURED = {
+    "victims": "Victims as the strongest adversary sees them",
+    "learning": "Learning curves of the first seed",
+}
 HEAD = """# The defenses compared
 
 Gains, costs and distortion of every defense at equal mean l1, under adversaries who train on defended vectors. Written
@@ -63,21 +70,21 @@ finished is not run again).
 
 *Gain* is 0 where a defense wins nothing and 1 where only the label still leaks. g2: an MLP on the raw defended vectors.
 g3: the strongest, on the victims, of wide MLPs on raw and raw+log features (entries below 1e-6 raised to that; another
-to 1e-30), their mean, nearest neighbours and label only, and of what a section names beside them. *Median* and *worst
+to 1e-30), their means, nearest neighbours and label only, and of what a section names beside them. *Median* and *worst
 decile* are of the per-victim gain under that strongest adversary. *Denoiser*: the gain under an adversary who holds the
-undefended answers to their own queries too, counted from their own undefended error. A dash: for some seed, that
-adversary makes no more of undefended vectors than of their labels, and measures no defense. *Identity*: the share of
-the strongest adversary's reconstructions that an independent classifier takes for the victim's class. Seeds 0-2, mean ±
-standard deviation; nothing was tuned on them. Pixels in [0, 1]; image sizes and roles stand in each section. *l1* is
-what was realised on the victims, *largest* its maximum, *unchanged* the share of victims served as they were. *fit*
-contains serving the defender's rows where a section says that it was not run anew: .3 s on MNIST-5k, .5 s on faces;
-the denoiser has not been run on MNIST-5k and faces at T = 1 since it looks as deep.
+undefended answers to their own queries too, counted from their own undefended error; *all*: under the stronger of these
+two, counted from the smaller. A dash: for some seed, that adversary makes no more of undefended vectors than of their
+labels, and measures no defense, or an older version did not count it. *Identity*: the share of the strongest
+adversary's reconstructions that an independent classifier takes for the victim's class. Seeds 0-2, mean ± standard
+deviation; nothing was tuned on them. Pixels in [0, 1]; image sizes and roles stand in each section; no LPIPS, whose
+weights are a download. *l1* is what was realised on the victims, *largest* its maximum, *unchanged* the share of
+victims served as they were. LFP alone changes labels: the share in its name, lowest leads first.
 *µs* is a row in one batch of all queries and victims, one thread.
 """
 
 
 def keep(run: Path) -> None:
-    """Copies a finished run's summary and picture into docs/study.
+    """Copies a finished run's summary and pictures into docs/study.
 
     Raises:
         SystemExit: if the run is not finished.
@@ -87,8 +94,13 @@ def keep(run: Path) -> None:
         raise SystemExit(f"expected a finished run, got {run}, which lacks cells; run it again")
     KEPT.mkdir(exist_ok=True)
     kept = {name: results[name] for name in ("environment", "configuration", "summary")}
+    kept["seconds"] = [cell["seconds"] for cell in results["cells"]]
     (KEPT / f"{run.name}.json").write_text(json.dumps(kept, indent=1) + "\n")
     shutil.copy(run / "figures/privacy-utility.png", KEPT / f"{run.name}.png")
+    if run.name in REST:
+        for kind in PICTURED:
+            for picture in (run / "figures").glob(f"{kind}-T*.png"):
+                shutil.copy(picture, KEPT / f"{run.name}-{picture.name}")
 
 
 def joined(kept: dict[str, Any], rest: dict[str, Any]) -> dict[str, Any]:
@@ -175,45 +187,6 @@ def by_decoder(methods: Sequence[dict[str, Any]], part: dict[str, Any]) -> str:
     return "".join(lines) + "\n"
 
 
-# Undefended MSE of A2 and A3, and label only, of an earlier prototype on the same data (means of seeds 0-2; on MNIST-5k
-# its target and its adversary had twice the rows). Adversaries who recover much less would flatter every defense.
-REFERENCE = {
-    ("standard", "3"): (0.0242, 0.0175, 0.0421),
-    ("study-mnist", "4"): (0.0420, 0.0305, 0.0526),
-    ("study-mnist-confident", "1"): (0.0519, 0.0347, 0.0526),
-}
-
-
-def able(studies: dict[str, dict[str, Any]]) -> str:
-    """The undefended errors of every study, beside the reference where there is one."""
-    lines = [
-        "\n## Are the adversaries able?\n\n"
-        "Undefended MSE, and in brackets how far it is from that of a prototype which had other divisions of the rows: "
-        "on MNIST-5k twice as many for target and adversary. *raw+log* is how much less the wide MLP errs on raw+log "
-        "features than on raw ones, *to 1e-30* the same where entries below 1e-6 count too.\n\n"
-        "| data | T | A2 | A3 | label only | raw+log | to 1e-30 |\n" + "|---" * 7 + "|\n"
-    ]
-    for name, kept in studies.items():
-        for temperature, part in kept["summary"].items():
-            bare = part["defenses"]["none"]
-            measured = [bare["A2.mse"], bare["A3.mse"], part["floors"]["label_only"]]
-            reference = REFERENCE.get((name, temperature), (None,) * 3)
-            cells = [
-                f"{value['mean']:.4f}"
-                + ("" if mark is None else f" ({value['mean'] / mark - 1:+.1%})")
-                for value, mark in zip(measured, reference, strict=True)
-            ]
-            wide = "variant.wide MLP, raw"
-            cells += [
-                f"{1 - bare[variant]['mean'] / bare[wide]['mean']:.0%}"
-                if variant in bare
-                else "not run"
-                for variant in (f"{wide}+log", f"{wide}+log to 1e-30")
-            ]
-            lines.append(f"| {TITLES[name]} | {temperature} | {' | '.join(cells)} |\n")
-    return "".join(lines)
-
-
 # Where docs/defenses.md shows numbers: the study, its temperature, and the budget.
 SHOWN = (
     ("standard", "3", 0.1),
@@ -283,13 +256,21 @@ def adversaries(configuration: dict[str, Any]) -> str:
     return " ".join(said)
 
 
+def lasted(kept: dict[str, Any]) -> str:
+    """How long a cell took, where the run is of a version that says so."""
+    seconds = kept.get("seconds")
+    if not seconds:
+        return ""
+    return f" A cell took {min(seconds) / 60:.1f} to {max(seconds) / 60:.1f} minutes of one core."
+
+
 def section(name: str, kept: dict[str, Any]) -> str:
     """A study: its conditions, its adversaries' sanity, its tables and its picture."""
     configuration, environment = kept["configuration"], kept["environment"]
     methods = configuration["methods"]
     budgets = sorted({b for b in map(budget_of, methods) if b is not None})
     lines = [f"\n## {TITLES[name]}\n\n{described(configuration)}."]
-    lines.append(f" {adversaries(configuration)}\n\n")
+    lines.append(f" {adversaries(configuration)}{lasted(kept)}\n\n")
     if older(kept):
         lines.append(
             "Not run anew since the adversaries look at entries below 1e-6 "
@@ -300,7 +281,8 @@ def section(name: str, kept: dict[str, Any]) -> str:
         doubled = part["doubled_epochs"]["none"]
         lines.append(
             f"**T = {temperature}**, target {configuration['target']} "
-            f"(accuracy on victims {part['target']['accuracy']['mean']:.3f}), seeds {part['seeds']}, "
+            f"(accuracy on victims {part['target']['accuracy']['mean']:.3f}, the evaluator's "
+            f"{part['target']['evaluator_accuracy']['mean']:.3f}), seeds {part['seeds']}, "
             f"{environment['processor']}, {environment['date']}. Undefended MSE: A2 {bare['A2.mse']['mean']:.4f}, "
             f"A3 {bare['A3.mse']['mean']:.4f}; label only {floors['label_only']['mean']:.4f}; "
             f"the mean of all {floors['global_mean']['mean']:.4f}, "
@@ -318,12 +300,17 @@ def section(name: str, kept: dict[str, Any]) -> str:
                 "*g3 at equal realised mean l1*, between the points of each family's curve\n\n"
                 f"{equal_l1_table(part, methods)}\n"
             )
-        lines.append(strongest(part))
         lines.append(by_decoder(methods, part))
         others = [m for m in methods if budget_of(m) is None and m["name"] != "none"]
         lines.append(
             f"*T = {temperature}, without a budget*\n\n{table(others, part['defenses'])}\n"
         )
+        lines.append(strongest(part))
+        lines.append(details(methods, part))
+        for kind, what in PICTURED.items():
+            picture = KEPT / f"{name}-{kind}-T{temperature}.png"
+            if picture.exists():
+                lines.append(folded(f"{what}, T = {temperature}", f"study/{picture.name}"))
         worst = worst_cases_table(part)
         if worst:
             lines.append(
@@ -349,7 +336,7 @@ if __name__ == "__main__":
         file = KEPT / f"{rest}.json"
         if name in studies and file.exists():
             studies[name] = joined(studies[name], json.loads(file.read_text()))
-    sections = [able(studies), *(section(name, kept) for name, kept in studies.items())]
+    sections = [able(studies, TITLES), *(section(name, kept) for name, kept in studies.items())]
     missing = [f"`{name}` ({title})" for name, title in TITLES.items() if name not in studies]
     if missing:
         sections.insert(0, f"\n**Not run yet:** {', '.join(missing)}.\n")

@@ -77,11 +77,13 @@ def _target(results: Mapping[str, Any]) -> str:
         "bido": ", defended by bilateral dependency",
     }
     name, _, way = configuration["target"].partition("+")
+    way, _, strength = way.partition(":")
+    weight = f" of strength {strength}" if strength else ""
     kind = kinds.get(name)
     made = (
         f"{escape(configuration['target'])}, not trained by this harness unless it is an estimator"
         if kind is None
-        else f"{kind}{ways[way]}, {configuration['target_epochs']} epochs, batch 32, AdamW 2e-3"
+        else f"{kind}{ways[way]}{weight}, {configuration['target_epochs']} epochs, batch 32, AdamW 2e-3"
     )
     return f"{made}; accuracy {own} % on its own rows, {other} % on the victims."
 

@@ -24,8 +24,9 @@ the JSON in the folders beside it, one file a defense.
 
 *g2* is the gain under an MLP that learns from defended vectors, *g3* under the strongest adversary on the victims: 0
 where nothing is won, 1 where only the label still leaks. *Median* and *worst decile* are of the victims' own gains
-under that one, *denoiser* is the gain under who holds undefended answers too, *identity* the share of reconstructions
-that an independent classifier takes for the victim's class, *largest* is the largest l1 of a victim, *unchanged* the
+under that one, *denoiser* is the gain under who holds undefended answers too, counted from their own undefended error,
+*all* under the stronger of the two, counted from the smaller, *identity* the share of g3's reconstructions that an
+independent classifier takes for the victim's class, *largest* is the largest l1 of a victim, *unchanged* the
 share of victims served as they were; *fit* and *µs* a row are on one thread. Mean ± sd over the seeds. A dash: for some
 seed, that adversary makes no more of undefended vectors than of their labels, and measures no defense.
 """

@@ -7,15 +7,17 @@ from typing import Any
 
 from mipoison.eval.data import describe
 from mipoison.eval.frontier import efficient, equal_l1_cells
+from mipoison.eval.summary import ABSENT
 
 COLUMNS = (
-    "| defense | l1 | largest | g2 | g3 | median | worst decile | denoiser | identity | unchanged | labels changed "
-    "| fit, s | µs |\n" + "|---" * 13 + "|\n"
+    "| defense | l1 | largest | g2 | g3 | median | worst decile | denoiser | all | identity | unchanged "
+    "| labels changed | fit, s | µs |\n" + "|---" * 14 + "|\n"
 )
 _HEAD = """*Gain* is 0 where a defense wins nothing and 1 where only the label still leaks: g2 under an MLP on the raw
 defended vectors, g3 under the strongest adversary on the victims. *Median* and *worst decile* are of the victims' own
-gains under that one; *denoiser* is the gain under who holds undefended answers too, *identity* the share of its
-reconstructions that an independent classifier takes for the victim's class. *l1* is what was realised on the victims,
+gains under that one; *denoiser* is the gain under who holds undefended answers too, counted from their own undefended
+error, *all* under the stronger of the two, counted from the smaller; *identity* the share of reconstructions under g3's
+that an independent classifier takes for the victim's class. *l1* is what was realised on the victims,
 *largest* its maximum. A dash: for some seed, that adversary makes no more of undefended vectors than of their labels,
 and measures no defense. Pixels in [0, 1]. report.html explains every word.
 """
@@ -58,6 +60,7 @@ def row(title: str, measured: Mapping[str, Any]) -> str:
         *(spread(measured[name]) for name in ("A2.gain", "A3.gain", "A3.median")),
         spread(measured["A3.worst_decile"]),
         spread(measured["denoiser.gain"]),
+        spread(measured.get("all.gain", ABSENT)),
         f"{measured['A3.identity']['mean']:.0%}",
         f"{measured['utility.unchanged']['mean']:.0%}",
         f"{measured['utility.labels_changed']['max']:.0f}",

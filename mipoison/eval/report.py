@@ -189,7 +189,7 @@ def _sanity(results: Mapping[str, Any]) -> list[str]:
         "are trained longer. Batch sizes and the share of rows kept back were set on seeds from 100 "
         "up so that the undefended errors meet the reference; no seed reported here was used for "
         "that unless it is one of those.</p>",
-        tables.reference_table(results["configuration"]["dataset"], summary),
+        tables.reference_table(results["configuration"], summary),
         tables.doubling_table(summary),
     ]
 

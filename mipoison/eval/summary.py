@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from statistics import mean, stdev
-from typing import Any
+from typing import Any, Final
+
+from mipoison.eval.metrics import gain
 
 Statistic = dict[str, float | int | None]
 
@@ -17,7 +19,7 @@ def summarise(cells: Sequence[dict[str, Any]]) -> dict[str, dict[str, Any]]:
 
     Returns:
         By temperature (as text, "3"): ``seeds``; ``target`` (its accuracies) and ``floors``, name
-        to statistic; ``defenses``, name to "A1.mse", "utility.l1_mean", ... to statistic;
+        to statistic; ``defenses``, name to "A1.mse", "all.gain", "utility.l1_mean", ... to statistic;
         ``doubled_epochs`` and ``worst_cases``, the same. A statistic has mean, sd (sample standard deviation, None
         for a single seed), min and max; all are None where a seed has no such number.
     """
@@ -29,7 +31,7 @@ def summarise(cells: Sequence[dict[str, Any]]) -> dict[str, dict[str, Any]]:
             "target": _statistics([cell["target"] for cell in group]),
             "floors": _statistics([cell["floors"] for cell in group]),
             "defenses": {
-                name: _statistics([_flatten(cell["defenses"][name]) for cell in group])
+                name: _statistics([_flatten(cell, name) for cell in group])
                 for name in group[0]["defenses"]
             },
             "doubled_epochs": {
@@ -62,17 +64,32 @@ def statistic(values: Sequence[float | None]) -> Statistic:
     }
 
 
+# What a summary of before does not have.
+ABSENT: Final = statistic([None])
+
+
 def _statistics(rows: Sequence[Mapping[str, float | None]]) -> dict[str, Statistic]:
     return {key: statistic([row[key] for row in rows]) for key in rows[0]}
 
 
-def _flatten(defense: dict[str, Any]) -> dict[str, float | None]:
-    flat = _flat(defense["attacks"])
+def _flatten(cell: dict[str, Any], name: str) -> dict[str, float | None]:
+    defense = cell["defenses"][name]
+    flat = _flat(defense["attacks"]) | {"all.gain": _gain_of_all(cell, name)}
     for part in ("utility", "cost", "train_test"):
         flat |= {f"{part}.{key}": value for key, value in defense[part].items()}
     return flat | {
         f"variant.{name}": numbers["mse"] for name, numbers in defense["variants"].items()
     }
+
+
+def _gain_of_all(cell: dict[str, Any], name: str) -> float | None:
+    """The gain under the stronger of A3 and the denoiser, counted from the smaller of their undefended errors."""
+
+    def error(defense: str) -> float:
+        attacks = cell["defenses"][defense]["attacks"]
+        return min(float(attacks[one]["mse"]) for one in ("A3", "denoiser"))
+
+    return gain(error(name), error("none"), cell["floors"]["label_only"])
 
 
 def _worst(case: dict[str, Any]) -> dict[str, float]:

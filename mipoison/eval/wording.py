@@ -21,7 +21,8 @@ picture, lower is better for privacy.</dd>
 <dt>denoiser</dt><dd>An adversary who also holds the <em>undefended</em> answers to their own queries, say from a model
 of their own that is much like the target. One network learns to undo the defense, another to spot rows that left as
 they came, and one trained on undefended vectors reconstructs. Its gain is counted from that network's error without a
-defense. Where a few rows are spared, it sees what A3 does not.</dd>
+defense. Where a few rows are spared, it sees what A3 does not. <em>All</em> is the gain under the stronger of A3 and
+the denoiser, counted from the smaller of their errors without a defense.</dd>
 <dt>evaluator: identity and distance</dt><dd>A classifier of another architecture, trained on everybody's images but
 the victims', looks at A3's reconstructions. <em>Identity</em> is the share that it takes for the victim's class (for
 faces: the person); the label alone gives most of it away. <em>Distance</em> is how far its features of a

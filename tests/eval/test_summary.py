@@ -14,7 +14,7 @@ def cell(seed, temperature, mse):
         "floors": {"label_only": 0.04},
         "defenses": {
             "none": {
-                "attacks": {"A2": attack},
+                "attacks": {"A2": attack, "A3": attack, "denoiser": attack},
                 "utility": {"l1_mean": 0.1},
                 "cost": {"fit_seconds": 1.0},
                 "train_test": {"clean_clean": mse},
@@ -46,6 +46,17 @@ def test_cells_are_gathered_by_temperature():
     worst = summary["3"]["worst_cases"]["noise"]
     assert list(worst) == ["copies.1", "copies.8", "other_keys", "key_leaked"]
     assert worst["copies.1"]["mean"] == pytest.approx(0.3)
+
+
+def test_the_gain_under_all_is_that_under_the_stronger():
+    one = cell(1, 3.0, 0.02)
+    undefended = one["defenses"]["none"]
+    attacks = {"A3": {"mse": 0.035}, "denoiser": {"mse": 0.03}}
+    one["defenses"]["noise"] = undefended | {"attacks": attacks}
+    undefended["attacks"] = {"A3": {"mse": 0.02}, "denoiser": {"mse": 0.022}}
+    row = summarise([one])["3"]["defenses"]
+    # Of A3's .035 and the denoiser's .030 the latter counts, and of their undefended errors A3's.
+    assert (row["noise"]["all.gain"]["mean"], row["none"]["all.gain"]["mean"]) == (0.5, 0.0)
 
 
 def test_one_seed_has_no_deviation():
