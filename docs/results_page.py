@@ -43,6 +43,7 @@ TITLES = {
     "study-faces-confident": "ORL faces, confident",
     "study-decoder": "Digits, with other losses and decoders among the adversaries",
     "study-yang": "MNIST-5k, Yang et al.'s classifier and decoder",
+    "study-yang-full": "MNIST-5k, Yang et al.'s classifier and decoder at their published widths",
     "study-strangers": "ORL faces, an adversary who has photos of other people alone",
     "study-nls": "Digits, a target trained with negative label smoothing",
     "study-vib": "Digits, a target trained with an information bottleneck",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -122,5 +123,6 @@ ARCHITECTURES: Mapping[str, Callable[[Shape, int], nn.Sequential]] = {
     "mlp": mlp,
     "cnn": cnn,
     "yang": yang,
+    "yang-full": partial(yang, width=128),
     "resnet": resnet,
 }

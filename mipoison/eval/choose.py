@@ -58,7 +58,8 @@ def choose(
             float(group["defenses"][method["name"]]["utility.l1_mean"]["mean"]),
         )
         for method in results["configuration"]["methods"]
-        if method["name"] != "none" and keeps_labels(group, method)
+        # A changed rule is for studies: nothing deploys it.
+        if method["builder"] not in ("none", "ablation") and keeps_labels(group, method)
     }
     if max_l1 is not None:
         fit = [name for name, (_, l1) in measured.items() if l1 <= max_l1]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import sys
@@ -15,10 +16,10 @@ from rich.console import Console
 
 from mipoison.eval import leaderboard
 from mipoison.eval.choose import choose
-from mipoison.eval.data.strangers import AUXILIARY
+from mipoison.eval.configuration import Configuration
 from mipoison.eval.experiment import ENGINES, RESULTS, merge, run
 from mipoison.eval.outside import imported
-from mipoison.eval.presets import PRESETS, outside
+from mipoison.eval.presets import DEMO, PRESETS, outside
 from mipoison.eval.report import write_report
 from mipoison.eval.studies import STUDIES
 
@@ -27,11 +28,9 @@ NAMED: Final = PRESETS | STUDIES
 if TYPE_CHECKING:
     Preset: TypeAlias = str
     Engine: TypeAlias = str
-    Auxiliary: TypeAlias = str
 else:
     Preset = tyro.extras.literal_type_from_choices(NAMED)
     Engine = tyro.extras.literal_type_from_choices(ENGINES)
-    Auxiliary = tyro.extras.literal_type_from_choices(AUXILIARY)
 
 
 @dataclass(frozen=True)
@@ -41,40 +40,24 @@ class Evaluate:
     Writes one folder: config.json, results.json, report.html, its pictures, and the images shown.
     """
 
+    # Without a prefix: its options stand beside the others.
+    experiment: Annotated[Configuration, tyro.conf.arg(name="")]
     out: Path = Path("mipoison-demo")
     """Output folder. An unfinished run of the same experiment goes on there; other content is refused unless
     --overwrite is given."""
     preset: Preset = "demo"
-    """"demo": digits, seeds 0-2, T = 1 and 3, eleven defenses. "quick": one short cell. "mnist",
-    "faces": the demo's defenses on MNIST-5k and on ORL faces; need the extra [data]. "standard": every defense and
-    baseline at four strengths on digits. "full": the same on MNIST-5k with Yang et al.'s classifier and with decoders:
-    hours. "study-…": the parts of docs/results.md."""
-    seeds: tuple[int, ...] = ()
-    """Seeds instead of the preset's, one repetition each."""
-    temperatures: tuple[float, ...] = ()
-    """Softmax temperatures instead of the preset's."""
+    """Experiment whose values the other options change. "demo": digits, seeds 0-2, T = 1 and 3, eleven defenses.
+    "quick": one short cell. "mnist", "faces": the demo's defenses on MNIST-5k and on ORL faces; need the extra [data].
+    "standard": defenses and baselines at four strengths on digits. "full": the same on MNIST-5k with Yang et al.'s
+    classifier and with decoders: hours. "study-…", "more-…": the parts of docs/results.md."""
     defenses: tuple[str, ...] = ()
     """Only these of the preset's defenses; "none" and "label-only" always take part."""
     outside: tuple[str, ...] = ()
     """Defenses of yours beside the preset's, each "module:name": a callable from vectors to vectors, or something whose
     fit gives one; see docs/adding-a-defense.md. The working folder is searched for the module."""
-    dataset: str = ""
-    """Data instead of the preset's: digits, mnist, orl, npz:FILE, folder:FOLDER, torchvision:NAME or
-    huggingface:NAME; the last two download."""
-    auxiliary: Auxiliary | None = None
-    """What the adversary's queries show instead of the preset's: the "same" classes as the target's, or a third of the
-    classes, which the target does not know ("other"), as with faces of other people."""
-    target: str = ""
-    """Classifier instead of the preset's: mlp, cnn, yang or resnet, alone or defended by retraining: mlp+nls (negative
-    label smoothing), mlp+vib (information bottleneck), mlp+bido (bilateral dependency), at a strength of their own if
-    wanted: mlp+nls:-0.1, mlp+vib:0.1, mlp+bido:0.1. Or one of yours: a file of
-    TorchScript (.pt, .ts) or torch.export (.pt2) that takes images [n, 1, H, W], "module:name" of a callable like that,
-    of an estimator with predict_proba, or of a class of estimators, which is fitted on the private rows."""
     worst_cases: tuple[str, ...] = ()
     """Defenses of the run that are also asked again with altered queries, and attacked by who simulates other keys and
     by who holds theirs, instead of those that the preset names. Each takes as long as twenty defenses."""
-    losses: tuple[str, ...] = ()
-    """Losses, "l1" or "mse+ssim", each of which trains one more of the adaptive adversary's networks."""
     jobs: int = min(2, os.cpu_count() or 1)
     """Processes, one thread each; the numbers do not depend on it."""
     engine: Engine = "loky"
@@ -124,17 +107,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
     Args:
         arguments: instead of the process's own.
     """
-    command = tyro.cli(
-        Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
-        | Annotated[Report, tyro.conf.subcommand("report")]
-        | Annotated[Choose, tyro.conf.subcommand("choose")]
-        | Annotated[Leaderboard, tyro.conf.subcommand("leaderboard")],
-        prog="mipoison",
-        args=arguments,
-        description="Measure how well confidence vectors can be inverted, and what a defense wins.",
-    )
     console = Console(stderr=True)
+    given = sys.argv[1:] if arguments is None else list(arguments)
+    evaluate = tyro.conf.subcommand("evaluate", default=Evaluate(_preset(given)))
     try:
+        command = tyro.cli(
+            Annotated[Evaluate, evaluate]
+            | Annotated[Report, tyro.conf.subcommand("report")]
+            | Annotated[Choose, tyro.conf.subcommand("choose")]
+            | Annotated[Leaderboard, tyro.conf.subcommand("leaderboard")],
+            prog="mipoison",
+            args=given,
+            description="Measure how well confidence vectors can be inverted, and what a defense wins.",
+        )
         if isinstance(command, Evaluate):
             code = _evaluate(command, console)
         elif isinstance(command, Report):
@@ -148,6 +133,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
         code = 2
     if code:
         sys.exit(code)
+
+
+def _preset(arguments: Sequence[str]) -> Configuration:
+    """The experiment that the arguments name, whose values are the defaults of their other options."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--preset", nargs="?")
+    named = parser.parse_known_args(arguments)[0].preset
+    # A wrong name is told with the right ones by what parses all of the options.
+    return NAMED.get(named, DEMO)
 
 
 def _report(command: Report, console: Console) -> int:
@@ -185,31 +179,25 @@ def _choose(command: Choose) -> int:
     print(
         f"# {found.name}: g3 {found.gain:.2f} at a mean l1 of {found.l1:.3f} ({found.conditions}).\n"
         "# outputs, inputs: the defender's own data, never private; secret: the deployment's key.\n"
-        f"{found.code}"
+        + (
+            "# Where they hold altered copies of one input, add groups=.\n"
+            * ("LPA.fit" in found.code)
+        )
+        + f"{found.code}"
     )
     return 0
 
 
 def _evaluate(command: Evaluate, console: Console) -> int:
-    configuration = NAMED[command.preset]
+    configuration = command.experiment
     if command.defenses:
         configuration = configuration.with_methods(command.defenses)
     for name in command.outside:
         imported(name)
-    if command.outside:
-        taking_part = (*configuration.methods, *map(outside, command.outside))
-        configuration = replace(configuration, methods=taking_part)
     configuration = replace(
         configuration,
-        seeds=command.seeds or configuration.seeds,
-        temperatures=command.temperatures or configuration.temperatures,
-        dataset=command.dataset or configuration.dataset,
-        target=command.target or configuration.target,
-        auxiliary=command.auxiliary or configuration.auxiliary,
+        methods=(*configuration.methods, *map(outside, command.outside)),
         worst_case_methods=command.worst_cases or configuration.worst_case_methods,
-        adversary=replace(
-            configuration.adversary, losses=command.losses or configuration.adversary.losses
-        ),
     )
     outcome = run(
         configuration,

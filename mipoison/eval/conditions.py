@@ -68,6 +68,7 @@ def _target(results: Mapping[str, Any]) -> str:
         "mlp": "one hidden layer of 128",
         "cnn": "three convolutions of 16, 32 and 64 channels",
         "yang": "Yang et al.'s convolutional classifier from 32 channels",
+        "yang-full": "Yang et al.'s convolutional classifier from 128 channels",
         "resnet": "a residual network of three blocks from 16 channels",
     }
     ways = {

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field, fields, replace
-from typing import Any
+from typing import Annotated, Any
+
+import tyro
 
 from mipoison.eval.adversaries import AdversarySettings
 from mipoison.eval.architectures import choices, known
@@ -16,6 +18,8 @@ from mipoison.eval.outside_target import FILES, is_outside
 class Configuration:
     """One experiment: every defense against every adversary, in each cell (seed, temperature).
 
+    The command line is made of it: what stands here is its help, and a preset its defaults.
+
     Attributes:
         seeds: one independent repetition each; develop on seeds from 100 up, publish 0, 1, 2.
         temperatures: softmax temperatures that the target is served at.
@@ -23,12 +27,17 @@ class Configuration:
         checked_methods: defenses for which the adversaries are also trained twice as long.
         worst_case_methods: keyed defenses that are also asked again and again, and attacked by who knows all but the
             key, and by who holds it, see `worst_cases`; each takes as long as twenty other defenses.
-        dataset: name of the data set, as `mipoison.eval.data.split` takes it.
+        dataset: digits, mnist, orl, orl-64, npz:FILE, folder:FOLDER, torchvision:NAME or huggingface:NAME; the last two
+            download. See `mipoison.eval.data.split`.
         adversary: how hard the adversaries try.
-        target: the target classifier: an architecture as `targets.train_target` takes it, or a classifier that is not
-            ours, as `outside_target.outside_target` takes it.
+        target: the target classifier: mlp, cnn, yang, yang-full or resnet, alone or retrained to leak less: mlp+nls
+            (negative label smoothing), mlp+vib (information bottleneck), mlp+bido (bilateral dependency), at a strength
+            of their own if wanted (mlp+nls:-0.1). Or one of yours: a file of TorchScript (.pt, .ts) or torch.export
+            (.pt2) that takes images [n, 1, H, W], "module:name" of a callable like that, of an estimator with
+            predict_proba, or of a class of estimators, which is fitted on the private rows.
         target_epochs: passes of the target classifier over the private rows.
-        auxiliary: whether the adversary's queries show the "same" classes as the target's, or "other" ones.
+        auxiliary: what the adversary's queries show: the "same" classes as the target's, or a third of the classes,
+            which the target does not know ("other"), as with faces of other people.
         victims_shown: victims in the picture, the first of each class in the split's order.
 
     Raises:
@@ -37,9 +46,9 @@ class Configuration:
 
     seeds: tuple[int, ...]
     temperatures: tuple[float, ...]
-    methods: tuple[Method, ...]
+    methods: Annotated[tuple[Method, ...], tyro.conf.Suppress]
     checked_methods: tuple[str, ...] = ("none",)
-    worst_case_methods: tuple[str, ...] = ()
+    worst_case_methods: Annotated[tuple[str, ...], tyro.conf.Suppress] = ()
     dataset: str = "digits"
     adversary: AdversarySettings = field(default_factory=AdversarySettings)
     target: str = "mlp"

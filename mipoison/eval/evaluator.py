@@ -11,7 +11,7 @@ from mipoison.eval.data.roles import joined
 from mipoison.eval.targets import accuracy, through, train_target
 
 # Another kind than the target's where we know that: what fools the one need not fool the other.
-_ANOTHER = {"mlp": "cnn", "cnn": "mlp", "yang": "mlp", "resnet": "mlp"}
+_ANOTHER = {"mlp": "cnn", "cnn": "mlp", "yang": "mlp", "yang-full": "mlp", "resnet": "mlp"}
 
 
 @dataclass(frozen=True)

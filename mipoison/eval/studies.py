@@ -100,6 +100,13 @@ YANG = replace(
     adversary=replace(MNIST.adversary, decoders=("raw+log", "top-10"), decoder_epochs=20),
 )
 
+# The same at the published widths and passes, for a GPU.
+YANG_FULL = replace(
+    YANG,
+    target="yang-full",
+    adversary=replace(YANG.adversary, decoder_channels=1024, decoder_epochs=100),
+)
+
 # An adversary who has no photo of anyone whom the target knows.
 STRANGERS = replace(
     FACES, temperatures=(4.0,), auxiliary="other", methods=_AT_A_TENTH, checked_methods=("none",)
@@ -162,6 +169,7 @@ STUDIES: dict[str, Configuration] = {
     "more-faces-confident": _rest(FACES_CONFIDENT, _SMALL),
     "study-decoder": DECODER,
     "study-yang": YANG,
+    "study-yang-full": YANG_FULL,
     "study-strangers": STRANGERS,
     "study-nls": _retrained("nls"),
     "study-vib": _retrained("vib"),

@@ -184,3 +184,25 @@ def test_of_equally_near_rows_the_first_are_averaged():
     distances = torch.cdist(asked, vectors, compute_mode="donot_use_mm_for_euclid_dist")
     order = distances.argsort(dim=-1, stable=True)[..., :7]
     torch.testing.assert_close(found, inputs[order].mean(-2))
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"epochs": 0}, "epochs: expected at least 1, got 0"),
+        ({"held_out": 0}, "held_out: expected at least 1, got 0"),
+        ({"neighbours": ()}, "neighbours: expected numbers >= 1"),
+        ({"learning_rate": float("nan")}, "learning_rate: expected a number > 0, got nan"),
+        ({"log_floor": 0.0}, "log_floor: expected a number between 0 and 1, got 0.0"),
+        ({"deep_floor": 1.0}, "deep_floor: expected a number between 0 and 1, got 1.0"),
+        ({"losses": ("mse",)}, "losses: expected further ones than 'mse'"),
+        ({"losses": ("huber",)}, "got 'huber'"),
+        (
+            {"decoders": ("top-0",)},
+            "decoders: expected 'raw', 'log', 'raw.log' or 'top-M', got 'top-0'",
+        ),
+    ],
+)
+def test_settings_out_of_range_are_refused(given, said):
+    with pytest.raises(ValueError, match=said):
+        AdversarySettings(**given)

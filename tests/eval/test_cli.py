@@ -2,12 +2,15 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 
 from mipoison.eval import cli
+from mipoison.eval.configuration import Configuration
 
 
 def test_wrong_preset_says_what_is_allowed(capsys):
@@ -60,6 +63,36 @@ def test_the_adversary_s_classes_are_an_option(tmp_path):
     assert group["floors"]["class_mean"]["mean"] < group["floors"]["label_only"]["mean"]
     for page in ("report.html", "summary.md"):
         assert "are all that the adversary has" in (out / page).read_text()
+
+
+def test_every_part_of_the_experiment_is_an_option(tmp_path, monkeypatch, tiny):
+    monkeypatch.setitem(cli.NAMED, "quick", tiny)
+    out = tmp_path / "out"
+    given = ["--preset", "quick", "--out", str(out), "--temperatures", "3", "--target-epochs", "2"]
+    cli.main(["evaluate", *given, "--adversary.losses", "l1", "--adversary.wide-epochs", "1"])
+    ran = Configuration.from_json(json.loads((out / "config.json").read_text()))
+    adversary = replace(tiny.adversary, losses=("l1",), wide_epochs=1)
+    assert ran == replace(tiny, temperatures=(3.0,), target_epochs=2, adversary=adversary)
+
+
+def test_a_target_with_a_strength_of_its_own_has_a_report(tmp_path, monkeypatch, tiny):
+    monkeypatch.setitem(cli.NAMED, "quick", tiny)
+    out = tmp_path / "out"
+    given = ["--preset", "quick", "--out", str(out), "--temperatures", "3"]
+    cli.main(["evaluate", *given, "--target", "mlp+vib:0.1"])
+    text = (out / "report.html").read_text()
+    assert "defended by an information bottleneck of strength 0.1" in text
+    # The reference is of the plain target.
+    assert text.count("none known") == 3
+
+
+def test_an_option_out_of_range_says_what_is_allowed(tmp_path, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        cli.main(["evaluate", "--out", str(tmp_path / "out"), "--adversary.epochs", "0"])
+    assert stopped.value.code == 2
+    # Boxed and broken into lines.
+    words = re.findall(r"[\w:,]+", "".join(capsys.readouterr()))
+    assert "epochs: expected at least 1, got 0" in " ".join(words)
 
 
 def test_importing_the_package_does_not_import_the_harness():

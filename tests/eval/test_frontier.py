@@ -39,6 +39,15 @@ def test_curves_are_read_between_no_defense_and_the_farthest_member():
     assert curves["b"][0.1] == pytest.approx(0.2) and curves["b"][0.2] is None
 
 
+def test_a_member_stands_for_a_mean_l1_that_it_hardly_misses():
+    group, methods = world(
+        ("none", "none", None, 0.0, 0.0),
+        ("near", "near", 0.2, 0.195, 0.5),
+        ("far", "far", 0.2, 0.18, 0.5),
+    )
+    assert at_equal_l1(group, methods) == {"near": {0.2: 0.5}, "far": {0.2: None}}
+
+
 def test_the_beaten_are_left_out():
     group, methods = world(
         ("none", "none", None, 0.0, 0.0),

@@ -2,10 +2,13 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from mipoison.eval import leaderboard
+
+DOCS = Path(__file__).parents[2] / "docs"
 
 
 def test_an_entry_of_an_older_format_is_named(finished, tmp_path):
@@ -36,3 +39,22 @@ def test_strangers_are_a_setting_of_their_own(tiny, finished, tmp_path):
     assert not {path.parent for path in same} & {path.parent for path in other}
     text = leaderboard.write_page(tmp_path).read_text()
     assert text.count("Auxiliary rows of other classes.") == len(results["summary"])
+
+
+def test_the_committed_entries_are_those_of_the_committed_studies(tmp_path):
+    studies = (DOCS / "study").glob("*.json")
+    board = [path for path in studies if path.stem == "standard" or path.stem.startswith("more-")]
+    board += [DOCS / f"study/study-{data}.json" for data in ("mnist", "faces")]
+    board += [DOCS / f"study/study-{data}-confident.json" for data in ("mnist", "faces")]
+    written = [
+        path.relative_to(tmp_path)
+        for study in board
+        for path in leaderboard.add(json.loads(study.read_text()), tmp_path)
+    ]
+    ours = DOCS / "leaderboard"
+    # Whoever adds a defense adds to a setting; a setting that no study is run in any more is of before.
+    assert {path.parts[0] for path in written} == {
+        path.name for path in ours.iterdir() if path.is_dir()
+    }
+    for path in written:
+        assert (ours / path).read_text() == (tmp_path / path).read_text(), path

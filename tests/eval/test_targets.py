@@ -74,6 +74,15 @@ def test_convolutions_need_images_of_some_size(parts):
         train_target(parts.private, classes=10, seed=7, architecture="cnn")
 
 
+def test_yang_s_classifier_comes_at_its_published_widths():
+    model = ARCHITECTURES["yang-full"]((64, 64), 5)
+    widths = [layer.out_channels for layer in model if isinstance(layer, torch.nn.Conv2d)]
+    assert widths == [128, 256, 512, 1024]
+    assert model(torch.rand(2, 64 * 64)).shape == (2, 5)
+
+
 def test_unknown_architecture_says_what_is_allowed(parts):
-    with pytest.raises(ValueError, match=r"'cnn', 'mlp', 'resnet', 'yang'\], .*got 'wish'"):
+    with pytest.raises(
+        ValueError, match=r"'cnn', 'mlp', 'resnet', 'yang', 'yang-full'\], .*got 'wish'"
+    ):
         train_target(parts.private, classes=10, seed=7, architecture="wish")

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import math
+import re
 from dataclasses import dataclass
 
 from mipoison.eval.adversaries.base import Network
 from mipoison.eval.adversaries.decoder import Decoder
 from mipoison.eval.adversaries.knn import NearestNeighbours
 from mipoison.eval.adversaries.label_only import LabelOnly
+from mipoison.eval.adversaries.losses import LOSSES
 from mipoison.eval.adversaries.mlp import MLP
 
 WIDE = "wide MLP, raw+log"
+_COUNTS = (
+    *("width", "epochs", "batch", "wide_width", "wide_epochs", "wide_batch"),
+    *("held_out", "decoder_channels", "decoder_epochs"),
+)
 
 
 @dataclass(frozen=True)
@@ -37,6 +44,9 @@ class AdversarySettings:
             A3; none by default, since they cost the most.
         decoder_channels: their maps of 4x4.
         decoder_epochs: their passes; the fewer the rows, the more are needed.
+
+    Raises:
+        ValueError: if a number is out of its range, or a loss or a kind of decoder is unknown.
     """
 
     width: int = 256
@@ -54,6 +64,28 @@ class AdversarySettings:
     decoders: tuple[str, ...] = ()
     decoder_channels: int = 64
     decoder_epochs: int = 40
+
+    def __post_init__(self) -> None:
+        for name in _COUNTS:
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}: expected at least 1, got {getattr(self, name)}")
+        if not self.neighbours or min(self.neighbours) < 1:
+            raise ValueError(f"neighbours: expected numbers >= 1, got {self.neighbours}")
+        if not 0 < self.learning_rate < math.inf:
+            raise ValueError(f"learning_rate: expected a number > 0, got {self.learning_rate}")
+        for name, floor in (("log_floor", self.log_floor), ("deep_floor", self.deep_floor)):
+            if floor is not None and not 0 < floor < 1:
+                raise ValueError(f"{name}: expected a number between 0 and 1, got {floor}")
+        for loss in self.losses:
+            if loss == "mse" or loss not in LOSSES:
+                raise ValueError(
+                    f"losses: expected further ones than 'mse' out of {LOSSES}, got {loss!r}"
+                )
+        for kind in self.decoders:
+            if not re.fullmatch(r"raw|log|raw\+log|top-[1-9]\d*", kind):
+                raise ValueError(
+                    f"decoders: expected 'raw', 'log', 'raw+log' or 'top-M', got {kind!r}"
+                )
 
 
 def standard(settings: AdversarySettings, *, seed: int, stretch: int = 1) -> MLP:
