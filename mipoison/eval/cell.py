@@ -18,7 +18,7 @@ from mipoison.eval.configuration import Configuration
 from mipoison.eval.data import Split
 from mipoison.eval.device import device_name, repeatable
 from mipoison.eval.evaluator import Evaluator
-from mipoison.eval.methods import Defense, time_per_row
+from mipoison.eval.methods import Defense, repeats, time_per_row
 from mipoison.eval.metrics import row_errors
 from mipoison.eval.scores import Judge, doubling, floors, scores_of, variants_of
 from mipoison.eval.seeding import derive_seed
@@ -82,7 +82,8 @@ def _run(
     stage = Stage.of(configuration, seed)
     parts, model = stage.parts, stage.model
     tick()
-    queries, served, costs, deployed = _defend(configuration, stage, temperature, tick)
+    defended = _defend(configuration, stage, temperature, tick)
+    queries, served = defended.queries, defended.victims
     adversary_seed = derive_seed(seed, "adversary")
     names = [method.name for method in configuration.methods]
     bare = names.index("none")
@@ -131,8 +132,9 @@ def _run(
         defenses[name] = {
             "attacks": scores_of(judge, adaptive, clean, denoised, system),
             "variants": variants_of(adaptive, clean, system),
-            "utility": utility(served[bare], served[system], parts.victims.labels),
-            "cost": costs[name],
+            "utility": utility(served[bare], served[system], parts.victims.labels)
+            | {"repeats": defended.repeats[name]},
+            "cost": defended.costs[name],
             "train_test": {
                 "clean_clean": float(adaptive.errors[STANDARD][bare].mean()),
                 "clean_defended": float(clean.errors[STANDARD][system].mean()),
@@ -149,11 +151,11 @@ def _run(
         }
     asked_again = {}
     for method in configuration.methods:
-        if method.name in deployed:
+        if method.name in defended.deployed:
             asked_again[method.name] = worst_cases(
                 stage,
                 method,
-                deployed[method.name],
+                defended.deployed[method.name],
                 temperature=temperature,
                 adversary=settings,
                 cases=WorstCases(),
@@ -177,21 +179,40 @@ def _run(
     return Cell(numbers, _pictures(configuration, parts, adaptive, names, bare))
 
 
+@dataclass(frozen=True)
+class _Defended:
+    """What all defenses answered.
+
+    Attributes:
+        queries: to the auxiliary rows, ``[E, n, K]``.
+        victims: to the victims, ``[E, M, K]``.
+        costs: by name, seconds to fit and microseconds a row.
+        repeats: by name, the share of rows that were answered alike when asked again.
+        deployed: those that the worst cases ask.
+    """
+
+    queries: Tensor
+    victims: Tensor
+    costs: dict[str, dict[str, float]]
+    repeats: dict[str, float]
+    deployed: dict[str, Defense]
+
+
 def _defend(
     configuration: Configuration, stage: Stage, temperature: float, tick: Callable[[], None]
-) -> tuple[Tensor, Tensor, dict[str, dict[str, float]], dict[str, Defense]]:
-    """Returns the defended vectors of auxiliary and victims, each ``[E, n, K]``, costs, and what worst cases ask."""
+) -> _Defended:
     parts = stage.parts
     asked = torch.cat([parts.auxiliary.inputs, parts.victims.inputs])
     bare = serve(stage.model, asked, temperature=temperature)
     own = stage.served(parts.defender, temperature=temperature)
-    answers, costs, deployed = [], {}, {}
+    answers, costs, alike, deployed = [], {}, {}, {}
     for method in configuration.methods:
         started = perf_counter()
         defense = stage.defense(method, own)
         fit_seconds = perf_counter() - started
         answer, row_seconds = time_per_row(defense, bare)
         answers.append(answer)
+        alike[method.name] = repeats(defense, bare, answer)
         if method.name in configuration.worst_case_methods:
             deployed[method.name] = defense
         costs[method.name] = {
@@ -201,7 +222,7 @@ def _defend(
         tick()
     everyone = torch.stack(answers)
     queried = len(parts.auxiliary)
-    return everyone[:, :queried], everyone[:, queried:], costs, deployed
+    return _Defended(everyone[:, :queried], everyone[:, queried:], costs, alike, deployed)
 
 
 def _pictures(

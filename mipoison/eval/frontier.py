@@ -40,6 +40,16 @@ def keeps_labels(group: Mapping[str, Any], method: Mapping[str, Any]) -> bool:
     return bool(method["label_preserving"]) and changed == 0
 
 
+def fresh(group: Mapping[str, Any]) -> dict[str, float]:
+    """Names the defenses that answered some row otherwise when asked again, and the least share answered alike."""
+    shares = {
+        name: measured["utility.repeats"]["min"]
+        for name, measured in group["defenses"].items()
+        if "utility.repeats" in measured
+    }
+    return {name: share for name, share in shares.items() if share < 1}
+
+
 def efficient(group: Mapping[str, Any], methods: Methods) -> list[str]:
     """Names the label-preserving defenses that no other beats: none has as large a g3 at as small a mean l1.
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mipoison.eval.data import describe
-from mipoison.eval.frontier import efficient, equal_l1_cells
+from mipoison.eval.frontier import efficient, equal_l1_cells, fresh
 from mipoison.eval.summary import ABSENT
 
 COLUMNS = (
@@ -70,6 +70,22 @@ def row(title: str, measured: Mapping[str, Any]) -> str:
     return "| " + " | ".join(cells) + " |\n"
 
 
+def asked_again(group: Mapping[str, Any]) -> str:
+    """Warns of defenses whose randomness is fresh; nothing where there are none.
+
+    Example:
+        >>> asked_again({"defenses": {"noise": {"utility.repeats": {"min": 0.25}}}})[:52]
+        'Asked again, noise answers 25% of the rows as before'
+    """
+    said = ", ".join(f"{name} answers {share:.0%}" for name, share in fresh(group).items())
+    if not said:
+        return ""
+    return (
+        f"Asked again, {said} of the rows as before: whoever averages the answers removes that, and the gains here do "
+        "not count it. See --worst-cases."
+    )
+
+
 def equal_l1_table(group: Mapping[str, Any], methods: Sequence[Mapping[str, Any]]) -> str:
     """g3 of every family at equal realised mean l1; nothing where no method aims at one."""
     budgets, families = equal_l1_cells(group, methods)
@@ -130,6 +146,8 @@ def summary_page(results: Mapping[str, Any]) -> str:
         parts += [row(method["name"], group["defenses"][method["name"]]) for method in methods]
         names = ", ".join(name for name in efficient(group, methods) if name != "none")
         parts.append(f"\nNo other keeps labels and has a larger g3 at a smaller l1: {names}.\n")
+        if warning := asked_again(group):
+            parts.append(f"\n**{warning}**\n")
         parts.append(worst_cases_table(group))
         table = equal_l1_table(group, methods)
         if table:

@@ -176,6 +176,9 @@ def _outside(own: Own, options: Options) -> Defense:
     return outside_defense(name, own.outputs, own.inputs, key=own.key, seed=own.seed)
 
 
+# Rows that are asked again, and by how much an entry may differ: an outside defense may round by its batch.
+_ASKED_AGAIN, _SAME = 64, 1e-6
+
 BUILDERS: Mapping[str, Builder] = {
     "none": _nothing,
     "label_only": _label_only,
@@ -197,3 +200,10 @@ def time_per_row(defense: Defense, outputs: Tensor) -> tuple[Tensor, float]:
     start = perf_counter()
     defended = defense(outputs)
     return defended.detach(), (perf_counter() - start) / len(outputs)
+
+
+def repeats(defense: Defense, outputs: Tensor, answers: Tensor) -> float:
+    """Asks a few rows again, and returns the share that got the answer of before: 1 unless randomness is fresh."""
+    few = slice(_ASKED_AGAIN)
+    changed = (defense(outputs[few]) - answers[few]).abs().amax(-1)
+    return float((changed <= _SAME).double().mean())

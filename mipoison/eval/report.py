@@ -19,7 +19,7 @@ from mipoison.eval import figures, tables, wording
 from mipoison.eval.conditions import conditions
 from mipoison.eval.experiment import PICTURES, RESULTS
 from mipoison.eval.frontier import at_one_budget
-from mipoison.eval.markdown import mean_alone, summary_page
+from mipoison.eval.markdown import asked_again, mean_alone, summary_page
 from mipoison.eval.page import page, picture, png_of, table
 from mipoison.eval.store import cell_name, write_text
 from mipoison.eval.worst_cases import WorstCases
@@ -175,6 +175,8 @@ def _in_short(results: Mapping[str, Any]) -> list[str]:
             "one):"
         )
         parts.append(table([], heads, rows, caption=caption))
+        if warning := asked_again(group):
+            parts.append(f'<p class="note">T = {temperature}. {escape(warning)}</p>')
     return parts
 
 

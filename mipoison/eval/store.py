@@ -16,7 +16,7 @@ from mipoison.eval.cell import Cell
 from mipoison.eval.configuration import Configuration
 
 # Counts up when cells of older versions must not be taken for new ones.
-FORMAT = 4
+FORMAT = 5
 # A name keeps so many digits of the hash.
 _DIGITS = 12
 

@@ -29,6 +29,8 @@ def folder(tmp_path, monkeypatch):
         "def short(p): return p[:, 1:]\n"
         "def negative(p): return 2 * p - 1\n"
         "def missing(p): return p * float('nan')\n"
+        "import torch\n"
+        "def fresh(p): return torch.softmax(p + 0.1 * torch.randn_like(p), 1)\n"
         "number = 3\n"
     )
     (tmp_path / "broken.py").write_text("import not_there_at_all\n")
@@ -125,3 +127,12 @@ def test_nothing_to_show_is_said(folder, capsys):
 
 def test_a_method_of_it_is_like_any_other():
     assert outside("a.b:c").options == (("callable", "a.b:c"),)
+
+
+def test_fresh_noise_is_told(folder, tiny, monkeypatch):
+    monkeypatch.setitem(cli.NAMED, "quick", tiny)
+    given = ["--preset", "quick", "--temperatures", "3", "--out", str(folder / "out")]
+    cli.main(["evaluate", *given, "--outside", "wrong:fresh"])
+    for page in ("summary.md", "report.html"):
+        text = (folder / "out" / page).read_text()
+        assert "Asked again, wrong:fresh answers 0% of the rows as before" in text
