@@ -14,6 +14,7 @@ import sys
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from able_section import able
@@ -260,9 +261,9 @@ def adversaries(configuration: dict[str, Any]) -> str:
 def lasted(kept: dict[str, Any]) -> str:
     """How long a cell took, where the run is of a version that says so."""
     seconds = kept.get("seconds")
-    if not seconds:
-        return ""
-    return f" A cell took {min(seconds) / 60:.1f} to {max(seconds) / 60:.1f} minutes of one core."
+    return (
+        f" A cell took {median(seconds) / 60:.0f} minutes of one core (median)." if seconds else ""
+    )
 
 
 def section(name: str, kept: dict[str, Any]) -> str:
