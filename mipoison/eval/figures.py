@@ -18,6 +18,8 @@ from matplotlib.ticker import FixedLocator, FormatStrFormatter, NullLocator
 _PALETTE = ("#000000", "#888888", "#D55E00", "#009E73", "#CC79A7", "#0072B2", "#56B4E9", "#E69F00")
 _MARKERS = ("o", "*", "s", "^", "D", "v", "P", "X")
 _DISTORTIONS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
+# Beyond so many times the least distortion, those ticks touch each other.
+_WIDE, _FEWER = 300, (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
 _ATTACKS = {"A2": "standard adversary (A2)", "A3": "strongest adaptive adversary (A3)"}
 _FONT = 9
 
@@ -62,7 +64,10 @@ def privacy_utility(summary: Mapping[str, Any], methods: Sequence[Mapping[str, A
                 )
             panel.axhline(0.0, color="#999999", linewidth=0.8)
             panel.set_xscale("log")
-            panel.xaxis.set_major_locator(FixedLocator(_DISTORTIONS))
+            low, high = panel.get_xlim()
+            panel.xaxis.set_major_locator(
+                FixedLocator(_FEWER if high > _WIDE * low else _DISTORTIONS)
+            )
             panel.xaxis.set_major_formatter(FormatStrFormatter("%g"))
             panel.xaxis.set_minor_locator(NullLocator())
             panel.tick_params(labelbottom=True)
