@@ -139,9 +139,18 @@ def table(methods: Sequence[dict[str, Any]], measured: dict[str, Any]) -> str:
     return COLUMNS + "".join(lines)
 
 
-def older(kept: dict[str, Any]) -> bool:
-    """Whether a study was run before the adversaries looked at entries below 1e-6."""
-    return kept["configuration"]["adversary"].get("deep_floor") is None
+def state(kept: dict[str, Any]) -> str:
+    """What differs in a study that an older version ran; nothing of one that this one did."""
+    bare = next(iter(kept["summary"].values()))["defenses"]["none"]
+    if kept["configuration"]["adversary"].get("deep_floor") is None:
+        said = "adversaries looked at no entries below 1e-6 ([decision 11](decisions/0011-small-entries.md))"
+    elif "variant.mean of all MLPs" not in bare:
+        said = "the mean of the MLPs is that of all"
+        if bare["denoiser.gain"]["mean"] is None:
+            said += ", and the denoiser, which looked down to 1e-6 alone, is left out"
+    else:
+        return ""
+    return f"Run by an older version: {said}.\n\n"
 
 
 def strongest(part: dict[str, Any]) -> str:
@@ -273,11 +282,7 @@ def section(name: str, kept: dict[str, Any]) -> str:
     budgets = sorted({b for b in map(budget_of, methods) if b is not None})
     lines = [f"\n## {TITLES[name]}\n\n{described(configuration)}."]
     lines.append(f" {adversaries(configuration)}{lasted(kept)}\n\n")
-    if older(kept):
-        lines.append(
-            "Not run anew since the adversaries look at entries below 1e-6 "
-            "([decision 11](decisions/0011-small-entries.md)).\n\n"
-        )
+    lines.append(state(kept))
     for temperature, part in kept["summary"].items():
         bare, floors = part["defenses"]["none"], part["floors"]
         doubled = part["doubled_epochs"]["none"]
