@@ -65,22 +65,27 @@ def test_the_adversary_s_classes_are_an_option(tmp_path):
         assert "are all that the adversary has" in (out / page).read_text()
 
 
-def test_every_part_of_the_experiment_is_an_option(tmp_path, monkeypatch, tiny):
-    monkeypatch.setitem(cli.NAMED, "quick", tiny)
-    out = tmp_path / "out"
+@pytest.fixture(scope="module")
+def changed(tiny, tmp_path_factory):
+    """A run whose options change what its preset says, down to the adversaries and to a target's own strength."""
+    out = tmp_path_factory.mktemp("changed") / "out"
     given = ["--preset", "quick", "--out", str(out), "--temperatures", "3", "--target-epochs", "2"]
-    cli.main(["evaluate", *given, "--adversary.losses", "l1", "--adversary.wide-epochs", "1"])
-    ran = Configuration.from_json(json.loads((out / "config.json").read_text()))
+    given += ["--adversary.losses", "l1", "--adversary.wide-epochs", "1", "--target", "mlp+vib:0.1"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(cli.NAMED, "quick", tiny)
+        cli.main(["evaluate", *given])
+    return out
+
+
+def test_every_part_of_the_experiment_is_an_option(changed, tiny):
+    ran = Configuration.from_json(json.loads((changed / "config.json").read_text()))
     adversary = replace(tiny.adversary, losses=("l1",), wide_epochs=1)
-    assert ran == replace(tiny, temperatures=(3.0,), target_epochs=2, adversary=adversary)
+    parts = {"temperatures": (3.0,), "target": "mlp+vib:0.1", "target_epochs": 2}
+    assert ran == replace(tiny, adversary=adversary, **parts)
 
 
-def test_a_target_with_a_strength_of_its_own_has_a_report(tmp_path, monkeypatch, tiny):
-    monkeypatch.setitem(cli.NAMED, "quick", tiny)
-    out = tmp_path / "out"
-    given = ["--preset", "quick", "--out", str(out), "--temperatures", "3"]
-    cli.main(["evaluate", *given, "--target", "mlp+vib:0.1"])
-    text = (out / "report.html").read_text()
+def test_a_target_with_a_strength_of_its_own_has_a_report(changed):
+    text = (changed / "report.html").read_text()
     assert "defended by an information bottleneck of strength 0.1" in text
     # The reference is of the plain target.
     assert text.count("none known") == 3
