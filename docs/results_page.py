@@ -345,6 +345,11 @@ if __name__ == "__main__":
             studies[name] = joined(studies[name], json.loads(file.read_text()))
     sections = [able(studies, TITLES), *(section(name, kept) for name, kept in studies.items())]
     missing = [f"`{name}` ({title})" for name, title in TITLES.items() if name not in studies]
+    missing += [
+        f"`{rest}` (the rest of the defenses of: {TITLES[name]})"
+        for name, rest in REST.items()
+        if not (KEPT / f"{rest}.json").exists()
+    ]
     if missing:
         sections.insert(0, f"\n**Not run yet:** {', '.join(missing)}.\n")
     write_between(
