@@ -22,7 +22,7 @@ from details_section import details, folded
 from keys_section import draw_keys, keys_section
 from retrained_section import retrained_section
 
-from mipoison.eval.frontier import budget_of
+from mipoison.eval.frontier import budget_of, budgets_of
 from mipoison.eval.markdown import (
     COLUMNS,
     described,
@@ -279,7 +279,7 @@ def section(name: str, kept: dict[str, Any]) -> str:
     """A study: its conditions, its adversaries' sanity, its tables and its picture."""
     configuration, environment = kept["configuration"], kept["environment"]
     methods = configuration["methods"]
-    budgets = sorted({b for b in map(budget_of, methods) if b is not None})
+    budgets = budgets_of(methods)
     lines = [f"\n## {TITLES[name]}\n\n{described(configuration)}."]
     lines.append(f" {adversaries(configuration)}{lasted(kept)}\n\n")
     lines.append(state(kept))

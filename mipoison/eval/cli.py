@@ -183,7 +183,7 @@ def _choose(command: Choose) -> int:
             "# Where they hold altered copies of one input, add groups=.\n"
             * ("LPA.fit" in found.code)
         )
-        + f"{found.code}"
+        + found.code
     )
     return 0
 

@@ -20,6 +20,11 @@ def budget_of(method: Mapping[str, Any]) -> float | None:
     return budget
 
 
+def budgets_of(methods: Methods) -> list[float]:
+    """Every mean l1 that one of the methods aims at, growing."""
+    return sorted({budget for method in methods if (budget := budget_of(method)) is not None})
+
+
 def at_one_budget(methods: Methods, *, most: int = 20) -> list[str]:
     """Names all methods, or where there are more than most: those of the largest budget but one, and those of none.
 
@@ -28,7 +33,7 @@ def at_one_budget(methods: Methods, *, most: int = 20) -> list[str]:
         >>> at_one_budget(few), at_one_budget([*few, {"name": "b", "options": {"mean_l1": 0.2}}], most=2)
         (['none', 'a'], ['none', 'a'])
     """
-    budgets = sorted({budget for method in methods if (budget := budget_of(method)) is not None})
+    budgets = budgets_of(methods)
     if len(methods) <= most or not budgets:
         return [method["name"] for method in methods]
     return [m["name"] for m in methods if budget_of(m) in (None, budgets[-2:][0])]
@@ -88,7 +93,7 @@ def at_equal_l1(group: Mapping[str, Any], methods: Methods) -> dict[str, dict[fl
     Returns:
         Family to mean l1 to g3, for each mean l1 that a method of the run aims at; None beyond the curve.
     """
-    wanted = sorted({budget for method in methods if (budget := budget_of(method)) is not None})
+    wanted = budgets_of(methods)
     families: dict[str, list[tuple[float, float]]] = {}
     for method in methods:
         if method["name"] != "none" and keeps_labels(group, method):

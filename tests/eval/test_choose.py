@@ -74,6 +74,15 @@ def test_its_code_deploys_it(bound):
     assert names["served"](torch.rand(4, 6)).shape == (4, 5)
 
 
+def test_a_changed_rule_is_not_deployed():
+    run = results(3.0)
+    chosen = choose(run, max_l1=0.15).name
+    for method in run["configuration"]["methods"]:
+        if method["name"] == chosen:
+            method["builder"] = "ablation"
+    assert choose(run, max_l1=0.15).name != chosen
+
+
 @pytest.mark.parametrize(
     ("given", "message"),
     [
