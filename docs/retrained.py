@@ -14,9 +14,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from mipoison.eval.environment import describe_environment
-from mipoison.eval.experiment import RESULTS, run
+from mipoison.eval.environment import together
+from mipoison.eval.experiment import run
 from mipoison.eval.presets import DEMO, LABEL_ONLY, NONE
+from mipoison.eval.run_folder import RESULTS
 
 STRENGTHS = {
     "nls": (-0.05, -0.1, -0.2, -0.4),
@@ -26,8 +27,8 @@ STRENGTHS = {
 PLAIN = replace(DEMO, temperatures=(3.0,), methods=(NONE, LABEL_ONLY), checked_methods=("none",))
 
 
-def trials(target: str, folder: Path, jobs: int) -> list[dict[str, Any]]:
-    """What each seed's target is worth, and what the adversaries make of its undefended vectors.
+def trials(target: str, folder: Path, jobs: int) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """What each seed's target is worth, what the adversaries make of its undefended vectors, and where that was found.
 
     Raises:
         SystemExit: if a cell failed.
@@ -36,7 +37,8 @@ def trials(target: str, folder: Path, jobs: int) -> list[dict[str, Any]]:
     if not outcome.complete:
         raise SystemExit("\n".join(outcome.failed.values()) or f"{target} was interrupted")
     found = []
-    for cell in json.loads((folder / RESULTS).read_text())["cells"]:
+    results = json.loads((folder / RESULTS).read_text())
+    for cell in results["cells"]:
         attacks = cell["defenses"]["none"]["attacks"]
         found.append(
             {
@@ -47,18 +49,17 @@ def trials(target: str, folder: Path, jobs: int) -> list[dict[str, Any]]:
                 "identity": attacks["A3"]["identity"],
             }
         )
-    return found
+    return found, results["environment"]
 
 
 if __name__ == "__main__":
     out, jobs = Path(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else 1
     targets = ["mlp"]
     targets += [f"mlp+{way}:{s:g}" for way, own in STRENGTHS.items() for s in own]
-    kept: dict[str, Any] = {
-        "environment": describe_environment(jobs=jobs),
+    found = {target: trials(target, out.with_suffix("") / target, jobs) for target in targets}
+    kept = {
+        "environment": together([environment for _, environment in found.values()]),
         "temperature": PLAIN.temperatures[0],
-        "targets": {},
+        "targets": {target: of_seeds for target, (of_seeds, _) in found.items()},
     }
-    for target in targets:
-        kept["targets"][target] = trials(target, out.with_suffix("") / target, jobs)
     out.write_text(json.dumps(kept, indent=1) + "\n")

@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from mipoison.eval.retraining import WAYS, is_way
 
 Shape = tuple[int, int]
+# Of an image that `cnn` takes.
+LEAST_SIDE = 8
 
 
 def mlp(image_shape: Shape, classes: int, *, width: int = 128) -> nn.Sequential:

@@ -131,7 +131,7 @@ def _run(
     for system, name in enumerate(names):
         defenses[name] = {
             "attacks": scores_of(judge, adaptive, clean, denoised, system),
-            "variants": variants_of(adaptive, clean, system),
+            "variants": variants_of(adaptive, clean, denoised, system),
             "utility": utility(served[bare], served[system], parts.victims.labels)
             | {"repeats": defended.repeats[name]},
             "cost": defended.costs[name],

@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from mipoison.eval.frontier import keeps_labels
+from mipoison.eval.frontier import fresh, keeps_labels
+from mipoison.eval.outside_target import is_outside
+from mipoison.eval.summary import ABSENT
 
 
 @dataclass(frozen=True)
@@ -16,10 +18,10 @@ class Choice:
     Attributes:
         name: how the run calls it.
         temperature: what the target was served at.
-        gain: mean over seeds of the gain under the strongest adversary.
+        gain: mean over seeds of the gain under the strongest adversary, the denoiser among them.
         l1: mean over seeds of the realised mean l1.
         conditions: what the numbers hold for.
-        code: three lines that deploy it.
+        code: three lines that deploy it, in front of a target like the run's.
     """
 
     name: str
@@ -42,24 +44,30 @@ def choose(
     Args:
         results: what results.json holds.
         max_l1: most realised mean l1 that clients bear.
-        min_gain: least gain under the strongest adversary, g3.
+        min_gain: least gain under the strongest adversary, the denoiser among them.
         temperature: which of the run's; needed where there are several.
 
     Raises:
-        ValueError: if not exactly one of the two is given, the temperature is none of the run's, or no defense of the
-            run will do.
+        ValueError: if not exactly one of the two is given, the run is not finished, the temperature is none of the
+            run's, or no defense of the run will do.
     """
+    if not results.get("complete", True):
+        raise ValueError("expected a finished run, got one that lacks cells; run it again")
     if (max_l1 is None) == (min_gain is None):
         raise ValueError("expected either max_l1 or min_gain, not both and not neither")
     group, key = _group(results["summary"], temperature)
+    # Whoever averages their answers undoes more than was measured.
+    freshly = fresh(group)
     measured = {
         method["name"]: (
-            float(group["defenses"][method["name"]]["A3.gain"]["mean"]),
+            _gain(group["defenses"][method["name"]]),
             float(group["defenses"][method["name"]]["utility.l1_mean"]["mean"]),
         )
         for method in results["configuration"]["methods"]
         # A changed rule is for studies: nothing deploys it.
-        if method["builder"] not in ("none", "ablation") and keeps_labels(group, method)
+        if method["builder"] not in ("none", "ablation")
+        and keeps_labels(group, method)
+        and method["name"] not in freshly
     }
     if max_l1 is not None:
         fit = [name for name, (_, l1) in measured.items() if l1 <= max_l1]
@@ -74,7 +82,7 @@ def choose(
         gain, l1 = measured[nearest]
         raise ValueError(
             f"expected a bound that a defense of this run keeps; the nearest is {nearest} with "
-            f"g3 {gain:.2f} at a mean l1 of {l1:.3f}"
+            f"a gain of {gain:.2f} at a mean l1 of {l1:.3f}"
         )
     method = next(m for m in results["configuration"]["methods"] if m["name"] == best)
     seeds = ", ".join(map(str, group["seeds"]))
@@ -82,7 +90,14 @@ def choose(
     strangers = ", strangers' rows" if configuration.get("auxiliary", "same") == "other" else ""
     conditions = f"{configuration['dataset']}{strangers}, T = {key}, seeds {seeds}"
     gain, l1 = measured[best]
-    return Choice(best, float(key), gain, l1, conditions, _code(method, float(key)))
+    code = _code(method, float(key), configuration.get("target", "mlp"))
+    return Choice(best, float(key), gain, l1, conditions, code)
+
+
+def _gain(measured: Mapping[str, Any]) -> float:
+    """Under the stronger of A3 and the denoiser; older runs did not count that, and some denoisers measure nothing."""
+    both = measured.get("all.gain", ABSENT)["mean"]
+    return float(measured["A3.gain"]["mean"] if both is None else both)
 
 
 def _group(summary: Mapping[str, Any], temperature: float | None) -> tuple[Mapping[str, Any], str]:
@@ -96,7 +111,7 @@ def _group(summary: Mapping[str, Any], temperature: float | None) -> tuple[Mappi
     return summary[name], name
 
 
-def _code(method: Mapping[str, Any], temperature: float) -> str:
+def _code(method: Mapping[str, Any], temperature: float, target: str) -> str:
     """Three lines; outputs and inputs are the defender's own, never private, data."""
     options, builder = method["options"], method["builder"]
     given = "".join(f", {name}={value!r}" for name, value in options.items())
@@ -107,7 +122,7 @@ def _code(method: Mapping[str, Any], temperature: float) -> str:
             "defenses.LabelOnly()",
         ),
         "outside": (
-            "import mipoison as mp; from mipoison.eval.outside import outside_defense",
+            "import torch; from mipoison.eval.outside import outside_defense",
             f"outside_defense({options.get('callable')!r}, outputs, inputs, key=secret, seed=0)",
         ),
         "rounding": (
@@ -120,8 +135,10 @@ def _code(method: Mapping[str, Any], temperature: float) -> str:
         f"SWEEPS[{builder!r}].realise(outputs, {options.get('mean_l1')}, key=secret, seed=0)",
     )
     imports, defense = made.get(builder, swept)
-    return (
-        f"{imports}\n"
-        f"defense = {defense}\n"
-        f'served = mp.Defended(model, defense, gives="logits", temperature={temperature:g})'
-    )
+    if builder == "outside":
+        served = f"served = lambda x: defense(torch.softmax(model(x) / {temperature:g}, -1))"
+    else:
+        # What a classifier from outside gives is found out when it is deployed, as it was here.
+        gives = "gives=None, example=inputs" if is_outside(target) else 'gives="logits"'
+        served = f"served = mp.Defended(model, defense, {gives}, temperature={temperature:g})"
+    return f"{imports}\ndefense = {defense}\n{served}"

@@ -17,10 +17,13 @@ from rich.console import Console
 from mipoison.eval import leaderboard
 from mipoison.eval.choose import choose
 from mipoison.eval.configuration import Configuration
-from mipoison.eval.experiment import ENGINES, RESULTS, merge, run
+from mipoison.eval.engines import ENGINES
+from mipoison.eval.experiment import run
+from mipoison.eval.gathering import merge
 from mipoison.eval.outside import imported
 from mipoison.eval.presets import DEMO, PRESETS, outside
 from mipoison.eval.report import write_report
+from mipoison.eval.run_folder import RESULTS
 from mipoison.eval.studies import STUDIES
 
 NAMED: Final = PRESETS | STUDIES
@@ -96,7 +99,7 @@ class Choose:
     max_l1: float | None = None
     """Most realised mean l1 that clients bear."""
     min_gain: float | None = None
-    """Least gain under the strongest adversary."""
+    """Least gain under the strongest adversary, the denoiser among them."""
     temperature: float | None = None
     """Which of the run's temperatures, where there are several."""
 
@@ -177,7 +180,7 @@ def _choose(command: Choose) -> int:
         temperature=command.temperature,
     )
     print(
-        f"# {found.name}: g3 {found.gain:.2f} at a mean l1 of {found.l1:.3f} ({found.conditions}).\n"
+        f"# {found.name}: gain {found.gain:.2f} at a mean l1 of {found.l1:.3f} ({found.conditions}).\n"
         "# outputs, inputs: the defender's own data, never private; secret: the deployment's key.\n"
         + (
             "# Where they hold altered copies of one input, add groups=.\n"

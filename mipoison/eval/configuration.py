@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Annotated, Any
 
@@ -65,8 +66,17 @@ class Configuration:
             )
         if not self.seeds or len(set(self.seeds)) != len(self.seeds):
             raise ValueError(f"seeds: expected at least one, all different, got {self.seeds}")
-        if not self.temperatures or min(self.temperatures) <= 0:
+        if not self.temperatures or not all(0 < heat < math.inf for heat in self.temperatures):
             raise ValueError(f"temperatures: expected numbers > 0, got {self.temperatures}")
+        # As reports write them.
+        if len({f"{heat:g}" for heat in self.temperatures}) < len(self.temperatures):
+            raise ValueError(f"temperatures: expected different ones, got {self.temperatures}")
+        for name, count in (
+            ("target_epochs", self.target_epochs),
+            ("victims_shown", self.victims_shown),
+        ):
+            if count < 1:
+                raise ValueError(f"{name}: expected at least 1, got {count}")
         names = [method.name for method in self.methods]
         if len(set(names)) != len(names):
             raise ValueError(f"methods: expected different names, got {names}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -38,6 +39,24 @@ def describe_environment(*, jobs: int) -> dict[str, Any]:
         "processes": jobs,
         "threads_per_process": 1,
     }
+
+
+def together(environments: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """One description of all of them: where they differ, every value that there is.
+
+    Example:
+        >>> together([{"date": "1", "cores": 2}, {"date": "2", "cores": 2}])
+        {'date': '1, 2', 'cores': 2}
+    """
+    whole: dict[str, Any] = {}
+    for name, first in environments[0].items():
+        values = [environment[name] for environment in environments]
+        if isinstance(first, Mapping):
+            whole[name] = together(values)
+        else:
+            different = sorted(set(values))
+            whole[name] = first if len(different) == 1 else ", ".join(map(str, different))
+    return whole
 
 
 def _version(name: str) -> str:

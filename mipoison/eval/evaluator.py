@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
+from mipoison.eval.architectures import LEAST_SIDE
 from mipoison.eval.data import Role, Split
 from mipoison.eval.data.roles import joined
 from mipoison.eval.targets import accuracy, through, train_target
@@ -14,6 +15,8 @@ from mipoison.eval.targets import accuracy, through, train_target
 @dataclass(frozen=True)
 class Evaluator:
     """A classifier of another architecture and seed, trained on everybody's rows but the victims' and strangers'.
+
+    (Of images too small for convolutions it is a multilayer perceptron, as their target may be, of another seed.)
 
     Attributes:
         body: pixels ``[N, D]`` to features.
@@ -38,11 +41,12 @@ class Evaluator:
         """
         roles = (parts.private, parts.defender, parts.auxiliary)
         everyone = joined(*roles)
+        of_mlp = target.partition("+")[0] == "mlp"
         model = train_target(
             everyone.where(everyone.labels >= 0),
             classes=parts.classes,
             seed=seed,
-            architecture="cnn" if target.partition("+")[0] == "mlp" else "mlp",
+            architecture="cnn" if of_mlp and min(parts.image_shape) >= LEAST_SIDE else "mlp",
             image_shape=parts.image_shape,
             epochs=10,
         )

@@ -94,10 +94,10 @@ def _styles(methods: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, str]]:
         styles[family] = {
             "label": family,
             "color": color,
-            "marker": _MARKERS[place],
-            # Those that come after the palette's end have its colours again, hollow and dotted.
-            "linestyle": ":" if turn else "-",
-            "markerfacecolor": "white" if turn else color,
+            # Those that come after the palette's end have its colours again, hollow and dotted, then other markers too.
+            "marker": _MARKERS[(place + turn // 2) % len(_MARKERS)],
+            "linestyle": ":" if turn % 2 else "-",
+            "markerfacecolor": "white" if turn % 2 else color,
         }
     return styles
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 from mipoison.eval.data import describe
 from mipoison.eval.frontier import efficient, equal_l1_cells, fresh
@@ -100,18 +100,37 @@ def equal_l1_table(group: Mapping[str, Any], methods: Sequence[Mapping[str, Any]
     return "".join(lines)
 
 
+def unfinished(results: Mapping[str, Any]) -> list[str]:
+    """Says which cells a run lacks and why, a sentence each; nothing of one that is whole.
+
+    Example:
+        >>> run = {"complete": False, "cells_finished": 1, "cells_planned": 3}
+        >>> unfinished(run | {"failed": {"seed0-T3": "RuntimeError: so"}})
+        ['Not finished: 1 of 3 cells are shown.', 'Cell seed0-T3 failed: RuntimeError: so']
+    """
+    if results["complete"]:
+        return []
+    shown = f"{results['cells_finished']} of {results['cells_planned']} cells are shown"
+    return [f"Not finished: {shown}."] + [
+        f"Cell {name} failed: {trace.strip().splitlines()[-1]}"
+        for name, trace in results.get("failed", {}).items()
+    ]
+
+
+_WORST_CASES: Final = {
+    "other_keys": "simulates other keys",
+    "key_leaked": "holds the key",
+    "strongest": "does the strongest of these",
+}
+
+
 def worst_cases_table(group: Mapping[str, Any]) -> str:
     """g3 of who asks again and of who knows more; nothing where no method was tried so."""
     tried = group.get("worst_cases", {})
     if not tried:
         return ""
     keys = next(iter(tried.values()))
-    heads = [
-        {"other_keys": "simulates other keys", "key_leaked": "holds the key"}.get(
-            key, f"averages {key.removeprefix('copies.')}"
-        )
-        for key in keys
-    ]
+    heads = [_WORST_CASES.get(key, f"averages {key.removeprefix('copies.')}") for key in keys]
     lines = [f"| g3 of who … | {' | '.join(heads)} |\n", "|---" * (len(heads) + 1) + "|\n"]
     for name, case in tried.items():
         lines.append(f"| {name} | {' | '.join(spread(case[key]) for key in keys)} |\n")
@@ -130,10 +149,7 @@ def summary_page(results: Mapping[str, Any]) -> str:
         f"# How much do the confidences leak? ({configuration['dataset']})\n\n",
         f"{described(configuration)}.\n\n{_HEAD}",
     ]
-    if not results["complete"]:
-        parts.append(
-            f"\n**Interrupted:** {results['cells_finished']} of {results['cells_planned']} cells were finished.\n"
-        )
+    parts += [f"\n**{said}**\n" for said in unfinished(results)]
     for temperature, group in results["summary"].items():
         bare, floors = group["defenses"]["none"], group["floors"]
         parts.append(

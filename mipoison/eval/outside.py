@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import os
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -23,8 +25,7 @@ def imported(name: str) -> Any:
     module, _, attribute = name.partition(":")
     if not module or not attribute:
         raise ValueError(f"expected module:name, got {name!r}")
-    if os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())
+    _search_here()
     try:
         return getattr(importlib.import_module(module), attribute)
     except ModuleNotFoundError as error:
@@ -33,6 +34,21 @@ def imported(name: str) -> Any:
         raise ValueError(f"expected a module {module} in {os.getcwd()} or installed") from error
     except AttributeError as error:
         raise ValueError(f"expected {module} to have {attribute}, found none") from error
+
+
+def module_file(name: str) -> Path | None:
+    """The file of the module in "module:name"; None where there is none."""
+    _search_here()
+    try:
+        found = importlib.util.find_spec(name.partition(":")[0])
+    except (ImportError, ValueError):
+        return None
+    return None if found is None or not found.has_location else Path(str(found.origin))
+
+
+def _search_here() -> None:
+    if os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
 
 
 def outside_defense(
@@ -56,14 +72,15 @@ def outside_defense(
     """
     found = imported(name)
     if hasattr(found, "fit"):
-        found = found.fit(outputs, inputs, key=key, seed=seed)
+        found = found.fit(outputs.clone(), inputs.clone(), key=key, seed=seed)
     if not callable(found):
         raise ValueError(
             f"expected {name} to be callable, or its fit to return a callable, got {type(found).__name__}"
         )
 
     def defend(served: Tensor) -> Tensor:
-        answer = torch.as_tensor(found(served)).to(torch.float32)
+        # Copies: one that works in place, or answers with one buffer, must not change what others are measured by.
+        answer = torch.as_tensor(found(served.clone())).to(torch.float32, copy=True)
         if answer.shape != served.shape:
             raise ValueError(
                 f"{name}: expected answers of shape {list(served.shape)}, got {list(answer.shape)}"

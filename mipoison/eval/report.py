@@ -1,7 +1,7 @@
 """Write the report of an experiment: one HTML page, a summary in Markdown, and the pictures as PNG files.
 
 Every number comes from results.json, every image from reconstructions.npz beside it, so that a
-report can be rebuilt from the folder alone.
+report can be rebuilt from the folder alone; without that file it has no images.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ import numpy.typing as npt
 
 from mipoison.eval import figures, tables, wording
 from mipoison.eval.conditions import conditions
-from mipoison.eval.experiment import PICTURES, RESULTS
 from mipoison.eval.frontier import at_one_budget
-from mipoison.eval.markdown import asked_again, mean_alone, summary_page
+from mipoison.eval.markdown import asked_again, mean_alone, summary_page, unfinished
 from mipoison.eval.page import page, picture, png_of, table
+from mipoison.eval.run_folder import PICTURES, RESULTS
 from mipoison.eval.store import cell_name, write_text
 from mipoison.eval.worst_cases import WorstCases
 
@@ -31,7 +31,7 @@ def write_report(out: Path) -> Path:
     """Writes report.html, summary.md and figures/*.png into the folder of a finished or interrupted experiment.
 
     Args:
-        out: the output folder, with results.json and reconstructions.npz.
+        out: the output folder, with results.json, and reconstructions.npz for the images.
 
     Returns:
         The page's path.
@@ -44,8 +44,10 @@ def write_report(out: Path) -> Path:
             f"out: expected {RESULTS} in {out}, found none; run `mipoison evaluate` first"
         )
     results = json.loads((out / RESULTS).read_text())
-    with np.load(out / PICTURES) as arrays:
-        images = {name: arrays[name] for name in arrays.files}
+    images = {}
+    if (out / PICTURES).exists():
+        with np.load(out / PICTURES) as arrays:
+            images = {name: arrays[name] for name in arrays.files}
     drawn = draw(results, images)
     (out / FIGURES).mkdir(exist_ok=True)
     for name, png in drawn.items():
@@ -62,7 +64,7 @@ def draw(
 
     Args:
         results: what results.json holds.
-        images: what reconstructions.npz holds, "seed0-T3/originals" and so on.
+        images: what reconstructions.npz holds, "seed0-T3/originals" and so on; none: no victims are drawn.
     """
     summary, methods = results["summary"], results["configuration"]["methods"]
     drawn = {"privacy-utility": png_of(figures.privacy_utility(summary, methods))}
@@ -79,13 +81,14 @@ def draw(
             for name, array in images.items()
             if name.startswith(prefix)
         }
-        shown = [name for name in at_one_budget(methods) if name != "label-only"]
-        attacks = {name: cell["defenses"][name]["attacks"]["A3"] for name in shown}
-        captions = {name: f"g3 {attack['gain']:.2f}" for name, attack in attacks.items()}
-        title = f"Victims as the strongest adversary sees them (T = {temperature}, seed {seed})"
-        drawn[f"victims-T{temperature}"] = png_of(
-            figures.victims(own, shown, captions, title=title)
-        )
+        if own:
+            shown = [name for name in at_one_budget(methods) if name != "label-only"]
+            attacks = {name: cell["defenses"][name]["attacks"]["A3"] for name in shown}
+            captions = {name: f"g3 {attack['gain']:.2f}" for name, attack in attacks.items()}
+            title = f"Victims as the strongest adversary sees them (T = {temperature}, seed {seed})"
+            drawn[f"victims-T{temperature}"] = png_of(
+                figures.victims(own, shown, captions, title=title)
+            )
         strongest = tables.strongest_of_families(group, methods)
         drawn[f"learning-T{temperature}"] = png_of(
             figures.learning_curves(cell, ["none", *strongest], methods)
@@ -102,11 +105,7 @@ def compose(results: Mapping[str, Any], drawn: Mapping[str, bytes]) -> str:
     """
     summary, configuration = results["summary"], results["configuration"]
     sections = [wording.INTRODUCTION]
-    if not results["complete"]:
-        sections.append(
-            f'<p class="note">This run was interrupted: {results["cells_finished"]} of '
-            f"{results['cells_planned']} cells were finished, and only they are shown.</p>"
-        )
+    sections += [f'<p class="note">{escape(said)}</p>' for said in unfinished(results)]
     sections += ["<h2>In short</h2>", *_in_short(results)]
     sections += ["<h2>What the words mean</h2>", wording.GLOSSARY]
     sections.append("<h2>Every defense against every adversary</h2>")
@@ -222,6 +221,8 @@ def _curve_picture(drawn: Mapping[str, bytes]) -> str:
 
 
 def _victims_picture(drawn: Mapping[str, bytes], temperature: str) -> str:
+    if f"victims-T{temperature}" not in drawn:
+        return f"<p>T = {temperature}: no {PICTURES} is beside the numbers.</p>"
     return picture(
         drawn[f"victims-T{temperature}"],
         description=f"Victims reconstructed under each defense at T = {temperature}",

@@ -80,14 +80,17 @@ def scores_of(
     return scores
 
 
-def variants_of(adaptive: Attack, clean: Attack, system: int) -> dict[str, dict[str, float]]:
+def variants_of(
+    adaptive: Attack, clean: Attack, denoised: Attack, system: int
+) -> dict[str, dict[str, float]]:
     """Returns every variant's error on the victims and on the adversary's held-out rows."""
     table = {
         name: {
             "mse": float(errors[system].mean()),
-            "held_out_mse": float(adaptive.held_out[name][system]),
+            "held_out_mse": float(attacked.held_out[name][system]),
         }
-        for name, errors in adaptive.errors.items()
+        for attacked in (adaptive, denoised)
+        for name, errors in attacked.errors.items()
     }
     for name, errors in clean.errors.items():
         table[f"{name}, trained clean"] = {"mse": float(errors[system].mean())}

@@ -30,8 +30,13 @@ class Stage:
 
     @classmethod
     def of(cls, configuration: Configuration, seed: int) -> Stage:
-        """Splits the data and trains the target, or loads one that is not ours."""
+        """Splits the data and trains the target, or loads one that is not ours.
+
+        Raises:
+            ValueError: if the adversary has too few rows, or a part of the configuration does not fit the data.
+        """
         parts = split(configuration.dataset, seed=seed, auxiliary=configuration.auxiliary)
+        configuration.adversary.check_rows(len(parts.auxiliary))
         own_seed = derive_seed(seed, "target")
         if is_outside(configuration.target):
             return cls(seed, parts, outside_target(configuration.target, parts, seed=own_seed))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,9 +17,10 @@ from mipoison.eval.cell import Cell
 from mipoison.eval.configuration import Configuration
 
 # Counts up when cells of older versions must not be taken for new ones.
-FORMAT = 5
+FORMAT = 6
 # A name keeps so many digits of the hash.
 _DIGITS = 12
+_OURS = re.compile(rf"\.?seed\d+-T[\w+-]+-[0-9a-f]{{{_DIGITS}}}\.(json|npz)(\.\d+\.partial)?")
 
 Pictures = dict[str, npt.NDArray[np.float32]]
 
@@ -67,8 +69,7 @@ class Store:
 
     def files(self) -> list[Path]:
         """Everything that a store wrote here, unfinished files too."""
-        kinds = (".json", ".npz", ".partial")
-        return [path for path in self.folder.glob("*") if path.suffix in kinds]
+        return [path for path in self.folder.glob("*") if _OURS.fullmatch(path.name)]
 
 
 def cell_name(seed: int, temperature: float) -> str:
@@ -101,6 +102,11 @@ def write_arrays(path: Path, arrays: Pictures) -> None:
         # Typed stubs take the second positional parameter for a flag.
         np.savez_compressed(stream, **arrays)  # type: ignore[arg-type]
     os.replace(partial, path)
+
+
+def is_unfinished(path: Path) -> bool:
+    """Whether a process began to write the file, and ended before it had."""
+    return path.name.startswith(".") and path.suffix == ".partial"
 
 
 def _partial(path: Path) -> Path:

@@ -92,9 +92,12 @@ def _gain_of_all(cell: dict[str, Any], name: str) -> float | None:
     return gain(error(name), error("none"), cell["floors"]["label_only"])
 
 
-def _worst(case: dict[str, Any]) -> dict[str, float]:
+def _worst(case: dict[str, Any]) -> dict[str, float | None]:
     copies = {f"copies.{count}": value for count, value in case["copies"].items()}
-    return copies | {name: case[name] for name in ("other_keys", "key_leaked")}
+    tried = copies | {name: case[name] for name in ("other_keys", "key_leaked")}
+    # Whoever holds the key can do all that the others do.
+    measured = [value for value in tried.values() if value is not None]
+    return tried | {"strongest": min(measured, default=None)}
 
 
 def _flat(nested: dict[str, dict[str, Any]]) -> dict[str, float | None]:

@@ -225,11 +225,12 @@ def worst_cases_table(group: Mapping[str, Any], *, temperature: str) -> str:
             *(with_deviation(case[f"copies.{count}"]) for count in counts),
             with_deviation(case["other_keys"]),
             with_deviation(case["key_leaked"]),
+            with_deviation(case.get("strongest", ABSENT)),
         ]
         for name, case in tried.items()
     ]
     heads = ["defense", *(f"answers averaged: {count}" for count in counts)]
-    heads += ["simulates other keys", "holds the key"]
+    heads += ["simulates other keys", "holds the key", "the strongest of these"]
     caption = f"T = {temperature}: gain under the strongest variant of each (g3)."
     return table([], heads, rows, caption=caption)
 

@@ -95,5 +95,6 @@ def worst_cases(cases: WorstCases) -> str:
 by Gaussian noise of {cases.jitter:g} in every pixel, and averages the answers (1: asked once; exact repeats get equal
 answers of a keyed defense, and gain nothing). One knows all but the key, and trains on {cases.draws} answers a row
 under keys of its own beside the real one. One holds the key, and trains on the answers to {cases.altered} more copies
-of each row with noise of {cases.altering:g}.</p>
+of each row with noise of {cases.altering:g}. Whoever holds the key can do all of that: the last column is the worst
+case.</p>
 """

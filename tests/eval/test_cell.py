@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from sklearn.datasets import load_digits
 
 from mipoison.eval.cell import run_cell, steps_of
 
@@ -49,6 +50,26 @@ def test_other_data_and_targets_run_end_to_end(tiny, dataset, side, held_out):
     assert bare["attacks"]["A3"]["mse"] < result.numbers["floors"]["global_mean"]
 
 
+@pytest.mark.parametrize("shape", [(6, 5), (3, 8)])
+def test_own_images_too_small_for_convolutions_run_end_to_end(tiny, shape, tmp_path):
+    digits = load_digits()
+    x = digits.images[:800, 2 : 2 + shape[0], : shape[1]] / 16
+    np.savez(tmp_path / "own.npz", x=x, y=digits.target[:800])
+    own = replace(tiny, dataset=f"npz:{tmp_path / 'own.npz'}", target_epochs=10)
+    numbers = run_cell(own, 100, 3.0).numbers
+    assert numbers["target"]["evaluator_accuracy"] > 0.5
+    assert 0 < numbers["defenses"]["none"]["attacks"]["A3"]["ssim"] < 1
+
+
+def test_too_few_rows_are_told_before_anything_is_trained(tiny):
+    with pytest.raises(ValueError, match=r"keep 690 back \(held_out\).*got 700"):
+        run_cell(
+            replace(tiny, adversary=replace(tiny.adversary, neighbours=(20,), held_out=690)),
+            100,
+            3.0,
+        )
+
+
 def without_times(numbers):
     numbers = json.loads(json.dumps(numbers))
     del numbers["seconds"]
@@ -89,10 +110,21 @@ def test_no_defense_gains_nothing(cell):
 
 def test_a3_is_never_weaker_than_its_variants(cell):
     for defense in cell.numbers["defenses"].values():
-        own = [n["mse"] for name, n in defense["variants"].items() if "trained clean" not in name]
+        own = [
+            numbers["mse"]
+            for name, numbers in defense["variants"].items()
+            if "trained clean" not in name and "denoiser" not in name
+        ]
         assert defense["attacks"]["A3"]["mse"] == min(own)
         assert defense["attacks"]["A3 chosen"]["mse"] >= min(own)
         assert defense["attacks"]["A3"]["mse"] <= defense["attacks"]["A2"]["mse"]
+
+
+def test_the_denoiser_is_the_best_of_its_variants(cell):
+    for defense in cell.numbers["defenses"].values():
+        own = {name: n for name, n in defense["variants"].items() if "denoiser" in name}
+        assert len(own) == 2 and all(n["held_out_mse"] > 0 for n in own.values())
+        assert defense["attacks"]["denoiser"]["mse"] == min(n["mse"] for n in own.values())
 
 
 def test_label_only_defense_leaves_the_ceiling(cell):

@@ -74,6 +74,56 @@ def test_its_code_deploys_it(bound):
     assert names["served"](torch.rand(4, 6)).shape == (4, 5)
 
 
+def test_code_of_a_defense_from_outside_runs_too(tmp_path, monkeypatch):
+    (tmp_path / "own_defense.py").write_text("def half(p): return (p + 1 / p.shape[1]) / 2\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    run = results(3.0)
+    method = next(m for m in run["configuration"]["methods"] if m["name"] == "swap-0.1")
+    method |= {"builder": "outside", "options": {"callable": "own_defense:half"}}
+    code = choose(run, max_l1=0.11).code
+    names = {"outputs": torch.rand(8, 5), "inputs": torch.rand(8, 6), "secret": 1}
+    names["model"] = torch.nn.Linear(6, 5)
+    exec(code, names)
+    x = torch.rand(4, 6)
+    expected = (torch.softmax(names["model"](x) / 3, -1) + 0.2) / 2
+    torch.testing.assert_close(names["served"](x), expected)
+
+
+def test_a_target_from_outside_is_asked_what_it_gives():
+    run = results(1.0)
+    run["configuration"]["target"] = "own:classifier"
+    names = {
+        "outputs": torch.softmax(2 * torch.randn(80, 5), 1),
+        "inputs": torch.rand(80, 6),
+        "secret": 1,
+        "model": torch.nn.Sequential(torch.nn.Linear(6, 5), torch.nn.Softmax(-1)),
+    }
+    exec(choose(run, max_l1=0.15).code, names)
+    assert names["served"].gives == "probabilities"
+
+
+def test_the_denoiser_counts():
+    run = results(3.0)
+    measured = run["summary"]["3"]["defenses"]
+    measured["lpa-0.1"]["all.gain"] = {"mean": 0.1}
+    found = choose(run, max_l1=0.15)
+    assert found.name == "swap-0.1" and found.gain == 0.2
+    # One that measures nothing counts for nothing.
+    measured["lpa-0.1"]["all.gain"] = {"mean": None}
+    assert choose(run, max_l1=0.15).name == "lpa-0.1"
+
+
+def test_fresh_noise_is_not_deployed():
+    run = results(3.0)
+    run["summary"]["3"]["defenses"]["lpa-0.1"]["utility.repeats"] = {"min": 0.0}
+    assert choose(run, max_l1=0.15).name == "swap-0.1"
+
+
+def test_an_unfinished_run_is_refused():
+    with pytest.raises(ValueError, match="expected a finished run"):
+        choose(results(3.0) | {"complete": False}, max_l1=0.15)
+
+
 def test_a_changed_rule_is_not_deployed():
     run = results(3.0)
     chosen = choose(run, max_l1=0.15).name
@@ -90,8 +140,8 @@ def test_a_changed_rule_is_not_deployed():
         ({"max_l1": 0.1, "min_gain": 0.1}, "not both"),
         ({"max_l1": 0.1}, "expected temperature to be one of 1, 3, got None"),
         ({"max_l1": 0.1, "temperature": 2.0}, "one of 1, 3, got 2.0"),
-        ({"max_l1": 0.01, "temperature": 3.0}, "nearest is swap-0.1 with g3 0.20"),
-        ({"min_gain": 1.5, "temperature": 3.0}, "nearest is label-only with g3 1.00"),
+        ({"max_l1": 0.01, "temperature": 3.0}, "nearest is swap-0.1 with a gain of 0.20"),
+        ({"min_gain": 1.5, "temperature": 3.0}, "nearest is label-only with a gain of 1.00"),
     ],
 )
 def test_what_cannot_be_chosen_is_refused(given, message):

@@ -11,8 +11,10 @@ import pytest
 
 from mipoison.eval import cli, experiment
 from mipoison.eval.configuration import Configuration
-from mipoison.eval.experiment import merge, prepare_folder, run
-from mipoison.eval.presets import QUICK
+from mipoison.eval.experiment import run
+from mipoison.eval.gathering import merge
+from mipoison.eval.presets import LABEL_ONLY, NONE, QUICK, outside
+from mipoison.eval.run_folder import prepare_folder
 
 
 def test_folder_holds_configuration_results_and_pictures(finished, tiny):
@@ -52,11 +54,31 @@ def test_more_seeds_keep_the_cells_that_are_there(finished, tiny, monkeypatch, t
     assert untimed(out)[1] == untimed(finished)[1]
 
 
-def test_overwriting_leaves_foreign_files_alone(tmp_path):
-    (tmp_path / "notes.txt").write_text("mine")
-    (tmp_path / "results.json").write_text("{}")
-    prepare_folder(tmp_path, QUICK, overwrite=True)
-    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+def test_overwriting_leaves_foreign_files_alone(finished, tmp_path):
+    out = tmp_path / "out"
+    shutil.copytree(finished, out)
+    mine = [out / name for name in ("notes.txt", "cells/data.npz", "figures/paper.png")]
+    for path in mine:
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("mine")
+    prepare_folder(out, QUICK, overwrite=True)
+    left = [path for path in out.rglob("*") if path.is_file()]
+    assert sorted(left) == sorted([*mine, out / "config.json"])
+
+
+@pytest.mark.parametrize("name", ["config.json", "summary.md", "figures/victims-T1.png"])
+def test_what_no_run_left_there_is_not_overwritten(name, tmp_path):
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).write_text("mine")
+    with pytest.raises(FileExistsError, match=f"{tmp_path / name} is of none"):
+        prepare_folder(tmp_path, QUICK, overwrite=True)
+    assert (tmp_path / name).read_text() == "mine"
+
+
+def test_what_a_killed_process_began_is_in_nobodys_way(tmp_path):
+    (tmp_path / ".config.json.12.partial").write_text("{")
+    prepare_folder(tmp_path, QUICK)
+    assert (tmp_path / "config.json").exists()
 
 
 def test_a_file_in_the_way_is_named(tmp_path):
@@ -125,6 +147,39 @@ def test_a_cell_that_fails_is_told_and_the_rest_goes_on(tiny, tmp_path, monkeypa
     assert [cell["temperature"] for cell in results["cells"]] == [3.0]
 
 
+def test_a_process_that_dies_takes_no_other_cell_along(tiny, tmp_path, monkeypatch):
+    (tmp_path / "deadly.py").write_text(
+        "import os\ndef die(p):\n    if p.amax(1).mean() > 0.9: os._exit(3)\n    return p\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    methods = (NONE, LABEL_ONLY, outside("deadly:die"))
+    sharp_and_not = replace(tiny, methods=methods, temperatures=(0.01, 5.0))
+    outcome = run(sharp_and_not, tmp_path / "out", jobs=2)
+    assert not outcome.complete and list(outcome.failed) == ["seed100-T0_01"]
+    assert "died" in outcome.failed["seed100-T0_01"]
+    results = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert results["failed"] == outcome.failed
+    assert [cell["temperature"] for cell in results["cells"]] == [5.0]
+
+
+def test_a_changed_defense_is_not_taken_for_the_one_that_was_run(tiny, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    own = tmp_path / "plain_defense.py"
+    own.write_text("def plain(p): return p\n")
+    chosen = replace(
+        tiny, methods=(NONE, LABEL_ONLY, outside("plain_defense:plain")), temperatures=(3.0,)
+    )
+    assert run(chosen, tmp_path / "out").complete
+    before = (tmp_path / "out" / "results.json").read_text()
+    assert json.loads(before)["named_files"].keys() == {"plain_defense:plain"}
+    own.write_text("def plain(p): return p.flip(0)\n")
+    with pytest.raises(FileExistsError, match="with other content of plain_defense:plain"):
+        run(chosen, tmp_path / "out")
+    assert (tmp_path / "out" / "results.json").read_text() == before
+
+
 def test_runs_of_other_seeds_and_temperatures_are_merged(tiny, finished, tmp_path):
     first, second = tmp_path / "first", tmp_path / "second"
     assert run(replace(tiny, temperatures=(1.5,)), first).complete
@@ -188,7 +243,7 @@ def untimed(out):
     """The cells of a run, without what a clock said."""
     cells = json.loads((out / "results.json").read_text())["cells"]
     for cell in cells:
-        del cell["seconds"]
+        del cell["seconds"], cell["environment"]
         for defense in cell["defenses"].values():
             del defense["cost"]
     return cells

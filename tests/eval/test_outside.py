@@ -32,6 +32,12 @@ def folder(tmp_path, monkeypatch):
         "import torch\n"
         "def fresh(p): return torch.softmax(p + 0.1 * torch.randn_like(p), 1)\n"
         "number = 3\n"
+        "def inplace(p): p[:, 0] = 1; p[:, 1:] = 0; return p\n"
+        "class Inplace:\n"
+        "    @staticmethod\n"
+        "    def fit(outputs, inputs, key, seed): outputs.zero_(); inputs.add_(1); return inplace\n"
+        "kept = torch.zeros(30, 4)\n"
+        "def buffered(p): return kept.copy_(p)\n"
     )
     (tmp_path / "broken.py").write_text("import not_there_at_all\n")
     monkeypatch.chdir(tmp_path)
@@ -54,6 +60,18 @@ def test_the_example_of_the_docs_is_fitted(folder):
     p, _ = world()
     q = build("halves:HalfWay")(p)
     assert torch.equal(q.argmax(1), p.argmax(1)) and not torch.equal(p, q)
+
+
+@pytest.mark.parametrize("name", ["inplace", "Inplace", "buffered"])
+def test_one_that_works_in_place_changes_nobody_s_numbers(folder, name):
+    p, inputs = world()
+    before = p.clone()
+    defend = outside_defense(f"wrong:{name}", p, inputs, key=1, seed=2)
+    first = defend(p)
+    kept = first.clone()
+    defend(p.flip(0))
+    assert torch.equal(p, before) and not inputs.any()
+    assert torch.equal(first, kept)
 
 
 def test_arrays_are_welcome(folder):

@@ -6,6 +6,7 @@ import torch
 from PIL import Image
 
 from mipoison.eval.data import describe, split
+from mipoison.eval.data.pictures import grey_square
 
 
 def everyone(parts):
@@ -59,7 +60,8 @@ def test_floats_are_taken_as_they_are(arrays, tmp_path):
         ({"x": np.full((40, 6, 5), 1.5)}, r"expected x in \[0, 1\] or uint8"),
         ({"x": np.full((40, 6, 5), np.nan)}, r"expected x in \[0, 1\] or uint8"),
         ({"y": np.arange(39)}, r"got \[40, 6, 5\] and \[39\]"),
-        ({"y": np.arange(40) == 3}, "class 1: expected enough images .* got 1"),
+        ({"x": np.zeros((40, 2, 30), np.uint8)}, r"sides of at least 3 pixels, got \(2, 30\)"),
+        ({"y": np.arange(40) == 3}, "class True: expected enough images .* got 1"),
     ],
 )
 def test_wrong_arrays_are_named(change, message, arrays, tmp_path):
@@ -85,6 +87,32 @@ def test_pictures_are_divided_by_class_wherever_the_folder_lies(folder):
     assert torch.equal(split(f"folder:{moved}", seed=100).victims.inputs, parts.victims.inputs)
 
 
+def test_a_class_of_too_few_pictures_is_named_and_other_folders_are_none(folder):
+    (folder / ".cache").mkdir()
+    (folder / "notes").mkdir()
+    assert split(f"folder:{folder}", seed=100).classes == 2
+    for file in sorted((folder / "dark").glob("*.png"))[3:]:
+        file.unlink()
+    with pytest.raises(ValueError, match=r"class dark: expected enough images .* got 3"):
+        split(f"folder:{folder}", seed=100)
+
+
+def test_pictures_of_16_bits_keep_their_shades(folder):
+    ramp = np.linspace(0, 65535, 32 * 32).round().astype(np.uint16).reshape(32, 32)
+    for suffix in ("png", "tiff"):
+        Image.fromarray(ramp).save(folder / f"ramp.{suffix}")
+        seen = grey_square(folder / f"ramp.{suffix}", 32)
+        np.testing.assert_allclose(seen, ramp / 65535, atol=1e-6)
+
+
+def test_pictures_without_a_range_are_refused(folder):
+    Image.fromarray(np.full((4, 4), 2.5, np.float32)).save(folder / "dark" / "odd.tiff")
+    with pytest.raises(
+        ValueError, match=r"odd.tiff: expected a picture of 8 or 16 bits, got mode F"
+    ):
+        split(f"folder:{folder}", seed=100)
+
+
 @pytest.mark.parametrize("kind", ["npz", "folder"])
 def test_nothing_there_is_said(kind, tmp_path):
     with pytest.raises(FileNotFoundError, match=f"dataset '{kind}:.*found none"):
@@ -94,3 +122,4 @@ def test_nothing_there_is_said(kind, tmp_path):
 def test_description_names_the_file_alone():
     assert "mine.npz" in describe("npz:/home/me/mine.npz")
     assert "/home" not in describe("npz:/home/me/mine.npz")
+    assert "ylecun/mnist" in describe("huggingface:ylecun/mnist")

@@ -35,7 +35,7 @@ def test_page_explains_its_words_and_shows_every_defense(folder):
         assert word in text
     for name in ("none", "label-only", "rounding-1"):
         assert text.count(f"<th>{name}</th>") >= 2
-    assert "nan" not in re.sub(r"base64,[^\"]*", "", text).lower().split()
+    assert not re.search(r"\bnan\b", re.sub(r"base64,[^\"]*", "", text).lower())
 
 
 def test_the_summary_holds_the_run_in_markdown(folder):
@@ -75,7 +75,10 @@ def test_an_interrupted_run_says_so(folder):
     results |= {"complete": False, "cells_finished": 1, "cells_planned": 2}
     names = [f"{kind}-T{heat}" for kind in ("victims", "learning") for heat in ("1.5", "3")]
     drawn = dict.fromkeys(["privacy-utility", *names], b"")
-    assert "interrupted: 1 of 2 cells" in compose(results, drawn)
+    results["failed"] = {"seed100-T3": "Traceback\n  somewhere\nRuntimeError: no such luck\n"}
+    for text in (compose(results, drawn), summary_page(results)):
+        assert "Not finished: 1 of 2 cells" in text
+        assert "Cell seed100-T3 failed: RuntimeError: no such luck" in text
 
 
 def test_who_asks_again_and_who_knows_more_is_shown_where_it_was_tried(folder):
@@ -97,6 +100,13 @@ def test_who_asks_again_and_who_knows_more_is_shown_where_it_was_tried(folder):
         "| g3 of who … | averages 1 | averages 8 | simulates other keys | holds the key |" in text
     )
     assert "| rounding-1 | 0.71 | 0.63 | 0.52 | 0.41 |" in text
+
+
+def test_a_run_without_its_images_is_reported_by_its_numbers(finished, tmp_path):
+    shutil.copy(finished / "results.json", tmp_path)
+    text = write_report(tmp_path).read_text()
+    assert "no reconstructions.npz is beside the numbers" in text and "g3" in text
+    assert not (tmp_path / "figures/victims-T3.png").exists()
 
 
 def test_no_results_no_report(tmp_path):

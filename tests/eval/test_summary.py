@@ -44,7 +44,7 @@ def test_cells_are_gathered_by_temperature():
     assert "A2.variant" not in row
     assert summary["3"]["doubled_epochs"]["none"]["A2.change"]["mean"] == -0.01
     worst = summary["3"]["worst_cases"]["noise"]
-    assert list(worst) == ["copies.1", "copies.8", "other_keys", "key_leaked"]
+    assert list(worst) == ["copies.1", "copies.8", "other_keys", "key_leaked", "strongest"]
     assert worst["copies.1"]["mean"] == pytest.approx(0.3)
 
 

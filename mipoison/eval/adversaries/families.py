@@ -87,6 +87,20 @@ class AdversarySettings:
                     f"decoders: expected 'raw', 'log', 'raw+log' or 'top-M', got {kind!r}"
                 )
 
+    def check_rows(self, auxiliary: int) -> None:
+        """Raises unless the adversary has rows enough to learn from and to keep back.
+
+        Raises:
+            ValueError: if fewer are left to learn from than neighbours are looked up.
+        """
+        fitted = auxiliary - self.held_out
+        if fitted < max(self.neighbours):
+            raise ValueError(
+                f"expected auxiliary rows enough to keep {self.held_out} back (held_out) and to look up "
+                f"{max(self.neighbours)} others (neighbours), got {auxiliary}; give more images, or take fewer with "
+                "--adversary.held-out and --adversary.neighbours"
+            )
+
 
 def standard(settings: AdversarySettings, *, seed: int, stretch: int = 1) -> MLP:
     """Returns A2's network: raw features; ``stretch`` multiplies its epochs."""

@@ -24,6 +24,7 @@ _OWN: Mapping[str, tuple[Callable[[int, Path], Split], str]] = {
     "torchvision": (hubs.torchvision, hubs.TORCHVISION),
     "huggingface": (hubs.hugging_face, hubs.HUGGING_FACE),
 }
+_HUBS = ("torchvision", "huggingface")
 
 
 def check_dataset(dataset: str) -> None:
@@ -49,7 +50,9 @@ def describe(dataset: str, auxiliary: str = "same") -> str:
     check_dataset(dataset)
     check_auxiliary(auxiliary)
     kind, _, path = dataset.partition(":")
-    said = _NAMED[dataset][1] if dataset in _NAMED else _OWN[kind][1].format(path=Path(path).name)
+    # Of a file its name alone: where it lies is nobody's business. A data set of a hub has its owner before it.
+    shown = path if kind in _HUBS else Path(path).name
+    said = _NAMED[dataset][1] if dataset in _NAMED else _OWN[kind][1].format(path=shown)
     return said if auxiliary == "same" else f"{said}; {STRANGERS}"
 
 

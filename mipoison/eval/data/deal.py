@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -31,13 +31,16 @@ def by_count(total: int, sizes: Mapping[str, int], *, seed: int) -> dict[str, Te
     )
 
 
-def by_class(labels: Tensor, shares: Mapping[str, float], *, seed: int) -> dict[str, Tensor]:
+def by_class(
+    labels: Tensor, shares: Mapping[str, float], *, seed: int, names: Sequence[object] = ()
+) -> dict[str, Tensor]:
     """Gives each role its share of every class, so that no class is missing from a role.
 
     Args:
         labels: ``[n]``, classes from 0.
         shares: role to share; they sum to 1.
         seed: of the shuffles.
+        names: what the classes are called, for a message; their numbers if nothing else.
 
     Returns:
         Role to int64 positions, the classes mixed.
@@ -58,8 +61,9 @@ def by_class(labels: Tensor, shares: Mapping[str, float], *, seed: int) -> dict[
         cuts = np.rint(edges * len(own)).astype(int)
         for role, start, end in zip(shares, cuts[:-1], cuts[1:], strict=True):
             if start == end:
+                name = names[label] if names else label
                 raise ValueError(
-                    f"class {label}: expected enough images to give one to each of {list(shares)}, "
+                    f"class {name}: expected enough images to give one to each of {list(shares)}, "
                     f"got {len(own)}; add images or leave the class out"
                 )
             dealt[role].append(own[start:end])

@@ -20,10 +20,15 @@ DESCRIPTION = (
 )
 
 
+def _pictures_of(folder: Path) -> list[Path]:
+    """The pictures in a folder, in alphabetical order."""
+    return sorted(file for file in folder.iterdir() if file.suffix.lower() in SUFFIXES)
+
+
 def load(seed: int, path: Path) -> Split:
     """Reads the pictures of every subfolder and divides those of each class among the roles.
 
-    Classes are the subfolders in alphabetical order, so that the division depends on the names of
+    Classes are the subfolders that hold pictures, in alphabetical order, so that the division depends on the names of
     files and folders and the seed, not on where the folder lies.
 
     Args:
@@ -32,21 +37,21 @@ def load(seed: int, path: Path) -> Split:
 
     Raises:
         FileNotFoundError: if there is no such folder, or no pictures in it.
-        ValueError: if a class has fewer than 5 pictures.
+        ValueError: if a class has too few pictures for every role to get one, or a picture has neither 8 nor 16 bits.
     """
-    classes = sorted(folder for folder in path.glob("*") if folder.is_dir())
-    found = [
-        (label, file)
-        for label, folder in enumerate(classes)
-        for file in sorted(folder.iterdir())
-        if file.suffix.lower() in SUFFIXES
+    classes = [
+        pictures
+        for folder in sorted(path.glob("*"))
+        if folder.is_dir() and folder.name[0] != "." and (pictures := _pictures_of(folder))
     ]
-    if not found:
+    if not classes:
         raise FileNotFoundError(
             f"dataset 'folder:{path}': expected a folder with one folder of pictures a class "
             f"({', '.join(SUFFIXES)}), found none"
         )
-    labels = torch.tensor([label for label, _ in found])
-    pixels = torch.stack([grey_square(file, SIDE).flatten() for _, file in found])
+    labels = torch.tensor([label for label, own in enumerate(classes) for _ in own])
+    pixels = torch.stack([grey_square(file, SIDE).flatten() for own in classes for file in own])
     images = Images(pixels, labels, (SIDE, SIDE))
-    return assemble(images, by_class(labels, SHARES, seed=derive_seed(seed, "split", "folder")))
+    names = [own[0].parent.name for own in classes]
+    division = by_class(labels, SHARES, seed=derive_seed(seed, "split", "folder"), names=names)
+    return assemble(images, division)

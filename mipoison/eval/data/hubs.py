@@ -98,7 +98,10 @@ def _divided(pairs: Iterator[tuple[Any, Any]], seed: int, name: str) -> Split:
                 f"dataset {name!r}: expected pictures, got {type(picture).__name__}; take one whose items are "
                 "pictures and class numbers"
             )
-        pixels.append(grey(picture, SIDE).flatten())
+        try:
+            pixels.append(grey(picture, SIDE).flatten())
+        except ValueError as error:
+            raise ValueError(f"dataset {name!r}: {error}") from error
         labels.append(int(label))
     if not pixels:
         raise ValueError(f"dataset {name!r}: expected pictures, got none")

@@ -28,7 +28,8 @@ def load(seed: int, path: Path) -> Split:
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: if the arrays are missing or not as described, or a class has fewer than 5 rows.
+        ValueError: if the arrays are missing or not as described, a side has fewer than 3 pixels, or a class too few
+            rows for every role to get one.
     """
     if not path.is_file():
         raise FileNotFoundError(f"dataset 'npz:{path}': expected a .npz file, found none")
@@ -46,6 +47,10 @@ def load(seed: int, path: Path) -> Split:
         raise ValueError(
             f"{path}: expected x in [0, 1] or uint8, got {x.dtype} from {x.min()} to {x.max()}"
         )
-    labels = torch.from_numpy(np.unique(y, return_inverse=True)[1].astype(np.int64))
+    names, places = np.unique(y, return_inverse=True)
+    labels = torch.from_numpy(places.astype(np.int64))
     images = Images(pixels.flatten(1), labels, (x.shape[1], x.shape[2]))
-    return assemble(images, by_class(labels, SHARES, seed=derive_seed(seed, "split", "npz")))
+    division = by_class(
+        labels, SHARES, seed=derive_seed(seed, "split", "npz"), names=names.tolist()
+    )
+    return assemble(images, division)

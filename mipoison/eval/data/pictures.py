@@ -10,6 +10,8 @@ from PIL import Image
 from torch import Tensor
 from torch.nn.functional import interpolate
 
+_DEEP = 2**16 - 1
+
 
 def grey_square(path: Path, side: int) -> Tensor:
     """Returns a picture's luminance, averaged over areas of equal size.
@@ -20,12 +22,31 @@ def grey_square(path: Path, side: int) -> Tensor:
 
     Returns:
         float32 ``[side, side]``, pixels in [0, 1].
+
+    Raises:
+        ValueError: as `grey` does, the file named.
     """
     with Image.open(path) as picture:
-        return grey(picture, side)
+        try:
+            return grey(picture, side)
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from error
 
 
 def grey(picture: Image.Image, side: int) -> Tensor:
-    """Returns an open picture's luminance, as `grey_square` does."""
-    pixels = torch.from_numpy(np.array(picture.convert("L"), dtype=np.float32)) / 255.0
+    """Returns an open picture's luminance, as `grey_square` does.
+
+    Raises:
+        ValueError: if its numbers have no range that is known: neither 8 nor 16 bits.
+    """
+    if picture.mode.startswith(("I", "F")):
+        # Pillow would cut them off at 255. Older versions read 16 bits into 32.
+        deep = np.array(picture, dtype=np.float64)
+        if picture.mode == "F" or deep.min() < 0 or deep.max() > _DEEP:
+            raise ValueError(
+                f"expected a picture of 8 or 16 bits, got mode {picture.mode} from {deep.min():g} to {deep.max():g}"
+            )
+        pixels = torch.from_numpy(deep / _DEEP).float()
+    else:
+        pixels = torch.from_numpy(np.array(picture.convert("L"), dtype=np.float32)) / 255.0
     return interpolate(pixels[None, None], size=(side, side), mode="area")[0, 0]

@@ -13,6 +13,8 @@ import torch
 from torch import Tensor
 
 ROLES = ("private", "defender", "auxiliary", "victims")
+# The window of the structural similarity is three pixels wide at least.
+_LEAST_SIDE = 3
 
 
 @dataclass(frozen=True)
@@ -89,7 +91,14 @@ def assemble(images: Images, rows: Mapping[str, Tensor]) -> Split:
     Args:
         images: the data set.
         rows: role to int64 positions; a key for each of `ROLES`.
+
+    Raises:
+        ValueError: if a side of the images is too small for a structural similarity.
     """
+    if min(images.image_shape) < _LEAST_SIDE:
+        raise ValueError(
+            f"expected images with sides of at least {_LEAST_SIDE} pixels, got {images.image_shape}"
+        )
     held = {name: Role(images.inputs[own], images.labels[own], own) for name, own in rows.items()}
     return Split(
         private=held["private"],

@@ -1,0 +1,47 @@
+"""Tell whether the files that a configuration names are still what they were."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+
+from mipoison.eval.configuration import Configuration
+from mipoison.eval.outside import module_file
+
+
+def named_files(configuration: Configuration) -> dict[str, str]:
+    """Digests of a user's own data, target and defenses, by how the configuration names them.
+
+    Of a module its own file counts, and nothing that it imports. What is not there is left out: whoever loads it says
+    so. The data of a hub have no file here.
+
+    Example:
+        >>> from mipoison.eval.presets import QUICK
+        >>> named_files(QUICK)
+        {}
+    """
+    return {name: _digest(path) for name, path in _named(configuration) if path.exists()}
+
+
+def _named(configuration: Configuration) -> Iterator[tuple[str, Path]]:
+    kind, _, path = configuration.dataset.partition(":")
+    if kind in ("npz", "folder"):
+        yield configuration.dataset, Path(path)
+    modules = [str(dict(method.options).get("callable", "")) for method in configuration.methods]
+    for name in (configuration.target, *modules):
+        if ":" in name and "+" not in name:
+            if file := module_file(name):
+                yield name, file
+        elif Path(name).suffix:
+            yield name, Path(name)
+
+
+def _digest(path: Path) -> str:
+    """Of a file's bytes, or of names and bytes of all that lies in a folder."""
+    if path.is_file():
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    whole = hashlib.sha256()
+    for file in sorted(file for file in path.rglob("*") if file.is_file()):
+        whole.update(f"{file.relative_to(path)}\0{_digest(file)}\n".encode())
+    return whole.hexdigest()

@@ -1,0 +1,101 @@
+"""Keep one run in one folder, and never replace or mix anything there in silence."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Final
+
+from mipoison.eval.configuration import Configuration
+from mipoison.eval.store import Store, is_unfinished, write_json
+
+CONFIG: Final = "config.json"
+NAMED: Final = "named-files.json"
+RESULTS: Final = "results.json"
+PICTURES: Final = "reconstructions.npz"
+CELLS: Final = "cells"
+_OWN: Final = (CONFIG, NAMED, RESULTS, PICTURES, "report.html", "summary.md")
+_FIGURES: Final = ("privacy-utility.png", "victims-T*.png", "learning-T*.png")
+
+
+def prepare_folder(
+    out: Path,
+    configuration: Configuration,
+    *,
+    named: dict[str, str] | None = None,
+    overwrite: bool = False,
+) -> None:
+    """Makes the output folder, goes on with an earlier run of the same experiment, or clears it if told to.
+
+    Args:
+        out: the folder.
+        configuration: the experiment. With other seeds and temperatures it is still the same.
+        named: digests of the files that it names, see `named_files`.
+        overwrite: whether an earlier run's files may be replaced. Other files are left alone.
+
+    Raises:
+        FileExistsError: if it is a file, or the folder holds something else or a run of files that have changed since,
+            and ``overwrite`` is false; or if files of no run have the names of a run's, whatever ``overwrite`` is.
+    """
+    if out.exists() and not out.is_dir():
+        raise FileExistsError(f"out: expected a folder, {out} is a file; choose another name")
+    if out.exists() and any(not is_unfinished(path) for path in out.iterdir()):
+        there = configuration_in(out)
+        if overwrite:
+            taken = _own_files(out)
+            if there is None and taken:
+                raise FileExistsError(
+                    f"out: expected a run to overwrite, but {taken[0]} is of none; choose another folder"
+                )
+            for path in taken:
+                path.unlink()
+        elif there is None or not same_experiment(there, configuration):
+            raise FileExistsError(
+                f"out: {out} holds something else than a run of this experiment; choose another "
+                "folder, or replace what a run left there with --overwrite"
+            )
+        elif changed := _changed(named_in(out), named or {}):
+            raise FileExistsError(
+                f"out: the run in {out} was made with other content of {', '.join(changed)}; choose another folder, or "
+                "run it anew with --overwrite"
+            )
+    out.mkdir(parents=True, exist_ok=True)
+    write_json(out / CONFIG, configuration.to_json())
+    if named:
+        write_json(out / NAMED, named)
+
+
+def configuration_in(out: Path) -> Configuration | None:
+    """The experiment whose run a folder holds; None: it holds none."""
+    if not (out / CONFIG).exists():
+        return None
+    try:
+        # What an older version did not ask has its default.
+        return Configuration.from_json(json.loads((out / CONFIG).read_text()))
+    except (ValueError, TypeError, KeyError, AttributeError):
+        return None
+
+
+def named_in(out: Path) -> dict[str, str]:
+    """Digests of the files that a run's configuration names, of when it was begun."""
+    if not (out / NAMED).exists():
+        return {}
+    digests: dict[str, str] = json.loads((out / NAMED).read_text())
+    return digests
+
+
+def same_experiment(one: Configuration, other: Configuration) -> bool:
+    """Whether two configurations differ in seeds and temperatures alone."""
+    return replace(one, seeds=other.seeds, temperatures=other.temperatures) == other
+
+
+def _changed(before: dict[str, str], now: dict[str, str]) -> list[str]:
+    return sorted(name for name in before | now if before.get(name) != now.get(name))
+
+
+def _own_files(out: Path) -> list[Path]:
+    """The files of a run, by their names."""
+    figures = [path for name in _FIGURES for path in out.glob(f"figures/{name}")]
+    whole = [out / name for name in _OWN if (out / name).exists()]
+    return whole + Store(out / CELLS).files() + figures
