@@ -39,7 +39,7 @@ def study(bare, *names, dataset="digits"):
 
 
 def test_two_runs_of_one_situation_are_one_table(monkeypatch):
-    joined = from_script("results_page", monkeypatch)["joined"]
+    joined = from_script("kept_runs", monkeypatch)["joined"]
     whole = joined(study(0.02, "none", "swap"), study(0.02, "none", "lfp"))
     assert [m["name"] for m in whole["configuration"]["methods"]] == ["none", "swap", "lfp"]
     assert set(whole["summary"]["3"]["defenses"]) == {"none", "swap", "lfp"}
@@ -52,13 +52,15 @@ def test_two_runs_of_one_situation_are_one_table(monkeypatch):
 
 
 def test_the_strongest_variants_are_counted(monkeypatch):
-    strongest = from_script("results_page", monkeypatch)["strongest"]
+    strongest = from_script("study_section", monkeypatch)["strongest"]
 
     def errors(first, second):
         return {
             "variant.a": {"mean": first},
             "variant.b": {"mean": second},
             "variant.c": {"mean": 9},
+            "variant.a, trained clean": {"mean": 0},
+            "variant.denoiser, a": {"mean": 0},
         }
 
     part = {"defenses": {"none": errors(1, 2), "x": errors(2, 1), "y": errors(3, 1)}}

@@ -1,0 +1,104 @@
+"""Takes finished runs of the study into docs/study, and reads what lies there."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+KEPT = Path(__file__).parent / "study"
+TITLES = {
+    "standard": "Digits",
+    "study-mnist": "MNIST-5k, softened",
+    "study-mnist-confident": "MNIST-5k, confident",
+    "study-faces": "ORL faces, softened",
+    "study-faces-confident": "ORL faces, confident",
+    "study-decoder": "Digits, with other losses and decoders among the adversaries",
+    "study-yang": "MNIST-5k, Yang et al.'s classifier and decoder",
+    "study-yang-full": "MNIST-5k, Yang et al.'s classifier and decoder at their published widths",
+    "study-strangers": "ORL faces, an adversary who has photos of other people alone",
+    "study-nls": "Digits, a target trained with negative label smoothing",
+    "study-vib": "Digits, a target trained with an information bottleneck",
+    "study-bido": "Digits, a target trained with bilateral dependency",
+    "study-ablation": "Digits, the equilibrium by other rules",
+}
+# The rest of the defenses in the same situation: one table with those of the study, and a picture of their own.
+REST = {
+    "standard": "more-digits",
+    "study-mnist": "more-mnist",
+    "study-mnist-confident": "more-mnist-confident",
+    "study-faces": "more-faces",
+    "study-faces-confident": "more-faces-confident",
+}
+# Kept of the studies that have a rest.
+PICTURED = {
+    "victims": "Victims as the strongest adversary sees them",
+    "learning": "Learning curves of the first seed",
+}
+
+
+def keep(run: Path) -> None:
+    """Copies a finished run's summary and pictures into docs/study.
+
+    Raises:
+        SystemExit: if the run is not finished.
+    """
+    results = json.loads((run / "results.json").read_text())
+    if not results["complete"]:
+        raise SystemExit(f"expected a finished run, got {run}, which lacks cells; run it again")
+    KEPT.mkdir(exist_ok=True)
+    kept = {name: results[name] for name in ("environment", "configuration", "summary")}
+    kept["seconds"] = [cell["seconds"] for cell in results["cells"]]
+    (KEPT / f"{run.name}.json").write_text(json.dumps(kept, indent=1) + "\n")
+    shutil.copy(run / "figures/privacy-utility.png", KEPT / f"{run.name}.png")
+    if run.name in REST:
+        for kind in PICTURED:
+            for picture in (run / "figures").glob(f"{kind}-T*.png"):
+                shutil.copy(picture, KEPT / f"{run.name}-{picture.name}")
+
+
+def joined(kept: dict[str, Any], rest: dict[str, Any]) -> dict[str, Any]:
+    """A study with the defenses of another run in the same situation.
+
+    Raises:
+        SystemExit: if the situations differ, or what the adversaries make of undefended vectors.
+    """
+    own, other = kept["configuration"], rest["configuration"]
+    asked = ("methods", "checked_methods", "worst_case_methods")
+    if differing := [name for name in own if name not in asked and own[name] != other[name]]:
+        raise SystemExit(f"expected two runs in one situation, they differ in {differing}")
+    summary = {}
+    for temperature, part in kept["summary"].items():
+        defenses, added = part["defenses"], rest["summary"][temperature]["defenses"]
+        bare, again = (group["none"]["A3.mse"]["mean"] for group in (defenses, added))
+        if abs(bare - again) > 0.001 * bare:
+            raise SystemExit(f"expected one undefended MSE, got {bare:.5f} and {again:.5f}")
+        summary[temperature] = part | {"defenses": added | defenses}
+    known = {method["name"] for method in own["methods"]}
+    new = [method for method in other["methods"] if method["name"] not in known]
+    configuration = own | {"methods": own["methods"] + new}
+    return kept | {"configuration": configuration, "summary": summary}
+
+
+def studies_kept() -> dict[str, dict[str, Any]]:
+    """The studies that there are, each with the rest of its defenses."""
+    found = {name: KEPT / f"{name}.json" for name in TITLES}
+    studies = {name: json.loads(file.read_text()) for name, file in found.items() if file.exists()}
+    for name, rest in REST.items():
+        file = KEPT / f"{rest}.json"
+        if name in studies and file.exists():
+            studies[name] = joined(studies[name], json.loads(file.read_text()))
+    return studies
+
+
+def missing() -> list[str]:
+    """Names the studies that are not there, and what they would show."""
+    wanted = TITLES | {
+        rest: f"the rest of the defenses of: {TITLES[name]}" for name, rest in REST.items()
+    }
+    return [
+        f"`{name}` ({title})"
+        for name, title in wanted.items()
+        if not (KEPT / f"{name}.json").exists()
+    ]
