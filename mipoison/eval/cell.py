@@ -13,14 +13,21 @@ import torch
 from torch import Tensor
 
 from mipoison.eval.adversaries.families import readers
-from mipoison.eval.attack import STANDARD, Attack, attack, attack_denoised, attack_trained_clean
+from mipoison.eval.attack import Attack, attack, attack_denoised, attack_trained_clean
 from mipoison.eval.configuration import Configuration
 from mipoison.eval.data import Split
 from mipoison.eval.device import device_name, repeatable
 from mipoison.eval.evaluator import Evaluator
 from mipoison.eval.methods import Defense, repeats, time_per_row
-from mipoison.eval.metrics import row_errors
-from mipoison.eval.scores import Judge, doubling, floors, scores_of, variants_of
+from mipoison.eval.scores import (
+    Judge,
+    crossings,
+    curves_of,
+    doubling,
+    floors,
+    scores_of,
+    variants_of,
+)
 from mipoison.eval.seeding import derive_seed
 from mipoison.eval.stage import Stage
 from mipoison.eval.targets import accuracy, serve
@@ -125,30 +132,20 @@ def _run(
     evaluator = Evaluator.train(
         parts, target=configuration.target, seed=derive_seed(seed, "evaluator")
     )
-    swapped = adaptive.networks[STANDARD].reconstruct(served[bare].expand_as(served))
-    defenses: dict[str, Any] = {}
     judge = Judge(parts, evaluator, bare, label_only)
-    for system, name in enumerate(names):
-        defenses[name] = {
+    crossed = crossings(adaptive, clean, served, parts.victims, bare)
+    defenses = {
+        name: {
             "attacks": scores_of(judge, adaptive, clean, denoised, system),
             "variants": variants_of(adaptive, clean, denoised, system),
             "utility": utility(served[bare], served[system], parts.victims.labels)
             | {"repeats": defended.repeats[name]},
             "cost": defended.costs[name],
-            "train_test": {
-                "clean_clean": float(adaptive.errors[STANDARD][bare].mean()),
-                "clean_defended": float(clean.errors[STANDARD][system].mean()),
-                "defended_clean": float(row_errors(swapped[system], parts.victims.inputs).mean()),
-                "defended_defended": float(adaptive.errors[STANDARD][system].mean()),
-            },
-            "curves": {
-                variant: {
-                    side: [round(epoch[system], 6) for epoch in epochs]
-                    for side, epochs in (("train", curve["train"]), ("held_out", curve["held_out"]))
-                }
-                for variant, curve in adaptive.curves.items()
-            },
+            "train_test": crossed[system],
+            "curves": curves_of(adaptive, system),
         }
+        for system, name in enumerate(names)
+    }
     asked_again = {}
     for method in configuration.methods:
         if method.name in defended.deployed:

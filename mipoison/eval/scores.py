@@ -6,9 +6,10 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from mipoison.eval.attack import STANDARD, Attack
-from mipoison.eval.data import Split
+from mipoison.eval.data import Role, Split
 from mipoison.eval.evaluator import Evaluator
 from mipoison.eval.metrics import gain, psnr, row_errors, row_gain, ssim
 
@@ -95,6 +96,33 @@ def variants_of(
     for name, errors in clean.errors.items():
         table[f"{name}, trained clean"] = {"mse": float(errors[system].mean())}
     return table
+
+
+def crossings(
+    adaptive: Attack, clean: Attack, served: Tensor, victims: Role, bare: int
+) -> list[dict[str, float]]:
+    """Returns the standard network's errors for every system, by what it was trained and then tested on."""
+    swapped = adaptive.networks[STANDARD].reconstruct(served[bare].expand_as(served))
+    return [
+        {
+            "clean_clean": float(adaptive.errors[STANDARD][bare].mean()),
+            "clean_defended": float(clean.errors[STANDARD][system].mean()),
+            "defended_clean": float(row_errors(swapped[system], victims.inputs).mean()),
+            "defended_defended": float(adaptive.errors[STANDARD][system].mean()),
+        }
+        for system in range(len(served))
+    ]
+
+
+def curves_of(adaptive: Attack, system: int) -> dict[str, dict[str, list[float]]]:
+    """Returns each trained variant's error after every epoch, on what it trains on and what it keeps back."""
+    return {
+        variant: {
+            side: [round(epoch[system], 6) for epoch in epochs]
+            for side, epochs in (("train", curve["train"]), ("held_out", curve["held_out"]))
+        }
+        for variant, curve in adaptive.curves.items()
+    }
 
 
 def doubling(

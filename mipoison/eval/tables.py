@@ -7,6 +7,7 @@ from html import escape
 from typing import Any
 
 from mipoison.eval.frontier import efficient, equal_l1_cells
+from mipoison.eval.markdown import spread
 from mipoison.eval.page import table
 from mipoison.eval.summary import ABSENT
 
@@ -24,12 +25,9 @@ def with_deviation(statistic: Mapping[str, Any], digits: int = 2, *, scale: floa
         >>> with_deviation({"mean": 0.5, "sd": None})
         '0.50'
     """
-    if statistic["mean"] is None:
-        return "–"
-    text = f"{statistic['mean'] * scale:.{digits}f}"
-    if statistic["sd"] is None:
-        return text
-    return f"{text} <small>± {statistic['sd'] * scale:.{digits}f}</small>"
+    scaled = {part: value and value * scale for part, value in statistic.items()}
+    mean, _, sd = spread(scaled, digits).partition(" ± ")
+    return f"{mean} <small>± {sd}</small>" if sd else mean
 
 
 def privacy_table(group: Mapping[str, Any], *, caption: str) -> str:
