@@ -72,7 +72,8 @@ soak: $(VENV)/.test
 # On a GPU also: make study STUDIES=study-yang-full PARTS=
 COMPARED = standard study-mnist study-mnist-confident study-faces study-faces-confident
 REST = more-digits more-mnist more-mnist-confident more-faces more-faces-confident
-DEFENSES = $(COMPARED) $(REST) study-decoder study-ablation
+ASKED = asked-mnist asked-faces
+DEFENSES = $(COMPARED) $(REST) $(ASKED) study-decoder study-ablation
 STUDIES ?= $(DEFENSES) study-yang study-strangers study-nls study-vib study-bido
 PARTS ?= keys retrained
 BOARD = $(COMPARED) $(REST)

@@ -23,6 +23,8 @@ TITLES = {
     "study-bido": "Digits, a target trained with bilateral dependency",
     "study-ablation": "Digits, the equilibrium by other rules",
 }
+# What is asked again where, in the situation of a study: in its table of worst cases.
+ASKED = {"study-mnist": "asked-mnist", "study-faces": "asked-faces"}
 # The rest of the defenses in the same situation: one table with those of the study, and a picture of their own.
 REST = {
     "standard": "more-digits",
@@ -59,7 +61,7 @@ def keep(run: Path) -> None:
 
 
 def joined(kept: dict[str, Any], rest: dict[str, Any]) -> dict[str, Any]:
-    """A study with the defenses of another run in the same situation.
+    """A study with the defenses and the worst cases of another run in the same situation.
 
     Raises:
         SystemExit: if the situations differ, or what the adversaries make of undefended vectors.
@@ -74,7 +76,11 @@ def joined(kept: dict[str, Any], rest: dict[str, Any]) -> dict[str, Any]:
         bare, again = (group["none"]["A3.mse"]["mean"] for group in (defenses, added))
         if abs(bare - again) > 0.001 * bare:
             raise SystemExit(f"expected one undefended MSE, got {bare:.5f} and {again:.5f}")
-        summary[temperature] = part | {"defenses": added | defenses}
+        worst = (group.get("worst_cases", {}) for group in (part, rest["summary"][temperature]))
+        summary[temperature] = part | {
+            "defenses": added | defenses,
+            "worst_cases": {name: case for group in worst for name, case in group.items()},
+        }
     known = {method["name"] for method in own["methods"]}
     new = [method for method in other["methods"] if method["name"] not in known]
     configuration = own | {"methods": own["methods"] + new}
@@ -85,7 +91,7 @@ def studies_kept() -> dict[str, dict[str, Any]]:
     """The studies that there are, each with the rest of its defenses."""
     found = {name: KEPT / f"{name}.json" for name in TITLES}
     studies = {name: json.loads(file.read_text()) for name, file in found.items() if file.exists()}
-    for name, rest in REST.items():
+    for name, rest in (*REST.items(), *ASKED.items()):
         file = KEPT / f"{rest}.json"
         if name in studies and file.exists():
             studies[name] = joined(studies[name], json.loads(file.read_text()))
@@ -97,6 +103,7 @@ def missing() -> list[str]:
     wanted = TITLES | {
         rest: f"the rest of the defenses of: {TITLES[name]}" for name, rest in REST.items()
     }
+    wanted |= {asked: f"worst cases of: {TITLES[name]}" for name, asked in ASKED.items()}
     return [
         f"`{name}` ({title})"
         for name, title in wanted.items()

@@ -52,7 +52,7 @@ class Evaluate:
     """Experiment whose values the other options change. "demo": digits, seeds 0-2, T = 1 and 3, eleven defenses.
     "quick": one short cell. "mnist", "faces": the demo's defenses on MNIST-5k and on ORL faces; need the extra [data].
     "standard": defenses and baselines at four strengths on digits. "full": the same on MNIST-5k with Yang et al.'s
-    classifier and with decoders: hours. "study-…", "more-…": the parts of docs/results.md."""
+    classifier and with decoders: hours. "study-…", "more-…", "asked-…": the parts of docs/results.md."""
     defenses: tuple[str, ...] = ()
     """Only these of the preset's defenses; "none" and "label-only" always take part."""
     outside: tuple[str, ...] = ()

@@ -87,6 +87,12 @@ def _rest(study: Configuration, budgets: tuple[float, ...]) -> Configuration:
     return replace(study, methods=tuple(compared), checked_methods=("none",), worst_case_methods=())
 
 
+def _asked_again(study: Configuration) -> Configuration:
+    """The default in a study's situation, under who asks again or knows more."""
+    default = of_budget("equilibrium", 0.1)
+    return replace(study, methods=(NONE, LABEL_ONLY, default), worst_case_methods=(default.name,))
+
+
 # A few defenses where the situation is another one.
 _AT_A_TENTH = methods((0.1,), ("equilibrium", "generator", "decoy"), FEW)
 
@@ -167,6 +173,8 @@ STUDIES: dict[str, Configuration] = {
     "more-mnist-confident": _rest(MNIST_CONFIDENT, _SMALL),
     "more-faces": _rest(FACES_SOFTENED, _LARGE),
     "more-faces-confident": _rest(FACES_CONFIDENT, _SMALL),
+    "asked-mnist": _asked_again(MNIST_SOFTENED),
+    "asked-faces": _asked_again(FACES_SOFTENED),
     "study-decoder": DECODER,
     "study-yang": YANG,
     "study-yang-full": YANG_FULL,
