@@ -53,7 +53,8 @@ def keep(run: Path) -> None:
     kept = {name: results[name] for name in ("environment", "configuration", "summary")}
     kept["seconds"] = [cell["seconds"] for cell in results["cells"]]
     (KEPT / f"{run.name}.json").write_text(json.dumps(kept, indent=1) + "\n")
-    shutil.copy(run / "figures/privacy-utility.png", KEPT / f"{run.name}.png")
+    if run.name not in ASKED.values():
+        shutil.copy(run / "figures/privacy-utility.png", KEPT / f"{run.name}.png")
     if run.name in REST:
         for kind in PICTURED:
             for picture in (run / "figures").glob(f"{kind}-T*.png"):
@@ -84,7 +85,9 @@ def joined(kept: dict[str, Any], rest: dict[str, Any]) -> dict[str, Any]:
     known = {method["name"] for method in own["methods"]}
     new = [method for method in other["methods"] if method["name"] not in known]
     configuration = own | {"methods": own["methods"] + new}
-    return kept | {"configuration": configuration, "summary": summary}
+    # Whoever was asked again elsewhere was so in that run's environment.
+    where = rest["environment"] if other["worst_case_methods"] else kept.get("asked_in")
+    return kept | {"configuration": configuration, "summary": summary, "asked_in": where}
 
 
 def studies_kept() -> dict[str, dict[str, Any]]:

@@ -27,8 +27,11 @@ STRENGTHS = {
 PLAIN = replace(DEMO, temperatures=(3.0,), methods=(NONE, LABEL_ONLY), checked_methods=("none",))
 
 
-def trials(target: str, folder: Path, jobs: int) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    """What each seed's target is worth, what the adversaries make of its undefended vectors, and where that was found.
+Found = list[dict[str, Any]]
+
+
+def trials(target: str, folder: Path, jobs: int) -> tuple[Found, Found]:
+    """What each seed's target is worth and leaks undefended, and the environments in which that was found.
 
     Raises:
         SystemExit: if a cell failed.
@@ -49,7 +52,7 @@ def trials(target: str, folder: Path, jobs: int) -> tuple[list[dict[str, Any]], 
                 "identity": attacks["A3"]["identity"],
             }
         )
-    return found, results["environment"]
+    return found, [cell["environment"] for cell in results["cells"]]
 
 
 if __name__ == "__main__":
@@ -58,7 +61,9 @@ if __name__ == "__main__":
     targets += [f"mlp+{way}:{s:g}" for way, own in STRENGTHS.items() for s in own]
     found = {target: trials(target, out.with_suffix("") / target, jobs) for target in targets}
     kept = {
-        "environment": together([environment for _, environment in found.values()]),
+        "environment": together(
+            [one for _, environments in found.values() for one in environments]
+        ),
         "temperature": PLAIN.temperatures[0],
         "targets": {target: of_seeds for target, (of_seeds, _) in found.items()},
     }

@@ -59,8 +59,10 @@ def section(name: str, kept: dict[str, Any]) -> str:
                 lines.append(folded(f"{what}, T = {temperature}", f"study/{picture.name}"))
         worst = worst_cases_table(part)
         if worst:
+            where = kept.get("asked_in") or environment
             lines.append(
-                f"*Who asks again, and who knows more* ([how](#what-the-key-is-worth))\n{worst}\n"
+                "*Who asks again, and who knows more* ([how](#what-the-key-is-worth)), "
+                f"{where['processor']}, {where['date']}\n{worst}\n"
             )
     lines.append(f"![{TITLES[name]}: gain against mean l1](study/{name}.png)\n")
     if (KEPT / f"{REST.get(name)}.json").exists():

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from mipoison.eval.frontier import fresh, keeps_labels
-from mipoison.eval.outside_target import is_outside
 from mipoison.eval.summary import ABSENT
 
 
@@ -21,7 +20,7 @@ class Choice:
         gain: mean over seeds of the gain under the strongest adversary, the denoiser among them.
         l1: mean over seeds of the realised mean l1.
         conditions: what the numbers hold for.
-        code: three lines that deploy it, in front of a target like the run's.
+        code: three lines that deploy it, in front of a model that gives logits.
     """
 
     name: str
@@ -90,8 +89,7 @@ def choose(
     strangers = ", strangers' rows" if configuration.get("auxiliary", "same") == "other" else ""
     conditions = f"{configuration['dataset']}{strangers}, T = {key}, seeds {seeds}"
     gain, l1 = measured[best]
-    code = _code(method, float(key), configuration.get("target", "mlp"))
-    return Choice(best, float(key), gain, l1, conditions, code)
+    return Choice(best, float(key), gain, l1, conditions, _code(method, float(key)))
 
 
 def _gain(measured: Mapping[str, Any]) -> float:
@@ -111,7 +109,7 @@ def _group(summary: Mapping[str, Any], temperature: float | None) -> tuple[Mappi
     return summary[name], name
 
 
-def _code(method: Mapping[str, Any], temperature: float, target: str) -> str:
+def _code(method: Mapping[str, Any], temperature: float) -> str:
     """Three lines; outputs and inputs are the defender's own, never private, data."""
     options, builder = method["options"], method["builder"]
     given = "".join(f", {name}={value!r}" for name, value in options.items())
@@ -136,9 +134,11 @@ def _code(method: Mapping[str, Any], temperature: float, target: str) -> str:
     )
     imports, defense = made.get(builder, swept)
     if builder == "outside":
-        served = f"served = lambda x: defense(torch.softmax(model(x) / {temperature:g}, -1))"
+        served = (
+            f"served = lambda x: defense(torch.softmax(model(x).detach() / {temperature:g}, -1))"
+        )
     else:
-        # What a classifier from outside gives is found out when it is deployed, as it was here.
-        gives = "gives=None, example=inputs" if is_outside(target) else 'gives="logits"'
-        served = f"served = mp.Defended(model, defense, {gives}, temperature={temperature:g})"
+        served = (
+            f'served = mp.Defended(model, defense, gives="logits", temperature={temperature:g})'
+        )
     return f"{imports}\ndefense = {defense}\n{served}"

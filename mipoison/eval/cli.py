@@ -182,6 +182,7 @@ def _choose(command: Choose) -> int:
     print(
         f"# {found.name}: gain {found.gain:.2f} at a mean l1 of {found.l1:.3f} ({found.conditions}).\n"
         "# outputs, inputs: the defender's own data, never private; secret: the deployment's key.\n"
+        "# model: in eval mode; gives logits, or the logarithms of probabilities.\n"
         + (
             "# Where they hold altered copies of one input, add groups=.\n"
             * ("LPA.fit" in found.code)

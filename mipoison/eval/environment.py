@@ -45,17 +45,17 @@ def together(environments: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """One description of all of them: where they differ, every value that there is.
 
     Example:
-        >>> together([{"date": "1", "cores": 2}, {"date": "2", "cores": 2}])
-        {'date': '1, 2', 'cores': 2}
+        >>> together([{"date": "1", "cores": 2}, {"date": "2", "cores": 2, "more": "x"}])
+        {'date': '1, 2', 'cores': 2, 'more': 'x'}
     """
     whole: dict[str, Any] = {}
-    for name, first in environments[0].items():
-        values = [environment[name] for environment in environments]
-        if isinstance(first, Mapping):
+    for name in dict.fromkeys(name for environment in environments for name in environment):
+        values = [environment[name] for environment in environments if name in environment]
+        if isinstance(values[0], Mapping):
             whole[name] = together(values)
         else:
             different = sorted(set(values))
-            whole[name] = first if len(different) == 1 else ", ".join(map(str, different))
+            whole[name] = values[0] if len(different) == 1 else ", ".join(map(str, different))
     return whole
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeAlias
 
 from joblib import Parallel, delayed
 from rich.console import Console
@@ -23,9 +23,11 @@ from mipoison.eval.run_folder import CELLS, prepare_folder
 from mipoison.eval.store import Store, cell_name
 from mipoison.eval.ticks import progress_bars, tick
 
+# Seed and temperature.
+CellKey: TypeAlias = tuple[int, float]
 _DIED: Final = (
-    "The process that ran this cell died, alone and without a traceback: killed for its memory, or by a fault in "
-    "compiled code."
+    "The process that ran this cell died, with no other beside it and without a traceback: killed for its memory, or "
+    "by a fault in compiled code. Give it more memory or a smaller experiment, or mend what it calls."
 )
 
 
@@ -54,7 +56,8 @@ def run(
     """Runs all cells that are not finished yet, each kept as it ends, and gathers them in results.json.
 
     Interrupted in whatever way, it goes on where it was when it is called again: only cells under way are lost. A
-    cell that fails is reported with its traceback, and the rest goes on.
+    cell that fails is reported with its traceback, and the rest goes on; also where its process dies, but for ``jobs``
+    of 1 and for other engines than joblib's own.
 
     Args:
         configuration: the experiment.
@@ -98,36 +101,51 @@ class _Cells:
 
     def run(self, console: Console | None, failed: dict[str, str]) -> None:
         """Runs those that are not finished; of those that fail, the tracebacks go into ``failed``."""
-        left = self._left(self.configuration.cells)
+        left = self._left(self.configuration.cells, failed)
         if not left:
             return
         bars = [f"seed {seed}, T = {temperature:g}" for seed, temperature in left]
         with progress_bars(bars, steps_of(self.configuration), console=console) as files:
             ticks = dict(zip(left, files, strict=True))
-            try:
-                self._finish(ticks, min(self.jobs, len(left)), failed)
-            except BrokenProcessPool:
-                # Which process died is not told, and it took the others' work along: each once more, by itself.
-                for cell in self._left(left):
-                    if cell_name(*cell) in failed:
-                        continue
-                    ticks[cell].unlink(missing_ok=True)
-                    try:
-                        self._finish({cell: ticks[cell]}, 2, failed)
-                    except BrokenProcessPool:
-                        failed[cell_name(*cell)] = _DIED
+            while left:
+                try:
+                    self._finish(left, ticks, failed)
+                except BrokenProcessPool:
+                    # Which process died is not told, and it took along what the others were at.
+                    begun = [cell for cell in self._left(left, failed) if ticks[cell].exists()]
+                    self._finish_alone(begun or left, ticks, failed)
+                left = self._left(left, failed)
 
-    def _left(self, cells: Iterable[tuple[int, float]]) -> list[tuple[int, float]]:
-        return [cell for cell in cells if not self.store.holds(self.configuration, *cell)]
+    def _finish_alone(
+        self, cells: list[CellKey], ticks: dict[CellKey, Path], failed: dict[str, str]
+    ) -> None:
+        """One after the other, each in a process of its own, so that one that dies takes no other along."""
+        for cell in cells:
+            ticks[cell].write_bytes(b"")
+            try:
+                self._finish([cell], ticks, failed)
+            except BrokenProcessPool:
+                failed[cell_name(*cell)] = _DIED
+
+    def _left(self, cells: Iterable[CellKey], failed: Mapping[str, str]) -> list[CellKey]:
+        """Those that neither finished nor failed."""
+        return [
+            cell
+            for cell in cells
+            if cell_name(*cell) not in failed and not self.store.holds(self.configuration, *cell)
+        ]
 
     def _finish(
-        self, ticks: dict[tuple[int, float], Path], jobs: int, failed: dict[str, str]
+        self, cells: list[CellKey], ticks: dict[CellKey, Path], failed: dict[str, str]
     ) -> None:
-        # Workers are processes of one thread each; a single job runs here, in this process.
+        """Raises BrokenProcessPool if a process of joblib's own dies."""
+        # Workers are processes of one thread each. One job runs here, in this process; of several also a last cell has
+        # a process of its own, whose death is survived.
+        jobs = min(self.jobs, max(2, len(cells)))
         workers = Parallel(n_jobs=jobs, return_as=self.results, batch_size=1)
         for name, trace in workers(
-            delayed(_finish_cell)(self.configuration, self.store, *cell, file, self.jobs)
-            for cell, file in ticks.items()
+            delayed(_finish_cell)(self.configuration, self.store, *cell, ticks[cell], self.jobs)
+            for cell in cells
         ):
             if trace is not None:
                 failed[name] = trace
@@ -138,14 +156,17 @@ def _finish_cell(
     store: Store,
     seed: int,
     temperature: float,
-    ticks: Path | None,
+    ticks: Path,
     jobs: int,
 ) -> tuple[str, str | None]:
     """Runs and keeps a cell; its name, and the traceback if it failed."""
+    # On another machine there is no such file to report to.
+    here = ticks.parent.exists()
+    if here:
+        ticks.touch()
 
     def done() -> None:
-        # On another machine there is no such file to report to.
-        if ticks is not None and ticks.parent.exists():
+        if here:
             tick(ticks)
 
     name = cell_name(seed, temperature)

@@ -15,7 +15,6 @@ from mipoison.eval.configuration import Configuration
 from mipoison.eval.environment import together
 from mipoison.eval.run_folder import (
     CELLS,
-    CONFIG,
     PICTURES,
     RESULTS,
     configuration_in,
@@ -80,16 +79,11 @@ def merge(runs: Sequence[Path], out: Path) -> bool:
     Raises:
         FileExistsError: if the folder has content.
         FileNotFoundError: if a folder holds no run.
-        ValueError: if they are not one experiment.
+        ValueError: if they are not one experiment, or one is of another version.
     """
     if out.exists() and any(out.iterdir()):
         raise FileExistsError(f"out: expected a new folder, {out} is not empty")
-    configurations = []
-    for folder in runs:
-        found = configuration_in(folder)
-        if found is None:
-            raise FileNotFoundError(f"expected a run with a {CONFIG} in {folder}, found none")
-        configurations.append(found)
+    configurations = [configuration_in(folder) for folder in runs]
     first, *others = configurations
     named = named_in(runs[0])
     for folder, other in zip(runs[1:], others, strict=True):

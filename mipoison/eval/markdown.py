@@ -129,11 +129,11 @@ def worst_cases_table(group: Mapping[str, Any]) -> str:
     tried = group.get("worst_cases", {})
     if not tried:
         return ""
-    keys = next(iter(tried.values()))
+    keys = list(dict.fromkeys(key for case in tried.values() for key in case))
     heads = [_WORST_CASES.get(key, f"averages {key.removeprefix('copies.')}") for key in keys]
     lines = [f"| g3 of who … | {' | '.join(heads)} |\n", "|---" * (len(heads) + 1) + "|\n"]
     for name, case in tried.items():
-        lines.append(f"| {name} | {' | '.join(spread(case[key]) for key in keys)} |\n")
+        lines.append(f"| {name} | {' | '.join(spread(case.get(key, ABSENT)) for key in keys)} |\n")
     return "\n" + "".join(lines)
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from mipoison.eval.configuration import Configuration
+from mipoison.eval.data.folder import pictures_by_class
 from mipoison.eval.outside import module_file
 
 
@@ -38,10 +39,10 @@ def _named(configuration: Configuration) -> Iterator[tuple[str, Path]]:
 
 
 def _digest(path: Path) -> str:
-    """Of a file's bytes, or of names and bytes of all that lies in a folder."""
+    """Of a file's bytes, or of names and bytes of the pictures in a folder."""
     if path.is_file():
         return hashlib.sha256(path.read_bytes()).hexdigest()
     whole = hashlib.sha256()
-    for file in sorted(file for file in path.rglob("*") if file.is_file()):
-        whole.update(f"{file.relative_to(path)}\0{_digest(file)}\n".encode())
+    for picture in (file for own in pictures_by_class(path) for file in own):
+        whole.update(f"{picture.relative_to(path)}\0{_digest(picture)}\n".encode())
     return whole.hexdigest()

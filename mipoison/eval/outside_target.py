@@ -99,9 +99,10 @@ def _fitted(kind: Any, parts: Split, seed: int) -> Any:
     return estimator.fit(parts.private.inputs.numpy(), parts.private.labels.numpy())
 
 
+# Copies go in: whatever normalises in place must not change the images that all are measured on.
 def _estimator(estimator: Any) -> Callable[[Tensor], Tensor]:
     def answer(rows: Tensor) -> Tensor:
-        return torch.as_tensor(estimator.predict_proba(rows.numpy())).to(torch.float32)
+        return torch.as_tensor(estimator.predict_proba(rows.clone().numpy())).to(torch.float32)
 
     return answer
 
@@ -109,6 +110,8 @@ def _estimator(estimator: Any) -> Callable[[Tensor], Tensor]:
 def _of_images(found: Any, image_shape: tuple[int, int]) -> Callable[[Tensor], Tensor]:
     def answer(rows: Tensor) -> Tensor:
         with torch.no_grad():
-            return torch.as_tensor(found(rows.reshape(-1, 1, *image_shape))).to(torch.float32)
+            return torch.as_tensor(found(rows.clone().reshape(-1, 1, *image_shape))).to(
+                torch.float32
+            )
 
     return answer

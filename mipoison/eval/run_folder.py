@@ -15,7 +15,7 @@ NAMED: Final = "named-files.json"
 RESULTS: Final = "results.json"
 PICTURES: Final = "reconstructions.npz"
 CELLS: Final = "cells"
-_OWN: Final = (CONFIG, NAMED, RESULTS, PICTURES, "report.html", "summary.md")
+_OWN: Final = (NAMED, RESULTS, PICTURES, "report.html", "summary.md", CONFIG)
 _FIGURES: Final = ("privacy-utility.png", "victims-T*.png", "learning-T*.png")
 
 
@@ -41,40 +41,31 @@ def prepare_folder(
     if out.exists() and not out.is_dir():
         raise FileExistsError(f"out: expected a folder, {out} is a file; choose another name")
     if out.exists() and any(not is_unfinished(path) for path in out.iterdir()):
-        there = configuration_in(out)
         if overwrite:
-            taken = _own_files(out)
-            if there is None and taken:
-                raise FileExistsError(
-                    f"out: expected a run to overwrite, but {taken[0]} is of none; choose another folder"
-                )
-            for path in taken:
-                path.unlink()
-        elif there is None or not same_experiment(there, configuration):
-            raise FileExistsError(
-                f"out: {out} holds something else than a run of this experiment; choose another "
-                "folder, or replace what a run left there with --overwrite"
-            )
-        elif changed := _changed(named_in(out), named or {}):
-            raise FileExistsError(
-                f"out: the run in {out} was made with other content of {', '.join(changed)}; choose another folder, or "
-                "run it anew with --overwrite"
-            )
+            _clear(out)
+        else:
+            _check(out, configuration, named or {})
     out.mkdir(parents=True, exist_ok=True)
     write_json(out / CONFIG, configuration.to_json())
     if named:
         write_json(out / NAMED, named)
 
 
-def configuration_in(out: Path) -> Configuration | None:
-    """The experiment whose run a folder holds; None: it holds none."""
+def configuration_in(out: Path) -> Configuration:
+    """The experiment whose run a folder holds; what an older version did not ask has its default.
+
+    Raises:
+        FileNotFoundError: if it holds none.
+        ValueError: if it is one of another version.
+    """
     if not (out / CONFIG).exists():
-        return None
+        raise FileNotFoundError(f"expected a run with a {CONFIG} in {out}, found none")
     try:
-        # What an older version did not ask has its default.
         return Configuration.from_json(json.loads((out / CONFIG).read_text()))
-    except (ValueError, TypeError, KeyError, AttributeError):
-        return None
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise ValueError(
+            f"expected {out / CONFIG} to be of a run of this version, got {error}"
+        ) from error
 
 
 def named_in(out: Path) -> dict[str, str]:
@@ -90,12 +81,48 @@ def same_experiment(one: Configuration, other: Configuration) -> bool:
     return replace(one, seeds=other.seeds, temperatures=other.temperatures) == other
 
 
-def _changed(before: dict[str, str], now: dict[str, str]) -> list[str]:
-    return sorted(name for name in before | now if before.get(name) != now.get(name))
+def _check(out: Path, configuration: Configuration, named: dict[str, str]) -> None:
+    """Raises unless a folder holds a run of the experiment, made with what its files hold now."""
+    try:
+        same = same_experiment(configuration_in(out), configuration)
+    except (FileNotFoundError, ValueError):
+        same = False
+    if not same:
+        raise FileExistsError(
+            f"out: {out} holds something else than a run of this experiment; choose another "
+            "folder, or replace what a run left there with --overwrite"
+        )
+    before = named_in(out)
+    # Of a file that is gone whoever loads it will tell.
+    if changed := sorted(name for name, digest in named.items() if before.get(name) != digest):
+        raise FileExistsError(
+            f"out: the run in {out} was made with other content of {', '.join(changed)}, or did not note it; choose "
+            "another folder, or run it anew with --overwrite"
+        )
+
+
+def _clear(out: Path) -> None:
+    """Removes a run; raises if files with a run's names are of none."""
+    taken = _own_files(out)
+    if taken and not _is_run(out):
+        raise FileExistsError(
+            f"out: expected a run to overwrite, but {taken[0]} is of none; choose another folder"
+        )
+    for path in taken:
+        path.unlink()
+
+
+def _is_run(out: Path) -> bool:
+    """Whether a folder holds a run, of whatever version."""
+    try:
+        plain = json.loads((out / CONFIG).read_text())
+    except (OSError, ValueError):
+        return False
+    return isinstance(plain, dict) and {"seeds", "methods"} <= set(plain)
 
 
 def _own_files(out: Path) -> list[Path]:
-    """The files of a run, by their names."""
+    """The files of a run, by their names; last the one that tells that it is a run."""
     figures = [path for name in _FIGURES for path in out.glob(f"figures/{name}")]
     whole = [out / name for name in _OWN if (out / name).exists()]
-    return whole + Store(out / CELLS).files() + figures
+    return Store(out / CELLS).files() + figures + whole

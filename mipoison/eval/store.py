@@ -20,7 +20,7 @@ from mipoison.eval.configuration import Configuration
 FORMAT = 6
 # A name keeps so many digits of the hash.
 _DIGITS = 12
-_OURS = re.compile(rf"\.?seed\d+-T[\w+-]+-[0-9a-f]{{{_DIGITS}}}\.(json|npz)(\.\d+\.partial)?")
+_OURS = re.compile(rf"\.?seed-?\d+-T[\w+-]+-[0-9a-f]{{{_DIGITS}}}\.(json|npz)(\.\d+\.partial)?")
 
 Pictures = dict[str, npt.NDArray[np.float32]]
 

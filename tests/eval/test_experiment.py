@@ -8,6 +8,7 @@ import time
 from dataclasses import replace
 
 import pytest
+from joblib.externals.loky import get_reusable_executor
 
 from mipoison.eval import cli, experiment
 from mipoison.eval.configuration import Configuration
@@ -73,6 +74,19 @@ def test_what_no_run_left_there_is_not_overwritten(name, tmp_path):
     with pytest.raises(FileExistsError, match=f"{tmp_path / name} is of none"):
         prepare_folder(tmp_path, QUICK, overwrite=True)
     assert (tmp_path / name).read_text() == "mine"
+
+
+def test_a_run_of_another_version_can_be_overwritten(finished, tmp_path):
+    out = tmp_path / "out"
+    shutil.copytree(finished, out)
+    plain = json.loads((out / "config.json").read_text())
+    (out / "config.json").write_text(json.dumps(plain | {"wish": 1}))
+    with pytest.raises(FileExistsError, match="holds something else"):
+        prepare_folder(out, QUICK)
+    with pytest.raises(ValueError, match=r"to be of a run of this version, got .*wish"):
+        merge((finished, out), tmp_path / "both")
+    prepare_folder(out, QUICK, overwrite=True)
+    assert not (out / "results.json").exists()
 
 
 def test_what_a_killed_process_began_is_in_nobodys_way(tmp_path):
@@ -147,7 +161,15 @@ def test_a_cell_that_fails_is_told_and_the_rest_goes_on(tiny, tmp_path, monkeypa
     assert [cell["temperature"] for cell in results["cells"]] == [3.0]
 
 
-def test_a_process_that_dies_takes_no_other_cell_along(tiny, tmp_path, monkeypatch):
+@pytest.fixture
+def new_workers():
+    """Processes that begin in the folder of the test: joblib keeps idle ones, and they keep theirs."""
+    get_reusable_executor().shutdown(wait=True)
+    yield
+    get_reusable_executor().shutdown(wait=True)
+
+
+def test_a_process_that_dies_takes_no_other_cell_along(tiny, tmp_path, monkeypatch, new_workers):
     (tmp_path / "deadly.py").write_text(
         "import os\ndef die(p):\n    if p.amax(1).mean() > 0.9: os._exit(3)\n    return p\n"
     )
@@ -161,6 +183,8 @@ def test_a_process_that_dies_takes_no_other_cell_along(tiny, tmp_path, monkeypat
     results = json.loads((tmp_path / "out" / "results.json").read_text())
     assert results["failed"] == outcome.failed
     assert [cell["temperature"] for cell in results["cells"]] == [5.0]
+    # What is left is the deadly one alone, and it does not take this process along either.
+    assert list(run(sharp_and_not, tmp_path / "out", jobs=2).failed) == ["seed100-T0_01"]
 
 
 def test_a_changed_defense_is_not_taken_for_the_one_that_was_run(tiny, tmp_path, monkeypatch):
@@ -174,6 +198,7 @@ def test_a_changed_defense_is_not_taken_for_the_one_that_was_run(tiny, tmp_path,
     assert run(chosen, tmp_path / "out").complete
     before = (tmp_path / "out" / "results.json").read_text()
     assert json.loads(before)["named_files"].keys() == {"plain_defense:plain"}
+    assert run(chosen, tmp_path / "out").complete
     own.write_text("def plain(p): return p.flip(0)\n")
     with pytest.raises(FileExistsError, match="with other content of plain_defense:plain"):
         run(chosen, tmp_path / "out")

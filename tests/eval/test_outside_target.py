@@ -17,6 +17,7 @@ import torch
 from sklearn.naive_bayes import GaussianNB
 logits = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 10))
 probabilities = torch.nn.Sequential(logits, torch.nn.Softmax(-1))
+def inplace(images): return logits(images.sub_(0.5).div_(0.25))
 def seven(images): return torch.zeros(len(images), 7)
 Bayes = GaussianNB
 number = 3
@@ -70,6 +71,13 @@ def test_logits_and_probabilities_are_told_apart(folder, parts):
             for name in ("logits", "probabilities")
         ]
         torch.testing.assert_close(*served)
+
+
+def test_a_target_that_normalises_in_place_changes_no_image(folder, parts):
+    rows = parts.victims.inputs.clone()
+    target = load("theirs:inplace", parts)
+    assert torch.equal(target(rows), target(rows))
+    assert torch.equal(rows, parts.victims.inputs) and parts.defender.inputs.min() >= 0
 
 
 def test_a_class_of_estimators_is_fitted_on_the_private_rows(folder, parts):

@@ -106,11 +106,10 @@ def test_pictures_of_16_bits_keep_their_shades(folder):
 
 
 def test_pictures_without_a_range_are_refused(folder):
-    Image.fromarray(np.full((4, 4), 2.5, np.float32)).save(folder / "dark" / "odd.tiff")
-    with pytest.raises(
-        ValueError, match=r"odd.tiff: expected a picture of 8 or 16 bits, got mode F"
-    ):
-        split(f"folder:{folder}", seed=100)
+    for kind, mode in ((np.float32, "F"), (np.int32, "I")):
+        Image.fromarray(np.full((4, 4), 2, kind)).save(folder / "dark" / "odd.tiff")
+        with pytest.raises(ValueError, match=rf"odd.tiff: expected .* 16 bits, got .*mode {mode}"):
+            split(f"folder:{folder}", seed=100)
 
 
 @pytest.mark.parametrize("kind", ["npz", "folder"])

@@ -29,12 +29,19 @@ def test_the_committed_page_is_the_one_that_the_numbers_give(tmp_path):
         assert (docs / page).read_text() == (DOCS / page).read_text(), page
 
 
-def study(bare, *names, dataset="digits"):
+def study(bare, *names, dataset="digits", asked=()):
     """What is kept of a run of these methods."""
     measured = {"A3.mse": {"mean": bare}}
+    methods = [{"name": name} for name in names]
+    part = {
+        "seeds": [0],
+        "defenses": dict.fromkeys(names, measured),
+        "worst_cases": {name: {"key_leaked": {"mean": 0.5}} for name in asked},
+    }
     return {
-        "configuration": {"dataset": dataset, "methods": [{"name": name} for name in names]},
-        "summary": {"3": {"seeds": [0], "defenses": dict.fromkeys(names, measured)}},
+        "configuration": {"dataset": dataset, "methods": methods, "worst_case_methods": [*asked]},
+        "environment": {"date": f"of {', '.join(names)}"},
+        "summary": {"3": part},
     }
 
 
@@ -49,6 +56,16 @@ def test_two_runs_of_one_situation_are_one_table(monkeypatch):
     ):
         with pytest.raises(SystemExit, match=why):
             joined(study(0.02, "none", "swap"), other)
+
+
+def test_what_was_asked_again_elsewhere_is_in_the_table_of_worst_cases(monkeypatch):
+    joined = from_script("kept_runs", monkeypatch)["joined"]
+    plain = joined(study(0.02, "none", "swap"), study(0.02, "none", "lfp"))
+    assert not plain["summary"]["3"]["worst_cases"] and not plain["asked_in"]
+    whole = joined(plain, study(0.02, "none", "lpa", asked=("lpa",)))
+    assert list(whole["summary"]["3"]["worst_cases"]) == ["lpa"]
+    assert whole["asked_in"] == {"date": "of none, lpa"}
+    assert whole["environment"] == {"date": "of none, swap"}
 
 
 def test_the_strongest_variants_are_counted(monkeypatch):

@@ -20,9 +20,16 @@ DESCRIPTION = (
 )
 
 
-def _pictures_of(folder: Path) -> list[Path]:
-    """The pictures in a folder, in alphabetical order."""
-    return sorted(file for file in folder.iterdir() if file.suffix.lower() in SUFFIXES)
+def pictures_by_class(path: Path) -> list[list[Path]]:
+    """The pictures of every subfolder that holds some and is not hidden, folders and files in alphabetical order."""
+    folders = sorted(
+        folder for folder in path.glob("*") if folder.is_dir() and folder.name[0] != "."
+    )
+    found = (
+        sorted(file for file in folder.iterdir() if file.suffix.lower() in SUFFIXES)
+        for folder in folders
+    )
+    return [pictures for pictures in found if pictures]
 
 
 def load(seed: int, path: Path) -> Split:
@@ -39,11 +46,7 @@ def load(seed: int, path: Path) -> Split:
         FileNotFoundError: if there is no such folder, or no pictures in it.
         ValueError: if a class has too few pictures for every role to get one, or a picture has neither 8 nor 16 bits.
     """
-    classes = [
-        pictures
-        for folder in sorted(path.glob("*"))
-        if folder.is_dir() and folder.name[0] != "." and (pictures := _pictures_of(folder))
-    ]
+    classes = pictures_by_class(path)
     if not classes:
         raise FileNotFoundError(
             f"dataset 'folder:{path}': expected a folder with one folder of pictures a class "

@@ -39,14 +39,14 @@ def grey(picture: Image.Image, side: int) -> Tensor:
     Raises:
         ValueError: if its numbers have no range that is known: neither 8 nor 16 bits.
     """
-    if picture.mode.startswith(("I", "F")):
-        # Pillow would cut them off at 255. Older versions read 16 bits into 32.
-        deep = np.array(picture, dtype=np.float64)
-        if picture.mode == "F" or deep.min() < 0 or deep.max() > _DEEP:
-            raise ValueError(
-                f"expected a picture of 8 or 16 bits, got mode {picture.mode} from {deep.min():g} to {deep.max():g}"
-            )
-        pixels = torch.from_numpy(deep / _DEEP).float()
+    # Older versions of Pillow read a PNG of 16 bits into 32.
+    if picture.mode.startswith("I;16") or (picture.mode, picture.format) == ("I", "PNG"):
+        pixels = torch.from_numpy(np.array(picture, dtype=np.float32)) / _DEEP
+    elif picture.mode in ("I", "F"):
+        # Pillow would cut them off at 255.
+        raise ValueError(
+            f"expected a picture of 8 or 16 bits, got numbers of 32 (mode {picture.mode}); save it with 8 or 16"
+        )
     else:
         pixels = torch.from_numpy(np.array(picture.convert("L"), dtype=np.float32)) / 255.0
     return interpolate(pixels[None, None], size=(side, side), mode="area")[0, 0]

@@ -97,7 +97,7 @@ def assemble(images: Images, rows: Mapping[str, Tensor]) -> Split:
     """
     if min(images.image_shape) < _LEAST_SIDE:
         raise ValueError(
-            f"expected images with sides of at least {_LEAST_SIDE} pixels, got {images.image_shape}"
+            f"expected images with sides of at least {_LEAST_SIDE} pixels, got {images.image_shape}; give larger ones"
         )
     held = {name: Role(images.inputs[own], images.labels[own], own) for name, own in rows.items()}
     return Split(
