@@ -7,6 +7,7 @@ from contextlib import ExitStack, contextmanager
 from typing import Final
 
 from joblib import parallel_config
+from joblib.externals.loky import get_reusable_executor
 
 # Joblib's own, or a backend of joblib.
 ENGINES: Final = ("loky", "ray", "dask")
@@ -25,7 +26,10 @@ def engine_of(name: str) -> Iterator[None]:
     if name not in ENGINES:
         raise ValueError(f"engine: expected one of {', '.join(ENGINES)}, got {name!r}")
     try:
-        if name == "ray":
+        if name == "loky":
+            # Joblib keeps idle processes, and they keep their folder and the modules that they have read.
+            get_reusable_executor().shutdown(wait=True)
+        elif name == "ray":
             from ray.util.joblib import register_ray
 
             register_ray()

@@ -47,14 +47,15 @@ def test_report_without_results_is_refused(capsys, tmp_path):
 def test_evaluate_writes_the_folder(tmp_path, monkeypatch, tiny):
     monkeypatch.setitem(cli.NAMED, "quick", tiny)
     out = tmp_path / "out"
-    cli.main(["evaluate", "--preset", "quick", "--out", str(out), "--temperatures", "3"])
+    given = ["--preset", "quick", "--out", str(out), "--temperatures", "3", "--jobs", "1"]
+    cli.main(["evaluate", *given])
     names = {path.name for path in out.iterdir()}
     assert {"config.json", "results.json", "report.html", "figures"} <= names
 
 
 def test_the_adversary_s_classes_are_an_option(tmp_path):
     out = tmp_path / "out"
-    given = ["--preset", "quick", "--out", str(out), "--defenses", "rounding-1"]
+    given = ["--preset", "quick", "--out", str(out), "--defenses", "rounding-1", "--jobs", "1"]
     cli.main(["evaluate", *given, "--auxiliary", "other"])
     results = json.loads((out / "results.json").read_text())
     assert results["configuration"]["auxiliary"] == "other"
@@ -70,7 +71,16 @@ def changed(tiny, tmp_path_factory):
     """A run whose options change what its preset says, down to the adversaries and to a target's own strength."""
     out = tmp_path_factory.mktemp("changed") / "out"
     given = ["--preset", "quick", "--out", str(out), "--temperatures", "3", "--target-epochs", "2"]
-    given += ["--adversary.losses", "l1", "--adversary.wide-epochs", "1", "--target", "mlp+vib:0.1"]
+    given += [
+        "--jobs",
+        "1",
+        "--adversary.losses",
+        "l1",
+        "--adversary.wide-epochs",
+        "1",
+        "--target",
+        "mlp+vib:0.1",
+    ]
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(cli.NAMED, "quick", tiny)
         cli.main(["evaluate", *given])

@@ -8,7 +8,6 @@ import time
 from dataclasses import replace
 
 import pytest
-from joblib.externals.loky import get_reusable_executor
 
 from mipoison.eval import cli, experiment
 from mipoison.eval.configuration import Configuration
@@ -161,15 +160,7 @@ def test_a_cell_that_fails_is_told_and_the_rest_goes_on(tiny, tmp_path, monkeypa
     assert [cell["temperature"] for cell in results["cells"]] == [3.0]
 
 
-@pytest.fixture
-def new_workers():
-    """Processes that begin in the folder of the test: joblib keeps idle ones, and they keep theirs."""
-    get_reusable_executor().shutdown(wait=True)
-    yield
-    get_reusable_executor().shutdown(wait=True)
-
-
-def test_a_process_that_dies_takes_no_other_cell_along(tiny, tmp_path, monkeypatch, new_workers):
+def test_a_process_that_dies_takes_no_other_cell_along(tiny, tmp_path, monkeypatch):
     (tmp_path / "deadly.py").write_text(
         "import os\ndef die(p):\n    if p.amax(1).mean() > 0.9: os._exit(3)\n    return p\n"
     )

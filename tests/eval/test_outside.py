@@ -114,7 +114,19 @@ def test_answers_that_are_no_vectors_are_refused(folder, name, said):
 
 def test_it_runs_by_the_command_line_and_gets_on_the_leaderboard(folder, monkeypatch, tiny, capsys):
     monkeypatch.setitem(cli.NAMED, "quick", replace(tiny, temperatures=(3.0,)))
-    cli.main(["evaluate", "--preset", "quick", "--outside", "halves:HalfWay", "--out", "run"])
+    cli.main(
+        [
+            "evaluate",
+            "--preset",
+            "quick",
+            "--outside",
+            "halves:HalfWay",
+            "--out",
+            "run",
+            "--jobs",
+            "1",
+        ]
+    )
     results = json.loads((folder / "run/results.json").read_text())
     assert "halves:HalfWay" in results["summary"]["3"]["defenses"]
     assert "halves:HalfWay" in (folder / "run/report.html").read_text()
@@ -149,7 +161,7 @@ def test_a_method_of_it_is_like_any_other():
 
 def test_fresh_noise_is_told(folder, tiny, monkeypatch):
     monkeypatch.setitem(cli.NAMED, "quick", tiny)
-    given = ["--preset", "quick", "--temperatures", "3", "--out", str(folder / "out")]
+    given = ["--preset", "quick", "--temperatures", "3", "--jobs", "1", "--out", "out"]
     cli.main(["evaluate", *given, "--outside", "wrong:fresh"])
     for page in ("summary.md", "report.html"):
         text = (folder / "out" / page).read_text()

@@ -43,7 +43,8 @@ def test_temperature_must_be_positive(parts, temperature):
         serve(torch.nn.Linear(64, 10), parts.victims.inputs, temperature=temperature)
 
 
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
+# "yang-full" is "yang" at another width, and takes half a minute.
+@pytest.mark.parametrize("architecture", sorted(set(ARCHITECTURES) - {"yang-full"}))
 def test_every_architecture_learns_and_repeats_itself(architecture):
     generator = torch.Generator().manual_seed(0)
     labels = torch.arange(60) % 3
