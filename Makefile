@@ -17,7 +17,7 @@ SOURCES := pyproject.toml setup.py constraints.txt $(wildcard csrc/*)
 INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt $(PIP_ARGS)
 
 .DELETE_ON_ERROR:
-.PHONY: demo test test-full bench bench-gpu render resources soak study study-defenses docs lint format clean
+.PHONY: demo test test-full test-scale bench bench-gpu render resources soak study study-defenses docs lint format clean
 
 demo: $(VENV)/.eval
 	@if [ -e $(RUN)/.finished ]; then \
@@ -42,6 +42,11 @@ test: $(VENV)/.test
 test-full: test
 	$(BIN)/python -m pytest tests/test_guarantees.py --full -m full
 	TRITON_INTERPRET=1 $(BIN)/python -m pytest tests/triton --full
+
+# Ray and Dask, each on a cluster that the test starts here. They are 300 MB, and the first tests do without them.
+test-scale: $(VENV)/.test
+	$(INSTALL) -e '.[eval,test,scale]'
+	$(BIN)/python -m pytest tests/eval/test_experiment.py -k engines
 
 # One file a machine and day; `make render` takes them into docs/performance.md.
 bench: $(VENV)/.test
