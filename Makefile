@@ -40,7 +40,7 @@ test: $(VENV)/.test
 	TRITON_INTERPRET=1 $(BIN)/python -m pytest tests/triton -n 2 --dist worksteal
 
 test-full: test
-	$(BIN)/python -m pytest tests/test_guarantees.py --full -m full
+	$(BIN)/python -m pytest tests/test_guarantees.py tests/test_kernels.py --full -m full
 	TRITON_INTERPRET=1 $(BIN)/python -m pytest tests/triton --full
 
 # Ray and Dask, each on a cluster that the test starts here. They are 300 MB, and the first tests do without them.

@@ -21,6 +21,17 @@ LIBC = ctypes.CDLL(None)
 M_PERTURB = -6  # malloc.h
 
 
+def in_ci_or_full(cell: tuple[str, torch.dtype, int, str]) -> object:
+    """A cell of the table; the 16-bit types go the way of float32, and most of their sizes are left to --full."""
+    _, dtype, k, _ = cell
+    if dtype.itemsize > 2 or k in (2, 9, 17, 321):
+        return cell
+    return pytest.param(*cell, marks=pytest.mark.full)
+
+
+TABLE = [in_ci_or_full(cell) for cell in table.TABLE]
+
+
 def name_of(value: object) -> str:
     return str(value).removeprefix("torch.")
 
@@ -53,7 +64,7 @@ def many_cases(operation: str, dtype: torch.dtype, k: int, norm: str) -> list[Ca
 
 # The innermost parameter first: what the reference answered is at hand for the next instruction set.
 @pytest.mark.parametrize("instruction_set", INSTRUCTION_SETS)
-@pytest.mark.parametrize(("operation", "dtype", "k", "norm"), table.TABLE, ids=name_of)
+@pytest.mark.parametrize(("operation", "dtype", "k", "norm"), TABLE, ids=name_of)
 def test_agrees_with_the_reference(
     operation: str, dtype: torch.dtype, k: int, norm: str, instruction_set: str
 ) -> None:
@@ -61,7 +72,7 @@ def test_agrees_with_the_reference(
         table.assert_agrees(case, run(case, instruction_set))
 
 
-@pytest.mark.parametrize(("operation", "dtype", "k", "norm"), table.TABLE, ids=name_of)
+@pytest.mark.parametrize(("operation", "dtype", "k", "norm"), TABLE, ids=name_of)
 def test_keeps_every_promise(operation: str, dtype: torch.dtype, k: int, norm: str) -> None:
     for case in many_cases(operation, dtype, k, norm):
         for instruction_set in INSTRUCTION_SETS:

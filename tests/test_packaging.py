@@ -45,6 +45,32 @@ def build_wheel(sdist: Path, into: Path, **how: object) -> str:
     return run("-m", "pip", "wheel", *offline, "-w", into, sdist, cwd=into.parent, **how)  # type: ignore[arg-type]
 
 
+def quick_compiler(at: Path, *, unknown: str = "-no-such-option") -> dict[str, str]:
+    """The environment for a compiler that does not optimise, and so takes a fraction of the time.
+
+    What is installed beside the tests is optimised, from the same sources.
+
+    Args:
+        at: where it is written.
+        unknown: an option that it refuses.
+    """
+    real = shlex.quote(shutil.which("c++") or "g++")
+    # Of the options for optimisation the last wins.
+    at.write_text(
+        f"""#!/bin/sh
+for option; do
+  if [ "$option" = {unknown} ]; then
+    echo "unrecognized command-line option '$option'" >&2
+    exit 1
+  fi
+done
+exec {real} "$@" -O0
+"""
+    )
+    at.chmod(0o755)
+    return {"CC": str(at), "CXX": str(at)}
+
+
 @pytest.fixture(scope="module")
 def sdist(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Built from a copy of the checkout, so that nothing is written into it."""
@@ -65,7 +91,7 @@ def sdist(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def wheel(sdist: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     into = tmp_path_factory.mktemp("wheel")
-    build_wheel(sdist, into)
+    build_wheel(sdist, into, env=quick_compiler(into.parent / "quick-compiler"))
     (archive,) = into.glob("mipoison-*.whl")
     return archive
 
@@ -147,24 +173,9 @@ X86 = platform.machine().lower() in ("x86_64", "amd64")
 
 
 def test_a_compiler_that_knows_no_avx512_builds_the_rest(sdist: Path, tmp_path: Path) -> None:
-    compiler = tmp_path / "old-compiler"
-    real = shlex.quote(shutil.which("c++") or "g++")
-    # Without optimisation, whose option is the last to win, the build takes a fraction of the time.
-    compiler.write_text(
-        f"""#!/bin/sh
-for option; do
-  if [ "$option" = -mavx512f ]; then
-    echo "unrecognized command-line option '$option'" >&2
-    exit 1
-  fi
-done
-exec {real} "$@" -O0
-"""
-    )
-    compiler.chmod(0o755)
     wheels, target = tmp_path / "wheel", tmp_path / "site"
     wheels.mkdir()
-    build_wheel(sdist, wheels, env={"CC": str(compiler), "CXX": str(compiler)})
+    build_wheel(sdist, wheels, env=quick_compiler(tmp_path / "old-compiler", unknown="-mavx512f"))
     (archive,) = wheels.glob("*.whl")
     zipfile.ZipFile(archive).extractall(target)
     program = """
