@@ -10,7 +10,7 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from mipoison.eval.markdown import spread
-from mipoison.eval.summary import statistic
+from mipoison.eval.summary import statistic, worst_of
 
 
 def keys_section(kept: dict[str, Any]) -> str:
@@ -53,18 +53,13 @@ def keys_section(kept: dict[str, Any]) -> str:
         + ". That is no more than a client with so many queries could ask for. Whoever holds the key can do all of "
         "this; under the strongest of it: "
         + ", ".join(
-            f"{mean_and_sd([strongest(trial) for trial in trials])} ({objective})"
+            f"{mean_and_sd([worst_of(trial)['strongest'] for trial in trials])} ({objective})"
             for objective, trials in kept["objectives"].items()
         )
         + ".\n\n"
         "![Gain against the number of averaged copies](study/keys.png)\n"
     )
     return "".join(lines)
-
-
-def strongest(trial: dict[str, Any]) -> float:
-    """The least g3 at the key's own cells."""
-    return min(*trial["copies"].values(), trial["other_keys"], trial["key_leaked"])
 
 
 def draw_keys(kept: dict[str, Any], to: Path) -> None:
@@ -91,6 +86,6 @@ def draw_keys(kept: dict[str, Any], to: Path) -> None:
     figure.savefig(to, dpi=120)
 
 
-def mean_and_sd(values: Sequence[float]) -> str:
+def mean_and_sd(values: Sequence[float | None]) -> str:
     """Over the seeds."""
     return spread(statistic(values))

@@ -9,6 +9,7 @@ from pathlib import Path
 from mipoison.eval.configuration import Configuration
 from mipoison.eval.data.folder import pictures_by_class
 from mipoison.eval.outside import module_file
+from mipoison.eval.outside_target import is_outside
 
 
 def named_files(configuration: Configuration) -> dict[str, str]:
@@ -29,13 +30,17 @@ def _named(configuration: Configuration) -> Iterator[tuple[str, Path]]:
     kind, _, path = configuration.dataset.partition(":")
     if kind in ("npz", "folder"):
         yield configuration.dataset, Path(path)
-    modules = [str(dict(method.options).get("callable", "")) for method in configuration.methods]
-    for name in (configuration.target, *modules):
-        if ":" in name and "+" not in name:
-            if file := module_file(name):
-                yield name, file
-        elif Path(name).suffix:
-            yield name, Path(name)
+    named = [
+        str(dict(method.options)["callable"])
+        for method in configuration.methods
+        if method.builder == "outside"
+    ]
+    if is_outside(configuration.target):
+        named.append(configuration.target)
+    for name in named:
+        file = module_file(name) if ":" in name else Path(name)
+        if file is not None:
+            yield name, file
 
 
 def _digest(path: Path) -> str:

@@ -20,11 +20,9 @@ from mipoison.eval.conditions import conditions
 from mipoison.eval.frontier import at_one_budget
 from mipoison.eval.markdown import asked_again, mean_alone, summary_page, unfinished
 from mipoison.eval.page import page, picture, png_of, table
-from mipoison.eval.run_folder import PICTURES, RESULTS
+from mipoison.eval.run_folder import FIGURES, PICTURES, REPORT, RESULTS, SUMMARY
 from mipoison.eval.store import cell_name, write_text
 from mipoison.eval.worst_cases import WorstCases
-
-REPORT, SUMMARY, FIGURES = "report.html", "summary.md", "figures"
 
 
 def write_report(out: Path) -> Path:

@@ -15,7 +15,10 @@ NAMED: Final = "named-files.json"
 RESULTS: Final = "results.json"
 PICTURES: Final = "reconstructions.npz"
 CELLS: Final = "cells"
-_OWN: Final = (NAMED, RESULTS, PICTURES, "report.html", "summary.md", CONFIG)
+REPORT: Final = "report.html"
+SUMMARY: Final = "summary.md"
+FIGURES: Final = "figures"
+_OWN: Final = (NAMED, RESULTS, PICTURES, REPORT, SUMMARY, CONFIG)
 _FIGURES: Final = ("privacy-utility.png", "victims-T*.png", "learning-T*.png")
 
 
@@ -123,6 +126,6 @@ def _is_run(out: Path) -> bool:
 
 def _own_files(out: Path) -> list[Path]:
     """The files of a run, by their names; last the one that tells that it is a run."""
-    figures = [path for name in _FIGURES for path in out.glob(f"figures/{name}")]
+    figures = [path for name in _FIGURES for path in out.glob(f"{FIGURES}/{name}")]
     whole = [out / name for name in _OWN if (out / name).exists()]
     return Store(out / CELLS).files() + figures + whole

@@ -39,7 +39,7 @@ def summarise(cells: Sequence[dict[str, Any]]) -> dict[str, dict[str, Any]]:
                 for name in group[0]["doubled_epochs"]
             },
             "worst_cases": {
-                name: _statistics([_worst(cell["worst_cases"][name]) for cell in group])
+                name: _statistics([worst_of(cell["worst_cases"][name]) for cell in group])
                 for name in group[0].get("worst_cases", {})
             },
         }
@@ -92,7 +92,8 @@ def _gain_of_all(cell: dict[str, Any], name: str) -> float | None:
     return gain(error(name), error("none"), cell["floors"]["label_only"])
 
 
-def _worst(case: dict[str, Any]) -> dict[str, float | None]:
+def worst_of(case: Mapping[str, Any]) -> dict[str, float | None]:
+    """The gains of one defense's worst cases by name ("copies.8", "other_keys", "key_leaked"), and the "strongest"."""
     copies = {f"copies.{count}": value for count, value in case["copies"].items()}
     tried = copies | {name: case[name] for name in ("other_keys", "key_leaked")}
     # Whoever holds the key can do all that the others do.

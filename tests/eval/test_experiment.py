@@ -143,6 +143,15 @@ if __name__ == "__main__":
     assert untimed(out) == untimed(finished)
 
 
+def assert_one_is_told(outcome, out, name, said, *, left):
+    """One cell failed, with a word on why, and the other one finished."""
+    assert not outcome.complete and list(outcome.failed) == [name]
+    assert said in outcome.failed[name]
+    results = json.loads((out / "results.json").read_text())
+    assert results["failed"] == outcome.failed
+    assert [cell["temperature"] for cell in results["cells"]] == [left]
+
+
 def test_a_cell_that_fails_is_told_and_the_rest_goes_on(tiny, tmp_path, monkeypatch):
     whole = experiment.run_cell
 
@@ -153,45 +162,41 @@ def test_a_cell_that_fails_is_told_and_the_rest_goes_on(tiny, tmp_path, monkeypa
 
     monkeypatch.setattr(experiment, "run_cell", failing)
     outcome = run(tiny, tmp_path / "out")
-    assert not outcome.complete and list(outcome.failed) == ["seed100-T1_5"]
-    assert "no such luck" in outcome.failed["seed100-T1_5"]
-    results = json.loads((tmp_path / "out" / "results.json").read_text())
-    assert results["failed"] == outcome.failed
-    assert [cell["temperature"] for cell in results["cells"]] == [3.0]
+    assert_one_is_told(outcome, tmp_path / "out", "seed100-T1_5", "no such luck", left=3.0)
 
 
-def test_a_process_that_dies_takes_no_other_cell_along(tiny, tmp_path, monkeypatch):
-    (tmp_path / "deadly.py").write_text(
+@pytest.fixture
+def working(tmp_path, monkeypatch):
+    """A working folder, where modules are looked for."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    return tmp_path
+
+
+def test_a_process_that_dies_takes_no_other_cell_along(tiny, working):
+    (working / "deadly.py").write_text(
         "import os\ndef die(p):\n    if p.amax(1).mean() > 0.9: os._exit(3)\n    return p\n"
     )
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "path", list(sys.path))
     methods = (NONE, LABEL_ONLY, outside("deadly:die"))
     sharp_and_not = replace(tiny, methods=methods, temperatures=(0.01, 5.0))
-    outcome = run(sharp_and_not, tmp_path / "out", jobs=2)
-    assert not outcome.complete and list(outcome.failed) == ["seed100-T0_01"]
-    assert "died" in outcome.failed["seed100-T0_01"]
-    results = json.loads((tmp_path / "out" / "results.json").read_text())
-    assert results["failed"] == outcome.failed
-    assert [cell["temperature"] for cell in results["cells"]] == [5.0]
+    outcome = run(sharp_and_not, working / "out", jobs=2)
+    assert_one_is_told(outcome, working / "out", "seed100-T0_01", "died", left=5.0)
 
 
-def test_a_changed_defense_is_not_taken_for_the_one_that_was_run(tiny, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "path", list(sys.path))
-    own = tmp_path / "plain_defense.py"
+def test_a_changed_defense_is_not_taken_for_the_one_that_was_run(tiny, working):
+    own = working / "plain_defense.py"
     own.write_text("def plain(p): return p\n")
     chosen = replace(
         tiny, methods=(NONE, LABEL_ONLY, outside("plain_defense:plain")), temperatures=(3.0,)
     )
-    assert run(chosen, tmp_path / "out").complete
-    before = (tmp_path / "out" / "results.json").read_text()
+    assert run(chosen, working / "out").complete
+    before = (working / "out" / "results.json").read_text()
     assert json.loads(before)["named_files"].keys() == {"plain_defense:plain"}
-    assert run(chosen, tmp_path / "out").complete
+    assert run(chosen, working / "out").complete
     own.write_text("def plain(p): return p.flip(0)\n")
     with pytest.raises(FileExistsError, match="with other content of plain_defense:plain"):
-        run(chosen, tmp_path / "out")
-    assert (tmp_path / "out" / "results.json").read_text() == before
+        run(chosen, working / "out")
+    assert (working / "out" / "results.json").read_text() == before
 
 
 def test_runs_of_other_seeds_and_temperatures_are_merged(tiny, finished, tmp_path):
