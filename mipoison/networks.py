@@ -15,6 +15,8 @@ from mipoison.steady import Steady
 
 # Log features end here: below, float32 confidences are noise.
 LOG_FLOOR: Final = 1e-7
+# How far a step moves an entry, about.
+_STEP: Final = 0.1
 # Networks see this many rows at a time, always: a matrix product changes bits with its batch size.
 TILE: Final = 64
 # A small network makes up for its size with fewer tiles.
@@ -28,9 +30,16 @@ _RATE: Final = 2e-3
 def features(outputs: Tensor) -> Tensor:
     """[p, log p] with a floor, padded with zeros to whole lanes: [..., K] → [..., F].
 
-    An adversary who takes logarithms recovers far more than one who does not, so a surrogate must see both.
+    An adversary who takes logarithms recovers far more than one who does not, so a surrogate must see both. The
+    derivative of a logarithm is that of log(p + 0.1): what it gains over a step of usual length. The exact one, up to
+    1e7 and zero below the floor, makes a step follow whichever entry is smallest, and the row's last bits decide which
+    that is.
     """
-    both = torch.cat((outputs, outputs.clamp_min(LOG_FLOOR).log()), dim=-1)
+    log = outputs.clamp_min(LOG_FLOOR).log()
+    if outputs.requires_grad:
+        slow = (outputs + _STEP).log()
+        log = log.detach() + (slow - slow.detach())
+    both = torch.cat((outputs, log), dim=-1)
     return F.pad(both, (0, -both.shape[-1] % _LANES))
 
 

@@ -25,6 +25,11 @@ _PHILOX_W1: Final = 0xBB67AE85
 _GOLDEN64: Final = 0x9E3779B97F4A7C15
 _MIX_A: Final = 0xBF58476D1CE4E5B9
 _MIX_B: Final = 0x94D049BB133111EB
+# The float32 pattern of 2⁻¹⁰⁰: smaller entries count as this one.
+_FLOOR: Final = 27 << 23
+_CELLS: Final = 4
+# Cells are wider by up to this many powers of two, the wider the row's logarithms range.
+_WIDEST: Final = 6
 
 
 class Key:
@@ -140,26 +145,61 @@ def _shift_right(x: Tensor, bits: int) -> Tensor:
     return (x >> bits) & ((1 << (64 - bits)) - 1)
 
 
-def cells(p: Tensor, grid: float) -> Tensor:
-    """What the row hash sees of each entry: its grid cell, or its exact float32 bits when grid is 0.
+def _mix(x: Tensor) -> Tensor:
+    """SplitMix64's finaliser."""
+    x = (x ^ _shift_right(x, 30)) * _signed64(_MIX_A)
+    x = (x ^ _shift_right(x, 27)) * _signed64(_MIX_B)
+    return x ^ _shift_right(x, 31)
 
-    float64 rows are seen through their float32 rounding, so that all dtypes of one value share one
-    key.
+
+def _places(count: int, seed: int, salt: int, device: torch.device) -> Tensor:
+    """Numbers to mix, int64 [count]; other ones for every seed and salt."""
+    position = torch.arange(1, count + 1, device=device, dtype=torch.int64)
+    return position * _signed64(_GOLDEN64) + _signed64((seed << 32) + salt)
+
+
+def coarse_cells(p: Tensor, grid: float) -> Tensor:
+    """The grid cell of each entry, int64 [N, K]."""
+    inverse = torch.tensor(1.0 / grid, dtype=torch.float32, device=p.device)
+    return torch.round(p.to(torch.float32) * inverse).to(torch.int64)
+
+
+def canonical_cells(p: Tensor, seed: int) -> Tensor:
+    """What is left of rows when the rounding noise of a classifier is taken away: four cells, int64 [N, 4].
+
+    A classifier's answer to one input differs in its last bits from batch to batch: by some 1e-7 of their range in the
+    logarithms of its entries. A key that is taken from those bits gives one input several answers.
+
+    1. The pattern of a float32 number, read as an integer, is a piecewise linear log2; `depth` is how far it lies above
+       that of 2⁻¹⁰⁰.
+    2. Four sums of the depths, with keyed weights of about mean zero, are cut into cells at keyed places.
+    3. Cells are 2ᵉ/50 to 2ᵉ/25 octaves wide for a typical direction, e the largest power of two within the row's range,
+       the top depth less the mean one. Such noise then moves one row in 10⁴ to 10⁵ into another cell, and rows of a
+       confident classifier, which differ in the logarithms of small entries, lie in cells of their own.
+
+    Integers throughout: every backend finds the same cells. float64 rows are seen through their float32 rounding, so
+    that all dtypes of one value share their cells.
     """
-    single = p.to(torch.float32)
-    if grid > 0:
-        inverse = torch.tensor(1.0 / grid, dtype=torch.float32, device=p.device)
-        return torch.round(single * inverse).to(torch.int64)
-    return (single + 0.0).contiguous().view(torch.int32).to(torch.int64) & _MASK32
+    k = p.shape[-1]
+    pattern = p.to(torch.float32).contiguous().view(torch.int32).to(torch.int64)
+    depth = pattern.clamp_min(_FLOOR) - _FLOOR
+    byte = 8 * torch.arange(_CELLS, device=p.device, dtype=torch.int64)
+    weights = ((_mix(_places(k, seed, 1, p.device)).unsqueeze(-1) >> byte) & 255) - 128
+    sums = (depth.unsqueeze(-1) * weights).sum(-2)
+    octaves = torch.arange(24, 24 + _WIDEST, device=p.device, dtype=torch.int64)
+    total = k * depth.amax(-1, keepdim=True) - depth.sum(-1, keepdim=True)
+    shift = 24 + k.bit_length() // 2 + (total >= k << octaves).sum(-1, keepdim=True)
+    offset = _mix(_places(_CELLS, seed, 2, p.device)) & ((1 << shift) - 1)
+    return (sums + offset) >> shift
 
 
 def row_hash(p: Tensor, seed: int, grid: float) -> Tensor:
-    """Order-independent 64-bit sum over j of mix(j, cell_j); int64 [N]."""
-    position = torch.arange(1, p.shape[-1] + 1, device=p.device, dtype=torch.int64)
-    x = cells(p, grid) + position * _signed64(_GOLDEN64) + _signed64(seed << 32)
-    x = (x ^ _shift_right(x, 30)) * _signed64(_MIX_A)
-    x = (x ^ _shift_right(x, 27)) * _signed64(_MIX_B)
-    return (x ^ _shift_right(x, 31)).sum(-1)
+    """Order-independent 64-bit sum over j of mix(j, cell_j); int64 [N].
+
+    The cells are those of the grid, of each entry, or with grid 0 the canonical ones.
+    """
+    cells = coarse_cells(p, grid) if grid > 0 else canonical_cells(p, seed)
+    return _mix(cells + _places(cells.shape[-1], seed, 0, p.device)).sum(-1)
 
 
 def row_words(p: Tensor, key: Tensor, draw: int, grid: float, words: int) -> Tensor:

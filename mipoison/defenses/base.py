@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import copy
+import math
+import threading
 from abc import abstractmethod
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
 import torch
 from torch import Tensor, nn
 
+from mipoison.defenses import compiled
+from mipoison.defenses.lead import keep_lead
+from mipoison.neutral import neutral
 from mipoison.ops.answers import Rows, like
 from mipoison.ops.identity import Ids, RequestKey, as_requests
 from mipoison.ops.validation import as_choice, as_rows, require_probabilities
 from mipoison.random import Key
 from mipoison.reference import label_of, valid_rows
 from mipoison.reference.rounding import finish, renormalise, safe_answer
+
+# Some processes flush smaller float32 numbers to zero: every process answers as they do.
+_SMALLEST: Final = torch.finfo(torch.float32).tiny
 
 
 def clean_rows(p: Tensor, valid: Tensor) -> Tensor:
@@ -30,7 +38,8 @@ def clean_rows(p: Tensor, valid: Tensor) -> Tensor:
         [N, K], float32 or float64.
     """
     dtype = torch.float64 if p.dtype == torch.float64 else torch.float32
-    return _rounded(renormalise(p, valid), dtype, label_of(p))
+    rows = renormalise(p, valid)
+    return _rounded(torch.where(rows < _SMALLEST, 0.0, rows), dtype, label_of(p))
 
 
 def own_rows(outputs: Any) -> Tensor:
@@ -57,6 +66,10 @@ def _rounded(q: Tensor, dtype: torch.dtype, label: Tensor) -> Tensor:
     return finish(q, label, torch.zeros_like(q[:, 0]), dtype)
 
 
+# Held while `failures` or an audit is counted: threads that count at once lose counts.
+COUNTING: Final = threading.Lock()
+
+
 class Defense(nn.Module):
     """A map from outputs to outputs, row by row; subclasses write `answer`.
 
@@ -72,6 +85,8 @@ class Defense(nn.Module):
     """
 
     name: ClassVar[str]
+    # Whether every answer has its row's label.
+    keeps_labels: ClassVar[bool] = True
     # The secret of a keyed defense.
     _key: Key | None = None
 
@@ -79,6 +94,18 @@ class Defense(nn.Module):
         super().__init__()
         self.on_invalid = as_choice("on_invalid", on_invalid, ("raise", "label"))
         self.failures = 0
+        self.margin = 1e-3
+        self._handle = compiled.handle_of(self)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """A copy goes by a handle of its own."""
+        super().__setstate__(state)  # type: ignore[no-untyped-call]
+        self._handle = compiled.handle_of(self)
+
+    @property
+    def ball(self) -> tuple[float, str]:
+        """Radius and norm of the ball that answers lie in; an infinite radius for none."""
+        return math.inf, "l1"
 
     @property
     def classes(self) -> int | None:
@@ -124,26 +151,54 @@ class Defense(nn.Module):
                 f"expected outputs with K={self.classes} classes, as fitted, got K={p.shape[1]}"
             )
         acting = self if ids is None else self._under(ids, p)
-        if not validate:
-            return like(acting._unread(p), outputs)
-        with torch.no_grad():
+        if validate:
+            return self._read(acting, p, outputs)
+        if torch.compiler.is_compiling() and not torch.compiler.is_exporting():
+            return like(torch.ops.mipoison.answer(p, self._handle), outputs)
+        return like(acting._unread(p), outputs)
+
+    def _read(self, acting: Defense, p: Tensor, outputs: Rows) -> Rows:
+        """Answers, reads back which rows are valid, and raises or counts."""
+        with torch.no_grad(), neutral(p.device):
             valid = valid_rows(p)
             all_valid = bool(valid.all())
             if self.on_invalid == "raise" and not all_valid:
                 require_probabilities("outputs", p)
-            answered = as_dtype(acting.answer(clean_rows(p, valid)), p.dtype)
+            answered = acting._defended(p, valid, everywhere=False)
             if all_valid:
                 return like(answered, outputs)
-            self.failures += int((~valid).sum())
+            with COUNTING:
+                self.failures += int((~valid).sum())
             safe = safe_answer(p, label_of(p), p.dtype)
             return like(torch.where(valid.unsqueeze(-1), answered, safe), outputs)
 
-    @torch.no_grad()
+    # What torch.compiler.disable marks a function with; the decorator itself would import the compiler. A compiler's
+    # own arithmetic would answer otherwise in the last bits.
+    _read._torchdynamo_disable = True  # type: ignore[attr-defined]
+
     def _unread(self, p: Tensor) -> Tensor:
         """Answers without reading anything back: [N, K] of p's dtype."""
+        if torch.compiler.is_exporting():
+            return self._safely(p)
+        with torch.no_grad(), neutral(p.device):
+            return self._safely(p)
+
+    def _safely(self, p: Tensor) -> Tensor:
+        """Answers to valid rows, and the safe answer to the others."""
         valid = valid_rows(p)
-        answered = as_dtype(self.answer(clean_rows(p, valid)), p.dtype)
+        answered = self._defended(p, valid, everywhere=True)
         return torch.where(valid.unsqueeze(-1), answered, safe_answer(p, label_of(p), p.dtype))
+
+    def _defended(self, p: Tensor, valid: Tensor, *, everywhere: bool) -> Tensor:
+        """Answers to the rows renormalised, in p's dtype; with `everywhere` nothing is read back."""
+        clean = clean_rows(p, valid)
+        q = self.answer(clean)
+        if self.keeps_labels:
+            epsilon, norm = self.ball
+            q = keep_lead(
+                q, clean, margin=self.margin, epsilon=epsilon, norm=norm, everywhere=everywhere
+            )
+        return as_dtype(q, p.dtype)
 
     def _under(self, ids: Ids, p: Tensor) -> Defense:
         """This defense with its key bound to the ids; it shares everything else."""

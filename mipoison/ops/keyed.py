@@ -134,6 +134,7 @@ def _bits(
 ) -> Tensor:
     """The operator on the rows, or on the ids that the key is bound to."""
     if isinstance(secret, RequestKey):
-        rows, grid = secret.of(rows), 0.0
+        # Cells of whole numbers: each id has its own.
+        rows, grid = secret.of(rows), 1.0
     bits: Tensor = pick("row_bits", backend, rows)(rows, secret.tensor(), draw, grid, words)
     return bits

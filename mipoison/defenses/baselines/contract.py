@@ -69,6 +69,11 @@ class Contract(Defense):
         self.style = as_choice("style", style, ("straight", "waterfill"))
 
     @property
+    def ball(self) -> tuple[float, str]:
+        """See `Defense.ball`."""
+        return self.epsilon, "l1"
+
+    @property
     def classes(self) -> int:
         """K of the centers."""
         return self.centers.shape[1]

@@ -126,6 +126,11 @@ class Purifier(Defense):
         self._key: Key = resolve_key(key)
 
     @property
+    def ball(self) -> tuple[float, str]:
+        """See `Defense.ball`."""
+        return self.epsilon, "l1"
+
+    @property
     def classes(self) -> int:
         """K of the vectors it was fitted on."""
         return self.reformer.classes

@@ -49,6 +49,11 @@ class Swap(Defense):
         self._key: Key = resolve_key(key)
 
     @property
+    def ball(self) -> tuple[float, str]:
+        """See `Defense.ball`."""
+        return self.epsilon, "l1"
+
+    @property
     def classes(self) -> int:
         """K of the bank."""
         return self.bank.vectors.shape[1]

@@ -58,6 +58,7 @@ class LFP(Defense):
     """
 
     name: ClassVar[str] = "LFP"
+    keeps_labels: ClassVar[bool] = False
     means: Tensor | None
 
     def __init__(

@@ -69,6 +69,9 @@ def pool(scores: Tensor, rate: float, max_rate: float) -> tuple[float, float]:
     k = math.ceil(share * (n + 1))
     if k >= n:
         return math.inf, rate
-    threshold = float(scores.sort().values[k - 1])
-    below = int((scores <= threshold).sum())
-    return threshold, min(rate * (n + 1) / below, max_rate)
+    ordered = scores.sort().values
+    last = ordered[k - 1]
+    below = int((scores <= last).sum())
+    # Between two rows' scores, so that the last bits of neither decide.
+    above = ordered[min(below, n - 1)]
+    return float(last + (above - last) / 2), min(rate * (n + 1) / below, max_rate)

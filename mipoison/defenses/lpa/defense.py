@@ -82,6 +82,11 @@ class LPA(Defense):
         self._key: Key = resolve_key(key)
 
     @property
+    def ball(self) -> tuple[float, str]:
+        """See `Defense.ball`."""
+        return self.epsilon, self.norm
+
+    @property
     def classes(self) -> int | None:
         """K of the data it was fitted on."""
         return self.objective.classes
