@@ -6,12 +6,17 @@ while it is computed, and back afterwards.
 
 from __future__ import annotations
 
+import functools
 import sys
 import threading
+from collections.abc import Callable
 from types import TracebackType
-from typing import Any, Final
+from typing import Any, Final, TypeVar, cast
 
 import torch
+from torch import Tensor
+
+_Fit = TypeVar("_Fit", bound=Callable[..., Any])
 
 # Where matrix products of float32 may be computed in fewer bits, and what stands for all of them.
 _SWITCHES: Final[tuple[Any, ...]] = (
@@ -103,3 +108,15 @@ class neutral:
         if self._flushed:
             torch.set_flush_denormal(True)
         _precision.leave()
+
+
+def neutrally(fit: _Fit) -> _Fit:
+    """Makes a fit neutral on the device of the first tensor that it is given."""
+
+    @functools.wraps(fit)
+    def fitted(*given: Any, **named: Any) -> Any:
+        devices = [x.device for x in (*given, *named.values()) if isinstance(x, Tensor)]
+        with neutral(devices[0] if devices else torch.device("cpu")):
+            return fit(*given, **named)
+
+    return cast(_Fit, fitted)

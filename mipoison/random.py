@@ -68,7 +68,7 @@ class Key:
 
     def tensor(self) -> Tensor:
         """The words as int64 [4] on the CPU: as a tensor they show in no trace, graph or profile of an operator."""
-        return torch.tensor(self.words, dtype=torch.int64)
+        return torch.tensor(self.words, dtype=torch.int64, device="cpu")
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Key) and self.words == other.words

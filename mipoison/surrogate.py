@@ -11,12 +11,12 @@ from torch import Tensor
 from mipoison.networks import (
     evaluate,
     features,
-    full_precision,
     in_tiles,
     initial,
     train,
     whole_lanes,
 )
+from mipoison.neutral import neutral, neutrally
 from mipoison.ops.validation import as_count, as_rows, require_finite, require_probabilities
 from mipoison.progress import Report
 from mipoison.steady import Steady
@@ -63,6 +63,7 @@ class Surrogate(Steady):
         return int(self.k)
 
     @classmethod
+    @neutrally
     def fit(
         cls,
         outputs: Any,
@@ -123,11 +124,11 @@ class Surrogate(Steady):
                 tuple(x.shape[1:]),
             )
 
-    def _tile(self, outputs: Tensor) -> Tensor:
+    def _tile(self, outputs: Tensor, reach: float = 0.0) -> Tensor:
         """Mean prediction for one tile, [TILE, C]."""
         pairs = zip(self.parameters_of("weight"), self.parameters_of("bias"), strict=True)
         state = [value for pair in pairs for value in pair]
-        x = self.inside(outputs).expand(len(state[0]), -1, -1)
+        x = self.inside(outputs, reach=reach).expand(len(state[0]), -1, -1)
         return evaluate(state, x)[-1].mean(0)[:, : self.basis.shape[0]]
 
     def forward(self, outputs: Tensor) -> Tensor:
@@ -135,8 +136,8 @@ class Surrogate(Steady):
         rows = outputs.to(torch.float32)
         if len(rows) == 0:
             return rows.new_empty((0, self.basis.shape[0]))
-        with full_precision(rows):
-            tiles = [self._tile(*tile) for tile in in_tiles(rows)]
+        with neutral(rows.device):
+            tiles = [self._tile(tile) for (tile,) in in_tiles(rows)]
         return torch.cat(tiles)[: len(rows)]
 
     def reconstruct(self, outputs: Tensor) -> Tensor:
@@ -144,18 +145,19 @@ class Surrogate(Steady):
         flat = self.forward(outputs) @ self.basis + self.offset
         return flat.reshape(-1, *self.input_shape)
 
-    def gradient(self, outputs: Tensor, goal: Tensor) -> Tensor:
+    def gradient(self, outputs: Tensor, goal: Tensor, *, reach: float = 0.0) -> Tensor:
         """∇_q ½‖G(q) − goal‖² at q = outputs; works under `inference_mode`.
 
         Args:
             outputs: q, [N, K].
             goal: coefficients, [N, C].
+            reach: ≥ 0; see `mipoison.networks.features`.
 
         Returns:
             [N, K], float32.
         """
         return self.gradient_of(
-            lambda q, wanted: 0.5 * (self._tile(q) - wanted).square(), outputs, goal
+            lambda q, wanted: 0.5 * (self._tile(q, reach) - wanted).square(), outputs, goal
         )
 
     def gradient_of(self, score: Callable[..., Tensor], outputs: Tensor, *others: Tensor) -> Tensor:
@@ -174,16 +176,16 @@ class Surrogate(Steady):
         if len(rows) == 0:
             return rows
         gradients = []
-        with torch.inference_mode(False), torch.enable_grad(), full_precision(rows):
+        with torch.inference_mode(False), torch.enable_grad(), neutral(rows.device):
             for tile, *given in in_tiles(rows, *others):
                 q = tile.clone().requires_grad_()
                 total = score(q, *(x.clone() for x in given)).sum()
                 gradients.append(torch.autograd.grad(total, q)[0])
         return torch.cat(gradients)[: len(rows)]
 
-    def inside(self, outputs: Tensor) -> Tensor:
+    def inside(self, outputs: Tensor, *, reach: float = 0.0) -> Tensor:
         """What the networks see of the vectors: standardised features, [..., K] → [..., F]."""
-        return (features(outputs) - self.mean) / self.scale
+        return (features(outputs, reach=reach) - self.mean) / self.scale
 
     def parameters_of(self, kind: str) -> list[Tensor]:
         """Layer by layer, "weight" [M, in, out] or "bias" [M, 1, out] of all M members."""
@@ -228,5 +230,5 @@ def _fitted(
         "scale": scale,
         "offset": offset,
         "basis": basis,
-        "k": torch.tensor(rows.shape[1]),
+        "k": torch.tensor(rows.shape[1], dtype=torch.int64, device="cpu"),
     }

@@ -99,7 +99,9 @@ def test_few_rows_widen_the_pool() -> None:
     for n in (50, 400, 4000):
         scores = torch.arange(n, dtype=torch.float64)
         threshold, share = pool(scores, 0.05, 1.0)
-        wide = (threshold + 1) / (n + 1)
+        # The scores are 0 to n − 1; the threshold lies between two of them.
+        assert threshold % 1 == 0.5
+        wide = math.ceil(threshold) / (n + 1)
         assert wide * share == pytest.approx(0.05)
         shares.append(share)
     assert shares == sorted(shares) and shares[-1] > 0.9

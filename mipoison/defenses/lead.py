@@ -17,7 +17,7 @@ from torch import Tensor
 from mipoison import ops
 from mipoison.reference import label_of
 from mipoison.reference.project import distance
-from mipoison.reference.rounding import at, finish, put
+from mipoison.reference.rounding import at, finish, lead, put
 from mipoison.reference.rows import on_rows
 
 # Twice the spacing of bfloat16 numbers below one: entries so far apart are told apart by every 16-bit format.
@@ -26,11 +26,6 @@ _APART: Final = 2.0**-7
 _SLACK: Final = 2e-7
 # Finer roundings than this many decimals are finer than float32 itself.
 _FINEST: Final = 6
-
-
-def lead(p: Tensor, label: Tensor) -> Tensor:
-    """How far the label's entry leads; negative where another is larger; [N]."""
-    return at(p, label) - put(p, label, -torch.inf).amax(-1)
 
 
 def keep_lead(

@@ -61,7 +61,9 @@ def _whole(ids: Any) -> Tensor:
                     f"expected ids of at most 64 bits, got {value}; use str(id) instead"
                 )
     # An empty list has no integers to tell its dtype by.
-    numbers = torch.as_tensor(ids, dtype=None if len(ids) else torch.int64)
+    numbers = torch.as_tensor(
+        ids, dtype=None if len(ids) else torch.int64, device=getattr(ids, "device", "cpu")
+    )
     if numbers.dtype == torch.bool or numbers.is_floating_point() or numbers.is_complex():
         raise TypeError(f"expected ids to hold integers, got {numbers.dtype}")
     return numbers.to(torch.int64)
@@ -84,7 +86,7 @@ def _digests(ids: Sequence[str | bytes]) -> Tensor:
         text = value.encode() if isinstance(value, str) else value
         digest = hashlib.blake2b(text, digest_size=16, person=b"mipoison id").digest()
         rows.append([*np.frombuffer(digest, "<u2").tolist(), 1])
-    return torch.tensor(rows, dtype=torch.float32)
+    return torch.tensor(rows, dtype=torch.float32, device="cpu")
 
 
 class RequestKey(Key):

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from mipoison import cpu, gpu, reference
+from mipoison.neutral import neutral
 
 _LIBRARY: Final = torch.library.Library("mipoison", "DEF")
 
@@ -44,7 +45,8 @@ def counting(operation: Callable[..., tuple[Tensor, ...]]) -> Callable[..., Any]
     """Turns a reference operation's mask of valid rows into the operators' count of invalid ones."""
 
     def counted(*args: Any) -> tuple[Tensor, ...]:
-        *results, valid = operation(*args)
+        with neutral(args[0].device):
+            *results, valid = operation(*args)
         return (*results, (~valid).sum())
 
     return counted

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from mipoison import ops
 from mipoison.defenses.base import Defense, as_dtype, own_rows
+from mipoison.neutral import neutrally
 from mipoison.ops.validation import as_choice, as_number
 from mipoison.reference import label_of
 
@@ -62,7 +63,7 @@ class Contract(Defense):
         on_invalid: str = "raise",
     ) -> None:
         super().__init__(on_invalid=on_invalid)
-        if not torch.equal(label_of(centers).cpu(), torch.arange(centers.shape[1])):
+        if not torch.equal(label_of(centers).cpu(), torch.arange(centers.shape[1], device="cpu")):
             raise ValueError("expected centers [K, K] of the labels 0 to K − 1; use Contract.fit")
         self.register_buffer("centers", as_dtype(own_rows(centers), torch.float32))
         self.epsilon = as_number("epsilon", epsilon, 0.0, 2.0)
@@ -79,6 +80,7 @@ class Contract(Defense):
         return self.centers.shape[1]
 
     @classmethod
+    @neutrally
     def fit(cls, outputs: Any, *, center: str = "median", **settings: Any) -> Contract:
         """Finds the centers of the defender's own, non-private, outputs [N, K].
 

@@ -12,7 +12,8 @@ from torch.nn import functional as F
 from mipoison import ops
 from mipoison.defenses.base import Defense, as_dtype, own_rows
 from mipoison.defenses.baselines.noise import GaussianNoise
-from mipoison.networks import features, full_precision, in_tiles, whole_lanes
+from mipoison.networks import features, in_tiles, whole_lanes
+from mipoison.neutral import neutral, neutrally
 from mipoison.ops.validation import as_count, as_number
 from mipoison.random import Key, KeyLike, resolve_key, uniforms
 from mipoison.reference import label_of
@@ -28,7 +29,9 @@ def _layers(*sizes: int) -> nn.Sequential:
     """Linear layers with a ReLU in between."""
     stack: list[nn.Module] = []
     for i, (inside, outside) in enumerate(pairwise(sizes)):
-        stack += [nn.ReLU()] * (i > 0) + [nn.Linear(inside, outside)]
+        stack += [nn.ReLU()] * (i > 0) + [
+            nn.Linear(inside, outside, dtype=torch.float32, device="cpu")
+        ]
     return nn.Sequential(*stack)
 
 
@@ -48,7 +51,7 @@ class Reformer(Steady):
         super().__init__()
         self.classes = classes
         self.latent, hidden = whole_lanes(latent), whole_lanes(width)
-        seen = features(torch.empty(1, classes, device="meta")).shape[1]
+        seen = features(torch.empty((1, classes), dtype=torch.float32, device="meta")).shape[1]
         label = whole_lanes(classes)
         self.encoder = _layers(seen + label, hidden, 2 * self.latent)
         self.decoder = _layers(self.latent + label, hidden, label)
@@ -86,7 +89,7 @@ class Reformer(Steady):
         """
         if len(p) == 0:
             return p
-        with full_precision(p):
+        with neutral(p.device):
             drawn = []
             for rows, hot, noise in in_tiles(p, self._hot(label_of(p)), normal):
                 mean, spread = self._encoded(rows, hot)
@@ -136,6 +139,7 @@ class Purifier(Defense):
         return self.reformer.classes
 
     @classmethod
+    @neutrally
     def fit(
         cls,
         outputs: Any,
@@ -173,7 +177,7 @@ class Purifier(Defense):
         for name, value in sizes.items():
             as_count(name, value, 1)
         price = as_number("divergence", divergence, 0.0)
-        with torch.inference_mode(False), torch.enable_grad(), full_precision(rows):
+        with torch.inference_mode(False), torch.enable_grad():
             reformer = _trained(rows.clone(), latent, width, price, epochs, seed)
         return cls(reformer, **settings)
 
@@ -199,11 +203,13 @@ def _trained(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         reformer = Reformer(rows.shape[1], latent, width).to(rows.device)
-    optimizer = torch.optim.AdamW(reformer.parameters(), lr=_LEARNING_RATE)
+    optimizer = torch.optim.AdamW(reformer.parameters(), lr=_LEARNING_RATE, fused=True)
     for _ in range(epochs):
-        for batch in torch.randperm(len(rows), generator=generator).split(_BATCH):
+        for batch in torch.randperm(len(rows), generator=generator, device="cpu").split(_BATCH):
             seen = rows[batch.to(rows.device)]
-            normal = torch.randn(len(seen), reformer.latent, generator=generator)
+            normal = torch.randn(
+                (len(seen), reformer.latent), generator=generator, dtype=torch.float32, device="cpu"
+            )
             optimizer.zero_grad()
             reformer.loss(seen, normal.to(rows.device), divergence).backward()
             optimizer.step()

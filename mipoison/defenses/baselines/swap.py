@@ -10,6 +10,7 @@ from torch import Tensor
 from mipoison import ops
 from mipoison.defenses.bank import Bank
 from mipoison.defenses.base import Defense, as_dtype, own_rows
+from mipoison.neutral import neutrally
 from mipoison.ops.validation import as_choice, as_number
 from mipoison.random import Key, KeyLike, resolve_key
 from mipoison.reference import label_of
@@ -59,6 +60,7 @@ class Swap(Defense):
         return self.bank.vectors.shape[1]
 
     @classmethod
+    @neutrally
     def fit(cls, outputs: Any, **settings: Any) -> Swap:
         """Puts the defender's own, non-private, outputs [N, K] into a bank; settings as in `Swap`.
 

@@ -14,6 +14,7 @@ from mipoison.defenses.base import Defense, own_rows
 from mipoison.defenses.lfp.audit import Audit
 from mipoison.defenses.lfp.selection import ROWS, as_ceiling, label_means, leaks, margins, pool
 from mipoison.defenses.lfp.targets import TARGETS, runner_up, surrogate_worst
+from mipoison.neutral import neutrally
 from mipoison.ops.answers import Rows
 from mipoison.ops.validation import as_choice, as_number, as_rows
 from mipoison.random import Key, KeyLike, resolve_key
@@ -108,6 +109,7 @@ class LFP(Defense):
         return None if self.surrogate is None else self.surrogate.classes
 
     @classmethod
+    @neutrally
     def fit(
         cls,
         outputs: Any,
@@ -162,10 +164,10 @@ class LFP(Defense):
                 raise ValueError(
                     "expected inputs with targets='surrogate' or rows='leak', got none"
                 )
-            x = torch.as_tensor(inputs)
+            x = torch.as_tensor(inputs, device=p.device)
             if rows == "leak" and len(p) >= _FEWEST and len(x) == len(p):
                 generator = torch.Generator().manual_seed(seed)
-                order = torch.randperm(len(p), generator=generator).to(p.device)
+                order = torch.randperm(len(p), generator=generator, device="cpu").to(p.device)
                 trained, rest = order.tensor_split([round(_TRAINED * len(p))])
                 p, held_out, x = p[trained], p[rest], x[trained.to(x.device)]
             surrogate = Surrogate.fit(p, x, seed=seed)
@@ -203,9 +205,16 @@ class LFP(Defense):
         """See `Defense.answer`."""
         chosen = self._chosen(p)
         new = torch.where(chosen, self._targets(p, chosen), -1)
-        return ops.flip(p, targets=new, rate=1.0, key=self._key, style=self.style, validate=False)[
-            0
-        ]
+        q, _ = ops.flip(
+            p,
+            targets=new,
+            rate=1.0,
+            key=self._key,
+            style=self.style,
+            margin=self.margin,
+            validate=False,
+        )
+        return q
 
     def _keyed_labels(self, p: Tensor, rate: float) -> Tensor:
         """The labels of the keyed uniform choice, from the operation that knows how; int64 [N]."""

@@ -87,7 +87,8 @@ def _half(rows: Tensor, groups: Tensor | None, seed: int) -> Tensor | None:
     few = len(rows) < _FEW and len(members) == len(rows)
     if few or len(members) < 2 * labels or len(rows) < 4 * labels:
         return None
-    order = torch.randperm(len(members), generator=torch.Generator().manual_seed(seed))
+    generator = torch.Generator().manual_seed(seed)
+    order = torch.randperm(len(members), generator=generator, device="cpu")
     order = order.to(rows.device)
     order = order[own[order].argsort(stable=True)]
     chosen = torch.zeros_like(members, dtype=torch.bool)

@@ -21,6 +21,8 @@ _STEPS: Final = 12
 # A step is this share of epsilon: shorter than the ball, since long steps leave it and are cut
 # back.
 _STEP: Final = 0.1
+# How far the steps move an entry, about: with exact derivatives one answer in sixty depended on a row's last bits.
+_REACH: Final = 0.1
 
 
 class Decoy(Objective):
@@ -60,7 +62,7 @@ class Decoy(Objective):
         for _ in range(_STEPS):
             q = ops.step(
                 q,
-                -self.surrogate.gradient(q, goal).to(p.dtype),
+                -self.surrogate.gradient(q, goal, reach=_REACH).to(p.dtype),
                 center=p,
                 alpha=_STEP * epsilon,
                 epsilon=epsilon,

@@ -22,7 +22,7 @@ from mipoison.defenses.lpa.game import EXPONENTS
 from mipoison.defenses.lpa.generator import Generator
 from mipoison.defenses.lpa.objective import Objective
 from mipoison.defenses.lpa.priced import Priced
-from mipoison.networks import full_precision
+from mipoison.neutral import neutrally
 from mipoison.ops.answers import Rows
 from mipoison.ops.identity import Ids
 from mipoison.ops.validation import (
@@ -92,6 +92,7 @@ class LPA(Defense):
         return self.objective.classes
 
     @classmethod
+    @neutrally
     def fit(
         cls,
         outputs: Any,
@@ -207,8 +208,7 @@ class LPA(Defense):
 
     def answer(self, p: Tensor) -> Tensor:
         """See `Defense.answer`."""
-        with full_precision(p):
-            q = self.objective.poison(p, key=self._key, epsilon=self.epsilon, norm=self.norm)
+        q = self.objective.poison(p, key=self._key, epsilon=self.epsilon, norm=self.norm)
         if self.objective.may_stay:
             return q
         # A gradient can vanish, and a direction can point out of the set; no row goes out bare.

@@ -146,7 +146,9 @@ class Generator(Priced):
             seen, clean = surrogate(places), surrogate(own)
             recovery = Recovery.of(seen, clean, own)
             generator = torch.Generator().manual_seed(seed)
-            words = torch.randint(1 << 32, moved.shape, generator=generator).to(own.device)
+            words = torch.randint(1 << 32, moved.shape, generator=generator, device="cpu").to(
+                own.device
+            )
             table = Table(answers, moved, clean.repeat(draws, 1), gumbel(words))
             mean, deviation = play(
                 table,
@@ -290,7 +292,8 @@ def _trials(
     generator = torch.Generator().manual_seed(seed)
 
     def drawn() -> Tensor:
-        return torch.rand(distance.shape, generator=generator).to(p.device)
+        draw = torch.rand(distance.shape, generator=generator, dtype=torch.float32, device="cpu")
+        return draw.to(p.device)
 
     made = []
     for _ in range(draws):

@@ -100,7 +100,7 @@ class Priced(Objective):
     def get_extra_state(self) -> Tensor:
         """The numbers that belong to the tensors of a state_dict: price, charge, budget and the cells' temperature."""
         numbers = [self.price, CHARGE, self.budget, self.cells.temperature]
-        return torch.tensor(numbers, dtype=torch.float64)
+        return torch.tensor(numbers, dtype=torch.float64, device="cpu")
 
     def set_extra_state(self, state: Tensor) -> None:
         """Takes what `get_extra_state` gave.
