@@ -98,9 +98,9 @@ def test_logits_told_as_probabilities_show_their_label_at_most(x: Tensor) -> Non
 def test_an_answer_of_another_kind_is_refused(lpa: mp.LPA, x: Tensor) -> None:
     class Strange(nn.Module):
         def forward(self, x: Tensor) -> Any:
-            return [0.5, 0.5]
+            return {"probabilities": x}
 
-    with pytest.raises(TypeError, match="got list"):
+    with pytest.raises(TypeError, match="got dict"):
         mp.Defended(Strange(), lpa)(x)
     with pytest.raises(ValueError, match="K=5 classes, as fitted, got K=8"):
         mp.Defended(nn.Softmax(-1), lpa)(x)
@@ -109,7 +109,7 @@ def test_an_answer_of_another_kind_is_refused(lpa: mp.LPA, x: Tensor) -> None:
 @pytest.mark.parametrize("wrong", [lambda q: q, nn.Softmax(-1), None, mp.LPA, "LPA"])
 def test_a_defense_is_needed(wrong: Any) -> None:
     with pytest.raises(
-        TypeError, match=r"expected defense to be a mipoison defense such as mp\.LPA"
+        TypeError, match=r"expected defense to be a mipoison Defense, got .*mp\.LPA"
     ):
         mp.Defended(Classifier(softmax=True), wrong)
 

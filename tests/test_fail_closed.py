@@ -87,7 +87,7 @@ def test_without_validation_nothing_undefended_comes_out() -> None:
         (lambda p: mp.lpa(p[0]), ValueError, r"vector\[None, :\]"),
         (lambda p: mp.lpa(p[None]), ValueError, r"shape \[N, K\]"),
         (lambda p: mp.lpa(p.long()), TypeError, "int64"),
-        (lambda p: mp.lpa(p.tolist()), TypeError, "got list"),
+        (lambda p: mp.lpa({"p": p}), TypeError, "got dict"),
         (lambda p: mp.lpa(p.numpy().astype("int32")), TypeError, "int32"),
         (lambda p: mp.lpa(p, epsilon=-0.1), ValueError, "got -0.1"),
         (lambda p: mp.lpa(p, epsilon=0), ValueError, r"\(0, 2\]"),

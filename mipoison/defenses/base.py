@@ -7,8 +7,9 @@ from abc import abstractmethod
 from typing import Any, ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from mipoison.defenses.saving import Saved
 from mipoison.ops.answers import Rows, like
 from mipoison.ops.identity import Ids, RequestKey, as_requests
 from mipoison.ops.validation import as_choice, as_rows, require_probabilities
@@ -33,15 +34,19 @@ def clean_rows(p: Tensor, valid: Tensor) -> Tensor:
     return _rounded(renormalise(p, valid), dtype, label_of(p))
 
 
-def own_rows(outputs: Any) -> Tensor:
+def own_rows(outputs: Any, name: str = "outputs") -> Tensor:
     """The defender's outputs as a defense is fitted on them: checked, without gradient, clean.
 
     Raises:
         TypeError: for a wrong kind or dtype.
-        ValueError: for a wrong shape, or rows that are no probability vectors.
+        ValueError: for a wrong shape, no rows, or rows that are no probability vectors.
     """
-    rows = as_rows("outputs", outputs).detach()
-    require_probabilities("outputs", rows)
+    rows = as_rows(name, outputs).detach()
+    if len(rows) == 0:
+        raise ValueError(
+            f"expected {name} with a row or more, got none; pass the classifier's answers to data of your own"
+        )
+    require_probabilities(name, rows)
     return clean_rows(rows, torch.ones_like(rows[:, 0], dtype=torch.bool))
 
 
@@ -57,7 +62,7 @@ def _rounded(q: Tensor, dtype: torch.dtype, label: Tensor) -> Tensor:
     return finish(q, label, torch.zeros_like(q[:, 0]), dtype)
 
 
-class Defense(nn.Module):
+class Defense(Saved):
     """A map from outputs to outputs, row by row; subclasses write `answer`.
 
     Args:
@@ -72,6 +77,7 @@ class Defense(nn.Module):
     """
 
     name: ClassVar[str]
+    saved: ClassVar[tuple[str, ...]] = ("on_invalid",)
     # The secret of a keyed defense.
     _key: Key | None = None
 
@@ -89,6 +95,10 @@ class Defense(nn.Module):
     def answer(self, p: Tensor) -> Tensor:
         """Defends clean rows (see `clean_rows`): [N, K] → [N, K] of the same dtype, float32 or float64."""
 
+    def respond(self, p: Tensor, valid: Tensor) -> Tensor:
+        """Defends rows as they came, [N, K] of any dtype; what is not valid counts for nothing."""
+        return self.answer(clean_rows(p, valid))
+
     def forward(self, outputs: Rows, *, ids: Ids = None, validate: bool = True) -> Rows:
         """Defends a batch of outputs.
 
@@ -99,7 +109,7 @@ class Defense(nn.Module):
                 keyed then derives from (key, id) instead of (key, row). The same row under the same
                 id gets the same answer; under another id it gets another, which can be averaged:
                 ids are for what a client cannot choose, such as an account, so that two accounts
-                see different answers. A keyless defense answers alike under all ids.
+                see different answers. A defense without a key refuses them.
             validate: False raises for nothing that the rows hold, counts nothing and reads nothing
                 back, so that graphs can be captured: invalid rows get the answer of
                 on_invalid="label".
@@ -131,7 +141,7 @@ class Defense(nn.Module):
             all_valid = bool(valid.all())
             if self.on_invalid == "raise" and not all_valid:
                 require_probabilities("outputs", p)
-            answered = as_dtype(acting.answer(clean_rows(p, valid)), p.dtype)
+            answered = as_dtype(acting.respond(p, valid), p.dtype)
             if all_valid:
                 return like(answered, outputs)
             self.failures += int((~valid).sum())
@@ -142,16 +152,19 @@ class Defense(nn.Module):
     def _unread(self, p: Tensor) -> Tensor:
         """Answers without reading anything back: [N, K] of p's dtype."""
         valid = valid_rows(p)
-        answered = as_dtype(self.answer(clean_rows(p, valid)), p.dtype)
+        answered = as_dtype(self.respond(p, valid), p.dtype)
         return torch.where(valid.unsqueeze(-1), answered, safe_answer(p, label_of(p), p.dtype))
 
     def _under(self, ids: Ids, p: Tensor) -> Defense:
         """This defense with its key bound to the ids; it shares everything else."""
-        acting = copy.copy(self)
+        requests = as_requests(ids, p)
         if self._key is None:
-            as_requests(ids, p)
-        else:
-            acting._key = RequestKey(self._key, as_requests(ids, p))
+            raise ValueError(
+                f"expected no ids for {self.name}, which has no key and answers alike under all of them, got some; "
+                "leave them out"
+            )
+        acting = copy.copy(self)
+        acting._key = RequestKey(self._key, requests)
         return acting
 
     def __call__(self, outputs: Any, **options: Any) -> Any:

@@ -121,11 +121,10 @@ def row_bits(
     """
     rows = check.as_rows("p", p).detach()
     cell = check.as_number("grid", grid, 0.0, 1.0)
-    if isinstance(draw, bool) or not isinstance(draw, int) or not 0 <= draw < 2**32:
-        raise ValueError(f"expected draw to be an int in [0, 2**32), got {draw!r}")
+    first = check.as_draw(draw)
     count = check.as_count("words", words, 1)
     secret = request_key(resolve_key(key), ids, rows)
-    bits = _bits(rows, secret, draw, cell, count, backend)
+    bits = _bits(rows, secret, first, cell, count, backend)
     return like(bits, p)
 
 

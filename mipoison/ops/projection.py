@@ -53,7 +53,7 @@ class _Set:
             epsilon=check.as_epsilon(epsilon),
             norm=check.as_choice("norm", norm, check.NORMS),
             margin=check.as_number("margin", margin, 0.0, 1.0),
-            shrink=bool(shrink),
+            shrink=check.as_flag("shrink", shrink),
         )
 
     def before(self) -> tuple[Tensor | None, Tensor | None]:

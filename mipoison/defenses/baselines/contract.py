@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from mipoison import ops
+from mipoison.construction import constructor
 from mipoison.defenses.base import Defense, as_dtype, own_rows
+from mipoison.defenses.saving import Restore
 from mipoison.ops.validation import as_choice, as_number
 from mipoison.reference import label_of
 
@@ -51,20 +54,26 @@ class Contract(Defense):
     """
 
     name: ClassVar[str] = "contract"
+    saved: ClassVar[tuple[str, ...]] = ("epsilon", "style")
+    parts: ClassVar[Mapping[str, Restore | None]] = {"centers": None}
     centers: Tensor
 
     def __init__(
         self,
-        centers: Tensor,
+        centers: Any,
         *,
         epsilon: float = 0.2,
         style: str = "straight",
         on_invalid: str = "raise",
     ) -> None:
         super().__init__(on_invalid=on_invalid)
-        if not torch.equal(label_of(centers).cpu(), torch.arange(centers.shape[1])):
-            raise ValueError("expected centers [K, K] of the labels 0 to K − 1; use Contract.fit")
-        self.register_buffer("centers", as_dtype(own_rows(centers), torch.float32))
+        rows = own_rows(centers, "centers")
+        if label_of(rows).tolist() != list(range(rows.shape[1])):
+            raise ValueError(
+                f"expected centers [K, K] of the labels 0 to K − 1, got {tuple(rows.shape)} of the labels "
+                f"{label_of(rows[:5]).tolist()}…; use Contract.fit"
+            )
+        self.register_buffer("centers", as_dtype(rows, torch.float32))
         self.epsilon = as_number("epsilon", epsilon, 0.0, 2.0)
         self.style = as_choice("style", style, ("straight", "waterfill"))
 
@@ -73,7 +82,7 @@ class Contract(Defense):
         """K of the centers."""
         return self.centers.shape[1]
 
-    @classmethod
+    @constructor
     def fit(cls, outputs: Any, *, center: str = "median", **settings: Any) -> Contract:
         """Finds the centers of the defender's own, non-private, outputs [N, K].
 
@@ -84,7 +93,8 @@ class Contract(Defense):
 
         Raises:
             TypeError: for a wrong kind or dtype.
-            ValueError: for wrong shapes, ranges or rows.
+            ValueError: for wrong shapes or ranges, no rows, or rows that are no probability
+                vectors.
 
         Example:
             >>> p = torch.softmax(torch.randn(64, 5), 1)

@@ -28,6 +28,8 @@ class KeyedNoise(Defense):
         on_invalid: see `Defense`.
     """
 
+    saved: ClassVar[tuple[str, ...]] = ("scale",)
+
     def __init__(
         self, *, scale: float = 0.05, key: KeyLike = None, on_invalid: str = "raise"
     ) -> None:

@@ -36,6 +36,7 @@ class OneParameter(Reshaped):
     """
 
     name: ClassVar[str] = "one-parameter DP"
+    saved: ClassVar[tuple[str, ...]] = ("privacy_budget",)
 
     def __init__(
         self, *, privacy_budget: float = 50.0, key: KeyLike = None, on_invalid: str = "raise"
@@ -44,11 +45,11 @@ class OneParameter(Reshaped):
         self.privacy_budget = as_number("privacy_budget", privacy_budget, 1e-6, 1e9)
         self._key: Key = resolve_key(key)
 
-    def reshape(self, p: Tensor, label: Tensor) -> Tensor:
+    def reshape(self, p: Tensor, label: Tensor, given: Tensor) -> Tensor:
         """See `Reshaped.reshape`."""
         u = uniforms(ops.row_bits(p, key=self._key, words=p.shape[1]))
         drawn = exponential_draws(p, u, self.privacy_budget / 2).sort(dim=-1, descending=True)
-        order = p.sort(dim=-1, descending=True, stable=True).indices
+        order = given.sort(dim=-1, descending=True, stable=True).indices
         return torch.zeros_like(p).scatter(-1, order, drawn.values)
 
     def extra_repr(self) -> str:

@@ -28,12 +28,13 @@ class Temperature(Reshaped):
     """
 
     name: ClassVar[str] = "temperature"
+    saved: ClassVar[tuple[str, ...]] = ("temperature",)
 
     def __init__(self, *, temperature: float = 2.0, on_invalid: str = "raise") -> None:
         super().__init__(on_invalid=on_invalid)
         self.temperature = as_number("temperature", temperature, 0.0, open_low=True)
 
-    def reshape(self, p: Tensor, label: Tensor) -> Tensor:
+    def reshape(self, p: Tensor, label: Tensor, given: Tensor) -> Tensor:
         """See `Reshaped.reshape`."""
         # Relative to the largest entry, so that no temperature underflows the whole row.
         return (p / at(p, label).unsqueeze(-1)) ** (1 / self.temperature)
