@@ -133,7 +133,8 @@ def restored(cls: type[_Own], content: storage.Content, key: KeyLike) -> _Own:
             made = cls(**given, **options)
         except (KeyError, TypeError, RuntimeError, AttributeError) as error:
             raise ValueError(
-                f"expected a whole {cls.__name__} in {content.where}, got parts that do not fit ({error!r})"
+                f"expected a whole {cls.__name__} in {content.where}, got parts that do not fit "
+                f"({type(error).__name__}: {str(error).partition(chr(10))[0]})"
             ) from error
     found = {name for name in made.state_dict() if not name.endswith(_EXTRA)}
     if found != set(content.tensors):

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Final, NamedTuple, TypeAlias
 
 import safetensors.torch
+import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
@@ -86,7 +87,10 @@ def load(file: File) -> Content:
     if not isinstance(data, bytes):
         raise TypeError(f"expected a file opened for bytes (mode 'rb'), got {where} for text")
     try:
-        tensors = safetensors.torch.load(data)
+        # Neither inference tensors nor on a device of the moment.
+        with torch.inference_mode(False), torch.device("cpu"):
+            # Whatever safetensors gives: views of one buffer, or of the file.
+            tensors = {name: x.clone() for name, x in safetensors.torch.load(data).items()}
     except SafetensorError as error:
         rewind = "; rewind it with file.seek(0)" if hasattr(file, "read") and not data else ""
         raise ValueError(
@@ -103,9 +107,7 @@ def load(file: File) -> Content:
             f"expected format {_FORMAT} in {where}, got {metadata.get('format')}: another version of mipoison saved "
             "it; read it with that version, or fit the defense again"
         )
-    # Whatever safetensors gives: views of one buffer, or of the file.
-    own = {name: value.clone() for name, value in tensors.items()}
-    return Content(metadata["mipoison"], json.loads(metadata["settings"]), own, where)
+    return Content(metadata["mipoison"], json.loads(metadata["settings"]), tensors, where)
 
 
 def below(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -37,7 +37,10 @@ def as_number(
     # (NumPy's extended precision has no number of Python's.)
     if isinstance(given, bool) or not isinstance(given, int | float | np.floating):
         raise TypeError(f"expected {name} to be a number, got {type(value).__name__}")
-    number = float(given)
+    try:
+        number = float(given)
+    except OverflowError:
+        number = math.inf if given > 0 else -math.inf
     if not (low < number or (number == low and not open_low)) or not number <= high:
         bracket = "(" if open_low else "["
         raise ValueError(f"expected {name} in {bracket}{low:g}, {high:g}], got {number:g}")
