@@ -16,7 +16,7 @@ else:
             >>> import mipoison as mp
             >>> mp.LFP(rate=0.5, key=1).fit(outputs=None)
             Traceback (most recent call last):
-            TypeError: expected LFP.fit(...) to be called on the class, got a call on an object, ...
+            TypeError: expected LFP.fit(...) to be called on the class, got a call on an object: ...
         """
 
         def __get__(self, instance: Any, owner: type | None = None) -> Any:
@@ -28,9 +28,8 @@ else:
             @functools.wraps(self.__func__)
             def refused(*args: Any, **kwargs: Any) -> Any:
                 raise TypeError(
-                    f"expected {kind}.{name}(...) to be called on the class, got a call on an object, whose "
-                    f"settings it would forget: give them to {kind}.{name} itself, as in "
-                    f"defense = {kind}.{name}(..., on_invalid='label')"
+                    f"expected {kind}.{name}(...) to be called on the class, got a call on an object: it makes another "
+                    f"object and knows nothing of this one's settings; write {kind}.{name}(...) and give them to it"
                 )
 
             return refused

@@ -25,7 +25,7 @@ from mipoison.ops.validation import (
     as_seed,
     require_probabilities,
 )
-from mipoison.progress import Report
+from mipoison.progress import Report, as_report
 from mipoison.steady import Steady
 
 _BATCH: Final = 128
@@ -110,7 +110,7 @@ class Surrogate(Steady):
         """
         sizes = {"members": members, "width": width, "epochs": epochs, "components": components}
         counts: dict[str, Any] = {name: as_count(name, value, 1) for name, value in sizes.items()}
-        seed = as_seed(seed)
+        seed, progress = as_seed(seed), as_report(progress)
         rows = as_rows("outputs", outputs).detach()
         require_probabilities("outputs", rows)
         x = as_inputs(inputs, rows)

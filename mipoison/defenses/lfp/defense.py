@@ -13,7 +13,15 @@ from mipoison import ops
 from mipoison.construction import constructor
 from mipoison.defenses.base import Defense, own_rows
 from mipoison.defenses.lfp.audit import Audit
-from mipoison.defenses.lfp.selection import ROWS, as_ceiling, label_means, leaks, margins, pool
+from mipoison.defenses.lfp.selection import (
+    ROWS,
+    as_ceiling,
+    as_means,
+    label_means,
+    leaks,
+    margins,
+    pool,
+)
 from mipoison.defenses.lfp.targets import TARGETS, runner_up, surrogate_worst
 from mipoison.defenses.saving import Restore
 from mipoison.ops.answers import Rows
@@ -129,6 +137,8 @@ class LFP(Defense):
             if surrogate is None
             else as_part("surrogate", surrogate, Surrogate, "mp.Surrogate.fit")
         )
+        if self.surrogate is not None and means is not None:
+            means = as_means(means, self.surrogate)
         self.register_buffer("means", means)
         self.threshold = None if threshold is None else as_number("threshold", threshold, -math.inf)
         self.audit = Audit() if as_flag("audit", audit) else None

@@ -34,7 +34,7 @@ from mipoison.ops.validation import (
     as_part,
     as_seed,
 )
-from mipoison.progress import Progress, Report
+from mipoison.progress import Progress, Report, as_report
 from mipoison.random import Key, KeyLike, resolve_key
 from mipoison.reference import label_of
 from mipoison.reference.project import distance
@@ -179,7 +179,7 @@ class LPA(Defense):
             radius = cap if goal is not None or epsilon is not None else 0.2
         # Its objective is another in the end. Made first: a wrong setting is found before anything is trained.
         defense = cls(Direction(), epsilon=radius, norm=norm, key=key, on_invalid=on_invalid)
-        whole = Progress(progress)
+        whole = Progress(as_report(progress))
         rows = own_rows(outputs)
         if inputs is None and kind is not Direction:
             raise ValueError(
