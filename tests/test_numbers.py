@@ -64,6 +64,16 @@ def test_other_numbers_are_refused(bad: Any) -> None:
         mp.lpa(P, epsilon=10**400)
 
 
+def test_a_margin_shrinks_by_a_center() -> None:
+    """Without one it shrank to nothing."""
+    for call in (
+        lambda: mp.project(P, margin=0.2, shrink=True),
+        lambda: mp.step(P, P, alpha=0.1, shrink=True),
+    ):
+        with pytest.raises(ValueError, match="expected center together with shrink=True"):
+            call()
+
+
 def test_yes_and_no() -> None:
     p = P[:4]
     for yes in (True, 1, np.True_, np.int64(1), torch.tensor(True)):

@@ -115,6 +115,29 @@ def test_folders_are_no_files(tmp_path: Path) -> None:
         storage.save(tmp_path / "none" / "file", "LPA", {}, {})
 
 
+def test_a_folder_that_may_not_be_written_to_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # (Whoever runs the tests may have all permissions.)
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    with pytest.raises(PermissionError, match="expected a folder to write to"):
+        storage.save(tmp_path / "file", "LPA", {}, {})
+
+
+def test_a_device_is_written_to_and_stays_one(tmp_path: Path) -> None:
+    storage.save("/dev/null", "LPA", SETTINGS, TENSORS)
+    assert stat.S_ISCHR(os.stat("/dev/null").st_mode)
+
+
+def test_tensors_that_share_memory_are_saved(tmp_path: Path) -> None:
+    whole = torch.rand(4, 3)
+    storage.save(
+        tmp_path / "file", "LPA", {}, {"first": whole[:2], "all": whole, "turned": whole.T}
+    )
+    tensors = storage.load(tmp_path / "file").tensors
+    assert torch.equal(tensors["all"].T, tensors["turned"]) and len(tensors) == 3
+
+
 def test_a_file_is_replaced_at_once_or_not_at_all(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

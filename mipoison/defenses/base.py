@@ -103,8 +103,8 @@ class Defense(Saved):
         """Defends a batch of outputs.
 
         Args:
-            outputs: confidence vectors, [N, K]; float32, float64, float16 or bfloat16; tensor or
-                ndarray.
+            outputs: confidence vectors, [N, K]; float32, float64, float16 or bfloat16; tensor,
+                array, or what `numpy.asarray` takes.
             ids: identities of the requests, one a row: N ints (64 bits), bytes or str. Whatever is
                 keyed then derives from (key, id) instead of (key, row). The same row under the same
                 id gets the same answer; under another id it gets another, which can be averaged:
@@ -115,12 +115,14 @@ class Defense(Saved):
                 on_invalid="label".
 
         Returns:
-            the defended rows, [N, K] of the same kind and dtype, without gradient.
+            the defended rows, [N, K] of the same dtype, without gradient: a tensor for a tensor or a
+            list of tensors, an ndarray for everything else (arrays, DataFrames, lists of lists,
+            which count as float64).
 
         Raises:
             TypeError: for a wrong kind or dtype.
-            ValueError: for a wrong shape or, with on_invalid="raise", rows that are no probability
-                vectors.
+            ValueError: for a wrong shape, for ids where there is no key or, with on_invalid="raise",
+                for rows that are no probability vectors.
             RuntimeError: under torch.export, if the defense has a key.
         """
         if self._key is not None and torch.compiler.is_exporting():

@@ -61,7 +61,11 @@ def save(file: File, kind: str, settings: Mapping[str, Any], tensors: Mapping[st
             f"expected the settings of {kind} to be numbers, texts, lists and None, got others: {error}"
         ) from error
     metadata = {"mipoison": kind, "format": str(_FORMAT), "settings": text}
-    contiguous = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+    # Copies: safetensors refuses tensors that share memory.
+    contiguous = {
+        name: value.detach().cpu().clone(memory_format=torch.contiguous_format)
+        for name, value in tensors.items()
+    }
     data = safetensors.torch.save(contiguous, metadata=metadata)
     if hasattr(file, "write"):
         try:
@@ -150,6 +154,10 @@ def _replace(path: Path, data: bytes) -> None:
         # A pipe or a device cannot be replaced.
         path.write_bytes(data)
         return
+    if not os.access(path.parent, os.W_OK | os.X_OK):
+        raise PermissionError(
+            f"expected a folder to write to, since a file is replaced when the new one is complete, got {path.parent}"
+        )
     partial = path.with_name(f".{path.name}.{secrets.token_hex(8)}.partial")
     try:
         # Not `tempfile`: its files are readable to their owner alone.

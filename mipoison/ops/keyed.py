@@ -37,7 +37,7 @@ def flip(
         targets: the label a selected row is flipped to, integers [N]; −1 or its own label leaves
             the row as it is. Default: uniform over the other labels, keyed.
         rate: share of rows selected, in [0, 1].
-        key: int, bytes or None (one secret per process).
+        key: 16 bytes or more, an int (for experiments) or None (one secret per process).
         style: "swap": the entries of old and new label change places, which leaves no trace in the
             vector's shape; "project": the nearest vector with the new label.
         ids: see `row_bits`; the choice is then a function of (key, id).
@@ -94,7 +94,7 @@ def row_bits(
     Args:
         p: rows, [N, K]; see `project` for kinds and dtypes. float64 rows are hashed by their
             float32 rounding.
-        key: int, bytes or None (one secret per process).
+        key: 16 bytes or more, an int (for experiments) or None (one secret per process).
         draw: index of the first block of four words, in [0, 2³²).
         grid: cell width ≥ 0 of the hash: rows in the same cells share their words; 0 for the exact
             row.

@@ -87,7 +87,7 @@ class Contract(Defense):
         """Finds the centers of the defender's own, non-private, outputs [N, K].
 
         Args:
-            outputs: undefended confidence vectors; tensor or ndarray.
+            outputs: undefended confidence vectors; tensor or array.
             center: "median" (coordinate-wise) or "mean" of each label's rows.
             settings: as in `Contract`.
 

@@ -24,7 +24,7 @@ class KeyedNoise(Defense):
 
     Args:
         scale: of the noise, in [0, 1e6], in units of confidence.
-        key: int, bytes or None (one secret per process).
+        key: 16 bytes or more, an int (for experiments) or None (one secret per process).
         on_invalid: see `Defense`.
     """
 

@@ -31,7 +31,7 @@ class OneParameter(Reshaped):
 
     Args:
         privacy_budget: ε in [1e-6, 1e9]; smaller moves more. Entries move by about 2/ε.
-        key: int, bytes or None (one secret per process).
+        key: 16 bytes or more, an int (for experiments) or None (one secret per process).
         on_invalid: see `Defense`.
     """
 

@@ -121,7 +121,7 @@ class Purifier(Defense):
         reformer: the autoencoder; `Purifier.fit` trains one.
         epsilon: hard cap on the row's move, l1, in [0, 2]; 2 answers with the redrawn vector, as
             the source does.
-        key: int, bytes or None (one secret per process).
+        key: 16 bytes or more, an int (for experiments) or None (one secret per process).
         on_invalid: see `Defense`.
     """
 
@@ -162,7 +162,7 @@ class Purifier(Defense):
         """Trains the autoencoder on the defender's own vectors.
 
         Args:
-            outputs: undefended confidence vectors of non-private data, [N, K]; tensor or ndarray.
+            outputs: undefended confidence vectors of non-private data, [N, K]; tensor or array.
             latent: size of the code, ≥ 1; rounded up to a multiple of 32.
             width: units of the hidden layers, ≥ 1; rounded up likewise.
             divergence: price ≥ 0 of the code's divergence from a standard normal; more tells less.

@@ -27,8 +27,8 @@ def lpa(
     bank and the decoy objective.
 
     Args:
-        outputs: confidence vectors, [N, K]; float32, float64, float16 or bfloat16; tensor or
-            ndarray.
+        outputs: confidence vectors, [N, K]; float32, float64, float16 or bfloat16; tensor,
+            array, or what `numpy.asarray` takes.
         surrogate: inversion models from `Surrogate.fit`.
         epsilon: radius in (0, 2] of each row's ball.
         norm: "l1", "l2" or "linf".
@@ -36,7 +36,7 @@ def lpa(
         ids: identities of the requests to key on instead of the rows, see `Defense.forward`.
 
     Returns:
-        the poisoned rows, [N, K] of the same kind and dtype, every label kept.
+        the poisoned rows, [N, K] of the same dtype and kind, as `Defense.forward` says, every label kept.
 
     Raises:
         TypeError: for a wrong kind, dtype or key.
