@@ -19,10 +19,13 @@ K = 10
 
 
 _BAD_ROWS = {
-    "nan": (lambda p: p.index_fill(0, torch.tensor([1]), math.nan), "it holds NaN or Inf"),
+    "nan": (
+        lambda p: p.index_fill(0, torch.tensor([1]), math.nan),
+        "it holds NaN or Inf); leave such rows out",
+    ),
     "inf": (lambda p: p.index_fill(0, torch.tensor([1]), math.inf), "it holds NaN or Inf"),
     "negative": (lambda p: p - torch.eye(4, K) * 0.9, "its smallest entry is -"),
-    "sum": (lambda p: p * 1.01, "its sum is 1.01"),
+    "sum": (lambda p: p * 1.01, r"its sum is 1.01); rounded rows go in as p / p.sum"),
     "logits": (lambda p: p.log() + 9, "torch.softmax"),
 }
 

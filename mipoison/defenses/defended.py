@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Final
 
 import torch
@@ -17,6 +18,22 @@ from mipoison.reference.rounding import finite_rows
 GIVES: Final = ("probabilities", "logits")
 
 
+def answers_of(given: Any) -> Tensor:
+    """What a model answered, as rows [N, K].
+
+    Raises:
+        TypeError: for several answers, or another kind or dtype.
+        ValueError: for another shape.
+    """
+    if isinstance(given, list | tuple | Mapping):
+        # Two tensors of a pair are not two rows.
+        raise TypeError(
+            f"expected the model to answer with one tensor or array [N, K], got a {type(given).__name__}; "
+            "wrap it so that it does, as in lambda x: model(x).logits"
+        )
+    return as_rows("the model's answers", given)
+
+
 @torch.no_grad()
 def found_out(model: nn.Module, example: Any) -> str:
     """What the model's answers to the example are: all probability vectors, or none of them.
@@ -26,7 +43,7 @@ def found_out(model: nn.Module, example: Any) -> str:
     """
     if example is None:
         raise ValueError("expected an example with gives=None, got none; pass inputs or tell gives")
-    answers = as_rows("the model's answers", model(example))
+    answers = answers_of(model(example))
     valid = valid_rows(answers)
     if len(answers) > 0 and bool(valid.all()):
         return "probabilities"
@@ -132,12 +149,13 @@ class Defended(nn.Module):
             kwargs: what else the model takes.
 
         Raises:
-            ValueError: if the model's answer is no batch of probability vectors.
+            TypeError: if the model answers with anything but one tensor or array.
+            ValueError: if its answer is no batch of probability vectors.
         """
         outputs = self.model(*args, **kwargs)
+        rows = answers_of(outputs)
         if self.gives == "logits":
-            logits = as_rows("the model's answers", outputs)
-            outputs = like(torch.softmax(logits / self.temperature, dim=-1), outputs)
+            outputs = like(torch.softmax(rows / self.temperature, dim=-1), outputs)
         return self.defense(outputs, ids=ids, validate=self.validate)  # type: ignore[no-any-return]
 
     def extra_repr(self) -> str:

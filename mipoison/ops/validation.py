@@ -48,6 +48,8 @@ __all__ = [
 NORMS: Final = ("l1", "l2", "linf")
 DTYPES: Final = tuple(SUM_TOLERANCE)
 _NAMED_ROWS: Final = 5
+# Rows whose sums are off by no more were probabilities once.
+_ROUNDED: Final = 0.1
 
 
 def as_rows(name: str, value: Any) -> Tensor:
@@ -64,7 +66,7 @@ def as_rows(name: str, value: Any) -> Tensor:
     if rows.dtype not in DTYPES:
         allowed = ", ".join(str(dtype).removeprefix("torch.") for dtype in DTYPES)
         got = str(rows.dtype).removeprefix("torch.")
-        cast = f"{name}.float()" if isinstance(value, Tensor) else f"{name}.astype('float32')"
+        cast = "x.float()" if isinstance(value, Tensor) else "x.astype('float32')"
         raise TypeError(f"expected {name} to be one of {allowed}, got {got}; use {cast}")
     if rows.ndim != 2 or rows.shape[1] < 2:
         raise ValueError(
@@ -152,16 +154,19 @@ def describe_bad_probabilities(name: str, p: Tensor) -> str | None:
         return None
     first = int(bad.nonzero()[0])
     row = p[first].to(torch.float64)
+    mend = "logits go through torch.softmax(logits, -1) first"
     if not bool(finite_rows(row.unsqueeze(0))):
-        why = "it holds NaN or Inf"
+        why, mend = "it holds NaN or Inf", "leave such rows out, or defend with on_invalid='label'"
     elif bool((row < 0).any()):
         why = f"its smallest entry is {float(row.min()):.4g}"
     else:
-        why = f"its sum is {float(row.sum()):.6g}"
+        total = float(row.sum())
+        why, whole = f"its sum is {total:.6g}", "p / p.sum(-1, keepdim=True)"
+        rounded = abs(total - 1) <= _ROUNDED
+        mend = f"rounded rows go in as {whole}" if rounded else f"{mend}, percentages as {whole}"
     return (
         f"expected {name} to be probability vectors (finite, >= 0, sum 1 within "
-        f"{SUM_TOLERANCE[p.dtype]:g}), got {name_rows(bad)} otherwise (row {first}: {why}); "
-        "logits go through torch.softmax(logits, -1) first"
+        f"{SUM_TOLERANCE[p.dtype]:g}), got {name_rows(bad)} otherwise (row {first}: {why}); {mend}"
     )
 
 
