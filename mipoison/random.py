@@ -15,7 +15,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-KeyLike: TypeAlias = "int | bytes | np.integer[Any] | Key | None"
+KeyLike: TypeAlias = "int | bytes | bytearray | memoryview | np.integer[Any] | Key | None"
+
+# Bytes of a secret that cannot be guessed.
+_SHORTEST: Final = 16
 
 _MASK32: Final = 0xFFFFFFFF
 _PHILOX_M0: Final = 0xD2511F53
@@ -36,35 +39,47 @@ class Key:
     """The secret of a deployment, hashed to 128 bits; it never shows in ``repr`` and cannot be pickled.
 
     Args:
-        secret: an int or bytes. Use at least 128 bits of entropy in production
-            (``secrets.token_bytes(16)``): a short key can be guessed.
+        secret: 16 bytes or more, such as ``secrets.token_bytes(16)``, as bytes, bytearray or
+            memoryview. Or an int, for experiments that must be repeated: whoever tries the small
+            ones finds it.
 
     Raises:
-        TypeError: if the secret is neither int nor bytes.
+        TypeError: if the secret is neither.
+        ValueError: if it has fewer bytes.
 
     Example:
-        >>> Key(7) == Key(7), Key(7) == Key(b"7"), Key(7)
+        >>> Key(7) == Key(7), Key(7) == Key(8), Key(7)
         (True, False, Key(<hidden>))
     """
 
     __slots__ = ("words",)
 
-    def __init__(self, secret: int | bytes | np.integer[Any]) -> None:
+    def __init__(self, secret: int | bytes | bytearray | memoryview | np.integer[Any]) -> None:
         if isinstance(secret, np.integer):
             secret = int(secret)
-        if isinstance(secret, bool) or not isinstance(secret, int | bytes):
+        if isinstance(secret, bool) or not isinstance(secret, int | bytes | bytearray | memoryview):
             raise TypeError(
                 f"expected key to be an int, bytes or None, got {type(secret).__name__}; "
-                "for a text use text.encode()"
+                f"make one with secrets.token_bytes({_SHORTEST}), or of a long text with text.encode()"
             )
         if isinstance(secret, int):
             body = b"int" + secret.to_bytes(secret.bit_length() // 8 + 1, "little", signed=True)
         else:
+            secret = bytes(secret)
+            if len(secret) < _SHORTEST:
+                raise ValueError(
+                    f"expected key of at least {_SHORTEST} bytes, got {len(secret)}: a short one can be guessed; "
+                    f"make one with secrets.token_bytes({_SHORTEST})"
+                )
             body = b"raw" + secret
-        digest = hashlib.blake2b(body, digest_size=16, person=b"mipoison").digest()
-        self.words: list[int] = [
-            int.from_bytes(digest[i : i + 4], "little") for i in range(0, 16, 4)
-        ]
+        self.words = _hashed(body)
+
+    @classmethod
+    def public(cls, name: bytes) -> Key:
+        """A key that is no secret, for what is drawn while a defense is fitted."""
+        key = cls.__new__(cls)
+        key.words = _hashed(b"raw" + name)
+        return key
 
     def tensor(self) -> Tensor:
         """The words as int64 [4] on the CPU: as a tensor they show in no trace, graph or profile of an operator."""
@@ -80,10 +95,22 @@ class Key:
         return "Key(<hidden>)"
 
     def __reduce__(self) -> str:
-        raise TypeError("a Key is never serialised; pass the key again where the defense is loaded")
+        raise TypeError(
+            "a Key is never serialised; write the defense with defense.save(file) and read it with "
+            "mipoison.load(file, key=...), which is given the key anew"
+        )
+
+    def __copy__(self) -> Key:
+        return self
 
     def __deepcopy__(self, memo: dict[int, object]) -> Key:
         return self
+
+
+def _hashed(body: bytes) -> list[int]:
+    """Four 32-bit words."""
+    digest = hashlib.blake2b(body, digest_size=16, person=b"mipoison").digest()
+    return [int.from_bytes(digest[i : i + 4], "little") for i in range(0, 16, 4)]
 
 
 _process_key: Key | None = None

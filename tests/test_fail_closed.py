@@ -19,10 +19,13 @@ K = 10
 
 
 _BAD_ROWS = {
-    "nan": (lambda p: p.index_fill(0, torch.tensor([1]), math.nan), "it holds NaN or Inf"),
+    "nan": (
+        lambda p: p.index_fill(0, torch.tensor([1]), math.nan),
+        "it holds NaN or Inf); leave such rows out",
+    ),
     "inf": (lambda p: p.index_fill(0, torch.tensor([1]), math.inf), "it holds NaN or Inf"),
     "negative": (lambda p: p - torch.eye(4, K) * 0.9, "its smallest entry is -"),
-    "sum": (lambda p: p * 1.01, "its sum is 1.01"),
+    "sum": (lambda p: p * 1.01, r"its sum is 1.01); rounded rows go in as p / p.sum"),
     "logits": (lambda p: p.log() + 9, "torch.softmax"),
 }
 
@@ -87,7 +90,7 @@ def test_without_validation_nothing_undefended_comes_out() -> None:
         (lambda p: mp.lpa(p[0]), ValueError, r"vector\[None, :\]"),
         (lambda p: mp.lpa(p[None]), ValueError, r"shape \[N, K\]"),
         (lambda p: mp.lpa(p.long()), TypeError, "int64"),
-        (lambda p: mp.lpa(p.tolist()), TypeError, "got list"),
+        (lambda p: mp.lpa({"p": p}), TypeError, "got dict"),
         (lambda p: mp.lpa(p.numpy().astype("int32")), TypeError, "int32"),
         (lambda p: mp.lpa(p, epsilon=-0.1), ValueError, "got -0.1"),
         (lambda p: mp.lpa(p, epsilon=0), ValueError, r"\(0, 2\]"),

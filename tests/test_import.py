@@ -67,7 +67,7 @@ def test_the_public_names() -> None:
 
     assert all(hasattr(mp, name) for name in mp.__all__)
     public = {"LFP", "LPA", "Defended", "Surrogate", "backends", "flip", "lfp", "lpa"}
-    assert public | {"move", "project", "row_bits", "step"} == set(mp.__all__)
+    assert public | {"load", "move", "project", "row_bits", "step"} == set(mp.__all__)
     assert re.fullmatch(r"\d+\.\d+\.\d+\S*", mp.__version__)
 
 

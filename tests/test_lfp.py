@@ -320,7 +320,7 @@ def test_a_saved_defense_answers_the_same_bits(rows: str, targets: str, tmp_path
 def test_another_file_is_refused(tmp_path: Path) -> None:
     mp.LPA.fit(*world(20, K, 2), objective="direction").save(tmp_path / "lpa.safetensors")
     with pytest.raises(ValueError, match=r"expected a file saved by LFP\.save, got LPA"):
-        mp.LFP.load(tmp_path / "lpa.safetensors")
+        mp.LFP.load(tmp_path / "lpa.safetensors", key=1)
 
 
 @pytest.mark.parametrize("targets", ["random", "runner_up", "surrogate"])

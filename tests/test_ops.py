@@ -164,7 +164,9 @@ def test_a_public_function_compiles_whole(name: str) -> None:
             assert torch.equal(ours, theirs)
 
 
-@pytest.mark.parametrize("key", [SECRET, 3, b"secret", None], ids=["Key", "int", "bytes", "None"])
+@pytest.mark.parametrize(
+    "key", [SECRET, 3, b"a secret of many bytes", None], ids=["Key", "int", "bytes", "None"]
+)
 def test_keyed_functions_compile_whole_with_any_key(
     key: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

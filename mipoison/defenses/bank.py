@@ -6,7 +6,7 @@ a bank.
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 import torch
 from torch import Tensor
@@ -44,6 +44,15 @@ class Bank(Steady):
         self.register_buffer("vectors", vectors[order].clone())
         self.register_buffer("count", count)
         self.register_buffer("start", count.cumsum(0) - count)
+
+    def settings(self) -> dict[str, Any]:
+        """What `restore` needs beside the tensors."""
+        return {}
+
+    @classmethod
+    def restore(cls, settings: dict[str, Any], tensors: dict[str, Tensor]) -> Bank:
+        """Builds the bank from what `state_dict` gave."""
+        return cls(tensors["vectors"])
 
     def slots(self, most: int) -> int:
         """Vectors of one label that a row is compared with, when there are at most so many; ≥ 1."""

@@ -9,14 +9,15 @@ from abc import abstractmethod
 from typing import Any, ClassVar, Final
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from mipoison.defenses import compiled
 from mipoison.defenses.lead import keep_lead
+from mipoison.defenses.saving import Saved
 from mipoison.neutral import neutral
 from mipoison.ops.answers import Rows, like
 from mipoison.ops.identity import Ids, RequestKey, as_requests
-from mipoison.ops.validation import as_choice, as_rows, require_probabilities
+from mipoison.ops.validation import as_choice, as_number, as_rows, require_probabilities
 from mipoison.random import Key
 from mipoison.reference import label_of, valid_rows
 from mipoison.reference.rounding import finish, renormalise, safe_answer
@@ -42,15 +43,19 @@ def clean_rows(p: Tensor, valid: Tensor) -> Tensor:
     return _rounded(torch.where(rows < _SMALLEST, 0.0, rows), dtype, label_of(p))
 
 
-def own_rows(outputs: Any) -> Tensor:
+def own_rows(outputs: Any, name: str = "outputs") -> Tensor:
     """The defender's outputs as a defense is fitted on them: checked, without gradient, clean.
 
     Raises:
         TypeError: for a wrong kind or dtype.
-        ValueError: for a wrong shape, or rows that are no probability vectors.
+        ValueError: for a wrong shape, no rows, or rows that are no probability vectors.
     """
-    rows = as_rows("outputs", outputs).detach()
-    require_probabilities("outputs", rows)
+    rows = as_rows(name, outputs).detach()
+    if len(rows) == 0:
+        raise ValueError(
+            f"expected {name} with a row or more, got none; pass the classifier's answers to data of your own"
+        )
+    require_probabilities(name, rows)
     return clean_rows(rows, torch.ones_like(rows[:, 0], dtype=torch.bool))
 
 
@@ -70,7 +75,7 @@ def _rounded(q: Tensor, dtype: torch.dtype, label: Tensor) -> Tensor:
 COUNTING: Final = threading.Lock()
 
 
-class Defense(nn.Module):
+class Defense(Saved):
     """A map from outputs to outputs, row by row; subclasses write `answer`.
 
     Args:
@@ -78,6 +83,11 @@ class Defense(nn.Module):
             naming the first ones. "label": the row is answered with its label alone (one-hot;
             uniform where it holds NaN or Inf) and counted in `failures`. No setting lets the row
             itself out.
+        margin: in [0, 1], by which every label leads that led by as much before; one that led by
+            less leads by no less than it did. So labels survive what a client makes of an answer,
+            wherever the undefended row's would: a cast to float16 or bfloat16, and a rounding to
+            as many decimals as the margin has (three by default). 0: labels are strict, and no
+            more is asked.
 
     Attributes:
         name: how the defense is called in reports.
@@ -87,14 +97,15 @@ class Defense(nn.Module):
     name: ClassVar[str]
     # Whether every answer has its row's label.
     keeps_labels: ClassVar[bool] = True
+    saved: ClassVar[tuple[str, ...]] = ("on_invalid", "margin")
     # The secret of a keyed defense.
     _key: Key | None = None
 
-    def __init__(self, *, on_invalid: str = "raise") -> None:
+    def __init__(self, *, on_invalid: str = "raise", margin: float = 1e-3) -> None:
         super().__init__()
         self.on_invalid = as_choice("on_invalid", on_invalid, ("raise", "label"))
         self.failures = 0
-        self.margin = 1e-3
+        self.margin = as_number("margin", margin, 0.0, 1.0)
         self._handle = compiled.handle_of(self)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -116,28 +127,40 @@ class Defense(nn.Module):
     def answer(self, p: Tensor) -> Tensor:
         """Defends clean rows (see `clean_rows`): [N, K] → [N, K] of the same dtype, float32 or float64."""
 
+    def respond(self, p: Tensor, given: Tensor, valid: Tensor) -> Tensor:
+        """Defends clean rows of which it matters how they came; by default it does not.
+
+        Args:
+            p: clean rows, [N, K].
+            given: the rows as they came, [N, K] of any dtype.
+            valid: those that are probability vectors, bool [N]; what is made of the others counts for nothing.
+        """
+        return self.answer(p)
+
     def forward(self, outputs: Rows, *, ids: Ids = None, validate: bool = True) -> Rows:
         """Defends a batch of outputs.
 
         Args:
-            outputs: confidence vectors, [N, K]; float32, float64, float16 or bfloat16; tensor or
-                ndarray.
+            outputs: confidence vectors, [N, K]; float32, float64, float16 or bfloat16; tensor,
+                array, or what `numpy.asarray` takes.
             ids: identities of the requests, one a row: N ints (64 bits), bytes or str. Whatever is
                 keyed then derives from (key, id) instead of (key, row). The same row under the same
                 id gets the same answer; under another id it gets another, which can be averaged:
                 ids are for what a client cannot choose, such as an account, so that two accounts
-                see different answers. A keyless defense answers alike under all ids.
+                see different answers. A defense without a key refuses them.
             validate: False raises for nothing that the rows hold, counts nothing and reads nothing
                 back, so that graphs can be captured: invalid rows get the answer of
                 on_invalid="label".
 
         Returns:
-            the defended rows, [N, K] of the same kind and dtype, without gradient.
+            the defended rows, [N, K] of the same dtype, without gradient: a tensor for a tensor or a
+            list of tensors, an ndarray for everything else (arrays, DataFrames, lists of lists,
+            which count as float64).
 
         Raises:
             TypeError: for a wrong kind or dtype.
-            ValueError: for a wrong shape or, with on_invalid="raise", rows that are no probability
-                vectors.
+            ValueError: for a wrong shape, for ids where there is no key or, with on_invalid="raise",
+                for rows that are no probability vectors.
             RuntimeError: under torch.export, if the defense has a key.
         """
         if self._key is not None and torch.compiler.is_exporting():
@@ -192,8 +215,8 @@ class Defense(nn.Module):
     def _defended(self, p: Tensor, valid: Tensor, *, everywhere: bool) -> Tensor:
         """Answers to the rows renormalised, in p's dtype; with `everywhere` nothing is read back."""
         clean = clean_rows(p, valid)
-        q = self.answer(clean)
-        if self.keeps_labels:
+        q = self.respond(clean, p, valid)
+        if self.keeps_labels and self.margin > 0:
             epsilon, norm = self.ball
             q = keep_lead(
                 q, clean, margin=self.margin, epsilon=epsilon, norm=norm, everywhere=everywhere
@@ -202,11 +225,14 @@ class Defense(nn.Module):
 
     def _under(self, ids: Ids, p: Tensor) -> Defense:
         """This defense with its key bound to the ids; it shares everything else."""
-        acting = copy.copy(self)
+        requests = as_requests(ids, p)
         if self._key is None:
-            as_requests(ids, p)
-        else:
-            acting._key = RequestKey(self._key, as_requests(ids, p))
+            raise ValueError(
+                f"expected no ids for {self.name}, which has no key and answers alike under all of them, got some; "
+                "leave them out"
+            )
+        acting = copy.copy(self)
+        acting._key = RequestKey(self._key, requests)
         return acting
 
     def __call__(self, outputs: Any, **options: Any) -> Any:

@@ -185,7 +185,7 @@ def _choose(command: Choose) -> int:
         "# model: in eval mode; gives logits, or the logarithms of probabilities.\n"
         + (
             "# Where they hold altered copies of one input, add groups=.\n"
-            * ("LPA.fit" in found.code)
+            * ("equilibrium" in found.code or "generator" in found.code)
         )
         + found.code
     )

@@ -116,18 +116,22 @@ def _swept(name: str) -> Builder:
 
 def _lpa(own: Own, options: Options) -> Defense:
     from mipoison.defenses import LPA
+    from mipoison.defenses.lpa import OBJECTIVES
+    from mipoison.defenses.lpa.priced import Priced
 
+    objective = str(options["objective"])
     given = {name: float(options[name]) for name in ("epsilon", "budget") if name in options}
     return LPA.fit(
         own.outputs,
         own.inputs,
-        objective=str(options["objective"]),
+        objective=objective,
         epsilon=given.get("epsilon"),
         budget=given.get("budget"),
         norm="l1",
         key=own.key,
         seed=own.seed,
-        groups=own.groups,
+        # Without a price there is nothing to set on fresh rows.
+        groups=own.groups if issubclass(OBJECTIVES[objective], Priced) else None,
     )
 
 

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import Parameter
 
 from mipoison.ops import validation as check
+from mipoison.ops.arrays import holds_tensors
 
 
 def as_destination(out: Any, given: Any, rows: Tensor) -> Tensor:
@@ -19,7 +20,7 @@ def as_destination(out: Any, given: Any, rows: Tensor) -> Tensor:
         TypeError: if it is of another kind or dtype.
         ValueError: if its shape or device is another, or its memory cannot be written.
     """
-    kind = np.ndarray if isinstance(given, np.ndarray) else Tensor
+    kind = Tensor if holds_tensors(given) else np.ndarray
     if not isinstance(out, kind):
         raise TypeError(
             f"expected out to be a {kind.__name__} as the rows are, got {type(out).__name__}"
@@ -32,8 +33,9 @@ def as_destination(out: Any, given: Any, rows: Tensor) -> Tensor:
                 f"expected out with strides >= 0 of whole entries, got {out.strides} bytes; "
                 "pass np.empty_like(out)"
             )
-        if out.dtype != given.dtype:
-            raise TypeError(f"expected out of dtype {given.dtype}, got {out.dtype}")
+        dtype = rows.numpy().dtype
+        if out.dtype != dtype:
+            raise TypeError(f"expected out of dtype {dtype}, got {out.dtype}")
         out = torch.from_numpy(out)
     return check.same_rows("out", out, rows)
 

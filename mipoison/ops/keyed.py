@@ -44,7 +44,7 @@ def flip(
         targets: the label a selected row is flipped to, integers [N]; −1 or its own label leaves
             the row as it is. Default: uniform over the other labels, keyed.
         rate: share of rows selected, in [0, 1].
-        key: int, bytes or None (one secret per process).
+        key: 16 bytes or more, an int (for experiments) or None (one secret per process).
         style: "swap": the entries of old and new label change places, which leaves no trace in the
             vector's shape; "project": the nearest vector in which the new label leads by margin.
         margin: in [0, 1], by which a new label leads with style "project", and with "swap" where
@@ -110,7 +110,7 @@ def row_bits(
     Args:
         p: rows, [N, K]; see `project` for kinds and dtypes. float64 rows are hashed by their
             float32 rounding.
-        key: int, bytes or None (one secret per process).
+        key: 16 bytes or more, an int (for experiments) or None (one secret per process).
         draw: index of the first block of four words, in [0, 2³²).
         grid: cell width of the hash, in [0, 1]: rows in the same cells share their words. 0 for the
             finest cells that a classifier's rounding noise does not change: of one input answered
@@ -138,11 +138,10 @@ def row_bits(
     """
     rows = check.as_rows("p", p).detach()
     cell = check.as_number("grid", grid, 0.0, 1.0)
-    if isinstance(draw, bool) or not isinstance(draw, int) or not 0 <= draw < 2**32:
-        raise ValueError(f"expected draw to be an int in [0, 2**32), got {draw!r}")
+    first = check.as_draw(draw)
     count = check.as_count("words", words, 1)
     secret = request_key(resolve_key(key), ids, rows)
-    bits = _bits(rows, secret, draw, cell, count, backend)
+    bits = _bits(rows, secret, first, cell, count, backend)
     return like(bits, p)
 
 

@@ -28,6 +28,7 @@ from mipoison.defenses.lpa.priced import (
 from mipoison.defenses.lpa.recovery import COMPONENTS, Recovery
 from mipoison.defenses.storage import below
 from mipoison.networks import Network
+from mipoison.ops.validation import as_part
 from mipoison.progress import Progress
 from mipoison.random import Key
 from mipoison.reference import label_of
@@ -99,8 +100,8 @@ class Generator(Priced):
         cells: Cells,
     ) -> None:
         super().__init__()
-        self.bank = bank
-        self.network = network
+        self.bank = as_part("bank", bank, Bank, "mp.LPA.fit")
+        self.network = as_part("network", network, Network, "mp.LPA.fit")
         self.register_buffer("recovered", recovered)
         self.price = price
         self.sharpness = 1.0
