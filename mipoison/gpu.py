@@ -29,7 +29,7 @@ def project(
     z: torch.Tensor,
     p: torch.Tensor | None,
     t: torch.Tensor | None,
-    epsilon: float,
+    epsilon: float | None,
     norm: str,
     margin: float,
     shrink: bool,
@@ -46,7 +46,7 @@ def step(
     p: torch.Tensor | None,
     t: torch.Tensor | None,
     alpha: float,
-    epsilon: float,
+    epsilon: float | None,
     norm: str,
     margin: float,
     shrink: bool,
@@ -60,7 +60,7 @@ def step(
 
 
 def move(
-    p: torch.Tensor, target: torch.Tensor, epsilon: float, norm: str, style: str
+    p: torch.Tensor, target: torch.Tensor, epsilon: float | None, norm: str, style: str
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Moves the rows of p toward target; returns the rows and the number of invalid ones."""
     with torch.cuda.device_of(p):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from abc import abstractmethod
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, ClassVar
 
 import torch
@@ -55,6 +56,16 @@ def as_dtype(q: Tensor, dtype: torch.dtype, label: Tensor | None = None) -> Tens
 def _rounded(q: Tensor, dtype: torch.dtype, label: Tensor) -> Tensor:
     """float64 rows in the dtype, the label strict."""
     return finish(q, label, torch.zeros_like(q[:, 0]), dtype)
+
+
+def unrecorded() -> AbstractContextManager[None]:
+    """Without gradient, and never one such region in another: torch.export cannot write that to a file.
+
+    An exported program has none at all. What goes in is detached in any case.
+    """
+    if torch.compiler.is_exporting() or not torch.is_grad_enabled():
+        return nullcontext()
+    return torch.no_grad()
 
 
 class Defense(nn.Module):
@@ -138,12 +149,12 @@ class Defense(nn.Module):
             safe = safe_answer(p, label_of(p), p.dtype)
             return like(torch.where(valid.unsqueeze(-1), answered, safe), outputs)
 
-    @torch.no_grad()
     def _unread(self, p: Tensor) -> Tensor:
         """Answers without reading anything back: [N, K] of p's dtype."""
-        valid = valid_rows(p)
-        answered = as_dtype(self.answer(clean_rows(p, valid)), p.dtype)
-        return torch.where(valid.unsqueeze(-1), answered, safe_answer(p, label_of(p), p.dtype))
+        with unrecorded():
+            valid = valid_rows(p)
+            answered = as_dtype(self.answer(clean_rows(p, valid)), p.dtype)
+            return torch.where(valid.unsqueeze(-1), answered, safe_answer(p, label_of(p), p.dtype))
 
     def _under(self, ids: Ids, p: Tensor) -> Defense:
         """This defense with its key bound to the ids; it shares everything else."""

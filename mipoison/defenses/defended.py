@@ -7,7 +7,7 @@ from typing import Any, Final
 import torch
 from torch import Tensor, nn
 
-from mipoison.defenses.base import Defense
+from mipoison.defenses.base import Defense, unrecorded
 from mipoison.ops.identity import Ids
 from mipoison.ops.validation import as_choice, as_number, as_rows
 from mipoison.reference import valid_rows
@@ -114,7 +114,6 @@ class Defended(nn.Module):
         """Stays in eval mode: dropout would answer one query in many ways, which can be averaged."""
         return super().train(False)
 
-    @torch.no_grad()
     def forward(self, *args: Any, ids: Ids = None, **kwargs: Any) -> Tensor:
         """Defended outputs [N, K] for whatever the model takes.
 
@@ -126,10 +125,11 @@ class Defended(nn.Module):
         Raises:
             ValueError: if the model's answer is no batch of probability vectors.
         """
-        outputs = self.model(*args, **kwargs)
-        if self.gives == "logits":
-            outputs = torch.softmax(outputs / self.temperature, dim=-1)
-        return self.defense(outputs, ids=ids, validate=self.validate)  # type: ignore[no-any-return]
+        with unrecorded():
+            outputs = self.model(*args, **kwargs)
+            if self.gives == "logits":
+                outputs = torch.softmax(outputs / self.temperature, dim=-1)
+            return self.defense(outputs, ids=ids, validate=self.validate)  # type: ignore[no-any-return]
 
     def extra_repr(self) -> str:
         """Settings."""

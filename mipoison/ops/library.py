@@ -20,22 +20,22 @@ from mipoison import cpu, gpu, reference
 _LIBRARY: Final = torch.library.Library("mipoison", "DEF")
 
 _SCHEMAS: Final = (
-    "project(Tensor z, Tensor? p, Tensor? t, float epsilon, str norm, float margin, bool shrink)"
+    "project(Tensor z, Tensor? p, Tensor? t, float? epsilon, str norm, float margin, bool shrink)"
     " -> (Tensor, Tensor)",
-    "step(Tensor q, Tensor g, Tensor? p, Tensor? t, float alpha, float epsilon, str norm,"
+    "step(Tensor q, Tensor g, Tensor? p, Tensor? t, float alpha, float? epsilon, str norm,"
     " float margin, bool shrink) -> (Tensor, Tensor)",
-    "move(Tensor p, Tensor target, float epsilon, str norm, str style) -> (Tensor, Tensor)",
+    "move(Tensor p, Tensor target, float? epsilon, str norm, str style) -> (Tensor, Tensor)",
     "flip(Tensor p, Tensor? targets, float rate, Tensor key, str style) -> (Tensor, Tensor, Tensor)",
     "row_bits(Tensor p, Tensor key, int draw, float grid, int words) -> Tensor",
     # The forms that write into a given tensor return the status alone.
-    "project_out(Tensor z, Tensor? p, Tensor? t, float epsilon, str norm, float margin, bool shrink,"
+    "project_out(Tensor z, Tensor? p, Tensor? t, float? epsilon, str norm, float margin, bool shrink,"
     " Tensor(a!) out) -> Tensor",
-    "step_out(Tensor q, Tensor g, Tensor? p, Tensor? t, float alpha, float epsilon, str norm,"
+    "step_out(Tensor q, Tensor g, Tensor? p, Tensor? t, float alpha, float? epsilon, str norm,"
     " float margin, bool shrink, Tensor(a!) out) -> Tensor",
     # Of no use but to csrc/stable.h, which asks it whether one of four tensors requires grad.
     "_joined(Tensor a, Tensor b, Tensor c, Tensor d) -> Tensor",
     # The derivative is an operator too, so that traced graphs hold it whole.
-    "project_vjp(Tensor v, Tensor z, Tensor? p, Tensor? t, float epsilon, str norm, float margin,"
+    "project_vjp(Tensor v, Tensor z, Tensor? p, Tensor? t, float? epsilon, str norm, float margin,"
     " bool shrink) -> Tensor",
 )
 

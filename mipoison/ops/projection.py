@@ -25,7 +25,7 @@ class _Set:
     rows: Tensor
     p: Tensor | None
     t: Tensor | None
-    epsilon: float
+    epsilon: float | None
     norm: str
     margin: float
     shrink: bool
@@ -60,7 +60,7 @@ class _Set:
         """The operator arguments p, t."""
         return self.p, self.t
 
-    def after(self) -> tuple[float, str, float, bool]:
+    def after(self) -> tuple[float | None, str, float, bool]:
         """The operator arguments ε, norm, m, shrink."""
         return self.epsilon, self.norm, self.margin, self.shrink
 
@@ -71,6 +71,8 @@ class _Set:
         if self.p is None:
             return
         check.require_probabilities("center", self.p)
+        if self.epsilon is None:
+            return
         origin = torch.zeros_like(self.p)
         *_, valid = reference.prepare(
             origin, self.p, self.t, self.epsilon, self.norm, self.margin, self.shrink

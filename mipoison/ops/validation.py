@@ -104,9 +104,15 @@ def as_count(name: str, value: Any, low: int) -> int:
     return value
 
 
-def as_epsilon(value: Any) -> float:
-    """The radius of the ball; None means no ball."""
-    return math.inf if value is None else as_number("epsilon", value, 0.0)
+def as_epsilon(value: Any) -> float | None:
+    """The radius of the ball as the operators take it: None for no ball, which an infinite one is too.
+
+    What is serialised holds None, and not every format knows an infinite number.
+    """
+    if value is None:
+        return None
+    radius = as_number("epsilon", value, 0.0)
+    return None if math.isinf(radius) else radius
 
 
 def as_choice(name: str, value: Any, allowed: tuple[str, ...]) -> str:
