@@ -13,6 +13,8 @@ from typing import Any
 
 import torch
 
+from mipoison.incomplete import incomplete
+
 
 @cache
 def available() -> bool:
@@ -22,7 +24,12 @@ def available() -> bool:
 
 @cache
 def _kernels(module: str) -> Any:
-    return importlib.import_module(f"mipoison.kernels.{module}")
+    try:
+        return importlib.import_module(f"mipoison.kernels.{module}")
+    except ModuleNotFoundError as error:
+        if error.name != "mipoison.kernels":
+            raise
+        raise incomplete("mipoison.kernels", "kernels", error) from None
 
 
 def project(

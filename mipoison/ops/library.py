@@ -18,8 +18,6 @@ from torch import Tensor
 from mipoison import cpu, gpu, reference
 from mipoison.ops.derivative import Project, Pull, all_at_once, differentiated, one_by_one, recorded
 
-_LIBRARY: Final = torch.library.Library("mipoison", "DEF")
-
 _SCHEMAS: Final = (
     "project(Tensor z, Tensor? p, Tensor? t, float? epsilon, str norm, float margin, bool shrink)"
     " -> (Tensor, Tensor)",
@@ -43,6 +41,8 @@ _SCHEMAS: Final = (
     " bool shrink) -> Tensor",
 )
 
+_MARK: Final = "_registered_by_mipoison"
+
 
 def counting(operation: Callable[..., tuple[Tensor, ...]]) -> Callable[..., Any]:
     """Turns a reference operation's mask of valid rows into the operators' count of invalid ones.
@@ -54,7 +54,19 @@ def counting(operation: Callable[..., tuple[Tensor, ...]]) -> Callable[..., Any]
         *results, valid = operation(*(x.detach() if isinstance(x, Tensor) else x for x in args))
         return (*results, (~valid).sum())
 
-    return counted
+    return in_standard_floats(counted)
+
+
+def in_standard_floats(operation: Callable[..., Any]) -> Callable[..., Any]:
+    """Computes as the kernels do, whatever the caller's thread is set to; compiled graphs are left alone."""
+
+    def call(*args: Any) -> Any:
+        if torch.compiler.is_compiling():
+            return operation(*args)
+        with cpu.StandardFloats():
+            return operation(*args)
+
+    return call
 
 
 # How many of their arguments may be rows that require grad, beside the last.
@@ -112,7 +124,7 @@ REFERENCE: Final[dict[str, Callable[..., Any]]] = {
     "step": counting(reference.step),
     "move": counting(reference.move),
     "flip": counting(reference.flip),
-    "row_bits": reference.row_bits,
+    "row_bits": in_standard_floats(reference.row_bits),
     "project_out": without_gradient("project_out", writing(counting(reference.project))),
     "step_out": without_gradient("step_out", writing(counting(reference.step))),
 }
@@ -209,27 +221,49 @@ def _project_by(*args: Any) -> tuple[Tensor, Tensor]:
 
 
 def _register() -> None:
+    """Once in a process: a module that is imported again finds the operators of the first import."""
+    namespace = torch.ops.mipoison
+    registered = vars(namespace).get(_MARK)
+    if registered is None:
+        library = torch.library.Library("mipoison", "DEF")
+        try:
+            _define(library)
+        except BaseException:
+            # The next import shall tell the same, not that there is a library already.
+            library._destroy()
+            raise
+        # Kept where no module takes it along when it goes: a library ends with its object.
+        setattr(namespace, _MARK, (_SCHEMAS, library))
+    elif registered[0] != _SCHEMAS:
+        raise ImportError(
+            "expected one version of mipoison in a process, got another than was imported first; start Python anew"
+        )
+
+
+def _define(library: torch.library.Library) -> None:
     for schema in _SCHEMAS:
-        _LIBRARY.define(schema, tags=(torch.Tag.pt2_compliant_tag,))
+        library.define(schema, tags=(torch.Tag.pt2_compliant_tag,))
     for name, implementation in REFERENCE.items():
-        _LIBRARY.impl(name, implementation, "CompositeExplicitAutograd")
+        library.impl(name, implementation, "CompositeExplicitAutograd")
     cpu.register_operators()
     for name in TRITON:
-        _LIBRARY.impl(name, on_gpu(name), "CUDA")
-    _LIBRARY.impl("_project_by", _project_by, "CompositeExplicitAutograd")
-    _LIBRARY.impl("project_vjp", reference.project_vjp, "CompositeExplicitAutograd")
+        library.impl(name, on_gpu(name), "CUDA")
+    library.impl("_project_by", _project_by, "CompositeExplicitAutograd")
+    library.impl(
+        "project_vjp", in_standard_floats(reference.project_vjp), "CompositeExplicitAutograd"
+    )
     for name, shape in _SHAPES.items():
-        torch.library.register_fake(f"mipoison::{name}", shape, lib=_LIBRARY)
+        torch.library.register_fake(f"mipoison::{name}", shape, lib=library)
     for name in _SHAPES.keys() - _DERIVATIVES.keys():
         # Outputs without gradient, rather than with one that silently is none.
-        _LIBRARY.impl(name, torch.library.fallthrough_kernel, "Autograd")
+        library.impl(name, torch.library.fallthrough_kernel, "Autograd")
     for name, (function, varying) in _DERIVATIVES.items():
         kernel = recorded(function, getattr(torch.ops.mipoison, name).default, varying)
-        _LIBRARY.impl(name, kernel, "Autograd", with_keyset=True)
+        library.impl(name, kernel, "Autograd", with_keyset=True)
     for name in _SHAPES.keys() - _ROWS.keys():
         operator = getattr(torch.ops.mipoison, name).default
         rule = all_at_once if name == "project_vjp" else one_by_one
-        torch.library.register_vmap(f"mipoison::{name}", rule(operator), lib=_LIBRARY)
+        torch.library.register_vmap(f"mipoison::{name}", rule(operator), lib=library)
 
 
 _register()
