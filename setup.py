@@ -13,6 +13,24 @@ from setuptools.errors import CompileError, ExecError, PlatformError
 SOURCES = ["csrc/bindings.cpp", "csrc/dispatch.cpp", "csrc/kernels.cpp"]
 HEADERS = sorted(str(path) for path in Path("csrc").glob("*.h"))
 
+X86 = platform.machine().lower() in ("x86_64", "amd64")
+
+# The compiler reads its flags from left to right, the user's first: what would let it compute something else than is
+# written is taken back here, and so is a wider processor, which the units below have to themselves.
+EXACT = [
+    "-O3",
+    "-fno-fast-math",
+    "-fno-unsafe-math-optimizations",
+    "-fno-finite-math-only",
+    "-fno-associative-math",
+    "-fno-reciprocal-math",
+    "-fsigned-zeros",
+    "-fno-rounding-math",
+    # No contraction into fused multiply-adds: a row's bits must not depend on the compiler's mood.
+    "-ffp-contract=off",
+    *(["-march=x86-64", "-mno-sse3", "-mfpmath=sse"] if X86 else []),
+]
+
 # kernels.cpp is compiled once more for each; csrc/dispatch.cpp chooses among them at run time.
 INSTRUCTION_SETS = {
     "avx2": ["-mavx2"],
@@ -29,7 +47,7 @@ class BuildExtension(build_ext):
         Raises:
             SystemExit: if no C++17 compiler does the work.
         """
-        if platform.machine().lower() in ("x86_64", "amd64"):
+        if X86:
             for name, flags in INSTRUCTION_SETS.items():
                 self.add_unit(ext, name, flags)
         try:
@@ -67,19 +85,17 @@ setup(
             depends=HEADERS,
             cxx_std=17,
             extra_compile_args=[
-                "-O3",
+                *EXACT,
                 "-Wall",
                 "-Wextra",
                 "-pthread",
                 "-g0",
-                # No contraction into fused multiply-adds: a row's bits must not depend on the
-                # compiler's mood.
-                "-ffp-contract=off",
                 # Nobody asks for errno or floating-point exceptions, and both keep loops scalar.
                 "-fno-math-errno",
                 "-fno-trapping-math",
             ],
-            extra_link_args=["-pthread"],
+            # Linked with -ffast-math, the extension would turn denormal numbers off for the whole process.
+            extra_link_args=[*EXACT, "-pthread"],
         )
     ],
     cmdclass={"build_ext": BuildExtension},

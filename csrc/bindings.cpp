@@ -3,6 +3,7 @@
 #include <pybind11/stl.h>
 
 #include "dispatch.h"
+#include "environment.h"
 #include "operators.h"
 
 PYBIND11_MODULE(_C, module) {
@@ -10,5 +11,7 @@ PYBIND11_MODULE(_C, module) {
   module.def("instruction_set", [] { return kernels().instruction_set; });
   module.def("instruction_sets", &instruction_sets);
   module.def("use_instruction_set", &use_instruction_set);
+  module.def("set_standard_floats", &baseline::FloatState::set_standard);
+  module.def("give_back_floats", &baseline::FloatState::give_back);
   module.def("register_operators", &operators::register_all);
 }

@@ -12,8 +12,16 @@
 #define MIPOISON_STRING_(x) #x
 #define MIPOISON_STRING(x) MIPOISON_STRING_(x)
 
+// setup.py names its flags last, so that they win over the user's; what it forgets is told here.
+#if defined(__FAST_MATH__) || (defined(__FINITE_MATH_ONLY__) && __FINITE_MATH_ONLY__)
+#error \
+    "mipoison refuses rows with NaN and cannot be compiled with -ffast-math or -ffinite-math-only"
+#endif
+
 namespace mipoison {
 namespace MIPOISON_ISA {
+
+static_assert(0.1 != static_cast<double>(0.1f), "expected float64 constants in float64");
 
 #if defined(__AVX512F__)
 constexpr int kVectorBytes = 64;

@@ -2,6 +2,7 @@
 // a row of few classes takes less time than that detour.
 #pragma once
 
+#include <limits>
 #include <stdexcept>
 #include <string>
 #include <utility>
@@ -93,10 +94,15 @@ inline Tensor new_labels(const Tensor& rows) {
 
 inline Tensor new_status() { return Tensor::empty(0, nullptr, stable::torch.int64); }
 
+// None is no ball: the kernels know that as an infinite one.
+inline double radius_of(Arguments& in) {
+  return in.maybe_number(std::numeric_limits<double>::infinity());
+}
+
 // epsilon, norm, margin, shrink as they come.
 struct Limits {
   explicit Limits(Arguments& in)
-      : epsilon(in.number()), norm(in.word()), margin(in.number()), shrink(in.truth()) {}
+      : epsilon(radius_of(in)), norm(in.word()), margin(in.number()), shrink(in.truth()) {}
 
   Region region() const { return {epsilon, norm_of(norm), margin, shrink}; }
 
@@ -225,7 +231,7 @@ inline void joined(Value* stack, uint64_t, uint64_t) {
 inline void move(Value* stack, uint64_t, uint64_t) {
   Arguments in(stack);
   Tensor p = in.tensor(), target = in.tensor();
-  const double epsilon = in.number();
+  const double epsilon = radius_of(in);
   const std::string norm = in.word(), style = in.word();
 
   const Batch batch = batch_of(p);

@@ -9,6 +9,7 @@
 #include <thread>
 #include <vector>
 
+#include "environment.h"
 #include "isa.h"
 
 namespace mipoison {
@@ -27,7 +28,8 @@ inline int64_t parallel_rows(int64_t rows, int64_t classes, int threads, const W
   std::vector<std::exception_ptr> errors(parts);
   const auto run = [&](int64_t part) noexcept {
     try {
-      counts[part] = work(rows * part / parts, rows * (part + 1) / parts);
+      // New threads inherit the settings of the one that starts them.
+      counts[part] = with_standard_floats(work, rows * part / parts, rows * (part + 1) / parts);
     } catch (...) {
       errors[part] = std::current_exception();
     }

@@ -16,30 +16,33 @@
 namespace mipoison {
 namespace MIPOISON_ISA {
 
+// Bits are moved and rounded as unsigned numbers, which may wrap, and compared as signed ones, for
+// which there is an instruction.
 using Integers = Native<float>::Mask;
+typedef uint32_t Bits __attribute__((vector_size(kVectorBytes)));
 typedef uint16_t Shorts __attribute__((vector_size(kVectorBytes / 2)));
 constexpr int kShorts = kVectorBytes / 4;  // as many as a register has float32 lanes
 
 template <class T>
 constexpr bool kSixteen = sizeof(T) == 2;
 
-inline Integers all_of(int32_t value) { return Integers{} + value; }
+inline Bits all_of(uint32_t value) { return Bits{} + value; }
+inline Integers below(const Bits& bits, int32_t limit) { return (Integers)bits < limit; }
 
 // The entries as float32: exact.
 template <int kMantissa>
 inline FloatVector read(Shorts shorts, Narrow<kMantissa>) {
-  const Integers bits = __builtin_convertvector(shorts, Integers);
+  const Bits bits = __builtin_convertvector(shorts, Bits);
   if constexpr (kMantissa == 7) return (FloatVector)(bits << 16);
 #if defined(__AVX512F__)
   return (FloatVector)_mm512_maskz_cvtph_ps(0xFFFF, (__m256i)shorts);
 #else
   // Moved to float32's bias; subnormal, infinite and NaN entries by another way each.
-  const Integers size = (bits & all_of(0x7FFF)) << 13, sign = (bits & all_of(0x8000)) << 16;
-  const Integers bias = all_of(112 << 23), least = all_of(113 << 23);
-  const Integers small = (Integers)((FloatVector)(size + least) - (FloatVector)least);
-  const Integers is_small = size < all_of(1 << 23), is_top = size >= all_of(31 << 23);
-  Integers whole = is_small ? small : size + bias;
-  whole = is_top ? size | all_of(0x7F800000) : whole;
+  const Bits size = (bits & all_of(0x7FFF)) << 13, sign = (bits & all_of(0x8000)) << 16;
+  const Bits bias = all_of(112 << 23), least = all_of(113 << 23);
+  const Bits small = (Bits)((FloatVector)(size + least) - (FloatVector)least);
+  Bits whole = below(size, 1 << 23) ? small : size + bias;
+  whole = below(size, 31 << 23) ? whole : size | all_of(0x7F800000);
   return (FloatVector)(whole | sign);
 #endif
 }
@@ -51,16 +54,15 @@ inline Shorts written(FloatVector x, Narrow<kMantissa>) {
   if constexpr (kMantissa == 10)
     return (Shorts)_mm512_maskz_cvtps_ph(0xFFFF, (__m512)x, _MM_FROUND_TO_NEAREST_INT);
 #endif
-  const Integers bits = (Integers)x;
+  const Bits bits = (Bits)x;
   constexpr int kDrop = 23 - kMantissa;
-  const Integers odd = bits >> kDrop & all_of(1);
-  const Integers nearest = (bits + all_of((1 << (kDrop - 1)) - 1) + odd) >> kDrop;
+  const Bits odd = bits >> kDrop & all_of(1);
+  const Bits nearest = (bits + all_of((1 << (kDrop - 1)) - 1) + odd) >> kDrop;
   if constexpr (kMantissa == 7) return __builtin_convertvector(nearest, Shorts);
   // Subnormals of float16 are multiples of 2^-24: an addition to 1/2 rounds to those.
   const FloatVector half = FloatVector{} + 0.5f;
-  const Integers small = (Integers)(x + half) - (Integers)half;
-  const Integers is_small = bits < all_of(113 << 23);
-  return __builtin_convertvector(is_small ? small : nearest - all_of(112 << 10), Shorts);
+  const Bits small = (Bits)(x + half) - (Bits)half, large = nearest - all_of(112 << 10);
+  return __builtin_convertvector(below(bits, 113 << 23) ? small : large, Shorts);
 }
 
 // Sixteen entries.

@@ -210,9 +210,13 @@ class Arguments {
     return tensor;
   }
 
-  double number() {
-    double number;
-    std::memcpy(&number, next_++, sizeof(number));
+  double number() { return number_of(*next_++); }
+
+  // `missing` for none.
+  double maybe_number(double missing) {
+    const auto* held = reinterpret_cast<Value*>(*next_++);
+    const double number = held ? number_of(*held) : missing;
+    delete held;
     return number;
   }
 
@@ -230,6 +234,12 @@ class Arguments {
   }
 
  private:
+  static double number_of(Value value) {
+    double number;
+    std::memcpy(&number, &value, sizeof(number));
+    return number;
+  }
+
   const Value* next_;
 };
 

@@ -19,6 +19,7 @@ from mipoison.kernels.rows import (
 )
 from torch import Tensor
 
+from mipoison.reference.project import radius
 from mipoison.reference.rounding import SUM_TOLERANCE
 
 
@@ -172,7 +173,9 @@ def _moved(p, v, share, up, down, WATERFILL: tl.constexpr):
     return tl.maximum(q, 0.0)
 
 
-def move(p: Tensor, target: Tensor, epsilon: float, norm: str, style: str) -> tuple[Tensor, Tensor]:
+def move(
+    p: Tensor, target: Tensor, epsilon: float | None, norm: str, style: str
+) -> tuple[Tensor, Tensor]:
     """Moves the rows of p toward target; returns the rows and the number of invalid ones."""
     p, target = in_columns(p), in_columns(target)
     n, k = p.shape
@@ -188,7 +191,7 @@ def move(p: Tensor, target: Tensor, epsilon: float, norm: str, style: str) -> tu
             k,
             p.stride(0),
             target.stride(0),
-            epsilon,
+            radius(epsilon),
             TOLERANCE=SUM_TOLERANCE[p.dtype],
             NORM=norm,
             WATERFILL=style == "waterfill",

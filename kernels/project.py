@@ -14,6 +14,7 @@ from mipoison.kernels.roots import any_of
 from mipoison.kernels.rows import begin_count, count_refused, rows_of_program
 from torch import Tensor
 
+from mipoison.reference.project import radius
 from mipoison.reference.rounding import SUM_TOLERANCE
 
 
@@ -102,7 +103,7 @@ def _launch(
     p: Tensor | None,
     t: Tensor | None,
     alpha: float,
-    epsilon: float,
+    epsilon: float | None,
     norm: str,
     margin: float,
     shrink: bool,
@@ -112,7 +113,8 @@ def _launch(
     # By address: the dispatcher may hand one tensor over as two.
     same = p is not None and p.data_ptr() == q.data_ptr() and p.stride() == q.stride()
     n, k = q.shape
-    norm = norm if p is not None and not math.isinf(epsilon) else "none"
+    reach = radius(epsilon)
+    norm = norm if p is not None and not math.isinf(reach) else "none"
     shape, quick = plan(k, q.dtype, norm)
     result, status = outputs(q, out, shape)
     if n > 0:
@@ -131,7 +133,7 @@ def _launch(
             0 if t is None else t.stride(0),
             result.stride(0),
             alpha,
-            epsilon,
+            reach,
             margin,
             TOLERANCE=SUM_TOLERANCE[q.dtype],
             NORM=norm,
@@ -148,7 +150,7 @@ def project(
     z: Tensor,
     p: Tensor | None,
     t: Tensor | None,
-    epsilon: float,
+    epsilon: float | None,
     norm: str,
     margin: float,
     shrink: bool,
@@ -164,7 +166,7 @@ def step(
     p: Tensor | None,
     t: Tensor | None,
     alpha: float,
-    epsilon: float,
+    epsilon: float | None,
     norm: str,
     margin: float,
     shrink: bool,

@@ -8,10 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import TracebackType
 
 import torch
 
-from mipoison import _C
+from mipoison.incomplete import incomplete
+
+try:
+    from mipoison import _C
+except ImportError as _error:
+    raise incomplete("mipoison._C", "_C", _error) from None
 
 
 def register_operators() -> None:
@@ -27,6 +33,25 @@ def instruction_set() -> str:
 def instruction_sets() -> tuple[str, ...]:
     """Returns those that were compiled and that this processor has, widest first."""
     return tuple(_C.instruction_sets())
+
+
+class StandardFloats:
+    """Floating point of the calling thread to nearest and with denormal numbers meanwhile, as the kernels have it.
+
+    `torch.set_flush_denormal(True)`, a rounding mode, or a library linked with -ffast-math would change what torch
+    computes of very small entries.
+    """
+
+    def __enter__(self) -> None:
+        self._before = _C.set_standard_floats()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        where: TracebackType | None,
+    ) -> None:
+        _C.give_back_floats(self._before)
 
 
 @contextmanager

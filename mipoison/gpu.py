@@ -13,6 +13,8 @@ from typing import Any
 
 import torch
 
+from mipoison.incomplete import incomplete
+
 
 @cache
 def available() -> bool:
@@ -22,14 +24,19 @@ def available() -> bool:
 
 @cache
 def _kernels(module: str) -> Any:
-    return importlib.import_module(f"mipoison.kernels.{module}")
+    try:
+        return importlib.import_module(f"mipoison.kernels.{module}")
+    except ModuleNotFoundError as error:
+        if error.name != "mipoison.kernels":
+            raise
+        raise incomplete("mipoison.kernels", "kernels", error) from None
 
 
 def project(
     z: torch.Tensor,
     p: torch.Tensor | None,
     t: torch.Tensor | None,
-    epsilon: float,
+    epsilon: float | None,
     norm: str,
     margin: float,
     shrink: bool,
@@ -46,7 +53,7 @@ def step(
     p: torch.Tensor | None,
     t: torch.Tensor | None,
     alpha: float,
-    epsilon: float,
+    epsilon: float | None,
     norm: str,
     margin: float,
     shrink: bool,
@@ -60,7 +67,7 @@ def step(
 
 
 def move(
-    p: torch.Tensor, target: torch.Tensor, epsilon: float, norm: str, style: str
+    p: torch.Tensor, target: torch.Tensor, epsilon: float | None, norm: str, style: str
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Moves the rows of p toward target; returns the rows and the number of invalid ones."""
     with torch.cuda.device_of(p):

@@ -7,7 +7,6 @@ while it is computed, and back afterwards.
 from __future__ import annotations
 
 import functools
-import sys
 import threading
 from collections.abc import Callable
 from types import TracebackType
@@ -15,6 +14,8 @@ from typing import Any, Final, TypeVar, cast
 
 import torch
 from torch import Tensor
+
+from mipoison import cpu
 
 _Fit = TypeVar("_Fit", bound=Callable[..., Any])
 
@@ -24,8 +25,6 @@ _SWITCHES: Final[tuple[Any, ...]] = (
     torch.backends.cuda.matmul,
 )
 _FULL: Final = ("none", "ieee")
-# A normal number whose half is none.
-_SMALLEST: Final = sys.float_info.min
 
 
 class _Precision:
@@ -68,7 +67,7 @@ _precision: Final = _Precision()
 
 
 class neutral:
-    """Full precision, no autocast and no flushing of denormal numbers, for this thread's computations.
+    """Full precision, no autocast and the standard floating point, for this thread's computations.
 
     What else a process can be set to (default dtype and device) changes nothing, since every tensor of this package
     is made with a dtype and a device of its own.
@@ -77,7 +76,7 @@ class neutral:
         device: of the tensors that are computed with.
     """
 
-    __slots__ = ("_autocast", "_flushed")
+    __slots__ = ("_autocast", "_floats")
 
     def __init__(self, device: torch.device) -> None:
         self._autocast = (
@@ -86,14 +85,11 @@ class neutral:
             and torch.is_autocast_enabled(device.type)
             else None
         )
-        self._flushed = False
+        self._floats = cpu.StandardFloats()
 
     def __enter__(self) -> None:
         _precision.enter()
-        # A product at run time: whether this thread flushes is part of its state.
-        self._flushed = _SMALLEST * 0.5 == 0.0
-        if self._flushed:
-            torch.set_flush_denormal(False)
+        self._floats.__enter__()
         if self._autocast is not None:
             self._autocast.__enter__()
 
@@ -105,8 +101,7 @@ class neutral:
     ) -> None:
         if self._autocast is not None:
             self._autocast.__exit__(kind, error, trace)
-        if self._flushed:
-            torch.set_flush_denormal(True)
+        self._floats.__exit__(kind, error, trace)
         _precision.leave()
 
 

@@ -6,6 +6,7 @@ import copy
 import math
 import threading
 from abc import abstractmethod
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, ClassVar, Final
 
 import torch
@@ -73,6 +74,16 @@ def _rounded(q: Tensor, dtype: torch.dtype, label: Tensor) -> Tensor:
 
 # Held while `failures` or an audit is counted: threads that count at once lose counts.
 COUNTING: Final = threading.Lock()
+
+
+def unrecorded() -> AbstractContextManager[None]:
+    """Without gradient, and never one such region in another: torch.export cannot write that to a file.
+
+    An exported program has none at all. What goes in is detached in any case.
+    """
+    if torch.compiler.is_exporting() or not torch.is_grad_enabled():
+        return nullcontext()
+    return torch.no_grad()
 
 
 class Defense(Saved):

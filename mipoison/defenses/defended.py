@@ -8,7 +8,7 @@ from typing import Any, Final
 import torch
 from torch import Tensor, nn
 
-from mipoison.defenses.base import Defense
+from mipoison.defenses.base import Defense, unrecorded
 from mipoison.ops.answers import like
 from mipoison.ops.identity import Ids
 from mipoison.ops.validation import as_choice, as_flag, as_number, as_part, as_rows
@@ -139,7 +139,6 @@ class Defended(nn.Module):
         """Stays in eval mode: dropout would answer one query in many ways, which can be averaged."""
         return super().train(False)
 
-    @torch.no_grad()
     def forward(self, *args: Any, ids: Ids = None, **kwargs: Any) -> Tensor:
         """Defended outputs [N, K] for whatever the model takes.
 
@@ -152,11 +151,12 @@ class Defended(nn.Module):
             TypeError: if the model answers with anything but one tensor or array.
             ValueError: if its answer is no batch of probability vectors.
         """
-        outputs = self.model(*args, **kwargs)
-        rows = answers_of(outputs)
-        if self.gives == "logits":
-            outputs = like(torch.softmax(rows / self.temperature, dim=-1), outputs)
-        return self.defense(outputs, ids=ids, validate=self.validate)  # type: ignore[no-any-return]
+        with unrecorded():
+            outputs = self.model(*args, **kwargs)
+            rows = answers_of(outputs)
+            if self.gives == "logits":
+                outputs = like(torch.softmax(rows / self.temperature, dim=-1), outputs)
+            return self.defense(outputs, ids=ids, validate=self.validate)  # type: ignore[no-any-return]
 
     def extra_repr(self) -> str:
         """Settings."""

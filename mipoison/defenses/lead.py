@@ -50,7 +50,6 @@ def keep_lead(
         [N, K] of q's dtype, each row with p's label and in its ball.
     """
     label = label_of(p)
-    radius = None if math.isinf(epsilon) else epsilon
 
     def leading(least: float) -> Callable[..., tuple[Tensor]]:
         def project(q: Tensor, p: Tensor, label: Tensor) -> tuple[Tensor]:
@@ -58,7 +57,7 @@ def keep_lead(
                 q,
                 center=p,
                 label=label,
-                epsilon=radius,
+                epsilon=epsilon,
                 norm=norm,
                 margin=least,
                 shrink=True,

@@ -22,17 +22,30 @@ def like(result: Tensor, given: Rows) -> Rows:
 
 def refuse(status: Tensor, *checks: Callable[[], None], overwritten: bool = False) -> None:
     """Raises what the checks find when the operation counted invalid rows; reading the count synchronises."""
-    if int(status) == 0:
+    count = _read(status)
+    if count == 0:
         return
     if overwritten:
         raise ValueError(
-            f"expected rows that the operation can serve, got {int(status)} that it refused; out shares "
+            f"expected rows that the operation can serve, got {count} that it refused; out shares "
             "memory with the input, which is overwritten and can tell no more which and why: leave out away to learn it"
         )
     for find in checks:
         find()
     raise ValueError(
-        f"expected rows that the operation can serve, got {int(status)} that it refused though they pass every "
+        f"expected rows that the operation can serve, got {count} that it refused though they pass every "
         "check: their sums may lie at the very edge of the tolerance, so renormalise them with "
         "p / p.sum(-1, keepdim=True); if it refuses them still, please report it"
     )
+
+
+def _read(status: Tensor) -> int:
+    try:
+        return int(status)
+    except RuntimeError as error:
+        if "vmap" not in str(error):
+            raise
+        raise RuntimeError(
+            "expected validate=False under torch.vmap, got True: the number of refused rows cannot be read there; "
+            "or pass all rows at once, as [N, K]"
+        ) from error

@@ -36,7 +36,7 @@ def pick(operation: str, backend: str | None, tensor: Tensor) -> Callable[..., A
     if backend is None:
         return getattr(torch.ops.mipoison, operation)  # type: ignore[no-any-return]
     if backend == "reference":
-        return library.forced(operation, library.REFERENCE)
+        return library.forced(operation, backend)
     if backend == "cpp":
         if tensor.device.type != "cpu":
             raise RuntimeError(
@@ -54,5 +54,5 @@ def pick(operation: str, backend: str | None, tensor: Tensor) -> Callable[..., A
             raise RuntimeError(
                 "backend 'triton' needs Triton, which is not installed; pip install 'mipoison[gpu]'"
             )
-        return library.forced(operation, library.TRITON)
+        return library.forced(operation, backend)
     raise ValueError(f"expected backend to be None or one of {NAMES}, got {backend!r}")

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 from torch.nn import Parameter
 
 from mipoison.ops import validation as check
@@ -19,7 +20,16 @@ def as_destination(out: Any, given: Any, rows: Tensor) -> Tensor:
     Raises:
         TypeError: if it is of another kind or dtype.
         ValueError: if its shape or device is another, or its memory cannot be written.
+        RuntimeError: under a transform of torch.func, or for rows with a tangent.
     """
+    if not torch.compiler.is_compiling() and (
+        torch._C._are_functorch_transforms_active()
+        or forward_ad.unpack_dual(rows).tangent is not None
+    ):
+        raise RuntimeError(
+            "expected no out under a transform of torch.func or with forward-mode derivatives, got one: what is "
+            "written into a given tensor has no derivative; leave out away, or use .detach()"
+        )
     kind = Tensor if holds_tensors(given) else np.ndarray
     if not isinstance(out, kind):
         raise TypeError(

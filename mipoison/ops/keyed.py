@@ -54,7 +54,8 @@ def flip(
         backend: as in `project`.
 
     Returns:
-        the rows [N, K] of p's kind and dtype, and the labels served, int64 [N].
+        the rows [N, K] of p's kind and dtype, without derivative in any mode since p is detached, and the labels
+        served, int64 [N].
 
     Raises:
         TypeError: for a wrong kind, dtype or key.

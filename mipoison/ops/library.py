@@ -9,47 +9,64 @@ from __future__ import annotations
 
 import functools
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, Final
 
 import torch
 from torch import Tensor
 
 from mipoison import cpu, gpu, reference
-from mipoison.neutral import neutral
-
-_LIBRARY: Final = torch.library.Library("mipoison", "DEF")
+from mipoison.ops.derivative import Project, Pull, all_at_once, differentiated, one_by_one, recorded
 
 _SCHEMAS: Final = (
-    "project(Tensor z, Tensor? p, Tensor? t, float epsilon, str norm, float margin, bool shrink)"
+    "project(Tensor z, Tensor? p, Tensor? t, float? epsilon, str norm, float margin, bool shrink)"
     " -> (Tensor, Tensor)",
-    "step(Tensor q, Tensor g, Tensor? p, Tensor? t, float alpha, float epsilon, str norm,"
+    "step(Tensor q, Tensor g, Tensor? p, Tensor? t, float alpha, float? epsilon, str norm,"
     " float margin, bool shrink) -> (Tensor, Tensor)",
-    "move(Tensor p, Tensor target, float epsilon, str norm, str style) -> (Tensor, Tensor)",
+    "move(Tensor p, Tensor target, float? epsilon, str norm, str style) -> (Tensor, Tensor)",
     "flip(Tensor p, Tensor? targets, float rate, Tensor key, str style) -> (Tensor, Tensor, Tensor)",
     "row_bits(Tensor p, Tensor key, int draw, float grid, int words) -> Tensor",
     # The forms that write into a given tensor return the status alone.
-    "project_out(Tensor z, Tensor? p, Tensor? t, float epsilon, str norm, float margin, bool shrink,"
+    "project_out(Tensor z, Tensor? p, Tensor? t, float? epsilon, str norm, float margin, bool shrink,"
     " Tensor(a!) out) -> Tensor",
-    "step_out(Tensor q, Tensor g, Tensor? p, Tensor? t, float alpha, float epsilon, str norm,"
+    "step_out(Tensor q, Tensor g, Tensor? p, Tensor? t, float alpha, float? epsilon, str norm,"
     " float margin, bool shrink, Tensor(a!) out) -> Tensor",
     # Of no use but to csrc/stable.h, which asks it whether one of four tensors requires grad.
     "_joined(Tensor a, Tensor b, Tensor c, Tensor d) -> Tensor",
+    # `project` by a backend that was asked for by name, with the same derivative.
+    "_project_by(Tensor z, Tensor? p, Tensor? t, float? epsilon, str norm, float margin, bool shrink,"
+    " str backend) -> (Tensor, Tensor)",
     # The derivative is an operator too, so that traced graphs hold it whole.
-    "project_vjp(Tensor v, Tensor z, Tensor? p, Tensor? t, float epsilon, str norm, float margin,"
+    "project_vjp(Tensor v, Tensor z, Tensor? p, Tensor? t, float? epsilon, str norm, float margin,"
     " bool shrink) -> Tensor",
 )
 
+_MARK: Final = "_registered_by_mipoison"
+
 
 def counting(operation: Callable[..., tuple[Tensor, ...]]) -> Callable[..., Any]:
-    """Turns a reference operation's mask of valid rows into the operators' count of invalid ones."""
+    """Turns a reference operation's mask of valid rows into the operators' count of invalid ones.
+
+    The only derivative is the registered one: what torch would make of the steps of a root search is another.
+    """
 
     def counted(*args: Any) -> tuple[Tensor, ...]:
-        with neutral(args[0].device):
-            *results, valid = operation(*args)
+        *results, valid = operation(*(x.detach() if isinstance(x, Tensor) else x for x in args))
         return (*results, (~valid).sum())
 
-    return counted
+    return in_standard_floats(counted)
+
+
+def in_standard_floats(operation: Callable[..., Any]) -> Callable[..., Any]:
+    """Computes as the kernels do, whatever the caller's thread is set to; compiled graphs are left alone."""
+
+    def call(*args: Any) -> Any:
+        if torch.compiler.is_compiling():
+            return operation(*args)
+        with cpu.StandardFloats():
+            return operation(*args)
+
+    return call
 
 
 # How many of their arguments may be rows that require grad, beside the last.
@@ -57,17 +74,16 @@ _ROWS: Final = {"project_out": 2, "step_out": 3}
 
 
 def without_gradient(name: str, operation: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    """Refuses rows that require grad, as torch does with out=: a gradient must not vanish unseen."""
+    """Refuses rows with a derivative, as torch does with out=: it must not vanish unseen."""
     rows = _ROWS[name]
 
     def refusing(*args: Any) -> Tensor:
-        if torch.is_grad_enabled():
-            for x in (*args[:rows], args[-1]):
-                if x is not None and x.requires_grad:
-                    raise RuntimeError(
-                        "expected no argument that requires grad together with out, got one: what is written "
-                        "into a given tensor has no derivative; leave out away, or use torch.no_grad() or .detach()"
-                    )
+        for x in (*args[:rows], args[-1]):
+            if x is not None and differentiated(x):
+                raise RuntimeError(
+                    "expected no argument that requires grad together with out, got one: what is written "
+                    "into a given tensor has no derivative; leave out away, or use torch.no_grad() or .detach()"
+                )
         return operation(*args)
 
     return refusing
@@ -108,7 +124,7 @@ REFERENCE: Final[dict[str, Callable[..., Any]]] = {
     "step": counting(reference.step),
     "move": counting(reference.move),
     "flip": counting(reference.flip),
-    "row_bits": reference.row_bits,
+    "row_bits": in_standard_floats(reference.row_bits),
     "project_out": without_gradient("project_out", writing(counting(reference.project))),
     "step_out": without_gradient("step_out", writing(counting(reference.step))),
 }
@@ -121,6 +137,9 @@ TRITON: Final[dict[str, Callable[..., Any]]] = {
     "project_out": without_gradient("project_out", writing_directly(gpu.project)),
     "step_out": without_gradient("step_out", writing_directly(gpu.step)),
 }
+
+
+_NAMED: Final = {"reference": REFERENCE, "triton": TRITON}
 
 
 @functools.cache
@@ -177,66 +196,74 @@ _SHAPES: Final[dict[str, Callable[..., Any]]] = {
     "row_bits": _row_bits_shape,
     "project_out": without_gradient("project_out", _status_alone),
     "step_out": without_gradient("step_out", _status_alone),
+    "_project_by": _rows_and_status,
     "project_vjp": _vjp_shape,
+}
+# Operators with a derivative: what records them, and in how many of the first arguments.
+_DERIVATIVES: Final = {
+    "project": (Project, 1),
+    "_project_by": (Project, 1),
+    "project_vjp": (Pull, 2),
 }
 
 
-def _save_for_derivative(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-    z, p, t, *settings = inputs
-    ctx.save_for_backward(z, p, t)
-    ctx.settings = settings
-    ctx.mark_non_differentiable(output[1])
-
-
-def _derivative(ctx: Any, v: Tensor, _status: Tensor | None) -> tuple[Tensor | None, ...]:
-    z, p, t = ctx.saved_tensors
-    pulled = torch.ops.mipoison.project_vjp(v, z, p, t, *ctx.settings)
-    return (pulled, *([None] * 6))
-
-
-class _Project(torch.autograd.Function):
-    """`project` by a backend that was asked for by name, with the operator's derivative."""
-
-    @staticmethod
-    def forward(operation: Callable[..., Any], *inputs: Any) -> Any:
-        """Runs the backend."""
-        return operation(*inputs)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-        """Keeps what the derivative needs."""
-        _save_for_derivative(ctx, inputs[1:], output)
-
-    @staticmethod
-    def backward(ctx: Any, v: Tensor, status: Tensor | None) -> Any:
-        """The closed form."""
-        return (None, *_derivative(ctx, v, status))
-
-
-def forced(operation: str, backend: Mapping[str, Callable[..., Any]]) -> Callable[..., Any]:
-    """The backend's operation outside the dispatcher, differentiable where the operator is."""
+def forced(operation: str, backend: str) -> Callable[..., Any]:
+    """The operation of the backend of that name, differentiable where the operator is."""
     if operation == "project":
-        return lambda *inputs: _Project.apply(backend["project"], *inputs)  # type: ignore[no-untyped-call]
-    return backend[operation]
+        return lambda *inputs: torch.ops.mipoison._project_by(*inputs, backend)
+    return _NAMED[backend][operation]
+
+
+def _project_by(*args: Any) -> tuple[Tensor, Tensor]:
+    *inputs, backend = args
+    results: tuple[Tensor, Tensor] = _NAMED[backend]["project"](*inputs)
+    return results
 
 
 def _register() -> None:
+    """Once in a process: a module that is imported again finds the operators of the first import."""
+    namespace = torch.ops.mipoison
+    registered = vars(namespace).get(_MARK)
+    if registered is None:
+        library = torch.library.Library("mipoison", "DEF")
+        try:
+            _define(library)
+        except BaseException:
+            # The next import shall tell the same, not that there is a library already.
+            library._destroy()
+            raise
+        # Kept where no module takes it along when it goes: a library ends with its object.
+        setattr(namespace, _MARK, (_SCHEMAS, library))
+    elif registered[0] != _SCHEMAS:
+        raise ImportError(
+            "expected one version of mipoison in a process, got another than was imported first; start Python anew"
+        )
+
+
+def _define(library: torch.library.Library) -> None:
     for schema in _SCHEMAS:
-        _LIBRARY.define(schema, tags=(torch.Tag.pt2_compliant_tag,))
+        library.define(schema, tags=(torch.Tag.pt2_compliant_tag,))
     for name, implementation in REFERENCE.items():
-        _LIBRARY.impl(name, implementation, "CompositeExplicitAutograd")
+        library.impl(name, implementation, "CompositeExplicitAutograd")
     cpu.register_operators()
     for name in TRITON:
-        _LIBRARY.impl(name, on_gpu(name), "CUDA")
-    _LIBRARY.impl("project_vjp", reference.project_vjp, "CompositeExplicitAutograd")
-    for name, shape in _SHAPES.items():
-        torch.library.register_fake(f"mipoison::{name}", shape, lib=_LIBRARY)
-    for name in _SHAPES.keys() - {"project"}:
-        # Outputs without gradient, rather than with one that silently is none.
-        _LIBRARY.impl(name, torch.library.fallthrough_kernel, "Autograd")
-    torch.library.register_autograd(
-        "mipoison::project", _derivative, setup_context=_save_for_derivative, lib=_LIBRARY
+        library.impl(name, on_gpu(name), "CUDA")
+    library.impl("_project_by", _project_by, "CompositeExplicitAutograd")
+    library.impl(
+        "project_vjp", in_standard_floats(reference.project_vjp), "CompositeExplicitAutograd"
     )
+    for name, shape in _SHAPES.items():
+        torch.library.register_fake(f"mipoison::{name}", shape, lib=library)
+    for name in _SHAPES.keys() - _DERIVATIVES.keys():
+        # Outputs without gradient, rather than with one that silently is none.
+        library.impl(name, torch.library.fallthrough_kernel, "Autograd")
+    for name, (function, varying) in _DERIVATIVES.items():
+        kernel = recorded(function, getattr(torch.ops.mipoison, name).default, varying)
+        library.impl(name, kernel, "Autograd", with_keyset=True)
+    for name in _SHAPES.keys() - _ROWS.keys():
+        operator = getattr(torch.ops.mipoison, name).default
+        rule = all_at_once if name == "project_vjp" else one_by_one
+        torch.library.register_vmap(f"mipoison::{name}", rule(operator), lib=library)
 
 
 _register()

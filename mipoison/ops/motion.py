@@ -33,7 +33,7 @@ def move(
         backend: as in `project`.
 
     Returns:
-        the moved rows, [N, K] of p's kind and dtype.
+        the moved rows, [N, K] of p's kind and dtype; without derivative in any mode, since p and target are detached.
 
     Raises:
         TypeError: for a wrong kind or dtype.

@@ -95,9 +95,15 @@ def as_flag(name: str, value: Any) -> bool:
     return bool(given)
 
 
-def as_epsilon(value: Any) -> float:
-    """The radius of the ball; None means no ball."""
-    return math.inf if value is None else as_number("epsilon", value, 0.0)
+def as_epsilon(value: Any) -> float | None:
+    """The radius of the ball as the operators take it: None for no ball, which an infinite one is too.
+
+    What is serialised holds None, and not every format knows an infinite number.
+    """
+    if value is None:
+        return None
+    radius = as_number("epsilon", value, 0.0)
+    return None if math.isinf(radius) else radius
 
 
 def as_choice(name: str, value: Any, allowed: tuple[str, ...]) -> str:

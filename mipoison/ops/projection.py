@@ -25,7 +25,7 @@ class _Set:
     rows: Tensor
     p: Tensor | None
     t: Tensor | None
-    epsilon: float
+    epsilon: float | None
     norm: str
     margin: float
     shrink: bool
@@ -65,7 +65,7 @@ class _Set:
         """The operator arguments p, t."""
         return self.p, self.t
 
-    def after(self) -> tuple[float, str, float, bool]:
+    def after(self) -> tuple[float | None, str, float, bool]:
         """The operator arguments ε, norm, m, shrink."""
         return self.epsilon, self.norm, self.margin, self.shrink
 
@@ -76,6 +76,8 @@ class _Set:
         if self.p is None:
             return
         check.require_probabilities("center", self.p)
+        if self.epsilon is None:
+            return
         origin = torch.zeros_like(self.p)
         *_, valid = reference.prepare(
             origin, self.p, self.t, self.epsilon, self.norm, self.margin, self.shrink
@@ -104,7 +106,9 @@ def project(
     r"""Argmin ‖q − z‖² subject to Σq = 1, q ≥ 0, q_t ≥ q_j + m for all j ≠ t, ‖q − p‖ ≤ ε.
 
     The exact Euclidean projection of each row of z onto the vectors near p whose label is t.
-    Differentiable in z (closed form; p and t are constants).
+    Differentiable in z in closed form, in reverse and in forward mode and under the transforms of `torch.func`; p and t
+    are constants. Second derivatives: zero of the projection itself, but for an l2 ball, where they are refused. Under
+    `torch.vmap` pass validate=False.
 
     Args:
         z: points to project, within ±1e15, [N, K], K ≥ 2; float32, float64, float16 or bfloat16; tensor,
@@ -118,7 +122,8 @@ def project(
         shrink: lower each row's margin to what center leaves to its label, so that no set is empty. Needs center.
         out: where q is written, of z's kind, shape, dtype and device, and returned. It may be z or center itself,
             but must not overlap one in part. Rows without gaps are written directly, others by way of a new
-            tensor. Without gradient: a z that requires grad is refused, as torch does.
+            tensor. Without derivative: a z that requires grad or has a tangent is refused, as torch does, and so is
+            out under `torch.func`.
         validate: read the count of refused rows and raise. With False nothing is read back and
             refused rows get the safe answer: one-hot at the label where the row is finite, else
             uniform. With out they get it in any case, and stand there when the error is raised.
@@ -192,7 +197,8 @@ def step(
         backend: as in `project`.
 
     Returns:
-        the stepped rows, [N, K] of q's kind and dtype, without gradient.
+        the stepped rows, [N, K] of q's kind and dtype; without derivative in any mode, since q and g are detached
+        (use `project` for one).
 
     Raises:
         TypeError: for a wrong kind or dtype.

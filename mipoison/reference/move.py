@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from mipoison.reference.project import distance
+from mipoison.reference.project import distance, radius
 from mipoison.reference.rounding import finish, label_of, renormalise, safe_answer, valid_rows
 from mipoison.reference.rows import on_rows
 from mipoison.reference.simplex import threshold
@@ -43,7 +43,9 @@ def waterfill(p: Tensor, v: Tensor, epsilon: float) -> Tensor:
     return p + (raised - lowered)
 
 
-def move(p: Tensor, target: Tensor, epsilon: float, norm: str, style: str) -> tuple[Tensor, Tensor]:
+def move(
+    p: Tensor, target: Tensor, epsilon: float | None, norm: str, style: str
+) -> tuple[Tensor, Tensor]:
     """A point of C(p, label of p, ε, 0) on the way to the target, a vector of the same label.
 
     C is convex and holds p and, but for the ball, the target: the label holds by construction.
@@ -52,18 +54,18 @@ def move(p: Tensor, target: Tensor, epsilon: float, norm: str, style: str) -> tu
     Returns:
         the moved rows [N, K] and the mask of valid rows [N].
     """
-    t = label_of(p)
+    t, reach = label_of(p), radius(epsilon)
     valid = valid_rows(p) & valid_rows(target) & (label_of(target) == t)
 
     def moved(p: Tensor, v: Tensor, t: Tensor) -> tuple[Tensor]:
         everywhere = torch.ones_like(t, dtype=torch.bool)
         start, end = renormalise(p, everywhere), renormalise(v, everywhere)
-        if math.isinf(epsilon):
+        if math.isinf(reach):
             q = end
         elif style == "straight":
-            q = straight(start, end, epsilon, norm)
+            q = straight(start, end, reach, norm)
         else:
-            q = waterfill(start, end, epsilon)
+            q = waterfill(start, end, reach)
         return (finish(q, t, torch.zeros_like(q[:, 0]), p.dtype),)
 
     (q,) = on_rows(valid, (safe_answer(p, t, p.dtype),), moved, p, target, t)

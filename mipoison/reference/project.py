@@ -31,6 +31,11 @@ from mipoison.reference.simplex import project_simplex
 ORDERS: Final[dict[str, float]] = {"l1": 1.0, "l2": 2.0, "linf": math.inf}
 
 
+def radius(epsilon: float | None) -> float:
+    """ε as a number: infinite for no ball."""
+    return math.inf if epsilon is None else epsilon
+
+
 def distance(q: Tensor, p: Tensor, norm: str) -> Tensor:
     """‖q − p‖ per row."""
     length: Tensor = torch.linalg.vector_norm(q - p, ORDERS[norm], dim=-1)
@@ -89,24 +94,24 @@ def prepare(
     z: Tensor,
     p: Tensor | None,
     t: Tensor | None,
-    epsilon: float,
+    epsilon: float | None,
     norm: str,
     margin: float,
     shrink: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """What `solve` needs, with invalid rows replaced by harmless ones: (z, p, t, m, valid), in float64."""
-    source = z if p is None else p
+    source, reach = z if p is None else p, radius(epsilon)
     label = label_of(source) if t is None else t
     known = (label >= 0) & (label < z.shape[-1])
     valid = near_rows(z) & known & (finite_rows(source) if p is None else valid_rows(source))
     label = torch.where(known, label, 0)
     centre = torch.zeros_like(z, dtype=torch.float64) if p is None else renormalise(p, valid)
     m = row_margin(centre, label, margin, shrink)
-    if not math.isinf(epsilon):
+    if not math.isinf(reach):
         (full,) = on_rows(
             valid,
             (valid,),
-            lambda p, t, m: (feasible_rows(p, t, m, epsilon, norm),),
+            lambda p, t, m: (feasible_rows(p, t, m, reach, norm),),
             centre,
             label,
             m,
@@ -120,7 +125,7 @@ def project(
     z: Tensor,
     p: Tensor | None,
     t: Tensor | None,
-    epsilon: float,
+    epsilon: float | None,
     norm: str,
     margin: float,
     shrink: bool,
@@ -140,7 +145,7 @@ def project(
     (q,) = on_rows(
         valid,
         (safe_answer(source, label_of(source) if t is None else t, dtype),),
-        lambda z, p, t, m: (finish(solve(z, p, t, m, epsilon, norm)[0], t, m, dtype),),
+        lambda z, p, t, m: (finish(solve(z, p, t, m, radius(epsilon), norm)[0], t, m, dtype),),
         point,
         centre,
         label,
@@ -154,17 +159,18 @@ def project_vjp(
     z: Tensor,
     p: Tensor | None,
     t: Tensor | None,
-    epsilon: float,
+    epsilon: float | None,
     norm: str,
     margin: float,
     shrink: bool,
 ) -> Tensor:
     """Jᵀv = Jv of `project` with respect to z; zero on invalid rows. Solved anew in float64 for exact active sets."""
+    reach = radius(epsilon)
 
     def pull(v: Tensor, z: Tensor, p: Tensor, t: Tensor, m: Tensor) -> tuple[Tensor]:
-        q, s = solve(z, p, t, m, epsilon, norm)
-        kind = "none" if math.isinf(epsilon) else norm
-        return (s.unsqueeze(-1) * tangent(v, q, p, t, m, epsilon, kind),)
+        q, s = solve(z, p, t, m, reach, norm)
+        kind = "none" if math.isinf(reach) else norm
+        return (s.unsqueeze(-1) * tangent(v, q, p, t, m, reach, kind),)
 
     point, centre, label, m, valid = prepare(z, p, t, epsilon, norm, margin, shrink)
     v64 = v.to(torch.float64)

@@ -25,7 +25,7 @@ def step(
     p: Tensor | None,
     t: Tensor | None,
     alpha: float,
-    epsilon: float,
+    epsilon: float | None,
     norm: str,
     margin: float,
     shrink: bool,

@@ -1,0 +1,132 @@
+"""What `torch.export` writes to a file, read back: every keyless defense, as it is and behind a classifier."""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from distributions import draw
+from torch import Tensor, nn
+
+import mipoison as mp
+from mipoison.defenses import (
+    Contract,
+    HighConfidence,
+    LabelOnly,
+    ReverseSigmoid,
+    Rounding,
+    Temperature,
+    TopK,
+)
+from mipoison.defenses.base import Defense
+
+K = 5
+KEYLESS: dict[str, Callable[[], Defense]] = {
+    "label-only": LabelOnly,
+    "rounding": lambda: Rounding(1),
+    "top-k": lambda: TopK(2),
+    "temperature": lambda: Temperature(temperature=3.0),
+    "reverse-sigmoid": ReverseSigmoid,
+    "high-confidence": lambda: HighConfidence(cutoff=0.1),
+    "contract": lambda: Contract.fit(draw("plain", 60, K).float(), epsilon=0.2),
+    "waterfill": lambda: Contract.fit(draw("plain", 60, K).float(), style="waterfill"),
+}
+
+
+class Classifier(nn.Linear):
+    """Logits, computed without gradient as some models do at inference."""
+
+    def __init__(self) -> None:
+        super().__init__(8, K)
+
+    def forward(self, x: Tensor) -> Tensor:
+        with torch.no_grad():
+            features = x.square().sqrt()
+        return super().forward(features)
+
+
+class Bare(nn.Module):
+    """A defense alone, as a step of somebody's own module."""
+
+    def __init__(self, defense: Defense) -> None:
+        super().__init__()
+        self.defense = defense
+
+    def forward(self, p: Tensor) -> Any:
+        return self.defense(p, validate=False)
+
+
+def through_a_file(program: torch.export.ExportedProgram) -> torch.export.ExportedProgram:
+    """The program saved and loaded."""
+    file = io.BytesIO()
+    torch.export.save(program, file)
+    file.seek(0)
+    return torch.export.load(file)
+
+
+def calls(program: torch.export.ExportedProgram) -> Iterator[torch.fx.Node]:
+    """The calls of the package's operators in a program."""
+    return (node for node in program.graph.nodes if "mipoison" in str(node.target))
+
+
+@pytest.fixture
+def x() -> Tensor:
+    """Inputs of which one gives answers that are not finite."""
+    generator = torch.Generator().manual_seed(1)
+    return torch.randn(40, 8, generator=generator).index_fill(0, torch.tensor([3]), torch.nan)
+
+
+@pytest.mark.parametrize("strict", [False, True])
+@pytest.mark.parametrize("name", KEYLESS)
+def test_a_defended_classifier_survives_a_file(name: str, strict: bool, x: Tensor) -> None:
+    served = mp.Defended(Classifier(), KEYLESS[name](), gives="logits", validate=False)
+    program = through_a_file(torch.export.export(served, (x,), strict=strict))
+    assert torch.equal(program.module()(x), served(x))
+
+
+@pytest.mark.parametrize("name", KEYLESS)
+def test_a_defense_survives_a_file(name: str) -> None:
+    p, defense = draw("peaked", 33, K).float(), Bare(KEYLESS[name]())
+    n = torch.export.Dim("n", min=2)
+    exported = torch.export.export(defense, (p[:7],), dynamic_shapes=({0: n},))
+    assert torch.equal(through_a_file(exported).module()(p), defense(p))
+
+
+def test_an_operator_says_without_a_number_that_there_is_no_ball() -> None:
+    """Not every format knows an infinite number: the compiler of AOTInductor's packages reads back a text."""
+    p = draw("plain", 9, K).float()
+
+    class Projects(nn.Module):
+        def forward(self, p: Tensor) -> Any:
+            given = {"center": p, "validate": False}
+            return (
+                mp.project(p * 2, **given),
+                mp.project(p * 2, **given, epsilon=math.inf),
+                mp.step(p, p.flip(1), **given, alpha=0.1),
+                mp.move(p, p, epsilon=None, validate=False),
+            )
+
+    program = torch.export.export(Projects(), (p,))
+    numbers = [x for node in calls(program) for x in node.args if isinstance(x, float)]
+    assert len(list(calls(program))) == 4 and numbers and all(map(math.isfinite, numbers))
+    for ours, theirs in zip(program.module()(p), Projects()(p), strict=True):
+        assert torch.equal(ours, theirs)
+
+
+# A minute: a C++ compiler is at work.
+@pytest.mark.full
+@pytest.mark.parametrize("name", ["rounding", "contract"])
+def test_a_package_of_aot_inductor_answers(name: str, x: Tensor, tmp_path: Path) -> None:
+    served = mp.Defended(Classifier(), KEYLESS[name](), gives="logits", validate=False)
+    package = torch._inductor.aoti_compile_and_package(
+        torch.export.export(served, (x,)), package_path=str(tmp_path / "served.pt2")
+    )
+    answer = torch._inductor.aoti_load_package(package)(x)
+    # The classifier's and the softmax's own roundings are the compiler's.
+    assert torch.allclose(answer, served(x), rtol=0, atol=1e-6)
+    assert torch.equal(answer.argmax(1), served(x).argmax(1))
