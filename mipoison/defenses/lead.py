@@ -63,7 +63,8 @@ def keep_lead(
                 shrink=True,
                 validate=False,
             )
-            return (nearest,)
+            # What an answer hides stays hidden: the projection spreads what the sum lacks for rounding.
+            return (torch.where((q == 0) & (nearest < _SLACK), 0.0, nearest),)
 
         return project
 
