@@ -17,7 +17,7 @@ SOURCES := pyproject.toml setup.py constraints.txt $(wildcard csrc/*)
 INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt $(PIP_ARGS)
 
 .DELETE_ON_ERROR:
-.PHONY: demo test test-full test-scale bench bench-gpu render resources soak study study-defenses docs lint format clean
+.PHONY: demo test test-full test-scale bench bench-gpu render resources sanitize soak study study-defenses docs lint format clean
 
 demo: $(VENV)/.eval
 	@if [ -e $(RUN)/.finished ]; then \
@@ -66,6 +66,23 @@ bench-gpu:
 # What the Triton kernels take of a GPU, compiled for it ahead of time.
 resources: $(VENV)/.test
 	$(BIN)/python -m mipoison.kernels.resources --out benchmarks/results/triton-resources.json
+
+# Watches what the extension reads and writes, and what its threads share, in builds of their own: ten minutes, and as
+# many to build. What is not ours is left alone: torch's allocations, and its pool of threads.
+WATCH = PYTHON=$(BIN)/python tests/sanitize/run
+SANITIZE_SECONDS ?= 150
+sanitize: build/sanitize/address/.built build/sanitize/thread/.built
+	$(WATCH) build/sanitize/address/site asan,ubsan tests/sanitize/kernel_table.py --seconds $(SANITIZE_SECONDS)
+	$(WATCH) build/sanitize/address/site asan,ubsan tests/fuzz.py --seconds $(SANITIZE_SECONDS)
+	$(WATCH) build/sanitize/thread/site tsan tests/sanitize/kernel_table.py --seconds $(SANITIZE_SECONDS)
+	$(WATCH) build/sanitize/thread/site tsan tests/fuzz.py --seconds $(SANITIZE_SECONDS)
+
+SANITIZERS_address = address,undefined,float-cast-overflow
+SANITIZERS_thread = thread
+build/sanitize/%/.built: $(SOURCES) $(wildcard mipoison/*.py mipoison/*/*.py kernels/*.py) tests/sanitize/compiler | $(VENV)/.test
+	SANITIZE=$(SANITIZERS_$*) CC=$(CURDIR)/tests/sanitize/compiler CXX=$(CURDIR)/tests/sanitize/compiler \
+	  $(BIN)/python setup.py -q build --build-base $(@D)/objects --build-lib $(@D)/site
+	@touch $@
 
 render: $(VENV)/.test
 	$(BIN)/python benchmarks/render.py $(sort $(wildcard benchmarks/results/cpu-*.json benchmarks/results/gpu-*.json))

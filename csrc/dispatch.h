@@ -3,6 +3,7 @@
 
 #include <cmath>
 #include <cstdint>
+#include <stdexcept>
 #include <string>
 #include <vector>
 
@@ -12,6 +13,7 @@ namespace mipoison {
 
 // The words that select a row: a share of all, 2^32 at rate 1, so that every word lies below it.
 inline uint64_t threshold_of(double rate) {
+  if (!(rate >= 0 && rate <= 1)) throw std::invalid_argument("expected rate in [0, 1]");
   return static_cast<uint64_t>(std::floor(std::ldexp(rate, 32)));
 }
 

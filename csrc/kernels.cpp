@@ -173,7 +173,8 @@ void row_bits(const Batch& batch, const void* p, const Key& key, int64_t draw, d
   const int64_t k = batch.classes;
   const auto write = [&](int64_t i, uint64_t hash) {
     for (int64_t w = 0; w < words; w += 4) {
-      const Words r = words_of(hash, key, static_cast<uint32_t>(draw + w / 4));
+      const Words r =
+          words_of(hash, key, static_cast<uint32_t>(draw) + static_cast<uint32_t>(w / 4));
       for (int64_t j = w; j < std::min(w + 4, words); ++j) out[i * words + j] = r.word[j - w];
     }
   };

@@ -56,6 +56,12 @@ def test_arguments_that_a_kernel_would_read_beyond_are_refused() -> None:
         ),
         "key": (lambda: OPS.flip(p, None, 0.5, KEY[:3], "swap"), r"a key of int64 and shape \[4\]"),
         "short key": (lambda: OPS.row_bits(p, KEY.int(), 0, 0.0, 4), "a key of int64"),
+        "rate": (lambda: OPS.flip(p, None, math.nan, KEY, "swap"), r"rate in \[0, 1\]"),
+        "rate above": (lambda: OPS.flip(p, None, 1.5, KEY, "swap"), r"rate in \[0, 1\]"),
+        "derivative": (
+            lambda: OPS.project_vjp(p, p, p, None, 0.1, "l3", 0.0, False),
+            "norm to be l1, l2 or linf, got l3",
+        ),
         "exchange": (lambda: OPS.flip(p, None, 0.5, KEY, "straight"), "swap or project"),
     }
     for name, (call, message) in refused.items():

@@ -36,6 +36,11 @@ def radius(epsilon: float | None) -> float:
     return math.inf if epsilon is None else epsilon
 
 
+def _reach(epsilon: float | None, p: Tensor | None) -> float:
+    """The same of a ball around p: without a center there is none."""
+    return math.inf if p is None else radius(epsilon)
+
+
 def distance(q: Tensor, p: Tensor, norm: str) -> Tensor:
     """‖q − p‖ per row."""
     length: Tensor = torch.linalg.vector_norm(q - p, ORDERS[norm], dim=-1)
@@ -100,7 +105,9 @@ def prepare(
     shrink: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """What `solve` needs, with invalid rows replaced by harmless ones: (z, p, t, m, valid), in float64."""
-    source, reach = z if p is None else p, radius(epsilon)
+    if norm not in ORDERS:
+        raise ValueError(f"expected norm to be l1, l2 or linf, got {norm}")
+    source, reach = z if p is None else p, _reach(epsilon, p)
     label = label_of(source) if t is None else t
     known = (label >= 0) & (label < z.shape[-1])
     valid = near_rows(z) & known & (finite_rows(source) if p is None else valid_rows(source))
@@ -140,12 +147,12 @@ def project(
         q [N, K] in the dtype (of z by default), and the mask of valid rows [N].
     """
     dtype = dtype or z.dtype
-    source = z if p is None else p
+    source, reach = z if p is None else p, _reach(epsilon, p)
     point, centre, label, m, valid = prepare(z, p, t, epsilon, norm, margin, shrink)
     (q,) = on_rows(
         valid,
         (safe_answer(source, label_of(source) if t is None else t, dtype),),
-        lambda z, p, t, m: (finish(solve(z, p, t, m, radius(epsilon), norm)[0], t, m, dtype),),
+        lambda z, p, t, m: (finish(solve(z, p, t, m, reach, norm)[0], t, m, dtype),),
         point,
         centre,
         label,
@@ -165,7 +172,7 @@ def project_vjp(
     shrink: bool,
 ) -> Tensor:
     """Jᵀv = Jv of `project` with respect to z; zero on invalid rows. Solved anew in float64 for exact active sets."""
-    reach = radius(epsilon)
+    reach = _reach(epsilon, p)
 
     def pull(v: Tensor, z: Tensor, p: Tensor, t: Tensor, m: Tensor) -> tuple[Tensor]:
         q, s = solve(z, p, t, m, reach, norm)
