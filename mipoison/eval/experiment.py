@@ -19,6 +19,7 @@ from mipoison.eval.engines import engine_of
 from mipoison.eval.environment import describe_environment
 from mipoison.eval.gathering import gather
 from mipoison.eval.named_files import named_files
+from mipoison.eval.preflight import check
 from mipoison.eval.run_folder import CELLS, prepare_folder
 from mipoison.eval.store import Store, cell_name
 from mipoison.eval.ticks import progress_bars, tick
@@ -73,16 +74,21 @@ def run(
     Raises:
         FileExistsError: if the folder holds something else, or a run of files that have changed since, and
             ``overwrite`` is false.
-        ValueError: if ``jobs`` is not positive, or the engine is unknown or not installed.
+        FileNotFoundError: if a file that the experiment names is missing.
+        ValueError: if ``jobs`` is not positive, the engine is unknown or not installed, or the data, the target or an
+            outside defense does not fit, see `preflight.check`; no cell has started then.
     """
     if jobs < 1:
         raise ValueError(f"jobs: expected a number >= 1, got {jobs}")
     with engine_of(engine):
         named = named_files(configuration)
+        store = Store(out / CELLS)
+        if overwrite or not all(store.holds(configuration, *cell) for cell in configuration.cells):
+            check(configuration)
         prepare_folder(out, configuration, named=named, overwrite=overwrite)
         # Other backends than joblib's own give no results before all are there.
         results = "generator_unordered" if engine == "loky" else "list"
-        cells = _Cells(configuration, Store(out / CELLS), jobs, results)
+        cells = _Cells(configuration, store, jobs, results)
         failed: dict[str, str] = {}
         with suppress(KeyboardInterrupt):
             cells.run(console, failed)
@@ -175,6 +181,9 @@ def _finish_cell(
         # Where and when it was measured, and not where it is gathered.
         where = {"environment": describe_environment(jobs=jobs)}
         store.put(configuration, seed, temperature, replace(cell, numbers=cell.numbers | where))
+    except OSError as error:
+        # A full disk, say: where that was noticed tells nothing.
+        return name, f"{type(error).__name__}: {error}"
     except Exception:
         return name, traceback.format_exc()
     return name, None

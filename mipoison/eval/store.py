@@ -11,18 +11,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from mipoison.eval.cell import Cell
 from mipoison.eval.configuration import Configuration
+from mipoison.eval.results_file import Arrays, read_arrays, read_json
 
 # Counts up when cells of older versions must not be taken for new ones.
 FORMAT = 6
 # A name keeps so many digits of the hash.
 _DIGITS = 12
 _OURS = re.compile(rf"\.?seed-?\d+-T[\w+-]+-[0-9a-f]{{{_DIGITS}}}\.(json|npz)(\.\d+\.partial)?")
-
-Pictures = dict[str, npt.NDArray[np.float32]]
 
 
 @dataclass(frozen=True)
@@ -60,12 +58,10 @@ class Store:
 
     def get(
         self, configuration: Configuration, seed: int, temperature: float
-    ) -> tuple[dict[str, Any], Pictures]:
+    ) -> tuple[dict[str, Any], Arrays]:
         """A finished cell's numbers and pictures."""
         stem = self.stem(configuration, seed, temperature)
-        with np.load(stem.with_suffix(".npz")) as images:
-            pictures = {name: images[name] for name in images.files}
-        return json.loads(stem.with_suffix(".json").read_text()), pictures
+        return read_json(stem.with_suffix(".json")), read_arrays(stem.with_suffix(".npz"))
 
     def files(self) -> list[Path]:
         """Everything that a store wrote here, unfinished files too."""
@@ -91,11 +87,12 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
 def write_text(path: Path, text: str) -> None:
     """Writes text so that the file is either whole or not there."""
     partial = _partial(path)
-    partial.write_text(text, encoding="utf-8")
+    # A path may hold bytes that are no text.
+    partial.write_text(text, encoding="utf-8", errors="backslashreplace")
     os.replace(partial, path)
 
 
-def write_arrays(path: Path, arrays: Pictures) -> None:
+def write_arrays(path: Path, arrays: Arrays) -> None:
     """Writes arrays so that the file is either whole or not there."""
     partial = _partial(path)
     with partial.open("wb") as stream:

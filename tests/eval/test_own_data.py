@@ -56,10 +56,13 @@ def test_floats_are_taken_as_they_are(arrays, tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"x": np.zeros((40, 30), np.uint8)}, r"expected x \[N, H, W\] .* got \[40, 30\]"),
+        (
+            {"x": np.zeros((40, 30), np.uint8)},
+            r"expected grey images, x \[N, H, W\] .* got \[40, 30\]",
+        ),
         ({"x": np.full((40, 6, 5), 1.5)}, r"expected x in \[0, 1\] or uint8"),
         ({"x": np.full((40, 6, 5), np.nan)}, r"expected x in \[0, 1\] or uint8"),
-        ({"y": np.arange(39)}, r"got \[40, 6, 5\] and \[39\]"),
+        ({"y": np.arange(39)}, r"got y \[39\] and 40 images"),
         ({"x": np.zeros((40, 2, 30), np.uint8)}, r"sides of at least 3 pixels, got \(2, 30\)"),
         ({"y": np.arange(40) == 3}, "class True: expected enough images .* got 1"),
     ],
