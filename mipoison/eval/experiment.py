@@ -21,6 +21,7 @@ from mipoison.eval.gathering import gather
 from mipoison.eval.named_files import named_files
 from mipoison.eval.preflight import check
 from mipoison.eval.run_folder import CELLS, prepare_folder
+from mipoison.eval.scalars import whole
 from mipoison.eval.store import Store, cell_name
 from mipoison.eval.ticks import progress_bars, tick
 
@@ -78,8 +79,7 @@ def run(
         ValueError: if ``jobs`` is not positive, the engine is unknown or not installed, or the data, the target or an
             outside defense does not fit, see `preflight.check`; no cell has started then.
     """
-    if jobs < 1:
-        raise ValueError(f"jobs: expected a number >= 1, got {jobs}")
+    jobs = whole("jobs", jobs, least=1)
     with engine_of(engine):
         named = named_files(configuration)
         store = Store(out / CELLS)
