@@ -20,7 +20,7 @@ from mipoison.eval.configuration import Configuration
 from mipoison.eval.engines import ENGINES
 from mipoison.eval.experiment import Outcome, run
 from mipoison.eval.gathering import merge
-from mipoison.eval.options import GivenConfiguration, naming_options, parsed
+from mipoison.eval.options import GivenConfiguration, naming_options, parsed, refuse_ignored
 from mipoison.eval.presets import DEMO, PRESETS, outside
 from mipoison.eval.report import write_report
 from mipoison.eval.results_file import expecting_results, read_results
@@ -143,7 +143,7 @@ def _run(given: Sequence[str]) -> int:
         given,
     )
     if isinstance(command, Evaluate):
-        return _evaluate(command)
+        return _evaluate(command, given)
     if isinstance(command, Report):
         return _report(command)
     if isinstance(command, Leaderboard):
@@ -231,8 +231,9 @@ def _choose(command: Choose) -> int:
     return 0
 
 
-def _evaluate(command: Evaluate) -> int:
+def _evaluate(command: Evaluate, given: Sequence[str]) -> int:
     configuration = command.experiment.checked()
+    refuse_ignored(configuration, command.defenses, given)
     if command.defenses:
         with naming_options(Configuration, called={"methods": "defenses"}):
             configuration = configuration.with_methods(command.defenses)

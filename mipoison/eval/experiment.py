@@ -86,6 +86,7 @@ def run(
         if overwrite or not all(store.holds(configuration, *cell) for cell in configuration.cells):
             check(configuration)
         prepare_folder(out, configuration, named=named, overwrite=overwrite)
+        store.check(configuration)
         # Other backends than joblib's own give no results before all are there.
         results = "generator_unordered" if engine == "loky" else "list"
         cells = _Cells(configuration, store, jobs, results)

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from mipoison.eval.configuration import Configuration
 from mipoison.eval.markdown import COLUMNS, row
-from mipoison.eval.results_file import read_json
+from mipoison.eval.results_file import expecting_results, read_json
 from mipoison.eval.store import write_json, write_text
 
 PAGE: Final = "README.md"
@@ -103,6 +103,8 @@ def write_page(folder: Path) -> Path:
                 f"expected an entry of format {FORMAT} in {path}, got {entry.get('format')}; remove it, "
                 "and add its run anew"
             )
+        with expecting_results(path):
+            _section([entry])
         settings.setdefault(path.parent.name, []).append(entry)
     if not settings:
         raise FileNotFoundError(f"expected entries in {folder}, found none; give a finished run")

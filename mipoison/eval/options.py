@@ -15,6 +15,7 @@ import tyro
 
 from mipoison.eval.adversaries import AdversarySettings
 from mipoison.eval.configuration import Configuration
+from mipoison.eval.outside_target import is_outside
 
 Options = TypeVar("Options")
 # Lines of tyro's boxes, and where its message ends and its help begins.
@@ -91,6 +92,36 @@ def naming_options(
         again = type(error) if isinstance(error, ours) else ValueError
         option = called.get(name, prefix + name.replace("_", "-"))
         raise again(f"--{option}{colon}{said}") from error
+
+
+def refuse_ignored(
+    configuration: Configuration, defenses: Sequence[str], given: Sequence[str]
+) -> None:
+    """Raises ValueError where an option was given that others leave without effect.
+
+    Args:
+        configuration: what the options make, all defenses of the preset in it.
+        defenses: those that are kept; none: all.
+        given: the arguments.
+    """
+    no_decoders = "" if configuration.adversary.decoders else "there are no --adversary.decoders"
+    trained = "--target is one of yours" if is_outside(configuration.target) else ""
+    kept = {"none", "label-only", *defenses}
+    left_out = [name for name in configuration.checked_methods if defenses and name not in kept]
+    without_effect = {
+        "--target-epochs": trained,
+        "--adversary.decoder-channels": no_decoders,
+        "--adversary.decoder-epochs": no_decoders,
+        "--checked-methods": f"--defenses leaves {', '.join(left_out)} out" if left_out else "",
+    }
+    for option, why in without_effect.items():
+        if why and _is_given(option, given):
+            raise ValueError(f"{option}: without effect, since {why}; leave one of the two out")
+
+
+def _is_given(option: str, given: Sequence[str]) -> bool:
+    names = (word.partition("=")[0].replace("_", "-") for word in given)
+    return option in names
 
 
 def parsed(kind: Any, given: Sequence[str]) -> Any:

@@ -18,7 +18,7 @@ from mipoison.eval import figures, tables, wording
 from mipoison.eval.conditions import conditions
 from mipoison.eval.frontier import at_one_budget
 from mipoison.eval.markdown import asked_again, mean_alone, summary_page, unfinished
-from mipoison.eval.page import page, picture, png_of, table
+from mipoison.eval.page import own_style, page, picture, png_of, table
 from mipoison.eval.results_file import expecting_results, read_arrays, read_results
 from mipoison.eval.run_folder import FIGURES, PICTURES, REPORT, RESULTS, SUMMARY
 from mipoison.eval.store import cell_name, write_text
@@ -51,6 +51,7 @@ def write_report(out: Path) -> Path:
     return out / REPORT
 
 
+@own_style()
 def draw(
     results: Mapping[str, Any], images: Mapping[str, npt.NDArray[np.float32]]
 ) -> dict[str, bytes]:

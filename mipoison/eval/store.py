@@ -46,7 +46,18 @@ class Store:
 
     def holds(self, configuration: Configuration, seed: int, temperature: float) -> bool:
         """Whether a cell is finished."""
-        return self.stem(configuration, seed, temperature).with_suffix(".json").exists()
+        stem = self.stem(configuration, seed, temperature)
+        return all(stem.with_suffix(suffix).exists() for suffix in (".json", ".npz"))
+
+    def check(self, configuration: Configuration) -> None:
+        """Reads what is there of an experiment.
+
+        Raises:
+            ValueError: if a file is damaged.
+        """
+        for cell in configuration.cells:
+            if self.holds(configuration, *cell):
+                self.get(configuration, *cell)
 
     def put(self, configuration: Configuration, seed: int, temperature: float, cell: Cell) -> None:
         """Keeps a finished cell."""
@@ -59,7 +70,12 @@ class Store:
     def get(
         self, configuration: Configuration, seed: int, temperature: float
     ) -> tuple[dict[str, Any], Arrays]:
-        """A finished cell's numbers and pictures."""
+        """A finished cell's numbers and pictures.
+
+        Raises:
+            FileNotFoundError: if the pictures are gone.
+            ValueError: if a file is damaged.
+        """
         stem = self.stem(configuration, seed, temperature)
         return read_json(stem.with_suffix(".json")), read_arrays(stem.with_suffix(".npz"))
 
