@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sysconfig
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,7 +10,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final
 
-_OURS: Final = str(Path(__file__).parents[1])
+# Our own code, Python's, and what is no file.
+_NOT_THEIRS: Final = (str(Path(__file__).parents[1]), sysconfig.get_path("stdlib"), "<")
 _MOST: Final = 300
 
 
@@ -42,6 +44,6 @@ def _place(trace: TracebackType | None) -> str:
     theirs = [
         frame
         for frame in traceback.extract_tb(trace)
-        if not frame.filename.startswith((_OURS, "<")) and "site-packages" not in frame.filename
+        if not frame.filename.startswith(_NOT_THEIRS) and "site-packages" not in frame.filename
     ]
     return f" ({Path(theirs[-1].filename).name}:{theirs[-1].lineno})" if theirs else ""

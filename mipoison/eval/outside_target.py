@@ -11,11 +11,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mipoison.defenses.defended import found_out
 from mipoison.eval.data import Split
 from mipoison.eval.model_answers import scores_in
 from mipoison.eval.others_code import in_one_line
 from mipoison.eval.outside import imported
+from mipoison.reference import valid_rows
 
 # What files hold, by their suffix.
 FILES = (".pt", ".ts", ".pt2")
@@ -92,13 +92,26 @@ class _Target(nn.Module):
                     f"expected {len(example)} images to be answered with {[len(example), parts.classes]} numbers, "
                     f"got {list(shape)}"
                 )
-            self._gives = found_out(lambda rows: rows, scores)  # type: ignore[arg-type]
+            self._gives = _gives(scores)
         except ValueError as error:
             raise ValueError(f"target: {name}: {error}") from error
 
     def forward(self, rows: Tensor) -> Tensor:
         outputs = scores_in(self._answer(rows))
         return outputs if self._gives == "logits" else outputs.clamp_min(_FLOOR).log()
+
+
+def _gives(scores: Tensor) -> str:
+    """Whether scores ``[n, K]`` are all probabilities, or all logits."""
+    if not bool(scores.isfinite().all()):
+        raise ValueError("expected finite scores, got NaN or Inf")
+    valid = int(valid_rows(scores).sum())
+    if 0 < valid < len(scores):
+        raise ValueError(
+            f"expected all answers to be probability vectors or all to be logits, got {valid} probability vectors "
+            f"among {len(scores)}; answer with logits"
+        )
+    return "probabilities" if valid else "logits"
 
 
 def _imported(target: str) -> Any:

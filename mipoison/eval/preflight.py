@@ -59,5 +59,8 @@ def _check_target(configuration: Configuration, parts: Split, seed: int) -> None
         return
     name, _, way = configuration.target.partition("+")
     with torch.random.fork_rng(devices=[]):
-        model = ARCHITECTURES[name](parts.image_shape, parts.classes)
+        try:
+            model = ARCHITECTURES[name](parts.image_shape, parts.classes)
+        except ValueError as error:
+            raise ValueError(f"target: {name}: {error}") from error
         (retraining(way) if way else PLAIN).rebuild(model)
