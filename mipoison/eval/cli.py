@@ -198,7 +198,7 @@ def _report(command: Report) -> int:
 
 def _leaderboard(command: Leaderboard) -> int:
     for given in command.runs:
-        file = given / RESULTS if given.is_dir() else given
+        file = given if given.is_file() else given / RESULTS
         results = read_results(file)
         with expecting_results(file):
             leaderboard.add(results, command.folder)

@@ -60,7 +60,7 @@ class ProgressLines:
             return
         self._told = now
         share = self._share
-        left = f", about {_time(gone * (1 - share) / share)} left" if share else ""
+        left = f", about {_time(gone * (1 - share) / share)} left" if 0 < share < 1 else ""
         going = [
             text
             for text, steps in zip(self._descriptions, done, strict=True)

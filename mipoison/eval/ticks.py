@@ -91,7 +91,7 @@ class _Bars:
 
 @contextmanager
 def _bars(descriptions: Sequence[str], steps: int, console: Console) -> Iterator[_Shown]:
-    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn())
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), TaskProgressColumn())
     times = (TimeElapsedColumn(), TimeRemainingColumn())
     with Progress(*columns, *times, console=console) as progress:
         yield _Bars(progress, descriptions, steps)

