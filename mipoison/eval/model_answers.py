@@ -52,16 +52,22 @@ def _found(answer: Any) -> Tensor | None:
 
 
 def _first(answer: Sequence[Any]) -> Tensor | None:
-    """Of several tensors the first, if no other could be meant; rows of numbers as they are."""
+    """Of several tensors the first, if no other could be meant; rows one under the other, also those of numbers."""
     shapes = [
         tuple(part.shape) if isinstance(part, Tensor | np.ndarray) else None for part in answer
     ]
-    if shapes[0] is None:
+    first = shapes[0]
+    if first is not None and len(first) == 2 and shapes.count(first) == 1:
+        return _found(answer[0])
+    rows = isinstance(answer, list) and len(set(shapes)) == 1
+    if rows and first is not None and len(first) == 1:
+        return torch.stack([torch.as_tensor(row, dtype=torch.float32) for row in answer])
+    if rows and first is None:
         try:
             return torch.tensor(answer, dtype=torch.float32)
         except (ValueError, TypeError, RuntimeError):
             return None
-    return _found(answer[0]) if len(shapes[0]) == 2 and shapes.count(shapes[0]) == 1 else None
+    return None
 
 
 def _described(answer: Any) -> str:

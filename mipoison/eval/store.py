@@ -15,6 +15,7 @@ import numpy as np
 from mipoison.eval.cell import Cell
 from mipoison.eval.configuration import Configuration
 from mipoison.eval.results_file import Arrays, read_arrays, read_json
+from mipoison.eval.scalars import real, whole
 
 # Counts up when cells of older versions must not be taken for new ones.
 FORMAT = 6
@@ -39,7 +40,10 @@ class Store:
 
     def stem(self, configuration: Configuration, seed: int, temperature: float) -> Path:
         """The files of a cell, without their suffix."""
-        plain = configuration.to_json() | {"seeds": [seed], "temperatures": [temperature]}
+        plain = configuration.to_json() | {
+            "seeds": [whole("seed", seed)],
+            "temperatures": [real("temperature", temperature)],
+        }
         content = json.dumps([FORMAT, plain], sort_keys=True)
         digest = hashlib.sha256(content.encode()).hexdigest()[:_DIGITS]
         return self.folder / f"{cell_name(seed, temperature)}-{digest}"
