@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Final
 
 from joblib import parallel_config
 from joblib.externals.loky import get_reusable_executor
-
-from mipoison.eval.signals import end_with_parent
 
 # Joblib's own, or a backend of joblib.
 ENGINES: Final = ("loky", "ray", "dask")
@@ -49,7 +46,5 @@ def engine_of(name: str) -> Iterator[None]:
                 get_client()
             except ValueError:
                 stack.enter_context(Client())
-        # Other engines' workers are no children of this process.
-        own = {"initializer": end_with_parent, "initargs": (os.getpid(),)} if name == "loky" else {}
-        stack.enter_context(parallel_config(backend=name, **own))
+        stack.enter_context(parallel_config(backend=name))
         yield

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import traceback
 from collections.abc import Iterable, Mapping
 from concurrent.futures.process import BrokenProcessPool
@@ -22,9 +24,11 @@ from mipoison.eval.named_files import named_files
 from mipoison.eval.preflight import check
 from mipoison.eval.run_folder import CELLS, prepare_folder
 from mipoison.eval.scalars import whole
+from mipoison.eval.signals import end_with_parent
 from mipoison.eval.store import Store, cell_name
 from mipoison.eval.ticks import progress_bars, tick
 
+_FULL: Final = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 # Seed and temperature.
 CellKey: TypeAlias = tuple[int, float]
 _DIED: Final = (
@@ -89,7 +93,9 @@ def run(
         store.check(configuration)
         # Other backends than joblib's own give no results before all are there.
         results = "generator_unordered" if engine == "loky" else "list"
-        cells = _Cells(configuration, store, jobs, results)
+        # Nor are their workers children of this process.
+        parent = os.getpid() if engine == "loky" else None
+        cells = _Cells(configuration, store, jobs, results, parent)
         failed: dict[str, str] = {}
         with suppress(KeyboardInterrupt):
             cells.run(console, failed)
@@ -105,6 +111,7 @@ class _Cells:
     store: Store
     jobs: int
     results: str
+    parent: int | None
 
     def run(self, console: Console | None, failed: dict[str, str]) -> None:
         """Runs those that are not finished; of those that fail, the tracebacks go into ``failed``."""
@@ -151,7 +158,9 @@ class _Cells:
         jobs = min(self.jobs, max(2, len(cells)))
         workers = Parallel(n_jobs=jobs, return_as=self.results, batch_size=1)
         for name, trace in workers(
-            delayed(_finish_cell)(self.configuration, self.store, *cell, ticks[cell], self.jobs)
+            delayed(_finish_cell)(
+                self.configuration, self.store, *cell, ticks[cell], self.jobs, self.parent
+            )
             for cell in cells
         ):
             if trace is not None:
@@ -165,8 +174,11 @@ def _finish_cell(
     temperature: float,
     ticks: Path,
     jobs: int,
+    parent: int | None,
 ) -> tuple[str, str | None]:
     """Runs and keeps a cell; its name, and the traceback if it failed."""
+    if parent is not None and parent != os.getpid():
+        end_with_parent(parent)
     # On another machine there is no such file to report to.
     here = ticks.parent.exists()
     if here:
@@ -182,9 +194,8 @@ def _finish_cell(
         # Where and when it was measured, and not where it is gathered.
         where = {"environment": describe_environment(jobs=jobs)}
         store.put(configuration, seed, temperature, replace(cell, numbers=cell.numbers | where))
-    except OSError as error:
-        # A full disk, say: where that was noticed tells nothing.
-        return name, f"{type(error).__name__}: {error}"
-    except Exception:
-        return name, traceback.format_exc()
+    except Exception as error:
+        # Where a full disk was noticed tells nothing.
+        told = isinstance(error, OSError) and error.errno in _FULL
+        return name, f"{type(error).__name__}: {error}" if told else traceback.format_exc()
     return name, None

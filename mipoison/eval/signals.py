@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from types import FrameType
 from typing import Final
 
@@ -52,8 +53,9 @@ def caught_signals() -> Iterator[Signals]:
             signal.signal(number, before[number])
 
 
+@cache
 def end_with_parent(parent: int) -> None:
-    """Makes a worker end when its parent does, however that ends, and leave Ctrl-C to it.
+    """Makes a worker end when its parent does, however that ends, and leave Ctrl-C to it; once in each worker.
 
     Args:
         parent: its process id, as itself knows it.
