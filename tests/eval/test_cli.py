@@ -109,7 +109,7 @@ def test_cells_that_fail_alike_are_told_together(tmp_path, capsys, monkeypatch, 
     with pytest.raises(SystemExit) as stopped:
         cli.main(["evaluate", "--preset", "quick", "--out", str(tmp_path / "out"), "--jobs", "1"])
     told = capsys.readouterr().err
-    assert stopped.value.code == 1 and told.count("no such luck") == 1
+    assert stopped.value.code == 1 and told.count("RuntimeError: no such luck") == 1
     assert "failed: seed100-T1_5, seed100-T3\n" in told
     assert "not finished; no cell was finished" in told.splitlines()[-1]
 
