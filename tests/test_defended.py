@@ -204,7 +204,7 @@ def test_failures_are_counted_with_validation(x: Tensor) -> None:
 def test_it_compiles_whole(name: str, x: Tensor) -> None:
     torch._dynamo.reset()
     served = mp.Defended(Classifier(softmax=False), WHOLE[name](), gives="logits", validate=False)
-    # What is traced is what the graph holds; the code made of it is the compiler's affair.
+    # (The model's own bits are the compiler's affair.)
     compiled = torch.compile(served, fullgraph=True, backend="aot_eager")
     assert torch.equal(compiled(spoilt(x)), served(spoilt(x)))
     assert torch.equal(compiled(x[:5]), served(x[:5]))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import multiprocessing
+import sys
+import threading
 from collections.abc import Callable
 
 import pytest
@@ -70,6 +72,33 @@ def test_on_invalid_label_answers_safely_and_counts() -> None:
         assert defense.failures == 2
         clean = defense(p[[0, 2, 3, 5]])
         assert torch.equal(q[[0, 2, 3, 5]], clean) and defense.failures == 2
+
+
+def test_threads_lose_no_counts() -> None:
+    defense = LaplaceNoise(key=1, on_invalid="label")
+    flips = mp.LFP(rate=1.0, audit=True, key=1)
+    bad, good = torch.tensor([[0.5, 0.7, 0.1]]), torch.tensor([[0.5, 0.3, 0.2]])
+    interval = sys.getswitchinterval()
+    # Threads that take turns as often as they can lose counts within the first hundred.
+    sys.setswitchinterval(1e-6)
+
+    def ask() -> None:
+        for _ in range(100):
+            defense(bad)
+            flips(good)
+
+    threads = [threading.Thread(target=ask) for _ in range(8)]
+    try:
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        sys.setswitchinterval(interval)
+    assert defense.failures == 800
+    audit = flips.audit
+    assert audit is not None
+    assert audit.rows == audit.flipped == sum(audit.by_label.values()) == 800
 
 
 def test_without_validation_nothing_undefended_comes_out() -> None:

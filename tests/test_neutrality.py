@@ -5,6 +5,7 @@ A new switch is one line of `SWITCHES`.
 
 from __future__ import annotations
 
+import copy
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -137,6 +138,32 @@ def test_operations_are_neutral(operation: str, backend: str) -> None:
         if not same(there, usual):
             changed.append(name)
     assert changed == []
+
+
+def test_compiled_defenses_answer_with_the_same_bits(
+    fitted: dict[str, Any], answers: dict[str, Tensor]
+) -> None:
+    changed = []
+    for name, defense in fitted.items():
+        torch._dynamo.reset()
+        compiled = torch.compile(lambda p, d=defense: d(p, validate=False), fullgraph=True)
+        if not torch.equal(compiled(ROWS), answers[name]):
+            changed.append(name)
+    assert changed == []
+
+
+def test_a_compiled_defense_that_is_gone_says_so() -> None:
+    torch._dynamo.reset()
+    graph = torch.ops.mipoison.answer
+    defense = LaplaceNoise(key=1)
+    handle = defense._handle
+    twin = copy.deepcopy(defense)
+    assert twin._handle != handle and torch.equal(graph(ROWS, twin._handle), defense(ROWS))
+    del defense
+    with pytest.raises(
+        RuntimeError, match="expected the defense that this graph was compiled with"
+    ):
+        graph(ROWS, handle)
 
 
 @pytest.fixture(scope="module")

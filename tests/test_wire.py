@@ -16,7 +16,7 @@ from mipoison.defenses.base import Defense
 from mipoison.reference import label_of
 
 K = 10
-ROWS = 4000
+ROWS = 600
 HALVES = (torch.float16, torch.bfloat16)
 
 
@@ -66,25 +66,33 @@ def keeping(fitted: dict[str, Any]) -> dict[str, Any]:
     return {name: defense for name, defense in fitted.items() if defense.keeps_labels}
 
 
-@pytest.mark.parametrize("data", DATA)
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_labels_survive_the_wire(fitted: dict[str, Any], dtype: torch.dtype, data: str) -> None:
+@pytest.mark.parametrize(
+    ("data", "dtype", "options"),
+    [
+        *((data, torch.float32, {}) for data in DATA),
+        ("leads", torch.float32, {"validate": False}),
+        ("leads", torch.float64, {}),
+    ],
+)
+def test_labels_survive_the_wire(
+    fitted: dict[str, Any], data: str, dtype: torch.dtype, options: dict[str, bool]
+) -> None:
     p = DATA[data].to(dtype)
     label = label_of(p)
     # The margin, or what the row had, to the rounding of float32.
     least = lead(p, label).clamp_max(1e-3) - 1e-7
     failures = {}
     for name, defense in keeping(fitted).items():
-        for options in ({}, {"validate": False}):
-            q = defense(p, **options)
-            found = {form: lost(p, q, form) for form in (*HALVES, 3, 4, 5, 6)}
-            if any(found.values()) or bool((lead(q, label) < least).any()):
-                failures[name, bool(options)] = found
-            radius, norm = defense.ball
-            order = {"l1": 1, "l2": 2, "linf": np.inf}[norm]
-            moved = torch.linalg.vector_norm(q.double() - p.double(), order, dim=1)
-            assert float(moved.max()) <= radius + 2e-7 + 1e-7
-            assert float((q.double().sum(1) - 1).abs().max()) < 1e-6 and float(q.min()) >= 0
+        q = defense(p, **options)
+        found = {form: lost(p, q, form) for form in (*HALVES, 3, 4, 5, 6)}
+        if any(found.values()) or bool((lead(q, label) < least).any()):
+            failures[name] = found
+        radius, norm = defense.ball
+        order = {"l1": 1, "l2": 2, "linf": np.inf}[norm]
+        moved = torch.linalg.vector_norm(q.double() - p.double(), order, dim=1)
+        # (A row's sum may be off by some 1e-7, from where the move is measured.)
+        assert float(moved.max()) <= radius + 3e-7
+        assert float((q.double().sum(1) - 1).abs().max()) < 1e-6 and float(q.min()) >= 0
     assert failures == {}
 
 
@@ -114,7 +122,7 @@ def test_without_a_margin_labels_are_lost() -> None:
     p = DATA["leads"].float()
     bare = Rounding(1, margin=0.0)(p)
     assert torch.equal(label_of(bare), label_of(p))
-    assert lost(p, bare, 3) > 100 < lost(p, bare, torch.bfloat16)
+    assert lost(p, bare, 3) > 20 < lost(p, bare, torch.bfloat16)
 
 
 def test_rows_of_two_classes_that_hardly_lead_still_move() -> None:

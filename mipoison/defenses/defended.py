@@ -61,14 +61,11 @@ class Defended(nn.Module):
     What the model gives is decided here, once, never guessed per batch: told wrongly, logits are
     refused as no probability vectors, not served.
 
-    With validate=False these run whole under `torch.compile(fullgraph=True)`: label-only, rounding,
-    top-k, temperature, reverse sigmoid, high confidence, contract, swap, noise, one-parameter DP,
-    Purifier, LPA with the objective "direction", and LFP with random or lowest-margin rows and
-    targets "random" or "runner_up" without an audit. LPA's "ascent" and "decoy" and what else asks
-    a surrogate do not: they take gradients or sizes that a graph cannot hold. A compiled program
-    holds the key of a keyed defense: whatever the compiler caches is as secret as the key.
-    `torch.export` takes those of them that have no key, and refuses a keyed defense, since the
-    exported program would carry the key away. Under ids nothing is compiled.
+    With validate=False every defense runs whole under `torch.compile(fullgraph=True)`, LFP without
+    an audit: its answers are one operator of the graph, so that they have the bits that they have
+    elsewhere, and the graph holds no key. With validate=True a graph breaks before the defense.
+    `torch.export` takes the defenses that have no key and no surrogate, and refuses a keyed one,
+    since the exported program would carry the key away. Under ids nothing is compiled.
 
     Args:
         model: maps inputs to [N, K] probabilities or logits. It is put into eval mode: an answer
