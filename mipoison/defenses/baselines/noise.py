@@ -18,7 +18,7 @@ from mipoison.reference import label_of
 class KeyedNoise(Defense):
     """p + scale·noise, then the nearest probability vector with p's label.
 
-    The noise is a function of (key, exact row): fresh noise would be averaged away by repeating the
+    The noise is a function of (key, row): fresh noise would be averaged away by repeating the
     query. The projection takes part of it back, so compare at the realised distortion, not at the
     scale.
 

@@ -26,7 +26,7 @@ class OneParameter(Reshaped):
     An entry becomes v in [0, 1] with density ∝ exp(−ε|v − p|/2): the utility −|v − p| has
     sensitivity one. The draws are dealt out in the order of the row's entries, so the label stays.
     Of the source only what its abstract says was followed (one parameter, modify and normalise,
-    order kept); the details are ours. Draws are a function of (key, exact row), since fresh ones
+    order kept); the details are ours. Draws are a function of (key, row), since fresh ones
     would be averaged away: differential privacy in the formal sense is not claimed.
 
     Args:

@@ -116,7 +116,7 @@ class Reformer(Steady):
 class Purifier(Defense):
     """Moves each row toward what a conditional variational autoencoder makes of it, at most ε in l1.
 
-    The code that the vector is redrawn from is sampled by (key, exact row). The source also swaps
+    The code that the vector is redrawn from is sampled by (key, row). The source also swaps
     labels of training members, against membership inference; that part is left out, since here the
     label is kept.
 

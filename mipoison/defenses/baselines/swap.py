@@ -28,7 +28,7 @@ class Swap(Defense):
         bank: vectors of the defender's own, non-private, data; `Swap.fit` makes one.
         epsilon: hard cap on the row's move, l1, in [0, 2].
         style: "straight" or "waterfill", see `mipoison.move`.
-        grid: cell width of the key's hash, in units of confidence; 0 keys the exact row.
+        grid: cell width of the key's hash, in units of confidence; 0 for the finest cells, see `row_bits`.
         key: 16 bytes or more, an int (for experiments) or None (one secret per process).
         on_invalid: see `Defense`.
         margin: see `Defense`.

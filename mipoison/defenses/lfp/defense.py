@@ -62,7 +62,7 @@ class LFP(Defense):
 
     What it costs is plain: about its rate in accuracy. It protects little beyond the flipped rows
     themselves, and nothing in this package uses it unless it is asked for. The choice is a function
-    of (key, exact row), so a repeated query gets the same answer and the rate is over distinct
+    of (key, row), so a repeated query gets the same answer and the rate is over distinct
     rows.
 
     Args:

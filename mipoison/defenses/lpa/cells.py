@@ -36,7 +36,7 @@ class Cells:
     every classifier is first brought to the same mean top confidence.
 
     Attributes:
-        grid: width of a cell, in units of confidence; 0 keys the exact row.
+        grid: width of a cell, in units of confidence; 0 for the finest cells, see `row_bits`.
         temperature: p^(1/temperature), normalised, is what cells are laid over.
     """
 

@@ -38,7 +38,7 @@ class Decoy(Objective):
     Args:
         surrogate: the fitted inversion models.
         bank: output vectors of the defender's own, non-private, data.
-        grid: cell width of the key's hash, in units of confidence; 0 keys the exact row.
+        grid: cell width of the key's hash, in units of confidence; 0 for the finest cells, see `row_bits`.
     """
 
     name: ClassVar[str] = "decoy"
