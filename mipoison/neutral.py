@@ -7,6 +7,7 @@ while it is computed, and back afterwards.
 from __future__ import annotations
 
 import functools
+import os
 import threading
 from collections.abc import Callable
 from types import TracebackType
@@ -54,16 +55,29 @@ class _Precision:
     def leave(self) -> None:
         """Puts the caller's setting back, if this is the last to leave."""
         with self._lock:
-            self._inside -= 1
+            # (A forked child may leave what its parent entered.)
+            self._inside = max(0, self._inside - 1)
             if self._inside == 0:
-                for i, before in self._before.items():
-                    # "none" follows a setting for all of torch; a switch set by itself needs its own word.
-                    _SWITCHES[i].fp32_precision = "none"
-                    if _SWITCHES[i].fp32_precision != before:
-                        _SWITCHES[i].fp32_precision = before
+                self._put_back()
+
+    def begin_anew(self) -> None:
+        """In a forked child: the threads that were inside are not there, and one may have held the lock."""
+        self._lock = threading.Lock()
+        if self._inside > 0:
+            self._inside = 0
+            self._put_back()
+
+    def _put_back(self) -> None:
+        for i, before in self._before.items():
+            # "none" follows a setting for all of torch; a switch set by itself needs its own word.
+            _SWITCHES[i].fp32_precision = "none"
+            if _SWITCHES[i].fp32_precision != before:
+                _SWITCHES[i].fp32_precision = before
+        self._before = {}
 
 
 _precision: Final = _Precision()
+os.register_at_fork(after_in_child=_precision.begin_anew)
 
 
 class neutral:

@@ -150,7 +150,9 @@ class Surrogate(Steady):
 
     def reconstruct(self, outputs: Any) -> Tensor:
         """Inputs predicted for confidence vectors: [N, K] → [N, ...], float32; see `forward`."""
-        flat = self.forward(outputs) @ self.basis + self.offset
+        coefficients = self.forward(outputs)
+        with neutral(coefficients.device):
+            flat = coefficients @ self.basis + self.offset
         return flat.reshape(-1, *self.input_shape)
 
     def gradient(self, outputs: Tensor, goal: Tensor, *, reach: float = 0.0) -> Tensor:

@@ -7,6 +7,7 @@ import multiprocessing
 import sys
 import threading
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -14,7 +15,9 @@ from distributions import directions, draw
 from torch import Tensor
 
 import mipoison as mp
+from mipoison.defenses.base import COUNTING
 from mipoison.defenses.baselines import LabelOnly, LaplaceNoise, Rounding
+from mipoison.neutral import neutral
 from mipoison.reference import label_of, valid_rows
 
 K = 10
@@ -99,6 +102,33 @@ def test_threads_lose_no_counts() -> None:
     audit = flips.audit
     assert audit is not None
     assert audit.rows == audit.flipped == sum(audit.by_label.values()) == 800
+
+
+def test_a_forked_child_begins_anew() -> None:
+    """A thread that was inside, or counting, at the fork is not there to leave."""
+
+    def child(connection: Any) -> None:
+        defense = LaplaceNoise(key=1, on_invalid="label")
+        torch.set_float32_matmul_precision("medium")
+        defense(torch.tensor([[0.5, 0.7, 0.1]]))
+        inside = torch.backends.mkldnn.matmul.fp32_precision
+        with neutral(torch.device("cpu")):
+            connection.send((inside, torch.backends.mkldnn.matmul.fp32_precision))
+
+    context = multiprocessing.get_context("fork")
+    here, there = context.Pipe()
+    torch.set_float32_matmul_precision("medium")
+    try:
+        with COUNTING, neutral(torch.device("cpu")):
+            process = context.Process(target=child, args=(there,))
+            process.start()
+        assert here.poll(20), "the child hangs"
+        assert here.recv() == ("bf16", "ieee")
+        process.join(10)
+        assert process.exitcode == 0
+    finally:
+        process.kill()
+        torch.set_float32_matmul_precision("highest")
 
 
 def test_without_validation_nothing_undefended_comes_out() -> None:

@@ -274,7 +274,7 @@ def test_one_call_with_a_surrogate_and_without(surrogate: mp.Surrogate) -> None:
 @pytest.mark.parametrize("distribution", ["plain", "peaked", "zeros", "one-hot", "ties"])
 def test_a_swap_keeps_the_entries(distribution: str, dtype: torch.dtype) -> None:
     p = draw(distribution, 300, K).to(dtype)
-    defense = mp.LFP(rate=1.0, key=1)
+    defense = mp.LFP(rate=1.0, margin=0.0, key=1)
     q = defense(p)
     exact = p.double() / p.double().sum(1, keepdim=True)
     difference = q.double().sort(1).values - exact.sort(1).values
@@ -289,7 +289,7 @@ def test_a_swap_keeps_the_entries(distribution: str, dtype: torch.dtype) -> None
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_style_project_is_the_nearest_vector(dtype: torch.dtype) -> None:
     p = draw("plain", 200, K).to(dtype)
-    q = mp.LFP(rate=1.0, targets="runner_up", style="project", key=1)(p)
+    q = mp.LFP(rate=1.0, targets="runner_up", style="project", margin=0.0, key=1)(p)
     exact = p.double() / p.double().sum(1, keepdim=True)
     nearest = mp.project(exact, label=runner_up(p))
     assert float((q.double() - nearest).abs().max()) <= 2 * torch.finfo(dtype).eps

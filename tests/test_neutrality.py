@@ -88,7 +88,7 @@ OPERATIONS: dict[str, Callable[[str], object]] = {
 }  # fmt: skip
 # What is switched on by tensors that already exist, or could not be had here, is no part of it.
 FITS: dict[str, Callable[[Tensor, Tensor], Any]] = {
-    "surrogate": lambda p, x: mp.Surrogate.fit(p, x, epochs=2),
+    "surrogate": lambda p, x: mp.Surrogate.fit(p, x, epochs=2).reconstruct,
     "equilibrium": lambda p, x: mp.LPA.fit(p, x, key=1),
     "generator": lambda p, x: mp.LPA.fit(p, x, objective="generator", key=1),
     "alignment": lambda p, x: mp.LPA.fit(p, x, objective="alignment", key=1),
@@ -150,6 +150,14 @@ def test_compiled_defenses_answer_with_the_same_bits(
         if not torch.equal(compiled(ROWS), answers[name]):
             changed.append(name)
     assert changed == []
+
+
+def test_ids_count_where_the_caller_is_compiled() -> None:
+    torch._dynamo.reset()
+    defense, ids = LaplaceNoise(key=1), torch.arange(len(ROWS))
+    compiled = torch.compile(lambda p, i: defense(p, ids=i, validate=False), backend="eager")
+    assert torch.equal(compiled(ROWS, ids), defense(ROWS, ids=ids))
+    assert torch.equal(compiled(ROWS, ids + 9), defense(ROWS, ids=ids + 9))
 
 
 def test_a_compiled_defense_that_is_gone_says_so() -> None:

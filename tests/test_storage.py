@@ -72,6 +72,25 @@ def test_a_truncated_file_is_refused(tmp_path: Path) -> None:
             storage.load(path)
 
 
+@pytest.mark.parametrize("settings", [None, "", "{", "[1]", "7"])
+def test_damaged_settings_are_refused(tmp_path: Path, settings: str | None) -> None:
+    metadata = {"mipoison": "Swap", "format": str(storage._FORMAT)}
+    path = tmp_path / "damaged.safetensors"
+    save_file(
+        {"a": torch.zeros(1)},
+        path,
+        metadata | ({} if settings is None else {"settings": settings}),
+    )
+    with pytest.raises(ValueError, match=r"expected the settings of a defense in .*damaged"):
+        storage.load(path)
+
+
+def test_the_longest_name_is_saved(tmp_path: Path) -> None:
+    path = tmp_path / ("n" * 255)
+    storage.save(path, "Swap", {}, {})
+    assert storage.load(path).kind == "Swap" and len(list(tmp_path.iterdir())) == 1
+
+
 def test_infinities_come_back() -> None:
     file = io.BytesIO()
     numbers = [math.inf, -math.inf, 0.1 + 0.2, 5e-324, -0.0, 2**60, None, True]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+import os
 import threading
 from abc import abstractmethod
 from contextlib import AbstractContextManager, nullcontext
@@ -74,6 +75,8 @@ def _rounded(q: Tensor, dtype: torch.dtype, label: Tensor) -> Tensor:
 
 # Held while `failures` or an audit is counted: threads that count at once lose counts.
 COUNTING: Final = threading.Lock()
+# A child that is forked while it is held would wait for it for ever.
+os.register_at_fork(after_in_child=COUNTING._at_fork_reinit)  # type: ignore[attr-defined]
 
 
 def unrecorded() -> AbstractContextManager[None]:
@@ -179,17 +182,24 @@ class Defense(Saved):
                 f"expected a defense without a key under torch.export, got {self.name}: the exported program "
                 "would hold the key; export the model alone and defend its answers where they are served"
             )
-        p = as_rows("outputs", outputs).detach()
+        # Torch sums rows of another layout in another order.
+        p = as_rows("outputs", outputs).detach().contiguous()
         if self.classes is not None and p.shape[1] != self.classes:
             raise ValueError(
                 f"expected outputs with K={self.classes} classes, as fitted, got K={p.shape[1]}"
             )
-        acting = self if ids is None else self._under(ids, p)
+        if ids is not None:
+            return self._asked(ids, p, outputs, validate)
         if validate:
-            return self._read(acting, p, outputs)
+            return self._read(self, p, outputs)
         if torch.compiler.is_compiling() and not torch.compiler.is_exporting():
             return like(torch.ops.mipoison.answer(p, self._handle), outputs)
-        return like(acting._unread(p), outputs)
+        return like(self._unread(p), outputs)
+
+    def _asked(self, ids: Ids, p: Tensor, outputs: Rows, validate: bool) -> Rows:
+        """Answers with the key bound to the ids."""
+        acting = self._under(ids, p)
+        return self._read(acting, p, outputs) if validate else like(acting._unread(p), outputs)
 
     def _read(self, acting: Defense, p: Tensor, outputs: Rows) -> Rows:
         """Answers, reads back which rows are valid, and raises or counts."""
@@ -209,6 +219,7 @@ class Defense(Saved):
     # What torch.compiler.disable marks a function with; the decorator itself would import the compiler. A compiler's
     # own arithmetic would answer otherwise in the last bits.
     _read._torchdynamo_disable = True  # type: ignore[attr-defined]
+    _asked._torchdynamo_disable = True  # type: ignore[attr-defined]
 
     def _unread(self, p: Tensor) -> Tensor:
         """Answers without reading anything back: [N, K] of p's dtype."""
@@ -229,8 +240,15 @@ class Defense(Saved):
         q = self.respond(clean, p, valid)
         if self.keeps_labels and self.margin > 0:
             epsilon, norm = self.ball
+            given = torch.where(valid.unsqueeze(-1), p, 1 / p.shape[-1])
             q = keep_lead(
-                q, clean, margin=self.margin, epsilon=epsilon, norm=norm, everywhere=everywhere
+                q,
+                clean,
+                given,
+                margin=self.margin,
+                epsilon=epsilon,
+                norm=norm,
+                everywhere=everywhere,
             )
         return as_dtype(q, p.dtype)
 

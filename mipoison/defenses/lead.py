@@ -22,25 +22,40 @@ from mipoison.reference.rows import on_rows
 
 # Twice the spacing of bfloat16 numbers below one: entries so far apart are told apart by every 16-bit format.
 _APART: Final = 2.0**-7
-# A margin of 10⁻ᵈ keeps labels at d decimals only if rounding to float32 leaves a little of it.
-_SLACK: Final = 2e-7
+# Rounding an answer to its dtype takes so much of a lead.
+_ROUNDING: Final = {
+    torch.float64: 2e-7,
+    torch.float32: 2e-7,
+    torch.float16: 2.0**-11,
+    torch.bfloat16: 2.0**-8,
+}
+# Where the projection spreads no more than this over an entry, it only makes up for rounding.
+_NOTHING: Final = 2e-7
 # Finer roundings than this many decimals are finer than float32 itself.
 _FINEST: Final = 6
 
 
 def keep_lead(
-    q: Tensor, p: Tensor, *, margin: float, epsilon: float, norm: str, everywhere: bool
+    q: Tensor,
+    p: Tensor,
+    given: Tensor,
+    *,
+    margin: float,
+    epsilon: float,
+    norm: str,
+    everywhere: bool,
 ) -> Tensor:
     """The answers, moved where their label leads by less than the margin, or than in p where that is less.
 
-    1. A row that leads by less is projected onto the answers that lead by the margin.
-    2. A row whose label a cast to 16 bits or a rounding within the margin loses, and not p's, is projected onto those
-       that lead by what bfloat16 tells apart.
-    3. A row that is still lost, since p itself leads by less than that, moves the other way: see `_raised`.
+    1. A row that leads by less is projected onto the answers that lead by the margin, where p is among them.
+    2. A row whose label a cast to 16 bits or a rounding within the margin loses, and not the given row's, is projected
+       onto those that lead by what bfloat16 tells apart, where p is among them.
+    3. Where p leads by less, the nearest answers are p: those rows move the other way instead, see `_raised`.
 
     Args:
         q: answers, float32 or float64 [N, K].
         p: clean rows of q's dtype, each with a strict label.
+        given: the rows as they came, [N, K], of the dtype in which the answers leave.
         margin: least lead, in [0, 1].
         epsilon: radius of the ball around p that q lies in; infinite for none.
         norm: its norm.
@@ -52,7 +67,7 @@ def keep_lead(
     label = label_of(p)
 
     def leading(least: float) -> Callable[..., tuple[Tensor]]:
-        def project(q: Tensor, p: Tensor, label: Tensor) -> tuple[Tensor]:
+        def project(q: Tensor, p: Tensor, given: Tensor, label: Tensor) -> tuple[Tensor]:
             nearest = ops.project(
                 q,
                 center=p,
@@ -64,29 +79,37 @@ def keep_lead(
                 validate=False,
             )
             # What an answer hides stays hidden: the projection spreads what the sum lacks for rounding.
-            return (torch.where((q == 0) & (nearest < _SLACK), 0.0, nearest),)
+            return (torch.where((q == 0) & (nearest < _NOTHING), 0.0, nearest),)
 
         return project
 
-    def lost(q: Tensor, p: Tensor, label: Tensor) -> tuple[Tensor]:
-        return (_lost(q, p, label, margin),)
+    def lost(q: Tensor, p: Tensor, given: Tensor, label: Tensor) -> tuple[Tensor]:
+        return (_lost(leaving(q, label), given, label, margin),)
 
-    def raised(q: Tensor, p: Tensor, label: Tensor) -> tuple[Tensor]:
-        return (_raised(q, p, label, epsilon, norm),)
+    def raised(q: Tensor, p: Tensor, given: Tensor, label: Tensor) -> tuple[Tensor]:
+        return (_raised(q, p, given, label, epsilon, norm),)
+
+    def leaving(q: Tensor, label: Tensor) -> Tensor:
+        return finish(q.to(torch.float64), label, torch.zeros_like(q[:, 0]), given.dtype)
 
     def on(mask: Tensor, old: Tensor, function: Callable[..., tuple[Tensor]]) -> Tensor:
         if not everywhere:
-            return on_rows(mask, (old,), function, q, p, label)[0]
-        (new,) = function(q, p, label)
+            return on_rows(mask, (old,), function, q, p, given, label)[0]
+        (new,) = function(q, p, given, label)
         return torch.where(mask.unsqueeze(-1) if new.ndim > 1 else mask, new, old)
 
-    least = min(margin + _SLACK, 1.0)
-    q = on(lead(q, label) < lead(p, label).clamp_max(least), q, leading(least))
+    rounding = _ROUNDING[given.dtype]
+    least = min(margin + rounding, 1.0)
+    ahead = lead(p, label)
+    short = lead(q, label) < ahead.clamp_max(least)
+    q = on(short & (ahead >= least), q, leading(least))
+    q = on(short & (ahead < least), q, raised)
     # Entries that lie farther apart survive all of it.
-    near = lead(q, label) < max(least, _APART)
+    apart = max(margin, _APART) + rounding
+    near = lead(q, label) < apart
     none = torch.zeros_like(near)
     fails = on(near, none, lost)
-    q = on(fails, q, leading(_APART))
+    q = on(fails & (ahead >= apart), q, leading(apart))
     fails = on(fails, none, lost)
     return on(fails, q, raised)
 
@@ -96,42 +119,49 @@ def _lost(q: Tensor, p: Tensor, label: Tensor, margin: float) -> Tensor:
     decimals = range(math.ceil(-math.log10(margin)), _FINEST + 1) if margin > 0 else ()
     result = torch.zeros_like(label, dtype=torch.bool)
     for form in (torch.float16, torch.bfloat16, *decimals):
-        kept, still = (label_of(_served(x, form)) == label for x in (p, q))
-        result = result | (kept & ~still)
+        for served, undefended in zip(_read(q, form), _read(p, form), strict=True):
+            kept, still = label_of(undefended) == label, label_of(served) == label
+            result = result | (kept & ~still)
     return result
 
 
-def _served(x: Tensor, form: torch.dtype | int) -> Tensor:
-    """What a client reads who casts to a dtype, or who is told so many decimals."""
+def _read(x: Tensor, form: torch.dtype | int) -> tuple[Tensor, ...]:
+    """What a client reads who casts to a dtype, or who rounds to so many decimals, in float64 or in float32."""
     if isinstance(form, int):
-        return torch.round(x.to(torch.float64), decimals=form)
-    return x.to(form)
+        return tuple(torch.round(x.to(d), decimals=form) for d in (torch.float64, torch.float32))
+    return (x.to(form),)
 
 
-def _raised(q: Tensor, p: Tensor, label: Tensor, epsilon: float, norm: str) -> Tensor:
+def _raised(
+    q: Tensor, p: Tensor, given: Tensor, label: Tensor, epsilon: float, norm: str
+) -> Tensor:
     """A move as far as that to q, by which the label's entry rises and its rivals do not.
 
-    Whatever keeps the order of entries as they are rounded, and p's label, keeps the label of such an answer. Rivals
-    are bounded on both sides of the label for themselves: of equal entries the lowest index is the label.
+    Whatever keeps the order of entries as they are rounded, and the given row's label, keeps the label of such an
+    answer. Rivals are bounded on each side of the label by those of that side: of equal entries the lowest index is the
+    label.
     """
-    p64, q64 = p.to(torch.float64), q.to(torch.float64)
+    p64, q64, came = p.to(torch.float64), q.to(torch.float64), given.to(torch.float64)
     position = torch.arange(p.shape[1], device=p.device)
     index = label.unsqueeze(-1)
-    before = p64.masked_fill(position >= index, 0.0).amax(-1, keepdim=True)
-    after = p64.masked_fill(position <= index, 0.0).amax(-1, keepdim=True)
+    lower = torch.minimum(p64, came)
+    before = lower.masked_fill(position >= index, 0.0).amax(-1, keepdim=True)
+    after = lower.masked_fill(position <= index, 0.0).amax(-1, keepdim=True)
     most = torch.where(position < index, before, after)
     own = at(p64, label)
-    rivals = put(torch.minimum(q64, most), label, 0.0)
-    total = rivals.sum(-1)
-    top = torch.maximum((own + (at(q64, label) - own).abs()).clamp_max(1.0), 1 - total)
-    left = (1 - top) / total.clamp_min(torch.finfo(torch.float64).tiny)
-    there = put(rivals * left.clamp(0.0, 1.0).unsqueeze(-1), label, top)
+    least = torch.maximum(own, at(came, label))
+    there = _filled(torch.minimum(q64, most), own + (at(q64, label) - own).abs(), label)
     # p is among such answers, and they are a convex set: the ball cuts the move off.
     share = (epsilon / distance(there, p64, norm).clamp_min(1e-300)).clamp_max(1.0)
-    moved = torch.minimum(p64 + share.unsqueeze(-1) * (there - p64), most)
-    return finish(
-        put(moved, label, torch.maximum(at(p64, label), own + share * (top - own))),
-        label,
-        torch.zeros_like(own),
-        q.dtype,
-    )
+    moved = p64 + share.unsqueeze(-1) * (there - p64)
+    moved = _filled(torch.minimum(moved, most), torch.maximum(at(moved, label), least), label)
+    return finish(moved, label, torch.zeros_like(own), q.dtype)
+
+
+def _filled(q: Tensor, top: Tensor, label: Tensor) -> Tensor:
+    """Rows whose label's entry is `top`, or more where the others leave more, and whose others shrink to the rest."""
+    rivals = put(q, label, 0.0)
+    total = rivals.sum(-1)
+    top = torch.maximum(top.clamp_max(1.0), 1 - total)
+    left = ((1 - top) / total.clamp_min(torch.finfo(torch.float64).tiny)).clamp(0.0, 1.0)
+    return put(rivals * left.unsqueeze(-1), label, top)

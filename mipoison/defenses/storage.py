@@ -111,7 +111,16 @@ def load(file: File) -> Content:
             f"expected format {_FORMAT} in {where}, got {metadata.get('format')}: another version of mipoison saved "
             "it; read it with that version, or fit the defense again"
         )
-    return Content(metadata["mipoison"], json.loads(metadata["settings"]), tensors, where)
+    try:
+        settings = json.loads(metadata.get("settings", ""))
+    except ValueError:
+        settings = None
+    if not isinstance(settings, dict):
+        raise ValueError(
+            f"expected the settings of a defense in {where}, got none that can be read: the file is "
+            "damaged; save it again"
+        )
+    return Content(metadata["mipoison"], settings, tensors, where)
 
 
 def below(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -158,7 +167,8 @@ def _replace(path: Path, data: bytes) -> None:
         raise PermissionError(
             f"expected a folder to write to, since a file is replaced when the new one is complete, got {path.parent}"
         )
-    partial = path.with_name(f".{path.name}.{secrets.token_hex(8)}.partial")
+    # (A name of its own, since the path's may be as long as names can be.)
+    partial = path.with_name(f".{secrets.token_hex(8)}.partial")
     try:
         # Not `tempfile`: its files are readable to their owner alone.
         with open(partial, "xb") as stream:

@@ -272,7 +272,7 @@ class LPA(Defense):
 
     def get_extra_state(self) -> Tensor:
         """The radius, which a budget may have set, beside the tensors of a state_dict."""
-        return torch.tensor([self.epsilon], dtype=torch.float64)
+        return torch.tensor([self.epsilon], dtype=torch.float64, device="cpu")
 
     def set_extra_state(self, state: Tensor) -> None:
         """Takes what `get_extra_state` gave."""
