@@ -33,7 +33,8 @@ demo: $(VENV)/.eval
 SHARED = tests/test_kernels.py tests/test_crossfit.py tests/test_generator.py tests/test_equilibrium.py tests/test_priced.py \
   tests/test_lpa.py tests/test_alignment.py tests/test_lfp.py tests/test_defended.py tests/test_operators.py \
   tests/test_reference.py tests/test_ops.py tests/test_surrogate.py tests/test_baselines.py tests/test_random.py \
-  tests/test_packaging.py tests/test_guarantees.py tests/test_fail_closed.py tests/test_out.py \
+  tests/test_packaging.py tests/test_wire.py tests/test_batch_sizes.py tests/test_neutrality.py tests/test_saving.py \
+  tests/test_arguments.py tests/test_kinds.py tests/test_guarantees.py tests/test_fail_closed.py tests/test_out.py \
   tests/test_export.py tests/test_derivative.py tests/test_environment.py tests/test_flags.py tests/test_import_again.py tests/eval
 test: $(VENV)/.test
 	$(BIN)/python -m pytest $(SHARED) -n 2 --dist worksteal

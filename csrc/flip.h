@@ -30,7 +30,12 @@ template <class T>
 class Flipper {
  public:
   Flipper(int64_t classes, uint64_t threshold, const Key& key, Exchange style)
-      : k_(classes), threshold_(threshold), key_(key), style_(style), rows_(classes, 3) {}
+      : k_(classes),
+        threshold_(threshold),
+        key_(key),
+        canonical_(classes, key),
+        style_(style),
+        rows_(classes, 3) {}
 
   // `target` may be null, as in served_label.
   bool operator()(const T* p, const int64_t* target, T* out, int64_t* label) {
@@ -42,7 +47,7 @@ class Flipper {
       write_safe_answer(k_, own, out);
       return false;
     }
-    const Words r = words_of(hash_row(p, k_, key_, 0), key_, 0);
+    const Words r = words_of(canonical_(p), key_, 0);
     *label = served_label(k_, threshold_, r.word[0], r.word[1], target, own);
     const bool flips = *label != own;
     if (flips) {
@@ -62,6 +67,7 @@ class Flipper {
   int64_t k_;
   uint64_t threshold_;
   Key key_;
+  Canonical canonical_;
   Exchange style_;
   Workspace rows_;
   double *p_ = rows_.row(0), *z_ = rows_.row(1), *q_ = rows_.row(2);

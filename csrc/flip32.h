@@ -32,6 +32,7 @@ class Flipper32 {
       : call_(call),
         k_(call.classes),
         blocks_(S::blocks(call.classes)),
+        canonical_(call.classes, call.key),
         scratch_(2, S::kRows * padded<float>(call.classes)) {}
 
   // Writes the rows [begin, end) that it can decide, and calls decline(row) for the others.
@@ -80,7 +81,7 @@ class Flipper32 {
   // Draws the labels of a lot's good rows, of which those without a valid target are taken out;
   // makes rows wait for their projection. Returns which change their labels.
   uint32_t choose(const Lot<S>& lot, uint32_t* good, typename S::Index* t) {
-    const TwoWords<S> words = two_words(p_, k_, call_.key, S{});
+    const TwoWords<S> words = two_words(p_, k_, call_.key, canonical_, S{});
     uint32_t flipped = 0;
     for (int lane = 0; lane < S::kRows; ++lane) {
       const uint32_t bit = uint32_t{1} << lane;
@@ -129,6 +130,7 @@ class Flipper32 {
 
   FlipCall call_;
   int64_t k_, blocks_;
+  Canonical canonical_;
   Scratch scratch_;
   float *p_ = scratch_.row(0), *q_ = scratch_.row(1);
   Queue waiting_;

@@ -39,20 +39,46 @@ inline WordVector patterns(HalfVector x) {
 #endif
 }
 
-// hash_row of each of sixteen rows in columns, cells being exact.
-inline Sixteen hash_columns(const float* columns, int64_t k, const Key& key) {
-  Sixteen hash = {};
-  uint64_t place = uint64_t{key.word[3]} << 32;
-  for (int64_t i = 0; i < k * kGroup; i += kGroup) {
-    place += 0x9E3779B97F4A7C15;
-    const Block<float> row = Block<float>::load(columns + i);
-    for (int j = 0; j < kParts; ++j) {
-      const FloatVector x = row.part[j] + 0.0f;
-      hash.part[2 * j] += mix(patterns(lower_half(x)) + place);
-      hash.part[2 * j + 1] += mix(patterns(upper_half(x)) + place);
+typedef Native<float>::Mask Patterns;
+
+// The depths of float32 entries.
+inline Patterns depths(FloatVector x) {
+  const Patterns pattern = (Patterns)x, floor = Patterns{} + kFloor;
+  return (pattern > floor ? pattern : floor) - floor;
+}
+
+// The hash of each of sixteen rows in columns.
+inline Sixteen hash_columns(const float* columns, int64_t k, const Canonical& canonical) {
+  Sixteen plain = {}, weighted[kCells] = {};
+  Patterns top[kParts] = {};
+  for (int64_t j = 0; j < k; ++j) {
+    const Block<float> entries = Block<float>::load(columns + j * kGroup);
+    for (int n = 0; n < kParts; ++n) {
+      const Patterns x = depths(entries.part[n]);
+      top[n] = top[n] > x ? top[n] : x;
+      const WordVector low = patterns(lower_half((FloatVector)x)),
+                       high = patterns(upper_half((FloatVector)x));
+      plain.part[2 * n] += low;
+      plain.part[2 * n + 1] += high;
+      for (int i = 0; i < kCells; ++i) {
+        weighted[i].part[2 * n] += product(low, canonical.weight(j, i));
+        weighted[i].part[2 * n + 1] += product(high, canonical.weight(j, i));
+      }
     }
   }
-  return hash;
+  uint64_t sums[kCells + 1][kGroup], hash[kGroup];
+  uint32_t tops[kGroup];
+  for (int i = 0; i < kCells; ++i) std::memcpy(sums[i], &weighted[i], sizeof plain);
+  std::memcpy(sums[kCells], &plain, sizeof plain);
+  std::memcpy(tops, top, sizeof top);
+  for (int row = 0; row < kGroup; ++row) {
+    Sums own{{}, sums[kCells][row], tops[row]};
+    for (int i = 0; i < kCells; ++i) own.weighted[i] = sums[i][row];
+    hash[row] = canonical.hash(own);
+  }
+  Sixteen result;
+  std::memcpy(&result, hash, sizeof hash);
+  return result;
 }
 
 // The first two of words_of(hash, key, 0), for each row of a lot.
@@ -61,8 +87,9 @@ struct TwoWords {
   uint64_t first[S::kRows], second[S::kRows];
 };
 
-inline TwoWords<Columns> two_words(const float* columns, int64_t k, const Key& key, Columns) {
-  const Sixteen hash = hash_columns(columns, k, key);
+inline TwoWords<Columns> two_words(const float* columns, int64_t k, const Key& key,
+                                   const Canonical& canonical, Columns) {
+  const Sixteen hash = hash_columns(columns, k, canonical);
   Sixteen first, second;
   for (int i = 0; i < 2 * kParts; ++i) {
     // What the upper halves of words hold never comes down.
@@ -86,8 +113,9 @@ inline TwoWords<Columns> two_words(const float* columns, int64_t k, const Key& k
   return words;
 }
 
-inline TwoWords<Line> two_words(const float* row, int64_t k, const Key& key, Line) {
-  const Words words = words_of(hash_row(row, k, key, 0), key, 0);
+inline TwoWords<Line> two_words(const float* row, int64_t, const Key& key,
+                                const Canonical& canonical, Line) {
+  const Words words = words_of(canonical(row), key, 0);
   return {{words.word[0]}, {words.word[1]}};
 }
 

@@ -181,7 +181,14 @@ void row_bits(const Batch& batch, const void* p, const Key& key, int64_t draw, d
   with_dtype(batch.dtype, [&](auto zero) {
     using T = decltype(zero);
     return parallel_rows(batch.rows, k, batch.threads, [&](int64_t begin, int64_t end) {
-      for (int64_t i = begin; i < end; ++i) write(i, hash_row(row_of<T>(p, i, k), k, key, grid));
+      if (grid > 0) {
+        const float cells_per_unit = static_cast<float>(1 / grid);
+        for (int64_t i = begin; i < end; ++i)
+          write(i, hash_coarse(row_of<T>(p, i, k), k, key, cells_per_unit));
+      } else {
+        const Canonical canonical(k, key);
+        for (int64_t i = begin; i < end; ++i) write(i, canonical(row_of<T>(p, i, k)));
+      }
       return int64_t{0};
     });
   });

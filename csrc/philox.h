@@ -1,12 +1,7 @@
-// A row's keyed random words: an order-independent hash of its cells, then Philox4x32-10 (MATH.md
-// 5).
+// A row's keyed random words: an order-independent hash of its cells, then Philox4x32-10.
 #pragma once
 
-#include <cstdint>
-#include <cstring>
-
-#include "kernels.h"
-#include "round.h"
+#include "canonical.h"
 
 namespace mipoison {
 namespace MIPOISON_ISA {
@@ -29,25 +24,6 @@ inline Words philox(Words counter, uint32_t key0, uint32_t key1) {
   return counter;
 }
 
-// SplitMix64's finaliser, of a word or of a vector of them.
-template <class W>
-inline W mix(W x) {
-  x ^= x >> 30;
-  x *= 0xBF58476D1CE4E5B9;
-  x ^= x >> 27;
-  x *= 0x94D049BB133111EB;
-  x ^= x >> 31;
-  return x;
-}
-
-// Bit pattern of the float32 value, the two zeros being one.
-inline uint64_t exact_cell(float x) {
-  x += 0.0f;
-  uint32_t bits;
-  std::memcpy(&bits, &x, sizeof x);
-  return bits;
-}
-
 // Nearest integer, ties to even, by the rounding of float32 addition.
 inline uint64_t coarse_cell(float x, float cells_per_unit) {
   constexpr float kInteger = 8388608;  // 2^23: from here on every float32 is an integer
@@ -60,16 +36,13 @@ inline uint64_t coarse_cell(float x, float cells_per_unit) {
   return static_cast<uint64_t>(scaled < 0 ? -cell : cell);
 }
 
+// The hash of a row, its cells being of the width 1 / cells_per_unit.
 template <class T>
-inline uint64_t hash_row(const T* row, int64_t k, const Key& key, double grid) {
-  const uint64_t salt = uint64_t{key.word[3]} << 32;
-  const float cells_per_unit = grid > 0 ? static_cast<float>(1 / grid) : 0;
-  uint64_t hash = 0, place = salt;
-  for (int64_t j = 0; j < k; ++j) {
-    place += 0x9E3779B97F4A7C15;
-    const float x = static_cast<float>(widen(row[j]));
-    hash += mix((grid > 0 ? coarse_cell(x, cells_per_unit) : exact_cell(x)) + place);
-  }
+inline uint64_t hash_coarse(const T* row, int64_t k, const Key& key, float cells_per_unit) {
+  uint64_t hash = 0, place = salt_of(key);
+  for (int64_t j = 0; j < k; ++j)
+    hash +=
+        mix(coarse_cell(static_cast<float>(widen(row[j])), cells_per_unit) + (place += kGolden));
   return hash;
 }
 

@@ -21,7 +21,7 @@ from mipoison.kernels.rows import (
     write_safe_answer,
 )
 from mipoison.kernels.simplex import simplex_levels
-from mipoison.kernels.words import hash_rows, words_of
+from mipoison.kernels.words import hash_canonical, words_of
 from torch import Tensor
 
 from mipoison.reference.rounding import SUM_TOLERANCE
@@ -75,7 +75,7 @@ def flip_kernel(
     known = extent <= LARGEST
     valid = ok & is_probability(extent, total, low, TOLERANCE)
     # 1. The row's words choose whether it flips, and to which label.
-    hashed = hash_rows(p_at, cols, k, ok, k3.to(tl.uint64), 0.0, False, CHUNKS)
+    hashed = hash_canonical(p_at, cols, k, ok, k3.to(tl.uint64), CHUNKS)
     draw = tl.zeros_like(row).to(tl.uint64)
     r0, r1, _, _ = words_of(hashed, draw, k0.to(tl.uint64), k1.to(tl.uint64), k2.to(tl.uint64))
     if targets is None:

@@ -1,4 +1,4 @@
-"""A row's keyed words: an order-independent hash of its cells, then Philox4x32-10 (MATH §5). Integers only."""
+"""A row's keyed words: an order-independent hash of its cells, then Philox4x32-10. Integers only."""
 
 from __future__ import annotations
 
@@ -22,35 +22,78 @@ def philox(c0, c1, c2, c3, k0, k1):
 
 
 @triton.jit
-def _cells(x, inverse, COARSE: tl.constexpr):
-    """What the hash sees of a float32 entry: its grid cell to nearest even, or its bits, the two zeros being one."""
-    if COARSE:
-        scaled = x * inverse
-        size = tl.abs(scaled)
-        # From 2²³ on every float32 is an integer; NaN, Inf and the like may have any cell.
-        whole = tl.where(size < 8388608.0, (size + 8388608.0) - 8388608.0, size)
-        cell = tl.where(size < 9e18, whole, 0.0).to(tl.int64)
-        return tl.where(scaled < 0, -cell, cell).to(tl.uint64, bitcast=True)
-    else:
-        bits = x.to(tl.uint32, bitcast=True).to(tl.uint64)
-        return tl.where(x == 0, 0, bits)
+def mix(x):
+    """SplitMix64's finaliser, of uint64."""
+    x = (x ^ (x >> 30)) * 0xBF58476D1CE4E5B9
+    x = (x ^ (x >> 27)) * 0x94D049BB133111EB
+    return x ^ (x >> 31)
 
 
 @triton.jit
-def hash_rows(at, cols, k, ok, seed, inverse, COARSE: tl.constexpr, CHUNKS: tl.constexpr):
-    """Σ_j mix(j, cell_j) modulo 2⁶⁴, as uint64 [R]; float64 rows are seen through their float32 rounding."""
+def _coarse_cells(x, inverse):
+    """The grid cell of a float32 entry, to nearest even, as uint64."""
+    scaled = x * inverse
+    size = tl.abs(scaled)
+    # From 2²³ on every float32 is an integer; NaN, Inf and the like may have any cell.
+    whole = tl.where(size < 8388608.0, (size + 8388608.0) - 8388608.0, size)
+    cell = tl.where(size < 9e18, whole, 0.0).to(tl.int64)
+    return tl.where(scaled < 0, -cell, cell).to(tl.uint64, bitcast=True)
+
+
+@triton.jit
+def hash_coarse(at, cols, k, ok, seed, inverse, CHUNKS: tl.constexpr):
+    """Σ_j mix(j, cell_j) modulo 2⁶⁴, the cells being those of a grid; uint64 [R]."""
     total = tl.zeros_like(ok).to(tl.int64)
     for i in range(CHUNKS):
         here = cols + i * cols.shape[1]
         inside = ok[:, None] & (here < k)
         entry = tl.load(at + here, mask=inside, other=0.0).to(tl.float32)
         place = (here + 1).to(tl.uint64) * 0x9E3779B97F4A7C15 + (seed << 32)
-        x = _cells(entry, inverse, COARSE) + place
-        x = (x ^ (x >> 30)) * 0xBF58476D1CE4E5B9
-        x = (x ^ (x >> 27)) * 0x94D049BB133111EB
-        x = x ^ (x >> 31)
+        x = mix(_coarse_cells(entry, inverse) + place)
         total += tl.sum(tl.where(inside, x.to(tl.int64, bitcast=True), 0), 1)
     return total.to(tl.uint64, bitcast=True)
+
+
+@triton.jit
+def hash_canonical(at, cols, k, ok, seed, CHUNKS: tl.constexpr):
+    """The same of the canonical cells, see mipoison/random.py; float64 rows are seen through their float32 rounding."""
+    a = tl.zeros_like(ok).to(tl.int64)
+    b, c, d, plain, top = a, a, a, a, a
+    for i in range(CHUNKS):
+        here = cols + i * cols.shape[1]
+        inside = ok[:, None] & (here < k)
+        entry = tl.load(at + here, mask=inside, other=0.0).to(tl.float32)
+        # 27 << 23 is the pattern of 2⁻¹⁰⁰: smaller entries count as this one.
+        pattern = tl.maximum(entry.to(tl.int32, bitcast=True), 226492416)
+        depth = tl.where(inside, (pattern - 226492416).to(tl.int64), 0)
+        drawn = mix((here + 1).to(tl.uint64) * 0x9E3779B97F4A7C15 + (seed << 32) + 1)
+        drawn = drawn.to(tl.int64, bitcast=True)
+        plain += tl.sum(depth, 1)
+        top = tl.maximum(top, tl.max(depth, 1))
+        a += tl.sum(depth * ((drawn & 255) - 128), 1)
+        b += tl.sum(depth * (((drawn >> 8) & 255) - 128), 1)
+        c += tl.sum(depth * (((drawn >> 16) & 255) - 128), 1)
+        d += tl.sum(depth * (((drawn >> 24) & 255) - 128), 1)
+    digits = tl.zeros_like(k)
+    for i in range(31):
+        digits += ((k >> i) > 0).to(tl.int32)
+    # Cells are wider the wider the row's logarithms range.
+    classes = k.to(tl.int64)
+    total = classes * top - plain
+    shift = total * 0 + (24 + digits // 2)
+    for octave in range(6):
+        shift += (total >= (classes << (24 + octave))).to(tl.int64)
+    hashed = _mixed_cell(a, seed, 1, shift) + _mixed_cell(b, seed, 2, shift)
+    return hashed + _mixed_cell(c, seed, 3, shift) + _mixed_cell(d, seed, 4, shift)
+
+
+@triton.jit
+def _mixed_cell(total, seed, position: tl.constexpr, shift):
+    """Mixes the canonical cell that a sum lies in, its offset drawn by the seed."""
+    place = seed * 0 + position
+    place = place.to(tl.uint64) * 0x9E3779B97F4A7C15 + (seed << 32)
+    offset = mix(place + 2).to(tl.int64, bitcast=True) & ((shift * 0 + 1 << shift) - 1)
+    return mix(((total + offset) >> shift).to(tl.uint64, bitcast=True) + place)
 
 
 @triton.jit
@@ -85,7 +128,11 @@ def row_bits_kernel(
     row, ok = rows_of_program(n, R)
     at = p + (row * stride)[:, None]
     seed = k3.to(tl.uint64)
-    hashed = hash_rows(at, tl.arange(0, B)[None, :], k, ok, seed, inverse, COARSE, CHUNKS)
+    cols = tl.arange(0, B)[None, :]
+    if COARSE:
+        hashed = hash_coarse(at, cols, k, ok, seed, inverse, CHUNKS)
+    else:
+        hashed = hash_canonical(at, cols, k, ok, seed, CHUNKS)
     keys = k0.to(tl.uint64), k1.to(tl.uint64), k2.to(tl.uint64)
     for i in range((WORDS + 3) // 4):
         a, b, c, d = words_of(hashed, draw + i, keys[0], keys[1], keys[2])

@@ -6,7 +6,7 @@ output vectors, and LFP, label-flipping poisoning of a small subset.
 
 from importlib.metadata import version as _version
 
-from mipoison.defenses import LFP, LPA, Defended
+from mipoison.defenses import LFP, LPA, Defended, load
 from mipoison.defenses.lfp import lfp
 from mipoison.defenses.lpa import lpa
 from mipoison.ops import backends, flip, move, project, row_bits, step
@@ -22,6 +22,7 @@ __all__ = [
     "backends",
     "flip",
     "lfp",
+    "load",
     "lpa",
     "move",
     "project",

@@ -1,24 +1,118 @@
-"""The console script: hands over to the harness, or says how to install it."""
+"""The console script: help and version from the package alone, each command with the extra that it needs."""
 
 from __future__ import annotations
 
+import io
+import os
 import sys
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
 from importlib.util import find_spec
-from typing import Final
+from typing import Final, NoReturn, TextIO
 
+COMMANDS: Final[Mapping[str, str]] = {
+    "evaluate": "attack every defense with every adversary and write a report",
+    "report": "write the report of a run anew, or one of several runs together",
+    "choose": "pick a run's best defense within a distortion, or for a gain",
+    "leaderboard": "add finished runs to a leaderboard and write its page anew",
+}
 _NEEDED: Final = ("sklearn", "torchmetrics", "matplotlib", "rich", "tyro", "joblib")
+_INSTALL: Final = "pip install 'mipoison[eval]'"
+_HELP: Final = ("-h", "--help")
+_INTERRUPTED: Final = 130
 
 
-def main() -> None:
-    """Runs `mipoison …`; exits with 2 and one sentence where the extra [eval] is missing."""
-    missing = [name for name in _NEEDED if find_spec(name) is None]
-    if missing:
-        print(
-            f"mipoison: the evaluation harness needs {', '.join(missing)}; "
-            "install it with: pip install 'mipoison[eval]'",
-            file=sys.stderr,
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Runs `mipoison …`.
+
+    Exits with 0, with 1 if a cell of an experiment failed, with 2 and one line for what cannot be done, and with 128
+    and the number of a signal that ended it.
+
+    Args:
+        arguments: instead of the process's own.
+    """
+    given = sys.argv[1:] if arguments is None else list(arguments)
+    for stream in (sys.stdout, sys.stderr):
+        # A terminal that knows few letters gets escapes for the others, and no traceback.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    try:
+        _run(given)
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        _stop("interrupted", _INTERRUPTED)
+    except OSError as error:
+        # Whoever reads the output has left, or the disk that it goes to is full: nothing more can be printed there.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if isinstance(error, BrokenPipeError):
+            sys.exit(1)
+        _stop(f"cannot print the answer: {error}", 2)
+
+
+def _run(given: list[str]) -> None:
+    command = given[0] if given else ""
+    if command in _HELP:
+        _print_help(sys.stdout)
+    elif command == "--version":
+        print(f"mipoison {version('mipoison')}")
+    elif command in COMMANDS:
+        _run_command(command, given)
+    elif command:
+        _stop(
+            f"expected a command out of {', '.join(COMMANDS)}, got {command!r}; see mipoison --help",
+            2,
         )
+    else:
+        _print_help(sys.stderr)
         sys.exit(2)
-    from mipoison.eval.cli import main as evaluate
 
-    evaluate()
+
+def _run_command(command: str, given: list[str]) -> None:
+    missing = [name for name in _NEEDED if _is_missing(name)]
+    if missing and any(flag in given for flag in _HELP):
+        print(
+            f"usage: mipoison {command} [-h] ...\n\n{COMMANDS[command]}\n\n"
+            f"It needs {', '.join(missing)}, and lists its options once they are installed: {_INSTALL}"
+        )
+        return
+    if missing:
+        _stop(f"{command} needs {', '.join(missing)}; install them with: {_INSTALL}", 2)
+    # Pictures are drawn into files. A notebook's backend, which its terminals inherit, may not be installed here.
+    os.environ["MPLBACKEND"] = "agg"
+    try:
+        from mipoison.eval.cli import main as evaluate
+    except ImportError as error:
+        if (error.name or "").startswith("mipoison"):
+            raise
+        _stop(
+            f"{command}: {error.name} is installed and does not load ({error}); install it anew with: {_INSTALL}",
+            2,
+        )
+    evaluate(given)
+
+
+def _is_missing(module: str) -> bool:
+    try:
+        return find_spec(module) is None
+    except (ImportError, ValueError):
+        return True
+
+
+def _print_help(stream: TextIO) -> None:
+    lines = "\n".join(f"  {name:<12} {summary}" for name, summary in COMMANDS.items())
+    print(
+        "usage: mipoison [-h] [--version] COMMAND ...\n\n"
+        "Measure how well confidence vectors can be inverted, and what a defense wins.\n\n"
+        f"commands:\n{lines}\n\n"
+        f"`mipoison COMMAND --help` lists a command's options. The commands need the extra [eval]: {_INSTALL}",
+        file=stream,
+    )
+
+
+def _stop(said: str, code: int) -> NoReturn:
+    print(f"mipoison: {said}", file=sys.stderr)
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()

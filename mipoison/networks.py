@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from mipoison.neutral import neutral
 from mipoison.progress import Report
 from mipoison.steady import Steady
 
@@ -25,12 +26,22 @@ _LANES: Final = 32
 _RATE: Final = 2e-3
 
 
-def features(outputs: Tensor) -> Tensor:
+def features(outputs: Tensor, *, reach: float = 0.0) -> Tensor:
     """[p, log p] with a floor, padded with zeros to whole lanes: [..., K] → [..., F].
 
     An adversary who takes logarithms recovers far more than one who does not, so a surrogate must see both.
+
+    Args:
+        outputs: confidence vectors.
+        reach: how far a step along the derivative will move an entry, if more than nothing. The derivative of a
+            logarithm is then that of log(p + reach): the exact one, up to 1e7 and zero below the floor, makes a step
+            follow whichever entry is smallest, and the row's last bits decide which that is.
     """
-    both = torch.cat((outputs, outputs.clamp_min(LOG_FLOOR).log()), dim=-1)
+    log = outputs.clamp_min(LOG_FLOOR).log()
+    if reach > 0:
+        slow = (outputs + reach).log()
+        log = log.detach() + (slow - slow.detach())
+    both = torch.cat((outputs, log), dim=-1)
     return F.pad(both, (0, -both.shape[-1] % _LANES))
 
 
@@ -44,11 +55,6 @@ def in_tiles(*tensors: Tensor, height: int = TILE) -> list[tuple[Tensor, ...]]:
     n = tensors[0].shape[0]
     padded = [F.pad(x, (0, 0, 0, -n % height)) for x in tensors]
     return list(zip(*(torch.split(x, height) for x in padded), strict=True))
-
-
-def full_precision(x: Tensor) -> torch.autocast:
-    """No autocast here: an answer is a function of key and row, not of what the caller computes under."""
-    return torch.autocast(x.device.type, enabled=False)
 
 
 def evaluate(state: list[Tensor], x: Tensor) -> list[Tensor]:
@@ -66,7 +72,9 @@ def initial(sizes: list[int], members: int, generator: torch.Generator) -> list[
     state = []
     for inside, outside in pairwise(sizes):
         for rows in (inside, 1):
-            draw = torch.rand((members, rows, outside), generator=generator)
+            draw = torch.rand(
+                (members, rows, outside), generator=generator, dtype=torch.float32, device="cpu"
+            )
             state.append((2 * draw - 1) / math.sqrt(inside))
     return state
 
@@ -100,13 +108,15 @@ def train(
     rounds = -(-n // batch)
     member = torch.arange(members, device=x.device).unsqueeze(1)
     x = x.expand(members, -1, -1)
-    with torch.enable_grad(), full_precision(x):
+    with torch.enable_grad(), neutral(x.device):
         optimizer = torch.optim.AdamW(state, lr=_RATE, fused=True)
         schedule = torch.optim.lr_scheduler.OneCycleLR(
             optimizer, _RATE, total_steps=epochs * rounds
         )
         for epoch in range(epochs):
-            order = torch.stack([torch.randperm(n, generator=generator) for _ in range(members)])
+            order = torch.stack(
+                [torch.randperm(n, generator=generator, device="cpu") for _ in range(members)]
+            )
             for rows in order.to(x.device).chunk(rounds, dim=1):
                 predicted = evaluate(state, x[member, rows])[-1][..., : goal.shape[1]]
                 loss = (predicted - goal[rows]).square().sum(-1).mean(-1).sum()
@@ -165,7 +175,7 @@ class Network(Steady):
     def forward(self, rows: Tensor) -> Tensor:
         """Predicts for rows [N, K], padded to whole lanes: [N, C], float32."""
         state = self._state()
-        with full_precision(rows):
+        with neutral(rows.device):
             x = (features(rows) - self.mean) / self.scale
             tiles = [
                 evaluate(state, tile.unsqueeze(0))[-1][0] for (tile,) in in_tiles(x, height=_TILE)
@@ -175,7 +185,7 @@ class Network(Steady):
     def gradient(self, rows: Tensor, goal: Tensor) -> Tensor:
         """∇ ½‖G(q) − goal‖² at q = rows, [N, K], float32; the chain rule by hand, so that no graph is built."""
         state, k = self._state(), rows.shape[1]
-        with full_precision(rows):
+        with neutral(rows.device):
             x = (features(rows) - self.mean) / self.scale
             pulled = []
             for tile, wanted in in_tiles(x, goal, height=_TILE):

@@ -9,6 +9,19 @@ from typing import TypeAlias
 Report: TypeAlias = Callable[[float], None]
 
 
+def as_report(progress: Report | None) -> Report | None:
+    """What is called with the share that is done.
+
+    Raises:
+        TypeError: if it cannot be called.
+    """
+    if progress is not None and not callable(progress):
+        raise TypeError(
+            f"expected progress to be a function of the share done, got {type(progress).__name__}"
+        )
+    return progress
+
+
 class Progress:
     """Reports the share of one part of the work as a share of the whole.
 

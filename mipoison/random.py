@@ -15,7 +15,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-KeyLike: TypeAlias = "int | bytes | np.integer[Any] | Key | None"
+KeyLike: TypeAlias = "int | bytes | bytearray | memoryview | np.integer[Any] | Key | None"
+
+# Bytes of a secret that cannot be guessed.
+_SHORTEST: Final = 16
 
 _MASK32: Final = 0xFFFFFFFF
 _PHILOX_M0: Final = 0xD2511F53
@@ -25,45 +28,62 @@ _PHILOX_W1: Final = 0xBB67AE85
 _GOLDEN64: Final = 0x9E3779B97F4A7C15
 _MIX_A: Final = 0xBF58476D1CE4E5B9
 _MIX_B: Final = 0x94D049BB133111EB
+# The float32 pattern of 2⁻¹⁰⁰: smaller entries count as this one.
+_FLOOR: Final = 27 << 23
+_CELLS: Final = 4
+# Cells are wider by up to this many powers of two, the wider the row's logarithms range.
+_WIDEST: Final = 6
 
 
 class Key:
     """The secret of a deployment, hashed to 128 bits; it never shows in ``repr`` and cannot be pickled.
 
     Args:
-        secret: an int or bytes. Use at least 128 bits of entropy in production
-            (``secrets.token_bytes(16)``): a short key can be guessed.
+        secret: 16 bytes or more, such as ``secrets.token_bytes(16)``, as bytes, bytearray or
+            memoryview. Or an int, for experiments that must be repeated: whoever tries the small
+            ones finds it.
 
     Raises:
-        TypeError: if the secret is neither int nor bytes.
+        TypeError: if the secret is neither.
+        ValueError: if it has fewer bytes.
 
     Example:
-        >>> Key(7) == Key(7), Key(7) == Key(b"7"), Key(7)
+        >>> Key(7) == Key(7), Key(7) == Key(8), Key(7)
         (True, False, Key(<hidden>))
     """
 
     __slots__ = ("words",)
 
-    def __init__(self, secret: int | bytes | np.integer[Any]) -> None:
+    def __init__(self, secret: int | bytes | bytearray | memoryview | np.integer[Any]) -> None:
         if isinstance(secret, np.integer):
             secret = int(secret)
-        if isinstance(secret, bool) or not isinstance(secret, int | bytes):
+        if isinstance(secret, bool) or not isinstance(secret, int | bytes | bytearray | memoryview):
             raise TypeError(
                 f"expected key to be an int, bytes or None, got {type(secret).__name__}; "
-                "for a text use text.encode()"
+                f"make one with secrets.token_bytes({_SHORTEST}), or of a long text with text.encode()"
             )
         if isinstance(secret, int):
             body = b"int" + secret.to_bytes(secret.bit_length() // 8 + 1, "little", signed=True)
         else:
+            secret = bytes(secret)
+            if len(secret) < _SHORTEST:
+                raise ValueError(
+                    f"expected key of at least {_SHORTEST} bytes, got {len(secret)}: a short one can be guessed; "
+                    f"make one with secrets.token_bytes({_SHORTEST})"
+                )
             body = b"raw" + secret
-        digest = hashlib.blake2b(body, digest_size=16, person=b"mipoison").digest()
-        self.words: list[int] = [
-            int.from_bytes(digest[i : i + 4], "little") for i in range(0, 16, 4)
-        ]
+        self.words = _hashed(body)
+
+    @classmethod
+    def public(cls, name: bytes) -> Key:
+        """A key that is no secret, for what is drawn while a defense is fitted."""
+        key = cls.__new__(cls)
+        key.words = _hashed(b"raw" + name)
+        return key
 
     def tensor(self) -> Tensor:
         """The words as int64 [4] on the CPU: as a tensor they show in no trace, graph or profile of an operator."""
-        return torch.tensor(self.words, dtype=torch.int64)
+        return torch.tensor(self.words, dtype=torch.int64, device="cpu")
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Key) and self.words == other.words
@@ -75,10 +95,22 @@ class Key:
         return "Key(<hidden>)"
 
     def __reduce__(self) -> str:
-        raise TypeError("a Key is never serialised; pass the key again where the defense is loaded")
+        raise TypeError(
+            "a Key is never serialised; write the defense with defense.save(file) and read it with "
+            "mipoison.load(file, key=...), which is given the key anew"
+        )
+
+    def __copy__(self) -> Key:
+        return self
 
     def __deepcopy__(self, memo: dict[int, object]) -> Key:
         return self
+
+
+def _hashed(body: bytes) -> list[int]:
+    """Four 32-bit words."""
+    digest = hashlib.blake2b(body, digest_size=16, person=b"mipoison").digest()
+    return [int.from_bytes(digest[i : i + 4], "little") for i in range(0, 16, 4)]
 
 
 _process_key: Key | None = None
@@ -140,26 +172,61 @@ def _shift_right(x: Tensor, bits: int) -> Tensor:
     return (x >> bits) & ((1 << (64 - bits)) - 1)
 
 
-def cells(p: Tensor, grid: float) -> Tensor:
-    """What the row hash sees of each entry: its grid cell, or its exact float32 bits when grid is 0.
+def _mix(x: Tensor) -> Tensor:
+    """SplitMix64's finaliser."""
+    x = (x ^ _shift_right(x, 30)) * _signed64(_MIX_A)
+    x = (x ^ _shift_right(x, 27)) * _signed64(_MIX_B)
+    return x ^ _shift_right(x, 31)
 
-    float64 rows are seen through their float32 rounding, so that all dtypes of one value share one
-    key.
+
+def _places(count: int, seed: int, salt: int, device: torch.device) -> Tensor:
+    """Numbers to mix, int64 [count]; other ones for every seed and salt."""
+    position = torch.arange(1, count + 1, device=device, dtype=torch.int64)
+    return position * _signed64(_GOLDEN64) + _signed64((seed << 32) + salt)
+
+
+def coarse_cells(p: Tensor, grid: float) -> Tensor:
+    """The grid cell of each entry, int64 [N, K]."""
+    inverse = torch.tensor(1.0 / grid, dtype=torch.float32, device=p.device)
+    return torch.round(p.to(torch.float32) * inverse).to(torch.int64)
+
+
+def canonical_cells(p: Tensor, seed: int) -> Tensor:
+    """What is left of rows when the rounding noise of a classifier is taken away: four cells, int64 [N, 4].
+
+    A classifier's answer to one input differs in its last bits from batch to batch: by some 1e-7 of their range in the
+    logarithms of its entries. A key that is taken from those bits gives one input several answers.
+
+    1. The pattern of a float32 number, read as an integer, is a piecewise linear log2; `depth` is how far it lies above
+       that of 2⁻¹⁰⁰.
+    2. Four sums of the depths, with keyed weights of about mean zero, are cut into cells at keyed places.
+    3. Cells are 2ᵉ/50 to 2ᵉ/25 octaves wide for a typical direction, e the largest power of two within the row's range,
+       the top depth less the mean one. Such noise then moves one row in 10⁴ to 10⁵ into another cell, and rows of a
+       confident classifier, which differ in the logarithms of small entries, lie in cells of their own.
+
+    Integers throughout: every backend finds the same cells. float64 rows are seen through their float32 rounding, so
+    that all dtypes of one value share their cells.
     """
-    single = p.to(torch.float32)
-    if grid > 0:
-        inverse = torch.tensor(1.0 / grid, dtype=torch.float32, device=p.device)
-        return torch.round(single * inverse).to(torch.int64)
-    return (single + 0.0).contiguous().view(torch.int32).to(torch.int64) & _MASK32
+    k = p.shape[-1]
+    pattern = p.to(torch.float32).contiguous().view(torch.int32).to(torch.int64)
+    depth = pattern.clamp_min(_FLOOR) - _FLOOR
+    byte = 8 * torch.arange(_CELLS, device=p.device, dtype=torch.int64)
+    weights = ((_mix(_places(k, seed, 1, p.device)).unsqueeze(-1) >> byte) & 255) - 128
+    sums = (depth.unsqueeze(-1) * weights).sum(-2)
+    octaves = torch.arange(24, 24 + _WIDEST, device=p.device, dtype=torch.int64)
+    total = k * depth.amax(-1, keepdim=True) - depth.sum(-1, keepdim=True)
+    shift = 24 + k.bit_length() // 2 + (total >= k << octaves).sum(-1, keepdim=True)
+    offset = _mix(_places(_CELLS, seed, 2, p.device)) & ((1 << shift) - 1)
+    return (sums + offset) >> shift
 
 
 def row_hash(p: Tensor, seed: int, grid: float) -> Tensor:
-    """Order-independent 64-bit sum over j of mix(j, cell_j); int64 [N]."""
-    position = torch.arange(1, p.shape[-1] + 1, device=p.device, dtype=torch.int64)
-    x = cells(p, grid) + position * _signed64(_GOLDEN64) + _signed64(seed << 32)
-    x = (x ^ _shift_right(x, 30)) * _signed64(_MIX_A)
-    x = (x ^ _shift_right(x, 27)) * _signed64(_MIX_B)
-    return (x ^ _shift_right(x, 31)).sum(-1)
+    """Order-independent 64-bit sum over j of mix(j, cell_j); int64 [N].
+
+    The cells are those of the grid, of each entry, or with grid 0 the canonical ones.
+    """
+    cells = coarse_cells(p, grid) if grid > 0 else canonical_cells(p, seed)
+    return _mix(cells + _places(cells.shape[-1], seed, 0, p.device)).sum(-1)
 
 
 def row_words(p: Tensor, key: Tensor, draw: int, grid: float, words: int) -> Tensor:

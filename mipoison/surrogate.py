@@ -8,17 +8,24 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
+from mipoison.construction import constructor
 from mipoison.networks import (
     evaluate,
     features,
-    full_precision,
     in_tiles,
     initial,
     train,
     whole_lanes,
 )
-from mipoison.ops.validation import as_count, as_rows, require_finite, require_probabilities
-from mipoison.progress import Report
+from mipoison.neutral import neutral, neutrally
+from mipoison.ops.validation import (
+    as_count,
+    as_inputs,
+    as_rows,
+    as_seed,
+    require_probabilities,
+)
+from mipoison.progress import Report, as_report
 from mipoison.steady import Steady
 
 _BATCH: Final = 128
@@ -62,7 +69,8 @@ class Surrogate(Steady):
         """K, the length of the vectors it was fitted on."""
         return int(self.k)
 
-    @classmethod
+    @constructor
+    @neutrally
     def fit(
         cls,
         outputs: Any,
@@ -78,8 +86,9 @@ class Surrogate(Steady):
         """Trains the ensemble on the defender's own, non-private, pairs.
 
         Args:
-            outputs: undefended confidence vectors, [N, K]; tensor or ndarray.
-            inputs: what produced them, [N, ...] of any shape; tensor or ndarray.
+            outputs: undefended confidence vectors, [N, K], N ≥ 2; tensor or array.
+            inputs: what produced them, [N, ...] of any shape; tensor or array, a list of either, or
+                a list of images of one size.
             members: networks in the ensemble, ≥ 1.
             width: units of each of the two hidden layers, ≥ 1; rounded up to a multiple of 32.
             epochs: passes over the data, ≥ 1.
@@ -100,62 +109,63 @@ class Surrogate(Steady):
             >>> Surrogate.fit(p, torch.rand(64, 8, 8), epochs=1)(p).shape
             torch.Size([64, 63])
         """
+        sizes = {"members": members, "width": width, "epochs": epochs, "components": components}
+        counts: dict[str, Any] = {name: as_count(name, value, 1) for name, value in sizes.items()}
+        seed, progress = as_seed(seed), as_report(progress)
         rows = as_rows("outputs", outputs).detach()
         require_probabilities("outputs", rows)
-        x = torch.as_tensor(inputs, dtype=torch.float32, device=rows.device).detach()
-        if len(x) != len(rows) or len(rows) < 2:
+        x = as_inputs(inputs, rows)
+        if len(rows) < 2:
             raise ValueError(
-                f"expected as many inputs as outputs and at least 2, got {len(x)} and {len(rows)}"
+                f"expected at least 2 outputs to train a surrogate on, got {len(rows)}; pass more of your own data"
             )
-        for name, value in {
-            "members": members,
-            "width": width,
-            "epochs": epochs,
-            "components": components,
-        }.items():
-            as_count(name, value, 1)
-        require_finite("inputs", x.reshape(len(x), -1))
         # Clones made out here are ordinary tensors, which training needs, even under inference_mode.
         with torch.inference_mode(False):
             pairs = rows.to(torch.float32).clone(), x.clone()
             return cls(
-                _fitted(*pairs, members, width, epochs, components, seed, progress),
+                _fitted(*pairs, seed, progress, **counts),
                 tuple(x.shape[1:]),
             )
 
-    def _tile(self, outputs: Tensor) -> Tensor:
+    def _tile(self, outputs: Tensor, reach: float = 0.0) -> Tensor:
         """Mean prediction for one tile, [TILE, C]."""
         pairs = zip(self.parameters_of("weight"), self.parameters_of("bias"), strict=True)
         state = [value for pair in pairs for value in pair]
-        x = self.inside(outputs).expand(len(state[0]), -1, -1)
+        x = self.inside(outputs, reach=reach).expand(len(state[0]), -1, -1)
         return evaluate(state, x)[-1].mean(0)[:, : self.basis.shape[0]]
 
-    def forward(self, outputs: Tensor) -> Tensor:
-        """Coefficients predicted for confidence vectors: [N, K] → [N, C], float32."""
-        rows = outputs.to(torch.float32)
+    def forward(self, outputs: Any) -> Tensor:
+        """Coefficients predicted for confidence vectors: [N, K] → [N, C], float32.
+
+        Raises:
+            TypeError: for a wrong kind or dtype.
+            ValueError: for another K than it was fitted on.
+        """
+        rows = self._seen(outputs)
         if len(rows) == 0:
             return rows.new_empty((0, self.basis.shape[0]))
-        with full_precision(rows):
-            tiles = [self._tile(*tile) for tile in in_tiles(rows)]
+        with neutral(rows.device):
+            tiles = [self._tile(tile) for (tile,) in in_tiles(rows)]
         return torch.cat(tiles)[: len(rows)]
 
-    def reconstruct(self, outputs: Tensor) -> Tensor:
-        """Inputs predicted for confidence vectors: [N, K] → [N, ...], float32."""
+    def reconstruct(self, outputs: Any) -> Tensor:
+        """Inputs predicted for confidence vectors: [N, K] → [N, ...], float32; see `forward`."""
         flat = self.forward(outputs) @ self.basis + self.offset
         return flat.reshape(-1, *self.input_shape)
 
-    def gradient(self, outputs: Tensor, goal: Tensor) -> Tensor:
+    def gradient(self, outputs: Tensor, goal: Tensor, *, reach: float = 0.0) -> Tensor:
         """∇_q ½‖G(q) − goal‖² at q = outputs; works under `inference_mode`.
 
         Args:
             outputs: q, [N, K].
             goal: coefficients, [N, C].
+            reach: ≥ 0; see `mipoison.networks.features`.
 
         Returns:
             [N, K], float32.
         """
         return self.gradient_of(
-            lambda q, wanted: 0.5 * (self._tile(q) - wanted).square(), outputs, goal
+            lambda q, wanted: 0.5 * (self._tile(q, reach) - wanted).square(), outputs, goal
         )
 
     def gradient_of(self, score: Callable[..., Tensor], outputs: Tensor, *others: Tensor) -> Tensor:
@@ -170,20 +180,38 @@ class Surrogate(Steady):
         Returns:
             [N, K], float32.
         """
-        rows = outputs.to(torch.float32)
+        rows = self._seen(outputs)
         if len(rows) == 0:
             return rows
         gradients = []
-        with torch.inference_mode(False), torch.enable_grad(), full_precision(rows):
+        with torch.inference_mode(False), torch.enable_grad(), neutral(rows.device):
             for tile, *given in in_tiles(rows, *others):
                 q = tile.clone().requires_grad_()
                 total = score(q, *(x.clone() for x in given)).sum()
                 gradients.append(torch.autograd.grad(total, q)[0])
         return torch.cat(gradients)[: len(rows)]
 
-    def inside(self, outputs: Tensor) -> Tensor:
+    def _seen(self, outputs: Any) -> Tensor:
+        """Rows of the K that it was fitted on, in float32."""
+        rows = as_rows("outputs", outputs)
+        if rows.shape[1] != self.classes:
+            raise ValueError(
+                f"expected outputs with K={self.classes} classes, as fitted, got K={rows.shape[1]}"
+            )
+        return rows.to(torch.float32)
+
+    def settings(self) -> dict[str, Any]:
+        """What `restore` needs beside the tensors; JSON types."""
+        return {"input_shape": list(self.input_shape)}
+
+    @classmethod
+    def restore(cls, settings: dict[str, Any], tensors: dict[str, Tensor]) -> Surrogate:
+        """Builds the surrogate from what `settings` and `state_dict` gave."""
+        return cls(tensors, tuple(settings["input_shape"]))
+
+    def inside(self, outputs: Tensor, *, reach: float = 0.0) -> Tensor:
         """What the networks see of the vectors: standardised features, [..., K] → [..., F]."""
-        return (features(outputs) - self.mean) / self.scale
+        return (features(outputs, reach=reach) - self.mean) / self.scale
 
     def parameters_of(self, kind: str) -> list[Tensor]:
         """Layer by layer, "weight" [M, in, out] or "bias" [M, 1, out] of all M members."""
@@ -201,12 +229,13 @@ class Surrogate(Steady):
 def _fitted(
     rows: Tensor,
     x: Tensor,
+    seed: int,
+    progress: Report | None,
+    *,
     members: int,
     width: int,
     epochs: int,
     components: int,
-    seed: int,
-    progress: Report | None,
 ) -> dict[str, Tensor]:
     """The tensors of a surrogate trained on rows [N, K] and inputs [N, ...]."""
     flat = x.reshape(len(x), -1)
@@ -228,5 +257,5 @@ def _fitted(
         "scale": scale,
         "offset": offset,
         "basis": basis,
-        "k": torch.tensor(rows.shape[1]),
+        "k": torch.tensor(rows.shape[1], dtype=torch.int64, device="cpu"),
     }

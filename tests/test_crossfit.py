@@ -84,9 +84,9 @@ def test_from_a_thousand_rows_on_fresh_rows_spend_the_budget_within_a_tenth() ->
 @pytest.mark.parametrize(
     ("groups", "error", "message"),
     [
-        (torch.arange(59), ValueError, r"one integer a row, \[60\], got \[59\]"),
-        (torch.zeros(60, 1, dtype=torch.long), ValueError, r"got \[60, 1\]"),
-        (torch.rand(60), TypeError, "expected groups to be integers, got torch.float32"),
+        (torch.arange(59), ValueError, r"of shape \(60,\), one integer a row, got \(59,\)"),
+        (torch.zeros(60, 1, dtype=torch.long), ValueError, r"got \(60, 1\)"),
+        (torch.rand(60), TypeError, "expected groups to hold integers, got torch.float32"),
     ],
 )
 def test_wrong_groups_are_refused(groups: Tensor, error: type[Exception], message: str) -> None:

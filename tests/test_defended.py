@@ -96,12 +96,13 @@ def test_logits_told_as_probabilities_show_their_label_at_most(x: Tensor) -> Non
 
 
 def test_an_answer_of_another_kind_is_refused(lpa: mp.LPA, x: Tensor) -> None:
-    class Strange(nn.Module):
-        def forward(self, x: Tensor) -> Any:
-            return [0.5, 0.5]
-
-    with pytest.raises(TypeError, match="got list"):
-        mp.Defended(Strange(), lpa)(x)
+    with pytest.raises(TypeError, match="got float"):
+        mp.Defended(lambda x: 0.5, lpa)(x)
+    # (Two vectors of a pair would pass for two rows.)
+    for several in ([0.5, 0.5], (x, x), {"logits": x}, (x[0], x[1])):
+        for gives in ("logits", "probabilities"):
+            with pytest.raises(TypeError, match=r"with one tensor or array .*, got a .*\.logits"):
+                mp.Defended(lambda x, several=several: several, lpa, gives=gives)(x)
     with pytest.raises(ValueError, match="K=5 classes, as fitted, got K=8"):
         mp.Defended(nn.Softmax(-1), lpa)(x)
 
@@ -109,7 +110,7 @@ def test_an_answer_of_another_kind_is_refused(lpa: mp.LPA, x: Tensor) -> None:
 @pytest.mark.parametrize("wrong", [lambda q: q, nn.Softmax(-1), None, mp.LPA, "LPA"])
 def test_a_defense_is_needed(wrong: Any) -> None:
     with pytest.raises(
-        TypeError, match=r"expected defense to be a mipoison defense such as mp\.LPA"
+        TypeError, match=r"expected defense to be a mipoison Defense, got .*mp\.LPA"
     ):
         mp.Defended(Classifier(softmax=True), wrong)
 
@@ -203,7 +204,7 @@ def test_failures_are_counted_with_validation(x: Tensor) -> None:
 def test_it_compiles_whole(name: str, x: Tensor) -> None:
     torch._dynamo.reset()
     served = mp.Defended(Classifier(softmax=False), WHOLE[name](), gives="logits", validate=False)
-    # What is traced is what the graph holds; the code made of it is the compiler's affair.
+    # (The model's own bits are the compiler's affair.)
     compiled = torch.compile(served, fullgraph=True, backend="aot_eager")
     assert torch.equal(compiled(spoilt(x)), served(spoilt(x)))
     assert torch.equal(compiled(x[:5]), served(x[:5]))

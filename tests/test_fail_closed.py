@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import multiprocessing
+import sys
+import threading
 from collections.abc import Callable
 
 import pytest
@@ -19,10 +21,13 @@ K = 10
 
 
 _BAD_ROWS = {
-    "nan": (lambda p: p.index_fill(0, torch.tensor([1]), math.nan), "it holds NaN or Inf"),
+    "nan": (
+        lambda p: p.index_fill(0, torch.tensor([1]), math.nan),
+        "it holds NaN or Inf); leave such rows out",
+    ),
     "inf": (lambda p: p.index_fill(0, torch.tensor([1]), math.inf), "it holds NaN or Inf"),
     "negative": (lambda p: p - torch.eye(4, K) * 0.9, "its smallest entry is -"),
-    "sum": (lambda p: p * 1.01, "its sum is 1.01"),
+    "sum": (lambda p: p * 1.01, r"its sum is 1.01); rounded rows go in as p / p.sum"),
     "logits": (lambda p: p.log() + 9, "torch.softmax"),
 }
 
@@ -69,6 +74,33 @@ def test_on_invalid_label_answers_safely_and_counts() -> None:
         assert torch.equal(q[[0, 2, 3, 5]], clean) and defense.failures == 2
 
 
+def test_threads_lose_no_counts() -> None:
+    defense = LaplaceNoise(key=1, on_invalid="label")
+    flips = mp.LFP(rate=1.0, audit=True, key=1)
+    bad, good = torch.tensor([[0.5, 0.7, 0.1]]), torch.tensor([[0.5, 0.3, 0.2]])
+    interval = sys.getswitchinterval()
+    # Threads that take turns as often as they can lose counts within the first hundred.
+    sys.setswitchinterval(1e-6)
+
+    def ask() -> None:
+        for _ in range(100):
+            defense(bad)
+            flips(good)
+
+    threads = [threading.Thread(target=ask) for _ in range(8)]
+    try:
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        sys.setswitchinterval(interval)
+    assert defense.failures == 800
+    audit = flips.audit
+    assert audit is not None
+    assert audit.rows == audit.flipped == sum(audit.by_label.values()) == 800
+
+
 def test_without_validation_nothing_undefended_comes_out() -> None:
     p = draw("plain", 3, K).float()
     p[1, 0] = math.nan
@@ -87,7 +119,7 @@ def test_without_validation_nothing_undefended_comes_out() -> None:
         (lambda p: mp.lpa(p[0]), ValueError, r"vector\[None, :\]"),
         (lambda p: mp.lpa(p[None]), ValueError, r"shape \[N, K\]"),
         (lambda p: mp.lpa(p.long()), TypeError, "int64"),
-        (lambda p: mp.lpa(p.tolist()), TypeError, "got list"),
+        (lambda p: mp.lpa({"p": p}), TypeError, "got dict"),
         (lambda p: mp.lpa(p.numpy().astype("int32")), TypeError, "int32"),
         (lambda p: mp.lpa(p, epsilon=-0.1), ValueError, "got -0.1"),
         (lambda p: mp.lpa(p, epsilon=0), ValueError, r"\(0, 2\]"),

@@ -159,7 +159,7 @@ import torch, mipoison as mp
 torch.set_num_threads(1)
 torch.manual_seed(0)
 p, x = torch.softmax(torch.randn(96, 10), 1), torch.rand(96, 5)
-q = mp.LPA.fit(p, x, key=b"fixed")(p)
+q = mp.LPA.fit(p, x, key=b"fixed, of many bytes")(p)
 print(q.numpy().tobytes().hex())
 print(mp.LFP.fit(p, x, rate=0.2, rows="random", key=5)(p).numpy().tobytes().hex())
 """
@@ -292,7 +292,7 @@ def test_5_the_key_never_leaves(fitted: dict[str, mp.LPA], tmp_path: object) -> 
 
 
 def test_5_the_key_shows_in_no_profile_or_trace(tmp_path: Path) -> None:
-    p, key = draw("plain", 4, K).float(), b"a secret"
+    p, key = draw("plain", 4, K).float(), b"a secret of this test"
     words = mp.random.Key(key).words
     with torch.profiler.profile(record_shapes=True) as profile:
         mp.row_bits(p, key=key)

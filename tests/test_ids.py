@@ -60,13 +60,21 @@ def test_neighbouring_ids_draw_uniform_words() -> None:
         assert float(((counts - n / 8).square() / (n / 8)).sum()) < 29
 
 
-@pytest.mark.parametrize("name", [*KEYED, "label-only", "rounding", "contract", "lfp-margin"])
+@pytest.mark.parametrize("name", [*KEYED, "lfp-margin"])
 def test_nothing_changes_without_ids(fitted: dict[str, Any], name: str) -> None:
     p = draw("plain", 40, K, seed=3).float()
     defense = fitted[name]
     before = defense(p)
     defense(p, ids=list(range(40)))
     assert torch.equal(defense(p), before) and torch.equal(defense(p, ids=None), before)
+
+
+@pytest.mark.parametrize("name", ["label-only", "rounding", "contract"])
+def test_a_defense_without_a_key_refuses_ids(fitted: dict[str, Any], name: str) -> None:
+    p = draw("plain", 3, K).float()
+    for served in (fitted[name], mp.Defended(torch.nn.Identity(), fitted[name])):
+        with pytest.raises(ValueError, match=r"expected no ids for .*, which has no key"):
+            served(p, ids=[1, 2, 3])
 
 
 @pytest.mark.parametrize("name", KEYED)

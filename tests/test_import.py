@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -67,7 +68,7 @@ def test_the_public_names() -> None:
 
     assert all(hasattr(mp, name) for name in mp.__all__)
     public = {"LFP", "LPA", "Defended", "Surrogate", "backends", "flip", "lfp", "lpa"}
-    assert public | {"move", "project", "row_bits", "step"} == set(mp.__all__)
+    assert public | {"load", "move", "project", "row_bits", "step"} == set(mp.__all__)
     assert re.fullmatch(r"\d+\.\d+\.\d+\S*", mp.__version__)
 
 
@@ -94,26 +95,90 @@ def test_what_the_harness_needs_is_what_the_extra_installs() -> None:
 
 
 @pytest.mark.parametrize("missing", [["rich"], ["sklearn", "tyro"]])
-def test_without_the_harness_the_script_says_what_to_install(
-    missing: list[str], tmp_path: Path
+@pytest.mark.parametrize("command", cli.COMMANDS)
+def test_without_the_harness_a_command_says_what_to_install(
+    command: str, missing: list[str], tmp_path: Path
 ) -> None:
-    absent = f"import sys; sys.modules.update(dict.fromkeys({missing}))"
-    done = run(f"{absent}; from mipoison.cli import main; main()", tmp_path)
+    done = run(f"{REFUSING.format(missing)}main(['{command}'])", tmp_path)
     assert done.returncode == 2 and done.stdout == ""
     assert done.stderr == (
-        f"mipoison: the evaluation harness needs {', '.join(missing)}; "
-        "install it with: pip install 'mipoison[eval]'\n"
+        f"mipoison: {command} needs {', '.join(missing)}; "
+        "install them with: pip install 'mipoison[eval]'\n"
     )
+
+
+# Refuses modules as an environment without them does, before anything has asked for them.
+REFUSING = """
+import sys
+class Refuse:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition('.')[0] in {0}:
+            raise ModuleNotFoundError(f'No module named {{name}}', name=name)
+sys.meta_path.insert(0, Refuse())
+from mipoison.cli import main
+"""
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (["--version"], r"mipoison \d+\.\d+\.\d+"),
+        (["--help"], r"(?s)evaluate.*report.*choose.*leaderboard.*\[eval\]"),
+        (["-h"], "usage: mipoison"),
+        *(([name, "--help"], r"pip install 'mipoison\[eval\]'") for name in cli.COMMANDS),
+    ],
+    ids=lambda given: " ".join(given) if isinstance(given, list) else "",
+)
+def test_help_and_version_need_no_extra(given: list[str], said: str, tmp_path: Path) -> None:
+    done = run(f"{REFUSING.format(list(cli._NEEDED))}main({given})", tmp_path)
+    assert (done.returncode, done.stderr) == (0, "") and re.search(said, done.stdout)
+
+
+def test_an_extra_that_does_not_load_is_named(tmp_path: Path) -> None:
+    (tmp_path / "tyro.py").write_text("import not_there_at_all")
+    done = run("from mipoison.cli import main; main(['report'])", tmp_path)
+    assert done.returncode == 2 and done.stderr.count("\n") == 1
+    assert "not_there_at_all is installed and does not load" in done.stderr
+
+
+def test_the_package_runs_as_a_module(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "mipoison", "--version"],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+    )
+    assert done.returncode == 0 and done.stdout.startswith("mipoison "), done.stderr
+
+
+@pytest.mark.parametrize("given", [["wish"], ["--wish"]])
+def test_an_unknown_command_is_told_with_the_right_ones(
+    given: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        cli.main(given)
+    told = capsys.readouterr().err
+    assert told.count("\n") == 1 and all(name in told for name in cli.COMMANDS)
+
+
+@pytest.mark.parametrize(("reader", "code"), [("true", 1), ("cat > /dev/full", 2)])
+def test_a_reader_that_leaves_is_no_traceback(reader: str, code: int, tmp_path: Path) -> None:
+    into = f"> {reader[6:]}" if reader.startswith("cat") else f"| {reader}"
+    shell = f"set -o pipefail; {sys.executable} -m mipoison --help {into}"
+    done = subprocess.run(["bash", "-c", shell], capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == code and done.stderr.count("\n") == code - 1
 
 
 def test_with_the_harness_the_script_hands_over(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    calls: list[bool] = []
-    monkeypatch.setattr("mipoison.eval.cli.main", lambda: calls.append(True))
-    cli.main()
-    assert calls == [True] and capsys.readouterr().err == ""
+    calls: list[list[str]] = []
+    monkeypatch.setattr("mipoison.eval.cli.main", calls.append)
+    monkeypatch.setenv("MPLBACKEND", "module://matplotlib_inline.backend_inline")
+    cli.main(["report", "run"])
+    assert calls == [["report", "run"]] and capsys.readouterr().err == ""
+    assert os.environ["MPLBACKEND"] == "agg"
     monkeypatch.setattr(cli, "find_spec", lambda name: None)
     with pytest.raises(SystemExit, match="2"):
-        cli.main()
+        cli.main(["report", "run"])
     assert "needs sklearn, torchmetrics, matplotlib, rich, tyro, joblib" in capsys.readouterr().err

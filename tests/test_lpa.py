@@ -154,7 +154,7 @@ def test_rows_of_16_bits_are_poisoned_like_others(
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_a_defense_fitted_on_16_bits(dtype: torch.dtype) -> None:
-    p, x = world(200, K, 4)
+    p, x = world(400, K, 4)
     rows, _ = world(100, K, seed=8)
     defense = mp.LPA.fit(p.to(dtype), x, objective="decoy", epsilon=EPSILON, key=1)
     sums = defense.objective.bank.vectors.double().sum(1)
@@ -178,21 +178,23 @@ def test_near_duplicates_draw_the_same_decoy(
 
     monkeypatch.setattr(ops, "move", recording)
     p, _ = world(300, K, seed=9)
-    jitter = 1e-4 * torch.randn(p.shape, generator=torch.Generator().manual_seed(3))
-    near = (p + jitter).clamp_min(0)
-    near /= near.sum(1, keepdim=True)
+    jitter = torch.randn(p.shape, generator=torch.Generator().manual_seed(3))
 
-    def shared(defense: mp.LPA) -> float:
+    def shared(defense: mp.LPA, size: float) -> float:
+        near = (p + size * jitter).clamp_min(0)
+        near /= near.sum(1, keepdim=True)
         decoys.clear()
         defense(p), defense(near)
         # The first move of each call; the second is where bare rows would go.
         first, second = decoys[0], decoys[len(decoys) // 2]
         return float((first == second).all(1).double().mean())
 
-    exact = copy.deepcopy(fitted["decoy"])
-    exact.objective.grid = 0.0
-    assert shared(fitted["decoy"]) > 0.9
-    assert shared(exact) < 0.5
+    finest = copy.deepcopy(fitted["decoy"])
+    finest.objective.grid = 0.0
+    assert shared(fitted["decoy"], 1e-4) > 0.9
+    # What a classifier's rounding changes is the same row still.
+    assert shared(finest, 1e-7) == 1.0
+    assert shared(finest, 1e-3) < 0.5
 
 
 # Epsilon and budget.
@@ -243,7 +245,6 @@ def test_a_saved_defense_answers_the_same_bits(
     for where in (path, str(path)):
         assert torch.equal(mp.LPA.load(where, key=1)(p), fitted[objective](p))
     assert not torch.equal(mp.LPA.load(path, key=2)(p), fitted[objective](p))
-    assert not torch.equal(mp.LPA.load(path)(p), fitted[objective](p))
 
 
 def test_settings_are_saved_too(tmp_path: Path) -> None:

@@ -164,7 +164,9 @@ def test_a_public_function_compiles_whole(name: str) -> None:
             assert torch.equal(ours, theirs)
 
 
-@pytest.mark.parametrize("key", [SECRET, 3, b"secret", None], ids=["Key", "int", "bytes", "None"])
+@pytest.mark.parametrize(
+    "key", [SECRET, 3, b"a secret of many bytes", None], ids=["Key", "int", "bytes", "None"]
+)
 def test_keyed_functions_compile_whole_with_any_key(
     key: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -412,3 +414,22 @@ def test_operations_without_a_derivative_do_not_pretend_to_have_one(name: str) -
         # Worse than an error is a gradient that silently stops here.
         with pytest.raises((RuntimeError, NotImplementedError)):
             result.sum().backward()
+
+
+@pytest.mark.parametrize("validate", [True, False])
+@pytest.mark.parametrize("backend", ["cpp", "reference"])
+@pytest.mark.parametrize("style", ["swap", "project"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.float16, torch.bfloat16])
+def test_a_flip_flips(dtype: torch.dtype, style: str, backend: str, validate: bool) -> None:
+    p = torch.tensor([[0.4, 0.4, 0.2], [0.5, 0.3, 0.2], [0.45, 0.1, 0.45]], dtype=dtype)
+    targets = [1, 1, 2]
+    how = {"rate": 1.0, "style": style, "key": 1, "backend": backend, "validate": validate}
+    q, labels = mp.flip(p, targets=targets, **how)
+    assert labels.tolist() == targets == q.argmax(1).tolist()
+    ahead = q.double().topk(2, 1).values
+    assert bool((ahead[:, 0] - ahead[:, 1] >= 1e-3).all())
+    # What leads is left as it is, and no margin asks for no more than a strict label.
+    if style == "swap":
+        assert torch.allclose(q[1], p[1][[1, 0, 2]], rtol=0, atol=1e-3)
+    strict, _ = mp.flip(p, targets=targets, margin=0.0, **how)
+    assert strict.argmax(1).tolist() == targets

@@ -144,7 +144,9 @@ def test_a_single_row_of_a_label_is_served_like_one_without_data(fit: Fit) -> No
 
 def test_fewer_than_two_rows_a_label_are_refused(fit: Fit) -> None:
     p = torch.eye(4)[torch.tensor([0, 0, 1, 2, 3])] * 0.8 + 0.05
-    with pytest.raises(ValueError, match="at least 2 outputs a label that occurs, got 5 of 4"):
+    with pytest.raises(
+        ValueError, match="twice as many outputs as labels among them, got 5 outputs of 4"
+    ):
         fit(p, torch.rand(5, 3))
 
 

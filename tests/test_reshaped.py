@@ -4,13 +4,22 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from distributions import DISTRIBUTIONS, draw
 
-from mipoison.defenses import HighConfidence, OneParameter, ReverseSigmoid, Temperature, TopK
+from mipoison.defenses import (
+    HighConfidence,
+    OneParameter,
+    ReverseSigmoid,
+    Rounding,
+    Temperature,
+    TopK,
+)
+from mipoison.defenses.base import clean_rows
 from mipoison.defenses.baselines.one_parameter import exponential_draws
-from mipoison.reference import label_of
+from mipoison.reference import label_of, valid_rows
 
 K = 10
 
@@ -19,7 +28,8 @@ K = 10
 @pytest.mark.parametrize("distribution", DISTRIBUTIONS)
 def test_top_k_tells_the_k_largest(distribution: str, k: int) -> None:
     p = draw(distribution, 200, K)
-    q = TopK(k)(p)
+    assert int((TopK(k)(p) > 0).sum(1).max()) <= k
+    q = TopK(k, margin=0.0)(p)
     assert int((q > 0).sum(1).max()) <= k
     kept = torch.zeros_like(p)
     values, index = p.topk(min(k, K), dim=1)
@@ -35,7 +45,7 @@ def test_of_equal_entries_the_lower_index_is_kept() -> None:
 @pytest.mark.parametrize("temperature", [0.2, 1.0, 3.0, 50.0])
 def test_a_temperature_acts_as_on_logits(temperature: float) -> None:
     logits = torch.randn(100, K, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
-    q = Temperature(temperature=temperature)(torch.softmax(logits, 1))
+    q = Temperature(temperature=temperature, margin=0.0)(torch.softmax(logits, 1))
     assert torch.allclose(q, torch.softmax(logits / temperature, 1), rtol=0, atol=1e-12)
 
 
@@ -125,3 +135,75 @@ def test_names() -> None:
     assert [d.name for d in named] == [
         *("top-k", "temperature", "reverse sigmoid", "high confidence", "one-parameter DP")
     ]
+
+
+# What is compared with a threshold, or with another entry, is the row as it came.
+
+DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("cutoff", [0.05, 0.1, 0.3, 1 / 3])
+def test_an_entry_at_the_cutoff_is_kept(cutoff: float, dtype: torch.dtype) -> None:
+    """Its dtype's 0.1 is no less than 0.1, whatever is left of it after renormalising."""
+    at = torch.tensor(cutoff, dtype=dtype)
+    below = float(at) * (1 - torch.finfo(dtype).eps)
+    for sum_is in (1.0, 1 + 9e-5, 1 - 9e-5):
+        for entry, kept in ((float(at), True), (below, False)):
+            p = torch.tensor([[sum_is - entry, entry, 0.0]], dtype=torch.float64).to(dtype)
+            q = HighConfidence(cutoff=cutoff)(p)
+            assert bool(q[0, 1] > 0) == kept or float(p[0, 1]) not in (float(at), below)
+    assert HighConfidence(cutoff=cutoff)(torch.tensor([[0.7, 0.3, 0.0]], dtype=dtype)).shape == (
+        1,
+        3,
+    )
+
+
+def test_the_cutoff_of_the_reported_row() -> None:
+    q = HighConfidence(cutoff=0.1)(torch.tensor([[0.3, 0.55, 0.05, 0.1]]))
+    assert (q > 0).tolist() == [[True, True, False, True]]
+
+
+@pytest.mark.parametrize("decimals", [1, 2, 3, 4])
+@pytest.mark.parametrize("dtype", [np.float64, np.float32, np.float16])
+def test_rounding_is_numpys_in_the_rows_own_dtype(dtype: type, decimals: int) -> None:
+    # Half of these entries lie half-way between two decimals, or next to it.
+    parts = torch.randint(0, 200, (500, 8), generator=torch.Generator().manual_seed(1))
+    exact = (parts / parts.sum(1, keepdim=True) * 200).round() / 200
+    exact[:, 0] += 1 - exact.sum(1)
+    p = exact[(exact >= 0).all(1)].numpy().astype(dtype)
+    told = np.round(p, decimals).astype(np.float64)
+    total = told.sum(1, keepdims=True)
+    q = Rounding(decimals)(p)
+    label = p.argmax(1)
+    kept = (total[:, 0] > 0) & (told.max(1) == told[np.arange(len(p)), label])
+    tolerance = {np.float64: 1e-12, np.float32: 1e-6, np.float16: 2e-3}[dtype]
+    assert kept.sum() > 50
+    np.testing.assert_allclose(q[kept], (told / total)[kept], rtol=0, atol=tolerance)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_more_decimals_than_the_dtype_has_change_nothing(dtype: torch.dtype) -> None:
+    p = draw("plain", 50, K).to(dtype)
+    for decimals in (9, 40, 400):
+        q = Rounding(decimals)(p).double()
+        exact = p.double() / p.double().sum(1, keepdim=True)
+        assert torch.isfinite(q).all()
+        assert float((q - exact).abs().max()) <= 2e-9 + torch.finfo(dtype).eps
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_the_larger_of_two_neighbours_is_kept(dtype: torch.dtype) -> None:
+    """Two neighbouring numbers divided by the sum can be equal, of which the lower index would be kept."""
+    small = torch.rand(20_000, generator=torch.Generator().manual_seed(0), dtype=dtype) * 0.2 + 0.1
+    larger = torch.nextafter(small, torch.ones_like(small))
+    rest = (1 + 9e-5) - small.double() - larger.double()
+    p = torch.stack((rest.to(dtype), small, larger), 1)
+    clean = clean_rows(p, valid_rows(p))
+    assert valid_rows(p).all() and bool((clean[:, 1] == clean[:, 2]).any())
+    q = TopK(2)(p)
+    assert (q[:, 1] == 0).all() and (q[:, 2] > 0).all()
+    ordered = OneParameter(privacy_budget=1.0, key=1)(p)
+    assert (ordered[:, 2] >= ordered[:, 1]).all() and (
+        ordered[:, 2] > ordered[:, 1]
+    ).double().mean() > 0.99

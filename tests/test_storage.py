@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import io
+import math
+import os
+import stat
 from pathlib import Path
 
 import pytest
@@ -23,7 +27,8 @@ TENSORS = {
 def test_what_is_saved_is_loaded(tmp_path: Path) -> None:
     path = tmp_path / "file.safetensors"
     storage.save(path, "LPA", SETTINGS, TENSORS)
-    settings, tensors = storage.load(path, "LPA")
+    kind, settings, tensors, where = storage.load(path)
+    assert (kind, where) == ("LPA", str(path))
     assert settings == SETTINGS and tensors.keys() == TENSORS.keys()
     for name, value in TENSORS.items():
         assert torch.equal(tensors[name], value) and tensors[name].dtype == value.dtype
@@ -31,23 +36,19 @@ def test_what_is_saved_is_loaded(tmp_path: Path) -> None:
         assert file.metadata().keys() == {"mipoison", "format", "settings"}
 
 
-def test_another_kind_is_refused(tmp_path: Path) -> None:
+def test_another_file_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "file.safetensors"
-    storage.save(path, "LFP", {}, {})
-    with pytest.raises(
-        ValueError, match=r"expected a file saved by LPA\.save, got LFP in .*file\."
-    ):
-        storage.load(path, "LPA")
     save_file({"x": torch.zeros(1)}, str(path))
     with pytest.raises(ValueError, match="got no mipoison defense"):
-        storage.load(path, "LPA")
+        storage.load(path)
 
 
-def test_another_format_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize("other", ["1", "3"])
+def test_another_format_is_refused(tmp_path: Path, other: str) -> None:
     path = tmp_path / "file.safetensors"
-    save_file({}, str(path), metadata={"mipoison": "LPA", "format": "2", "settings": "{}"})
-    with pytest.raises(ValueError, match=r"expected format 1 in .*, got 2; save the defense again"):
-        storage.load(path, "LPA")
+    save_file({}, str(path), metadata={"mipoison": "LPA", "format": other, "settings": "{}"})
+    with pytest.raises(ValueError, match=f"expected format 2 in .*, got {other}: another version"):
+        storage.load(path)
 
 
 @pytest.mark.parametrize(
@@ -56,13 +57,124 @@ def test_another_format_is_refused(tmp_path: Path) -> None:
 def test_a_file_of_something_else_is_refused(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "file.safetensors"
     path.write_bytes(content)
-    with pytest.raises(ValueError, match=r"expected a file saved by LPA\.save"):
-        storage.load(path, "LPA")
+    for file in (path, io.BytesIO(content)):
+        with pytest.raises(ValueError, match="expected a file saved by a mipoison defense"):
+            storage.load(file)
+
+
+def test_a_truncated_file_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "file.safetensors"
+    storage.save(path, "LPA", SETTINGS, TENSORS)
+    whole = path.read_bytes()
+    for length in (4, 8, 40, len(whole) // 2, len(whole) - 1):
+        path.write_bytes(whole[:length])
+        with pytest.raises(ValueError, match="expected a file saved by a mipoison defense"):
+            storage.load(path)
+
+
+def test_infinities_come_back() -> None:
+    file = io.BytesIO()
+    numbers = [math.inf, -math.inf, 0.1 + 0.2, 5e-324, -0.0, 2**60, None, True]
+    storage.save(file, "LPA", {"numbers": numbers}, {})
+    file.seek(0)
+    found = storage.load(file).settings["numbers"]
+    assert list(map(repr, found)) == list(map(repr, numbers))
+
+
+def test_a_file_object_is_written_and_read_where_it_stands() -> None:
+    file = io.BytesIO()
+    file.write(b"before")
+    storage.save(file, "LPA", SETTINGS, TENSORS)
+    file.seek(6)
+    assert torch.equal(storage.load(file).tensors["bank.vectors"], TENSORS["bank.vectors"])
+    with pytest.raises(ValueError, match=r"rewind it with file\.seek\(0\)"):
+        storage.load(file)
+
+
+def test_files_of_text_and_other_things_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(TypeError, match=r"opened for bytes \(mode 'wb'\), got a StringIO"):
+        storage.save(io.StringIO(), "LPA", {}, {})
+    with pytest.raises(TypeError, match=r"opened for bytes \(mode 'rb'\), got a StringIO"):
+        storage.load(io.StringIO("text"))
+    for nothing in (None, 3, b"path"):
+        with pytest.raises(TypeError, match="expected file to be a path or a file opened"):
+            storage.save(nothing, "LPA", {}, {})
+        with pytest.raises(TypeError, match="expected file to be a path or a file opened"):
+            storage.load(nothing)
+    with pytest.raises(TypeError, match="expected the settings of LPA to be numbers"):
+        storage.save(tmp_path / "none", "LPA", {"bank": object()}, {})
+    assert not list(tmp_path.iterdir())
+
+
+def test_folders_are_no_files(tmp_path: Path) -> None:
+    with pytest.raises(IsADirectoryError, match="got the folder"):
+        storage.save(tmp_path, "LPA", {}, {})
+    with pytest.raises(IsADirectoryError):
+        storage.load(tmp_path)
+    with pytest.raises(FileNotFoundError, match="in a folder that exists"):
+        storage.save(tmp_path / "none" / "file", "LPA", {}, {})
+
+
+def test_a_folder_that_may_not_be_written_to_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # (Whoever runs the tests may have all permissions.)
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    with pytest.raises(PermissionError, match="expected a folder to write to"):
+        storage.save(tmp_path / "file", "LPA", {}, {})
+
+
+def test_a_device_is_written_to_and_stays_one(tmp_path: Path) -> None:
+    storage.save("/dev/null", "LPA", SETTINGS, TENSORS)
+    assert stat.S_ISCHR(os.stat("/dev/null").st_mode)
+
+
+def test_tensors_that_share_memory_are_saved(tmp_path: Path) -> None:
+    whole = torch.rand(4, 3)
+    storage.save(
+        tmp_path / "file", "LPA", {}, {"first": whole[:2], "all": whole, "turned": whole.T}
+    )
+    tensors = storage.load(tmp_path / "file").tensors
+    assert torch.equal(tensors["all"].T, tensors["turned"]) and len(tensors) == 3
+
+
+def test_a_file_is_replaced_at_once_or_not_at_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "file.safetensors"
+    storage.save(path, "LPA", SETTINGS, TENSORS)
+    before = path.read_bytes()
+    path.chmod(0o640)
+    loaded = storage.load(path).tensors
+    storage.save(path, "LPA", {}, {name: value + 1 for name, value in TENSORS.items()})
+    assert path.read_bytes() != before and stat.S_IMODE(path.stat().st_mode) == 0o640
+    # What was loaded is not the file's.
+    assert all(torch.equal(loaded[name], value) for name, value in TENSORS.items())
+
+    def fail(*_: object) -> None:
+        raise OSError("no space left")
+
+    before = path.read_bytes()
+    for step in ("fsync", "replace"):
+        with monkeypatch.context() as patched:
+            patched.setattr(os, step, fail)
+            with pytest.raises(OSError, match="no space left"):
+                storage.save(path, "LPA", SETTINGS, TENSORS)
+        assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]
+
+
+def test_a_new_file_has_the_usual_permissions_and_a_link_stays_one(tmp_path: Path) -> None:
+    (tmp_path / "plain").write_bytes(b"")
+    storage.save(tmp_path / "file", "LPA", {}, {})
+    assert (tmp_path / "file").stat().st_mode == (tmp_path / "plain").stat().st_mode
+    (tmp_path / "link").symlink_to(tmp_path / "file")
+    storage.save(tmp_path / "link", "LFP", {}, {})
+    assert (tmp_path / "link").is_symlink() and storage.load(tmp_path / "file").kind == "LFP"
 
 
 def test_a_missing_file_is_missing(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
-        storage.load(tmp_path / "none.safetensors", "LPA")
+        storage.load(tmp_path / "none.safetensors")
 
 
 def test_below_a_prefix() -> None:

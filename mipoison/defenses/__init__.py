@@ -17,6 +17,7 @@ from mipoison.defenses.baselines import (
 )
 from mipoison.defenses.defended import Defended
 from mipoison.defenses.lfp import LFP
+from mipoison.defenses.loading import load
 from mipoison.defenses.lpa import LPA
 
 __all__ = [
@@ -36,4 +37,5 @@ __all__ = [
     "Swap",
     "Temperature",
     "TopK",
+    "load",
 ]

@@ -6,7 +6,7 @@ a bank.
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 import torch
 from torch import Tensor
@@ -18,6 +18,9 @@ from mipoison.steady import Steady
 
 # A bank vector nearer than this (l1) to the query is the query itself.
 SAME: Final = 1e-7
+# And this much of what the query leaves to other labels: a classifier's answers to one input differ by up to that from
+# batch to batch.
+_NOISE: Final = 5e-5
 # Saturated classifiers give many equal vectors; after so many tries the fallback serves.
 _TRIES: Final = 4
 
@@ -42,6 +45,15 @@ class Bank(Steady):
         self.register_buffer("count", count)
         self.register_buffer("start", count.cumsum(0) - count)
 
+    def settings(self) -> dict[str, Any]:
+        """What `restore` needs beside the tensors."""
+        return {}
+
+    @classmethod
+    def restore(cls, settings: dict[str, Any], tensors: dict[str, Tensor]) -> Bank:
+        """Builds the bank from what `state_dict` gave."""
+        return cls(tensors["vectors"])
+
     def slots(self, most: int) -> int:
         """Vectors of one label that a row is compared with, when there are at most so many; ≥ 1."""
         return max(1, int(self.count.max().clamp_max(most)))
@@ -64,7 +76,8 @@ class Bank(Steady):
         place = (self.start[label].unsqueeze(1) + place).clamp_max(len(self.vectors) - 1)
         vectors = self.vectors.index_select(0, place.flatten()).view(*place.shape, -1)
         distance = torch.cdist(p.unsqueeze(1), vectors, p=1.0).squeeze(1)
-        return place, distance.masked_fill_((slot >= count) | (distance <= SAME), torch.inf)
+        itself = distance <= _nearness(p, label).unsqueeze(1)
+        return place, distance.masked_fill_((slot >= count) | itself, torch.inf)
 
     def pick(self, p: Tensor, label: Tensor, word: Tensor) -> Tensor:
         """A keyed vector of each row's label that is not the row itself.
@@ -79,15 +92,20 @@ class Bank(Steady):
         """
         count, start = self.count[label], self.start[label]
         index = mulhi32(word, count)
-        chosen = away(p, label)
+        chosen, same = away(p, label), _nearness(p, label)
         found = torch.zeros_like(count, dtype=torch.bool)
         for turn in range(_TRIES):
             place = start + (index + turn) % count.clamp_min(1)
             candidate = self.vectors[place.clamp_max(len(self.vectors) - 1)]
-            fits = ~found & (count > 0) & ((candidate - p).abs().sum(-1) > SAME)
+            fits = ~found & (count > 0) & ((candidate - p).abs().sum(-1) > same)
             chosen = torch.where(fits.unsqueeze(-1), candidate, chosen)
             found = found | fits
         return chosen
+
+
+def _nearness(p: Tensor, label: Tensor) -> Tensor:
+    """The l1 distance from which on a vector is another one than the row; [N]."""
+    return SAME + _NOISE * (1 - at(p, label))
 
 
 def away(p: Tensor, label: Tensor) -> Tensor:

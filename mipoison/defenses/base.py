@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 import copy
+import math
+import threading
 from abc import abstractmethod
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from mipoison.defenses import compiled
+from mipoison.defenses.lead import keep_lead
+from mipoison.defenses.saving import Saved
+from mipoison.neutral import neutral
 from mipoison.ops.answers import Rows, like
 from mipoison.ops.identity import Ids, RequestKey, as_requests
-from mipoison.ops.validation import as_choice, as_rows, require_probabilities
+from mipoison.ops.validation import as_choice, as_number, as_rows, require_probabilities
 from mipoison.random import Key
 from mipoison.reference import label_of, valid_rows
 from mipoison.reference.rounding import finish, renormalise, safe_answer
+
+# Some processes flush smaller float32 numbers to zero: every process answers as they do.
+_SMALLEST: Final = torch.finfo(torch.float32).tiny
 
 
 def clean_rows(p: Tensor, valid: Tensor) -> Tensor:
@@ -31,18 +40,23 @@ def clean_rows(p: Tensor, valid: Tensor) -> Tensor:
         [N, K], float32 or float64.
     """
     dtype = torch.float64 if p.dtype == torch.float64 else torch.float32
-    return _rounded(renormalise(p, valid), dtype, label_of(p))
+    rows = renormalise(p, valid)
+    return _rounded(torch.where(rows < _SMALLEST, 0.0, rows), dtype, label_of(p))
 
 
-def own_rows(outputs: Any) -> Tensor:
+def own_rows(outputs: Any, name: str = "outputs") -> Tensor:
     """The defender's outputs as a defense is fitted on them: checked, without gradient, clean.
 
     Raises:
         TypeError: for a wrong kind or dtype.
-        ValueError: for a wrong shape, or rows that are no probability vectors.
+        ValueError: for a wrong shape, no rows, or rows that are no probability vectors.
     """
-    rows = as_rows("outputs", outputs).detach()
-    require_probabilities("outputs", rows)
+    rows = as_rows(name, outputs).detach()
+    if len(rows) == 0:
+        raise ValueError(
+            f"expected {name} with a row or more, got none; pass the classifier's answers to data of your own"
+        )
+    require_probabilities(name, rows)
     return clean_rows(rows, torch.ones_like(rows[:, 0], dtype=torch.bool))
 
 
@@ -58,6 +72,10 @@ def _rounded(q: Tensor, dtype: torch.dtype, label: Tensor) -> Tensor:
     return finish(q, label, torch.zeros_like(q[:, 0]), dtype)
 
 
+# Held while `failures` or an audit is counted: threads that count at once lose counts.
+COUNTING: Final = threading.Lock()
+
+
 def unrecorded() -> AbstractContextManager[None]:
     """Without gradient, and never one such region in another: torch.export cannot write that to a file.
 
@@ -68,7 +86,7 @@ def unrecorded() -> AbstractContextManager[None]:
     return torch.no_grad()
 
 
-class Defense(nn.Module):
+class Defense(Saved):
     """A map from outputs to outputs, row by row; subclasses write `answer`.
 
     Args:
@@ -76,6 +94,11 @@ class Defense(nn.Module):
             naming the first ones. "label": the row is answered with its label alone (one-hot;
             uniform where it holds NaN or Inf) and counted in `failures`. No setting lets the row
             itself out.
+        margin: in [0, 1], by which every label leads that led by as much before; one that led by
+            less leads by no less than it did. So labels survive what a client makes of an answer,
+            wherever the undefended row's would: a cast to float16 or bfloat16, and a rounding to
+            as many decimals as the margin has (three by default). 0: labels are strict, and no
+            more is asked.
 
     Attributes:
         name: how the defense is called in reports.
@@ -83,13 +106,28 @@ class Defense(nn.Module):
     """
 
     name: ClassVar[str]
+    # Whether every answer has its row's label.
+    keeps_labels: ClassVar[bool] = True
+    saved: ClassVar[tuple[str, ...]] = ("on_invalid", "margin")
     # The secret of a keyed defense.
     _key: Key | None = None
 
-    def __init__(self, *, on_invalid: str = "raise") -> None:
+    def __init__(self, *, on_invalid: str = "raise", margin: float = 1e-3) -> None:
         super().__init__()
         self.on_invalid = as_choice("on_invalid", on_invalid, ("raise", "label"))
         self.failures = 0
+        self.margin = as_number("margin", margin, 0.0, 1.0)
+        self._handle = compiled.handle_of(self)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """A copy goes by a handle of its own."""
+        super().__setstate__(state)  # type: ignore[no-untyped-call]
+        self._handle = compiled.handle_of(self)
+
+    @property
+    def ball(self) -> tuple[float, str]:
+        """Radius and norm of the ball that answers lie in; an infinite radius for none."""
+        return math.inf, "l1"
 
     @property
     def classes(self) -> int | None:
@@ -100,28 +138,40 @@ class Defense(nn.Module):
     def answer(self, p: Tensor) -> Tensor:
         """Defends clean rows (see `clean_rows`): [N, K] → [N, K] of the same dtype, float32 or float64."""
 
+    def respond(self, p: Tensor, given: Tensor, valid: Tensor) -> Tensor:
+        """Defends clean rows of which it matters how they came; by default it does not.
+
+        Args:
+            p: clean rows, [N, K].
+            given: the rows as they came, [N, K] of any dtype.
+            valid: those that are probability vectors, bool [N]; what is made of the others counts for nothing.
+        """
+        return self.answer(p)
+
     def forward(self, outputs: Rows, *, ids: Ids = None, validate: bool = True) -> Rows:
         """Defends a batch of outputs.
 
         Args:
-            outputs: confidence vectors, [N, K]; float32, float64, float16 or bfloat16; tensor or
-                ndarray.
+            outputs: confidence vectors, [N, K]; float32, float64, float16 or bfloat16; tensor,
+                array, or what `numpy.asarray` takes.
             ids: identities of the requests, one a row: N ints (64 bits), bytes or str. Whatever is
                 keyed then derives from (key, id) instead of (key, row). The same row under the same
                 id gets the same answer; under another id it gets another, which can be averaged:
                 ids are for what a client cannot choose, such as an account, so that two accounts
-                see different answers. A keyless defense answers alike under all ids.
+                see different answers. A defense without a key refuses them.
             validate: False raises for nothing that the rows hold, counts nothing and reads nothing
                 back, so that graphs can be captured: invalid rows get the answer of
                 on_invalid="label".
 
         Returns:
-            the defended rows, [N, K] of the same kind and dtype, without gradient.
+            the defended rows, [N, K] of the same dtype, without gradient: a tensor for a tensor or a
+            list of tensors, an ndarray for everything else (arrays, DataFrames, lists of lists,
+            which count as float64).
 
         Raises:
             TypeError: for a wrong kind or dtype.
-            ValueError: for a wrong shape or, with on_invalid="raise", rows that are no probability
-                vectors.
+            ValueError: for a wrong shape, for ids where there is no key or, with on_invalid="raise",
+                for rows that are no probability vectors.
             RuntimeError: under torch.export, if the defense has a key.
         """
         if self._key is not None and torch.compiler.is_exporting():
@@ -135,34 +185,65 @@ class Defense(nn.Module):
                 f"expected outputs with K={self.classes} classes, as fitted, got K={p.shape[1]}"
             )
         acting = self if ids is None else self._under(ids, p)
-        if not validate:
-            return like(acting._unread(p), outputs)
-        with torch.no_grad():
+        if validate:
+            return self._read(acting, p, outputs)
+        if torch.compiler.is_compiling() and not torch.compiler.is_exporting():
+            return like(torch.ops.mipoison.answer(p, self._handle), outputs)
+        return like(acting._unread(p), outputs)
+
+    def _read(self, acting: Defense, p: Tensor, outputs: Rows) -> Rows:
+        """Answers, reads back which rows are valid, and raises or counts."""
+        with torch.no_grad(), neutral(p.device):
             valid = valid_rows(p)
             all_valid = bool(valid.all())
             if self.on_invalid == "raise" and not all_valid:
                 require_probabilities("outputs", p)
-            answered = as_dtype(acting.answer(clean_rows(p, valid)), p.dtype)
+            answered = acting._defended(p, valid, everywhere=False)
             if all_valid:
                 return like(answered, outputs)
-            self.failures += int((~valid).sum())
+            with COUNTING:
+                self.failures += int((~valid).sum())
             safe = safe_answer(p, label_of(p), p.dtype)
             return like(torch.where(valid.unsqueeze(-1), answered, safe), outputs)
 
+    # What torch.compiler.disable marks a function with; the decorator itself would import the compiler. A compiler's
+    # own arithmetic would answer otherwise in the last bits.
+    _read._torchdynamo_disable = True  # type: ignore[attr-defined]
+
     def _unread(self, p: Tensor) -> Tensor:
         """Answers without reading anything back: [N, K] of p's dtype."""
-        with unrecorded():
-            valid = valid_rows(p)
-            answered = as_dtype(self.answer(clean_rows(p, valid)), p.dtype)
-            return torch.where(valid.unsqueeze(-1), answered, safe_answer(p, label_of(p), p.dtype))
+        if torch.compiler.is_exporting():
+            return self._safely(p)
+        with torch.no_grad(), neutral(p.device):
+            return self._safely(p)
+
+    def _safely(self, p: Tensor) -> Tensor:
+        """Answers to valid rows, and the safe answer to the others."""
+        valid = valid_rows(p)
+        answered = self._defended(p, valid, everywhere=True)
+        return torch.where(valid.unsqueeze(-1), answered, safe_answer(p, label_of(p), p.dtype))
+
+    def _defended(self, p: Tensor, valid: Tensor, *, everywhere: bool) -> Tensor:
+        """Answers to the rows renormalised, in p's dtype; with `everywhere` nothing is read back."""
+        clean = clean_rows(p, valid)
+        q = self.respond(clean, p, valid)
+        if self.keeps_labels and self.margin > 0:
+            epsilon, norm = self.ball
+            q = keep_lead(
+                q, clean, margin=self.margin, epsilon=epsilon, norm=norm, everywhere=everywhere
+            )
+        return as_dtype(q, p.dtype)
 
     def _under(self, ids: Ids, p: Tensor) -> Defense:
         """This defense with its key bound to the ids; it shares everything else."""
-        acting = copy.copy(self)
+        requests = as_requests(ids, p)
         if self._key is None:
-            as_requests(ids, p)
-        else:
-            acting._key = RequestKey(self._key, as_requests(ids, p))
+            raise ValueError(
+                f"expected no ids for {self.name}, which has no key and answers alike under all of them, got some; "
+                "leave them out"
+            )
+        acting = copy.copy(self)
+        acting._key = RequestKey(self._key, requests)
         return acting
 
     def __call__(self, outputs: Any, **options: Any) -> Any:

@@ -2,18 +2,36 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
 
 from mipoison.defenses.base import Defense, unrecorded
+from mipoison.ops.answers import like
 from mipoison.ops.identity import Ids
-from mipoison.ops.validation import as_choice, as_number, as_rows
+from mipoison.ops.validation import as_choice, as_flag, as_number, as_part, as_rows
 from mipoison.reference import valid_rows
 from mipoison.reference.rounding import finite_rows
 
 GIVES: Final = ("probabilities", "logits")
+
+
+def answers_of(given: Any) -> Tensor:
+    """What a model answered, as rows [N, K].
+
+    Raises:
+        TypeError: for several answers, or another kind or dtype.
+        ValueError: for another shape.
+    """
+    if isinstance(given, list | tuple | Mapping):
+        # Two tensors of a pair are not two rows.
+        raise TypeError(
+            f"expected the model to answer with one tensor or array [N, K], got a {type(given).__name__}; "
+            "wrap it so that it does, as in lambda x: model(x).logits"
+        )
+    return as_rows("the model's answers", given)
 
 
 @torch.no_grad()
@@ -25,7 +43,7 @@ def found_out(model: nn.Module, example: Any) -> str:
     """
     if example is None:
         raise ValueError("expected an example with gives=None, got none; pass inputs or tell gives")
-    answers = as_rows("the model's answers", model(example))
+    answers = answers_of(model(example))
     valid = valid_rows(answers)
     if len(answers) > 0 and bool(valid.all()):
         return "probabilities"
@@ -43,14 +61,11 @@ class Defended(nn.Module):
     What the model gives is decided here, once, never guessed per batch: told wrongly, logits are
     refused as no probability vectors, not served.
 
-    With validate=False these run whole under `torch.compile(fullgraph=True)`: label-only, rounding,
-    top-k, temperature, reverse sigmoid, high confidence, contract, swap, noise, one-parameter DP,
-    Purifier, LPA with the objective "direction", and LFP with random or lowest-margin rows and
-    targets "random" or "runner_up" without an audit. LPA's "ascent" and "decoy" and what else asks
-    a surrogate do not: they take gradients or sizes that a graph cannot hold. A compiled program
-    holds the key of a keyed defense: whatever the compiler caches is as secret as the key.
-    `torch.export` takes those of them that have no key, and refuses a keyed defense, since the
-    exported program would carry the key away. Under ids nothing is compiled.
+    With validate=False every defense runs whole under `torch.compile(fullgraph=True)`, LFP without
+    an audit: its answers are one operator of the graph, so that they have the bits that they have
+    elsewhere, and the graph holds no key. With validate=True a graph breaks before the defense.
+    `torch.export` takes the defenses that have no key and no surrogate, and refuses a keyed one,
+    since the exported program would carry the key away. Under ids nothing is compiled.
 
     Args:
         model: maps inputs to [N, K] probabilities or logits. It is put into eval mode: an answer
@@ -59,15 +74,16 @@ class Defended(nn.Module):
         gives: "probabilities" (default) or "logits", what the model returns; None finds it out
             from the example.
         temperature: T > 0 of the softmax over logits.
-        example: inputs that the model is asked once, here, with gives=None; a few typical rows.
+        example: inputs that the model is asked once, here, with gives=None alone; a few typical
+            rows.
         validate: False raises for no row, counts and reads back nothing, so that graphs can be
             captured: rows that are no probability vectors get their label alone, see
             `Defense.forward`.
 
     Raises:
         TypeError: if the defense is none.
-        ValueError: for a wrong choice or range, or an example that does not tell what the model
-            gives.
+        ValueError: for a wrong choice or range, an example without use, or one that does not tell
+            what the model gives.
 
     Example:
         >>> import mipoison as mp, torch
@@ -88,17 +104,23 @@ class Defended(nn.Module):
         validate: bool = True,
     ) -> None:
         super().__init__()
-        if not isinstance(defense, Defense):
+        if not callable(model):
             raise TypeError(
-                f"expected defense to be a mipoison defense such as mp.LPA, got {type(defense).__name__}"
+                f"expected model to be a torch.nn.Module or a function, got {type(model).__name__}"
             )
+        as_part("defense", defense, Defense, "mp.LPA.fit")  # type: ignore[type-abstract]
+        if example is not None and gives is not None:
+            raise ValueError(
+                f"expected an example with gives=None alone, got one with gives={gives!r}; leave one of them out"
+            )
+        temperature = as_number("temperature", temperature, 0.0, open_low=True)
         self.model = model
         self.defense = defense
         self.eval()
         found = found_out(model, example) if gives is None else gives
         self.gives = as_choice("gives", found, GIVES)
-        self.validate = validate
-        self.temperature = as_number("temperature", temperature, 0.0, open_low=True)
+        self.validate = as_flag("validate", validate)
+        self.temperature = temperature
         if self.gives == "probabilities" and temperature != 1.0:
             raise ValueError(
                 f"expected temperature 1 with gives='probabilities', got {temperature:g}; "
@@ -123,12 +145,14 @@ class Defended(nn.Module):
             kwargs: what else the model takes.
 
         Raises:
-            ValueError: if the model's answer is no batch of probability vectors.
+            TypeError: if the model answers with anything but one tensor or array.
+            ValueError: if its answer is no batch of probability vectors.
         """
         with unrecorded():
             outputs = self.model(*args, **kwargs)
+            rows = answers_of(outputs)
             if self.gives == "logits":
-                outputs = torch.softmax(outputs / self.temperature, dim=-1)
+                outputs = like(torch.softmax(rows / self.temperature, dim=-1), outputs)
             return self.defense(outputs, ids=ids, validate=self.validate)  # type: ignore[no-any-return]
 
     def extra_repr(self) -> str:

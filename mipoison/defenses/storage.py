@@ -1,52 +1,117 @@
-"""Saving a defense as safetensors: tensors and settings, never the key."""
+"""One file for one defense, as safetensors: its kind, settings and tensors, never the key."""
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import secrets
+import shutil
 from collections.abc import Mapping
 from os import PathLike
-from typing import Any, Final
+from pathlib import Path
+from typing import Any, BinaryIO, Final, NamedTuple, TypeAlias
 
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+import safetensors.torch
+import torch
+from safetensors import SafetensorError
 from torch import Tensor
 
-_FORMAT: Final = 1
+File: TypeAlias = "str | PathLike[str] | BinaryIO"
+
+_FORMAT: Final = 2
+# The length of the header, in front of it.
+_LENGTH: Final = 8
 
 
-def save(
-    path: str | PathLike[str], kind: str, settings: Mapping[str, Any], tensors: Mapping[str, Tensor]
-) -> None:
-    """Writes one file; settings travel as JSON in its metadata."""
-    metadata = {"mipoison": kind, "format": str(_FORMAT), "settings": json.dumps(dict(settings))}
-    contiguous = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
-    save_file(contiguous, str(path), metadata=metadata)
+class Content(NamedTuple):
+    """What a file holds.
+
+    Attributes:
+        kind: the class that wrote it.
+        settings: what its constructor takes beside the tensors; JSON types.
+        tensors: the rest, in memory of their own.
+        where: the file, for messages.
+    """
+
+    kind: str
+    settings: dict[str, Any]
+    tensors: dict[str, Tensor]
+    where: str
 
 
-def load(path: str | PathLike[str], kind: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """Reads what `save` wrote: (settings, tensors).
+def save(file: File, kind: str, settings: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
+    """Writes one file; settings travel as JSON in its metadata.
+
+    Args:
+        file: a path, whose old content stays until the new one is complete; or a file opened for
+            writing bytes.
+        kind: the class.
+        settings: of JSON types; infinities come back as they were.
+        tensors: by name.
 
     Raises:
-        ValueError: if the file holds something else.
+        TypeError: for another kind of file, or settings of other types.
+        OSError: if the path cannot be written.
     """
     try:
-        opened = safe_open(str(path), framework="pt")
-    except SafetensorError as error:
-        raise ValueError(
-            f"expected a file saved by {kind}.save, got no safetensors file in {path}: {error}"
+        text = json.dumps(dict(settings))
+    except (TypeError, ValueError) as error:
+        raise TypeError(
+            f"expected the settings of {kind} to be numbers, texts, lists and None, got others: {error}"
         ) from error
-    with opened as file:
-        metadata = file.metadata() or {}
-        found = metadata.get("mipoison", "no mipoison defense")
-        if found != kind:
-            raise ValueError(f"expected a file saved by {kind}.save, got {found} in {path}")
-        if metadata.get("format") != str(_FORMAT):
-            raise ValueError(
-                f"expected format {_FORMAT} in {path}, got {metadata.get('format')}; "
-                "save the defense again with this version"
-            )
-        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    return json.loads(metadata["settings"]), tensors
+    metadata = {"mipoison": kind, "format": str(_FORMAT), "settings": text}
+    # Copies: safetensors refuses tensors that share memory.
+    contiguous = {
+        name: value.detach().cpu().clone(memory_format=torch.contiguous_format)
+        for name, value in tensors.items()
+    }
+    data = safetensors.torch.save(contiguous, metadata=metadata)
+    if hasattr(file, "write"):
+        try:
+            file.write(data)
+        except TypeError as error:
+            raise TypeError(
+                f"expected a file opened for bytes (mode 'wb'), got {_name(file)} for text"
+            ) from error
+    else:
+        _replace(Path(_as_path(file)), data)
+
+
+def load(file: File) -> Content:
+    """Reads what `save` wrote. Nothing of the file stays mapped: it may be written anew.
+
+    Raises:
+        TypeError: for another kind of file.
+        ValueError: if the file holds something else.
+        OSError: if it cannot be read.
+    """
+    where = _name(file)
+    data = file.read() if hasattr(file, "read") else Path(_as_path(file)).read_bytes()
+    if not isinstance(data, bytes):
+        raise TypeError(f"expected a file opened for bytes (mode 'rb'), got {where} for text")
+    try:
+        # Neither inference tensors nor on a device of the moment.
+        with torch.inference_mode(False), torch.device("cpu"):
+            # Whatever safetensors gives: views of one buffer, or of the file.
+            tensors = {name: x.clone() for name, x in safetensors.torch.load(data).items()}
+    except SafetensorError as error:
+        rewind = "; rewind it with file.seek(0)" if hasattr(file, "read") and not data else ""
+        raise ValueError(
+            f"expected a file saved by a mipoison defense, got no safetensors in {where} ({error}){rewind}"
+        ) from error
+    begin = _LENGTH + int.from_bytes(data[:_LENGTH], "little")
+    metadata = json.loads(data[_LENGTH:begin]).get("__metadata__") or {}
+    if "mipoison" not in metadata:
+        raise ValueError(
+            f"expected a file saved by a mipoison defense, got no mipoison defense in {where}"
+        )
+    if metadata.get("format") != str(_FORMAT):
+        raise ValueError(
+            f"expected format {_FORMAT} in {where}, got {metadata.get('format')}: another version of mipoison saved "
+            "it; read it with that version, or fit the defense again"
+        )
+    return Content(metadata["mipoison"], json.loads(metadata["settings"]), tensors, where)
 
 
 def below(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -55,3 +120,66 @@ def below(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {
         name.removeprefix(start): value for name, value in tensors.items() if name.startswith(start)
     }
+
+
+def _as_path(file: Any) -> str:
+    """A path as a text.
+
+    Raises:
+        TypeError: if it is none.
+    """
+    if not isinstance(file, str | PathLike):
+        raise TypeError(
+            f"expected file to be a path or a file opened for bytes, got {type(file).__name__}"
+        )
+    return os.fsdecode(file)
+
+
+def _name(file: Any) -> str:
+    """The file in messages."""
+    if isinstance(file, str | PathLike):
+        return os.fsdecode(file)
+    return str(getattr(file, "name", f"a {type(file).__name__}"))
+
+
+def _replace(path: Path, data: bytes) -> None:
+    """Puts the bytes in the place of what is there, at once or not at all."""
+    # Behind a link the file that it points to is replaced.
+    path = Path(os.path.realpath(path))
+    if path.is_dir():
+        raise IsADirectoryError(f"expected a path to write a file to, got the folder {path}")
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"expected a path in a folder that exists, got {path}")
+    if path.exists() and not path.is_file():
+        # A pipe or a device cannot be replaced.
+        path.write_bytes(data)
+        return
+    if not os.access(path.parent, os.W_OK | os.X_OK):
+        raise PermissionError(
+            f"expected a folder to write to, since a file is replaced when the new one is complete, got {path.parent}"
+        )
+    partial = path.with_name(f".{path.name}.{secrets.token_hex(8)}.partial")
+    try:
+        # Not `tempfile`: its files are readable to their owner alone.
+        with open(partial, "xb") as stream:
+            stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())
+        if path.exists():
+            shutil.copymode(path, partial)
+        os.replace(partial, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            partial.unlink()
+        raise
+    _settle(path.parent)
+
+
+def _settle(folder: Path) -> None:
+    """Has a folder's new entries written, where its file system can."""
+    with contextlib.suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

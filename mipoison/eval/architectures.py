@@ -115,8 +115,7 @@ def _pooled(image_shape: Shape, times: int) -> int:
     height, width = (side >> times for side in image_shape)
     if height < 1 or width < 1:
         raise ValueError(
-            f"image_shape: expected sides of at least {1 << times} for this target, "
-            f"got {image_shape}; take 'mlp'"
+            f"expected sides of at least {1 << times} for this target, got images of {image_shape}; take 'mlp'"
         )
     return height * width
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from mipoison.eval.methods import Defense
+from mipoison.eval.scalars import whole
 from mipoison.eval.targets import serve
 
 Ask = Callable[[Tensor], Tensor]
@@ -60,7 +61,7 @@ def averaged(
         raise ValueError(f"copies: expected counts >= 1, got {tuple(copies)}")
     if not jitter >= 0:
         raise ValueError(f"jitter: expected a number >= 0, got {jitter}")
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(whole("seed", seed))
     # In float64 the mean of equal answers is that answer, to the bit.
     total = ask(inputs).double()
     means = {1: total.float()}

@@ -19,6 +19,7 @@ from mipoison.eval.data import Split
 from mipoison.eval.device import device_name, repeatable
 from mipoison.eval.evaluator import Evaluator
 from mipoison.eval.methods import Defense, repeats, time_per_row
+from mipoison.eval.scalars import real, whole
 from mipoison.eval.scores import (
     Judge,
     crossings,
@@ -78,7 +79,7 @@ def run_cell(
         The cell's numbers and pictures; the same on the same machine at every run, but for times.
     """
     with one_thread(), repeatable():
-        return _run(configuration, seed, temperature, tick)
+        return _run(configuration, whole("seed", seed), real("temperature", temperature), tick)
 
 
 def _run(

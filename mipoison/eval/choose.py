@@ -105,7 +105,7 @@ def _group(summary: Mapping[str, Any], temperature: float | None) -> tuple[Mappi
         return summary[names[0]], names[0]
     name = None if temperature is None else f"{temperature:g}"
     if name not in names:
-        raise ValueError(f"expected temperature to be one of {', '.join(names)}, got {temperature}")
+        raise ValueError(f"temperature: expected one of {', '.join(names)}, got {temperature}")
     return summary[name], name
 
 

@@ -1,9 +1,9 @@
-"""The command line of the harness: `mipoison evaluate`, `report`, `choose` and `leaderboard`."""
+"""The commands of the harness: `mipoison evaluate`, `report`, `choose` and `leaderboard`."""
 
 from __future__ import annotations
 
 import argparse
-import json
+import errno
 import os
 import sys
 from collections.abc import Sequence
@@ -18,14 +18,17 @@ from mipoison.eval import leaderboard
 from mipoison.eval.choose import choose
 from mipoison.eval.configuration import Configuration
 from mipoison.eval.engines import ENGINES
-from mipoison.eval.experiment import run
+from mipoison.eval.experiment import Outcome, run
 from mipoison.eval.gathering import merge
-from mipoison.eval.outside import imported
+from mipoison.eval.options import GivenConfiguration, naming_options, parsed, refuse_ignored
 from mipoison.eval.presets import DEMO, PRESETS, outside
 from mipoison.eval.report import write_report
+from mipoison.eval.results_file import expecting_results, read_results
 from mipoison.eval.run_folder import RESULTS
+from mipoison.eval.signals import caught_signals
 from mipoison.eval.studies import STUDIES
 
+_INTERRUPTED: Final = 130
 NAMED: Final = PRESETS | STUDIES
 # tyro lists and checks the names; a type checker sees any text.
 if TYPE_CHECKING:
@@ -44,7 +47,7 @@ class Evaluate:
     """
 
     # Without a prefix: its options stand beside the others.
-    experiment: Annotated[Configuration, tyro.conf.arg(name="")]
+    experiment: Annotated[GivenConfiguration, tyro.conf.arg(name="")]
     out: Path = Path("mipoison-demo")
     """Output folder. An unfinished run of the same experiment goes on there; other content is refused unless
     --overwrite is given."""
@@ -76,8 +79,8 @@ class Report:
 
     runs: Annotated[tuple[Path, ...], tyro.conf.Positional]
     """Folders that `mipoison evaluate` wrote; several must differ in seeds and temperatures alone."""
-    out: Path = Path("mipoison-merged")
-    """New folder for several runs together; unused for one."""
+    out: Path | None = None
+    """New folder for several runs together, mipoison-merged if nothing else; the report of one run lies in its own."""
 
 
 @dataclass(frozen=True)
@@ -105,122 +108,173 @@ class Choose:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Runs the command line; exits with 2 for a wrong option, 1 if a cell failed, 130 after Ctrl-C.
+    """Runs the command line.
+
+    Exits with 2 and one line for what cannot be done, with 1 if a cell failed, and with 128 and the number of a signal
+    that ended it: 130 after Ctrl-C.
 
     Args:
         arguments: instead of the process's own.
     """
-    console = Console(stderr=True)
     given = sys.argv[1:] if arguments is None else list(arguments)
-    evaluate = tyro.conf.subcommand("evaluate", default=Evaluate(_preset(given)))
-    try:
-        command = tyro.cli(
-            Annotated[Evaluate, evaluate]
-            | Annotated[Report, tyro.conf.subcommand("report")]
-            | Annotated[Choose, tyro.conf.subcommand("choose")]
-            | Annotated[Leaderboard, tyro.conf.subcommand("leaderboard")],
-            prog="mipoison",
-            args=given,
-            description="Measure how well confidence vectors can be inverted, and what a defense wins.",
-        )
-        if isinstance(command, Evaluate):
-            code = _evaluate(command, console)
-        elif isinstance(command, Report):
-            code = _report(command, console)
-        elif isinstance(command, Leaderboard):
-            code = _leaderboard(command, console)
-        else:
-            code = _choose(command)
-    except (ValueError, FileExistsError, FileNotFoundError) as error:
-        console.print(f"mipoison: {error}", style="red", markup=False)
-        code = 2
-    if code:
+    with caught_signals() as signals:
+        try:
+            code = _run(given)
+        except KeyboardInterrupt:
+            code = _say("interrupted", signals.code)
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            code = _say(_of_system(error), 2)
+        except ValueError as error:
+            code = _say(str(error), 2)
+    # A run that was interrupted has said so itself.
+    if code := signals.code or code:
         sys.exit(code)
 
 
-def _preset(arguments: Sequence[str]) -> Configuration:
+def _run(given: Sequence[str]) -> int:
+    evaluate = tyro.conf.subcommand("evaluate", default=Evaluate(_preset(given)))
+    command = parsed(
+        Annotated[Evaluate, evaluate]
+        | Annotated[Report, tyro.conf.subcommand("report")]
+        | Annotated[Choose, tyro.conf.subcommand("choose")]
+        | Annotated[Leaderboard, tyro.conf.subcommand("leaderboard")],
+        given,
+    )
+    if isinstance(command, Evaluate):
+        return _evaluate(command, given)
+    if isinstance(command, Report):
+        return _report(command)
+    if isinstance(command, Leaderboard):
+        return _leaderboard(command)
+    return _choose(command)
+
+
+def _say(said: str, code: int = 0) -> int:
+    """Prints one line, whatever the message or a path in it is made of."""
+    line = " ".join(said.splitlines())
+    print(f"mipoison: {line}", file=sys.stderr, flush=True)
+    return code
+
+
+def _of_system(error: OSError) -> str:
+    """What the system said, beginning with the file; of our own errors their message."""
+    if error.errno is None or error.strerror is None:
+        return str(error)
+    advice = {
+        errno.EACCES: "; give the right to it, or choose another path",
+        errno.EROFS: "; choose another path",
+        errno.ENOSPC: "; make room, the same command goes on from there",
+    }.get(error.errno, "")
+    where = error.filename if error.filename is not None else "output"
+    return f"{where}: {error.strerror}{advice}"
+
+
+def _preset(arguments: Sequence[str]) -> GivenConfiguration:
     """The experiment that the arguments name, whose values are the defaults of their other options."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--preset", nargs="?")
     named = parser.parse_known_args(arguments)[0].preset
     # A wrong name is told with the right ones by what parses all of the options.
-    return NAMED.get(named, DEMO)
+    return GivenConfiguration.of(NAMED.get(named, DEMO))
 
 
-def _report(command: Report, console: Console) -> int:
+def _report(command: Report) -> int:
     if not command.runs:
         raise ValueError("expected a folder that `mipoison evaluate` wrote, got none")
     out = command.runs[0]
     if len(command.runs) > 1:
-        out = command.out
+        out = command.out or Path("mipoison-merged")
         if not merge(command.runs, out):
-            console.print("some seeds are not there at some temperatures", markup=False)
-    console.print(f"report: {write_report(out)}")
+            _say("some seeds are not there at some temperatures")
+    elif command.out is not None:
+        raise ValueError(
+            "--out: expected none for one run, whose report lies in its own folder; leave it out"
+        )
+    _say(f"report: {write_report(out)}")
     return 0
 
 
-def _leaderboard(command: Leaderboard, console: Console) -> int:
+def _leaderboard(command: Leaderboard) -> int:
     for given in command.runs:
-        file = given / RESULTS if given.is_dir() else given
-        if not file.exists():
-            raise FileNotFoundError(f"expected {RESULTS} in {given}, found none")
-        leaderboard.add(json.loads(file.read_text()), command.folder)
-    console.print(f"leaderboard: {leaderboard.write_page(command.folder)}")
+        file = given if given.is_file() else given / RESULTS
+        results = read_results(file)
+        with expecting_results(file):
+            leaderboard.add(results, command.folder)
+    _say(f"leaderboard: {leaderboard.write_page(command.folder)}")
     return 0
 
 
 def _choose(command: Choose) -> int:
-    if not (command.run / RESULTS).exists():
-        raise FileNotFoundError(f"expected {RESULTS} in {command.run}, found none")
-    results = json.loads((command.run / RESULTS).read_text())
-    found = choose(
-        results,
-        max_l1=command.max_l1,
-        min_gain=command.min_gain,
-        temperature=command.temperature,
-    )
+    bounds = {"--max-l1": command.max_l1, "--min-gain": command.min_gain}
+    if sum(bound is not None for bound in bounds.values()) != 1:
+        raise ValueError(f"expected one of {' and '.join(bounds)}, got both or neither")
+    results = read_results(command.run / RESULTS)
+    with naming_options(Choose), expecting_results(command.run / RESULTS):
+        found = choose(
+            results,
+            max_l1=command.max_l1,
+            min_gain=command.min_gain,
+            temperature=command.temperature,
+        )
     print(
         f"# {found.name}: gain {found.gain:.2f} at a mean l1 of {found.l1:.3f} ({found.conditions}).\n"
         "# outputs, inputs: the defender's own data, never private; secret: the deployment's key.\n"
         "# model: in eval mode; gives logits, or the logarithms of probabilities.\n"
         + (
             "# Where they hold altered copies of one input, add groups=.\n"
-            * ("LPA.fit" in found.code)
+            * ("equilibrium" in found.code or "generator" in found.code)
         )
         + found.code
     )
     return 0
 
 
-def _evaluate(command: Evaluate, console: Console) -> int:
-    configuration = command.experiment
+def _evaluate(command: Evaluate, given: Sequence[str]) -> int:
+    configuration = command.experiment.checked()
+    refuse_ignored(configuration, command.defenses, given)
     if command.defenses:
-        configuration = configuration.with_methods(command.defenses)
-    for name in command.outside:
-        imported(name)
-    configuration = replace(
-        configuration,
-        methods=(*configuration.methods, *map(outside, command.outside)),
-        worst_case_methods=command.worst_cases or configuration.worst_case_methods,
-    )
-    outcome = run(
-        configuration,
-        command.out,
-        jobs=command.jobs,
-        engine=command.engine,
-        overwrite=command.overwrite,
-        console=console,
-    )
-    some = (command.out / RESULTS).exists()
-    if some:
-        console.print(f"report: {write_report(command.out)}")
+        with naming_options(Configuration, called={"methods": "defenses"}):
+            configuration = configuration.with_methods(command.defenses)
+    with naming_options(
+        Configuration, called={"methods": "outside", "worst_case_methods": "worst-cases"}
+    ):
+        configuration = replace(
+            configuration,
+            methods=(*configuration.methods, *map(outside, command.outside)),
+            worst_case_methods=command.worst_cases or configuration.worst_case_methods,
+        )
+    with naming_options(Configuration), naming_options(Evaluate):
+        outcome = run(
+            configuration,
+            command.out,
+            jobs=command.jobs,
+            engine=command.engine,
+            overwrite=command.overwrite,
+            console=Console(stderr=True),
+        )
+    report = None
+    if (command.out / RESULTS).exists():
+        report = write_report(command.out)
+    return _tell(outcome, report)
+
+
+def _tell(outcome: Outcome, report: Path | None) -> int:
+    """Says what became of a run, in one line but for the tracebacks of cells that failed."""
+    alike: dict[str, list[str]] = {}
     for name, trace in outcome.failed.items():
-        console.print(f"cell {name} failed:\n{trace}", style="red", markup=False)
+        alike.setdefault(trace, []).append(name)
+    for trace, names in alike.items():
+        print(f"failed: {', '.join(names)}\n{trace.rstrip()}", file=sys.stderr)
     if outcome.complete:
-        return 0
-    covered = "the report covers the cells that were finished" if some else "no cell was finished"
-    console.print(f"not finished: {covered}; the same command goes on from there")
-    return 1 if outcome.failed else 130
+        return _say(f"report: {report}")
+    covered = "no cell was finished"
+    if report is not None:
+        covered = f"the report {report} covers the cells that were finished"
+    why = "not finished" if outcome.failed else "interrupted"
+    code = 1 if outcome.failed else _INTERRUPTED
+    return _say(f"{why}; {covered}; the same command goes on from there", code)
 
 
 if __name__ == "__main__":

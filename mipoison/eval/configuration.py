@@ -11,8 +11,9 @@ import tyro
 from mipoison.eval.adversaries import AdversarySettings
 from mipoison.eval.architectures import choices, known
 from mipoison.eval.data import check_auxiliary, check_dataset
-from mipoison.eval.methods import BUILDERS, Method
+from mipoison.eval.methods import Method
 from mipoison.eval.outside_target import FILES, is_outside
+from mipoison.eval.scalars import real, several, whole
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ class Configuration:
         victims_shown: victims in the picture, the first of each class in the split's order.
 
     Raises:
-        ValueError: if a part is missing, unknown or named twice.
+        ValueError: if a part is missing, unknown, named twice or out of its range.
     """
 
     seeds: tuple[int, ...]
@@ -58,6 +59,7 @@ class Configuration:
     victims_shown: int = 10
 
     def __post_init__(self) -> None:
+        self._take_numbers()
         check_dataset(self.dataset)
         check_auxiliary(self.auxiliary)
         if not known(self.target) and not is_outside(self.target):
@@ -71,24 +73,12 @@ class Configuration:
         # As reports write them.
         if len({f"{heat:g}" for heat in self.temperatures}) < len(self.temperatures):
             raise ValueError(f"temperatures: expected different ones, got {self.temperatures}")
-        for name, count in (
-            ("target_epochs", self.target_epochs),
-            ("victims_shown", self.victims_shown),
-        ):
-            if count < 1:
-                raise ValueError(f"{name}: expected at least 1, got {count}")
         names = [method.name for method in self.methods]
         if len(set(names)) != len(names):
             raise ValueError(f"methods: expected different names, got {names}")
         for needed in ("none", "label-only"):
             if needed not in names:
                 raise ValueError(f"methods: expected {needed!r} among them, got {names}")
-        for method in self.methods:
-            if method.builder not in BUILDERS:
-                raise ValueError(
-                    f"method {method.name!r}: expected a builder out of {sorted(BUILDERS)}, "
-                    f"got {method.builder!r}"
-                )
         if not set(self.worst_case_methods) <= set(names):
             raise ValueError(
                 f"worst_case_methods: expected names out of {names}, got {self.worst_case_methods}"
@@ -98,6 +88,21 @@ class Configuration:
                 f"checked_methods: expected 'none' and others out of {names}, "
                 f"got {self.checked_methods}"
             )
+
+    def _take_numbers(self) -> None:
+        """Makes seeds of any integer type the same seed, and so on: streams and files are named by what is written."""
+        taken = {
+            "seeds": tuple(whole("seeds", seed) for seed in several("seeds", self.seeds)),
+            "temperatures": tuple(
+                real("temperatures", heat) for heat in several("temperatures", self.temperatures)
+            ),
+            "target_epochs": whole("target_epochs", self.target_epochs, least=1),
+            "victims_shown": whole("victims_shown", self.victims_shown, least=1),
+        }
+        for name in ("methods", "checked_methods", "worst_case_methods"):
+            taken[name] = several(name, getattr(self, name))
+        for name, value in taken.items():
+            object.__setattr__(self, name, value)
 
     @property
     def cells(self) -> tuple[tuple[int, float], ...]:

@@ -69,7 +69,7 @@ def _version(name: str) -> str:
 def _processor() -> str:
     description = Path("/proc/cpuinfo")
     if description.exists():
-        for line in description.read_text().splitlines():
+        for line in description.read_text(encoding="utf-8", errors="replace").splitlines():
             if line.startswith("model name"):
                 return line.split(":", 1)[1].strip()
     return platform.processor() or "unknown"

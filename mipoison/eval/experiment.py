@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import traceback
 from collections.abc import Iterable, Mapping
 from concurrent.futures.process import BrokenProcessPool
@@ -19,10 +21,14 @@ from mipoison.eval.engines import engine_of
 from mipoison.eval.environment import describe_environment
 from mipoison.eval.gathering import gather
 from mipoison.eval.named_files import named_files
+from mipoison.eval.preflight import check
 from mipoison.eval.run_folder import CELLS, prepare_folder
+from mipoison.eval.scalars import whole
+from mipoison.eval.signals import end_with_parent
 from mipoison.eval.store import Store, cell_name
 from mipoison.eval.ticks import progress_bars, tick
 
+_FULL: Final = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 # Seed and temperature.
 CellKey: TypeAlias = tuple[int, float]
 _DIED: Final = (
@@ -73,16 +79,23 @@ def run(
     Raises:
         FileExistsError: if the folder holds something else, or a run of files that have changed since, and
             ``overwrite`` is false.
-        ValueError: if ``jobs`` is not positive, or the engine is unknown or not installed.
+        FileNotFoundError: if a file that the experiment names is missing.
+        ValueError: if ``jobs`` is not positive, the engine is unknown or not installed, or the data, the target or an
+            outside defense does not fit, see `preflight.check`; no cell has started then.
     """
-    if jobs < 1:
-        raise ValueError(f"jobs: expected a number >= 1, got {jobs}")
+    jobs = whole("jobs", jobs, least=1)
     with engine_of(engine):
         named = named_files(configuration)
+        store = Store(out / CELLS)
+        if overwrite or not all(store.holds(configuration, *cell) for cell in configuration.cells):
+            check(configuration)
         prepare_folder(out, configuration, named=named, overwrite=overwrite)
+        store.check(configuration)
         # Other backends than joblib's own give no results before all are there.
         results = "generator_unordered" if engine == "loky" else "list"
-        cells = _Cells(configuration, Store(out / CELLS), jobs, results)
+        # Nor are their workers children of this process.
+        parent = os.getpid() if engine == "loky" else None
+        cells = _Cells(configuration, store, jobs, results, parent)
         failed: dict[str, str] = {}
         with suppress(KeyboardInterrupt):
             cells.run(console, failed)
@@ -98,6 +111,7 @@ class _Cells:
     store: Store
     jobs: int
     results: str
+    parent: int | None
 
     def run(self, console: Console | None, failed: dict[str, str]) -> None:
         """Runs those that are not finished; of those that fail, the tracebacks go into ``failed``."""
@@ -144,7 +158,9 @@ class _Cells:
         jobs = min(self.jobs, max(2, len(cells)))
         workers = Parallel(n_jobs=jobs, return_as=self.results, batch_size=1)
         for name, trace in workers(
-            delayed(_finish_cell)(self.configuration, self.store, *cell, ticks[cell], self.jobs)
+            delayed(_finish_cell)(
+                self.configuration, self.store, *cell, ticks[cell], self.jobs, self.parent
+            )
             for cell in cells
         ):
             if trace is not None:
@@ -158,8 +174,11 @@ def _finish_cell(
     temperature: float,
     ticks: Path,
     jobs: int,
+    parent: int | None,
 ) -> tuple[str, str | None]:
     """Runs and keeps a cell; its name, and the traceback if it failed."""
+    if parent is not None and parent != os.getpid():
+        end_with_parent(parent)
     # On another machine there is no such file to report to.
     here = ticks.parent.exists()
     if here:
@@ -175,6 +194,8 @@ def _finish_cell(
         # Where and when it was measured, and not where it is gathered.
         where = {"environment": describe_environment(jobs=jobs)}
         store.put(configuration, seed, temperature, replace(cell, numbers=cell.numbers | where))
-    except Exception:
-        return name, traceback.format_exc()
+    except Exception as error:
+        # Where a full disk was noticed tells nothing.
+        told = isinstance(error, OSError) and error.errno in _FULL
+        return name, f"{type(error).__name__}: {error}" if told else traceback.format_exc()
     return name, None

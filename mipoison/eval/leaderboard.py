@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from mipoison.eval.configuration import Configuration
 from mipoison.eval.markdown import COLUMNS, row
+from mipoison.eval.results_file import expecting_results, read_json
 from mipoison.eval.store import write_json, write_text
 
 PAGE: Final = "README.md"
@@ -96,12 +97,14 @@ def write_page(folder: Path) -> Path:
     """
     settings: dict[str, list[dict[str, Any]]] = {}
     for path in sorted(folder.glob("*/*.json")):
-        entry = json.loads(path.read_text())
+        entry = read_json(path)
         if entry.get("format") != FORMAT:
             raise ValueError(
                 f"expected an entry of format {FORMAT} in {path}, got {entry.get('format')}; remove it, "
                 "and add its run anew"
             )
+        with expecting_results(path):
+            _section([entry])
         settings.setdefault(path.parent.name, []).append(entry)
     if not settings:
         raise FileNotFoundError(f"expected entries in {folder}, found none; give a finished run")

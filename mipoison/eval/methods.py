@@ -9,11 +9,22 @@ from typing import Any
 
 from torch import Tensor
 
+from mipoison.defenses import LFP, LPA, LabelOnly, Rounding
+from mipoison.defenses.base import own_rows
+from mipoison.defenses.lfp.selection import ROWS
+from mipoison.defenses.lfp.targets import TARGETS
+from mipoison.defenses.lpa import OBJECTIVES
+from mipoison.defenses.lpa.candidates import KINDS
+from mipoison.defenses.lpa.equilibrium import Equilibrium
+from mipoison.defenses.lpa.game import EXPONENTS, Rules
+from mipoison.defenses.lpa.priced import Priced
+from mipoison.eval.method_options import Options, Takes, choice, count, number, text
 from mipoison.eval.outside import outside_defense
+from mipoison.eval.scalars import several
 from mipoison.eval.strengths import SWEEPS
+from mipoison.progress import Progress
 
 Defense = Callable[[Tensor], Tensor]
-Options = dict[str, float | str]
 
 
 @dataclass(frozen=True)
@@ -48,6 +59,9 @@ class Method:
         builder: a key of `BUILDERS`.
         options: keyword arguments of the builder, as pairs, so that a method stays hashable.
         label_preserving: whether the defense promises that no label changes.
+
+    Raises:
+        ValueError: if the builder is unknown, or an option is missing, none of the builder's or out of its range.
     """
 
     name: str
@@ -55,6 +69,19 @@ class Method:
     builder: str
     options: tuple[tuple[str, float | str], ...] = ()
     label_preserving: bool = True
+
+    def __post_init__(self) -> None:
+        if self.builder not in BUILDERS:
+            raise ValueError(
+                f"method {self.name!r}: expected a builder out of {sorted(BUILDERS)}, "
+                f"got {self.builder!r}"
+            )
+        try:
+            given = dict(several("options", self.options))
+            checked = BUILDERS[self.builder].takes.checked(given)
+        except (ValueError, TypeError) as error:
+            raise ValueError(f"method {self.name!r}: {error}") from error
+        object.__setattr__(self, "options", tuple(checked.items()))
 
     def build(
         self,
@@ -76,16 +103,9 @@ class Method:
 
         Returns:
             A function from served to defended vectors.
-
-        Raises:
-            ValueError: if the builder is unknown.
         """
-        if self.builder not in BUILDERS:
-            raise ValueError(
-                f"method {self.name!r}: expected a builder out of {sorted(BUILDERS)}, "
-                f"got {self.builder!r}"
-            )
-        return BUILDERS[self.builder](Own(outputs, inputs, groups, key, seed), dict(self.options))
+        own = Own(outputs, inputs, groups, key, seed)
+        return BUILDERS[self.builder].build(own, dict(self.options))
 
 
 def _nothing(own: Own, options: Options) -> Defense:
@@ -93,14 +113,10 @@ def _nothing(own: Own, options: Options) -> Defense:
 
 
 def _label_only(own: Own, options: Options) -> Defense:
-    from mipoison.defenses import LabelOnly
-
     return LabelOnly()
 
 
 def _rounding(own: Own, options: Options) -> Defense:
-    from mipoison.defenses import Rounding
-
     return Rounding(decimals=int(options["decimals"]))
 
 
@@ -115,30 +131,25 @@ def _swept(name: str) -> Builder:
 
 
 def _lpa(own: Own, options: Options) -> Defense:
-    from mipoison.defenses import LPA
-
+    objective = str(options["objective"])
+    # The others set no price, and know no copies.
+    groups = own.groups if issubclass(OBJECTIVES[objective], Priced) else None
     given = {name: float(options[name]) for name in ("epsilon", "budget") if name in options}
     return LPA.fit(
         own.outputs,
         own.inputs,
-        objective=str(options["objective"]),
+        objective=objective,
         epsilon=given.get("epsilon"),
         budget=given.get("budget"),
         norm="l1",
         key=own.key,
         seed=own.seed,
-        groups=own.groups,
+        groups=groups,
     )
 
 
 def _ablation(own: Own, options: Options) -> Defense:
     """The equilibrium by other rules: "rounds", "memory", "error", or "without" a kind of candidates."""
-    from mipoison.defenses import LPA
-    from mipoison.defenses.base import own_rows
-    from mipoison.defenses.lpa.equilibrium import Equilibrium
-    from mipoison.defenses.lpa.game import Rules
-    from mipoison.progress import Progress
-
     changed: dict[str, Any] = {name: options[name] for name in options if name != "budget"}
     if "without" in changed:
         changed["without"] = (changed["without"],)
@@ -158,8 +169,6 @@ def _ablation(own: Own, options: Options) -> Defense:
 
 
 def _lfp(own: Own, options: Options) -> Defense:
-    from mipoison.defenses import LFP
-
     return LFP.fit(
         own.outputs,
         own.inputs,
@@ -179,15 +188,48 @@ def _outside(own: Own, options: Options) -> Defense:
 # Rows that are asked again, and by how much an entry may differ: an outside defense may round by its batch.
 _ASKED_AGAIN, _SAME = 64, 1e-6
 
-BUILDERS: Mapping[str, Builder] = {
-    "none": _nothing,
-    "label_only": _label_only,
-    "rounding": _rounding,
-    "lpa": _lpa,
-    "lfp": _lfp,
-    "ablation": _ablation,
-    "outside": _outside,
-    **{name: _swept(name) for name in SWEEPS},
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a defense is made.
+
+    Attributes:
+        build: makes it.
+        takes: the options of that.
+    """
+
+    build: Builder
+    takes: Takes
+
+
+# Moves of a row, as l1: from nothing to between two corners.
+_LENGTH = number(2.0)
+
+BUILDERS: Mapping[str, Recipe] = {
+    "none": Recipe(_nothing, Takes()),
+    "label_only": Recipe(_label_only, Takes()),
+    "rounding": Recipe(_rounding, Takes({"decimals": count(0)})),
+    "lpa": Recipe(
+        _lpa, Takes({"objective": choice(OBJECTIVES)}, {"epsilon": _LENGTH, "budget": _LENGTH})
+    ),
+    "lfp": Recipe(
+        _lfp,
+        Takes({"rate": number(1.0, zero=True), "rows": choice(ROWS), "targets": choice(TARGETS)}),
+    ),
+    "ablation": Recipe(
+        _ablation,
+        Takes(
+            {"budget": _LENGTH},
+            {
+                "rounds": count(),
+                "memory": count(),
+                "error": choice(EXPONENTS),
+                "without": choice(KINDS),
+            },
+        ),
+    ),
+    "outside": Recipe(_outside, Takes({"callable": text})),
+    **{name: Recipe(_swept(name), Takes({"mean_l1": _LENGTH})) for name in SWEEPS},
 }
 
 

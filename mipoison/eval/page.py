@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from html import escape
 
+from matplotlib import rc_context, rcdefaults
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
@@ -84,6 +86,14 @@ def picture(png: bytes, *, description: str, caption: str) -> str:
         f'<figure><img alt="{escape(description)}" src="data:image/png;base64,{encoded}">'
         f"<figcaption>{caption}</figcaption></figure>"
     )
+
+
+@contextmanager
+def own_style() -> Iterator[None]:
+    """Matplotlib's own defaults within the block, whatever a user's matplotlibrc or style says; also a decorator."""
+    with rc_context():
+        rcdefaults()
+        yield
 
 
 def png_of(figure: Figure) -> bytes:

@@ -6,7 +6,6 @@ report can be rebuilt from the folder alone; without that file it has no images.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from html import escape
 from pathlib import Path
@@ -19,7 +18,8 @@ from mipoison.eval import figures, tables, wording
 from mipoison.eval.conditions import conditions
 from mipoison.eval.frontier import at_one_budget
 from mipoison.eval.markdown import asked_again, mean_alone, summary_page, unfinished
-from mipoison.eval.page import page, picture, png_of, table
+from mipoison.eval.page import own_style, page, picture, png_of, table
+from mipoison.eval.results_file import expecting_results, read_arrays, read_results
 from mipoison.eval.run_folder import FIGURES, PICTURES, REPORT, RESULTS, SUMMARY
 from mipoison.eval.store import cell_name, write_text
 from mipoison.eval.worst_cases import WorstCases
@@ -36,25 +36,22 @@ def write_report(out: Path) -> Path:
 
     Raises:
         FileNotFoundError: if there are no results.
+        ValueError: if they are damaged.
     """
-    if not (out / RESULTS).exists():
-        raise FileNotFoundError(
-            f"out: expected {RESULTS} in {out}, found none; run `mipoison evaluate` first"
-        )
-    results = json.loads((out / RESULTS).read_text())
-    images = {}
-    if (out / PICTURES).exists():
-        with np.load(out / PICTURES) as arrays:
-            images = {name: arrays[name] for name in arrays.files}
-    drawn = draw(results, images)
+    results = read_results(out / RESULTS)
+    images = read_arrays(out / PICTURES) if (out / PICTURES).exists() else {}
+    with expecting_results(out / RESULTS):
+        drawn = draw(results, images)
+        pages = {SUMMARY: summary_page(results), REPORT: compose(results, drawn)}
     (out / FIGURES).mkdir(exist_ok=True)
     for name, png in drawn.items():
         (out / FIGURES / f"{name}.png").write_bytes(png)
-    for name, text in ((SUMMARY, summary_page(results)), (REPORT, compose(results, drawn))):
+    for name, text in pages.items():
         write_text(out / name, text)
     return out / REPORT
 
 
+@own_style()
 def draw(
     results: Mapping[str, Any], images: Mapping[str, npt.NDArray[np.float32]]
 ) -> dict[str, bytes]:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
 from mipoison.eval.configuration import Configuration
+from mipoison.eval.results_file import read_json
 from mipoison.eval.store import Store, is_unfinished, write_json
 
 CONFIG: Final = "config.json"
@@ -64,7 +64,7 @@ def configuration_in(out: Path) -> Configuration:
     if not (out / CONFIG).exists():
         raise FileNotFoundError(f"expected a run with a {CONFIG} in {out}, found none")
     try:
-        return Configuration.from_json(json.loads((out / CONFIG).read_text()))
+        return Configuration.from_json(read_json(out / CONFIG))
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise ValueError(
             f"expected {out / CONFIG} to be of a run of this version, got {error}"
@@ -75,7 +75,7 @@ def named_in(out: Path) -> dict[str, str]:
     """Digests of the files that a run's configuration names, of when it was begun."""
     if not (out / NAMED).exists():
         return {}
-    digests: dict[str, str] = json.loads((out / NAMED).read_text())
+    digests: dict[str, str] = read_json(out / NAMED)
     return digests
 
 
@@ -118,10 +118,10 @@ def _clear(out: Path) -> None:
 def _is_run(out: Path) -> bool:
     """Whether a folder holds a run, of whatever version."""
     try:
-        plain = json.loads((out / CONFIG).read_text())
+        plain = read_json(out / CONFIG)
     except (OSError, ValueError):
         return False
-    return isinstance(plain, dict) and {"seeds", "methods"} <= set(plain)
+    return {"seeds", "methods"} <= set(plain)
 
 
 def _own_files(out: Path) -> list[Path]:

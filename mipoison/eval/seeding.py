@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import hashlib
 
+from mipoison.eval.scalars import whole
+
 
 def derive_seed(seed: int, *purpose: str) -> int:
     """Hashes an experiment's seed and a purpose to an independent 63-bit seed.
@@ -23,5 +25,5 @@ def derive_seed(seed: int, *purpose: str) -> int:
         >>> derive_seed(0, "target") == derive_seed(0, "adversary")
         False
     """
-    digest = hashlib.blake2b(repr((seed, *purpose)).encode(), digest_size=8).digest()
+    digest = hashlib.blake2b(repr((whole("seed", seed), *purpose)).encode(), digest_size=8).digest()
     return int.from_bytes(digest, "little") >> 1

@@ -11,18 +11,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from mipoison.eval.cell import Cell
 from mipoison.eval.configuration import Configuration
+from mipoison.eval.results_file import Arrays, read_arrays, read_json
+from mipoison.eval.scalars import real, whole
 
 # Counts up when cells of older versions must not be taken for new ones.
 FORMAT = 6
 # A name keeps so many digits of the hash.
 _DIGITS = 12
 _OURS = re.compile(rf"\.?seed-?\d+-T[\w+-]+-[0-9a-f]{{{_DIGITS}}}\.(json|npz)(\.\d+\.partial)?")
-
-Pictures = dict[str, npt.NDArray[np.float32]]
 
 
 @dataclass(frozen=True)
@@ -41,14 +40,28 @@ class Store:
 
     def stem(self, configuration: Configuration, seed: int, temperature: float) -> Path:
         """The files of a cell, without their suffix."""
-        plain = configuration.to_json() | {"seeds": [seed], "temperatures": [temperature]}
+        plain = configuration.to_json() | {
+            "seeds": [whole("seed", seed)],
+            "temperatures": [real("temperature", temperature)],
+        }
         content = json.dumps([FORMAT, plain], sort_keys=True)
         digest = hashlib.sha256(content.encode()).hexdigest()[:_DIGITS]
         return self.folder / f"{cell_name(seed, temperature)}-{digest}"
 
     def holds(self, configuration: Configuration, seed: int, temperature: float) -> bool:
         """Whether a cell is finished."""
-        return self.stem(configuration, seed, temperature).with_suffix(".json").exists()
+        stem = self.stem(configuration, seed, temperature)
+        return all(stem.with_suffix(suffix).exists() for suffix in (".json", ".npz"))
+
+    def check(self, configuration: Configuration) -> None:
+        """Reads what is there of an experiment.
+
+        Raises:
+            ValueError: if a file is damaged.
+        """
+        for cell in configuration.cells:
+            if self.holds(configuration, *cell):
+                self.get(configuration, *cell)
 
     def put(self, configuration: Configuration, seed: int, temperature: float, cell: Cell) -> None:
         """Keeps a finished cell."""
@@ -60,12 +73,15 @@ class Store:
 
     def get(
         self, configuration: Configuration, seed: int, temperature: float
-    ) -> tuple[dict[str, Any], Pictures]:
-        """A finished cell's numbers and pictures."""
+    ) -> tuple[dict[str, Any], Arrays]:
+        """A finished cell's numbers and pictures.
+
+        Raises:
+            FileNotFoundError: if the pictures are gone.
+            ValueError: if a file is damaged.
+        """
         stem = self.stem(configuration, seed, temperature)
-        with np.load(stem.with_suffix(".npz")) as images:
-            pictures = {name: images[name] for name in images.files}
-        return json.loads(stem.with_suffix(".json").read_text()), pictures
+        return read_json(stem.with_suffix(".json")), read_arrays(stem.with_suffix(".npz"))
 
     def files(self) -> list[Path]:
         """Everything that a store wrote here, unfinished files too."""
@@ -91,11 +107,12 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
 def write_text(path: Path, text: str) -> None:
     """Writes text so that the file is either whole or not there."""
     partial = _partial(path)
-    partial.write_text(text, encoding="utf-8")
+    # A path may hold bytes that are no text.
+    partial.write_text(text, encoding="utf-8", errors="backslashreplace")
     os.replace(partial, path)
 
 
-def write_arrays(path: Path, arrays: Pictures) -> None:
+def write_arrays(path: Path, arrays: Arrays) -> None:
     """Writes arrays so that the file is either whole or not there."""
     partial = _partial(path)
     with partial.open("wb") as stream:

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from mipoison.eval.architectures import ARCHITECTURES, choices, known
 from mipoison.eval.data import Role
 from mipoison.eval.retraining import PLAIN, retraining
+from mipoison.eval.scalars import whole
 
 # Rows that go through a target together: convolutions at full size are large.
 _ROWS = 1000
@@ -47,6 +48,7 @@ def train_target(
         raise ValueError(f"architecture: expected {choices()}, got {architecture!r}")
     name, _, way = architecture.partition("+")
     shape = image_shape or (1, private.inputs.shape[1])
+    seed = whole("seed", seed)
     generator = torch.Generator().manual_seed(seed)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

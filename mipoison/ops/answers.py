@@ -9,13 +9,15 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
+from mipoison.ops.arrays import holds_tensors
+
 Rows = TypeVar("Rows", Tensor, npt.NDArray[np.generic])
 Labels: TypeAlias = "Tensor | npt.ArrayLike | None"
 
 
 def like(result: Tensor, given: Rows) -> Rows:
-    """The result in the caller's kind: ndarray for ndarray."""
-    return result.numpy() if isinstance(given, np.ndarray) else result
+    """The result in the caller's kind: a tensor for tensors, an ndarray for arrays and all that is made into one."""
+    return result if holds_tensors(given) else result.numpy()  # type: ignore[return-value]
 
 
 def refuse(status: Tensor, *checks: Callable[[], None], overwritten: bool = False) -> None:

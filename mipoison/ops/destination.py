@@ -11,6 +11,7 @@ from torch.autograd import forward_ad
 from torch.nn import Parameter
 
 from mipoison.ops import validation as check
+from mipoison.ops.arrays import holds_tensors
 
 
 def as_destination(out: Any, given: Any, rows: Tensor) -> Tensor:
@@ -29,7 +30,7 @@ def as_destination(out: Any, given: Any, rows: Tensor) -> Tensor:
             "expected no out under a transform of torch.func or with forward-mode derivatives, got one: what is "
             "written into a given tensor has no derivative; leave out away, or use .detach()"
         )
-    kind = np.ndarray if isinstance(given, np.ndarray) else Tensor
+    kind = Tensor if holds_tensors(given) else np.ndarray
     if not isinstance(out, kind):
         raise TypeError(
             f"expected out to be a {kind.__name__} as the rows are, got {type(out).__name__}"
@@ -42,8 +43,9 @@ def as_destination(out: Any, given: Any, rows: Tensor) -> Tensor:
                 f"expected out with strides >= 0 of whole entries, got {out.strides} bytes; "
                 "pass np.empty_like(out)"
             )
-        if out.dtype != given.dtype:
-            raise TypeError(f"expected out of dtype {given.dtype}, got {out.dtype}")
+        dtype = rows.numpy().dtype
+        if out.dtype != dtype:
+            raise TypeError(f"expected out of dtype {dtype}, got {out.dtype}")
         out = torch.from_numpy(out)
     return check.same_rows("out", out, rows)
 

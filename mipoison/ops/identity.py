@@ -11,6 +11,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from mipoison.ops.arrays import as_array, as_tensor
+from mipoison.ops.numbers import scalar
 from mipoison.random import Key
 
 Ids: TypeAlias = (
@@ -19,52 +21,62 @@ Ids: TypeAlias = (
 # An id as a row: sixteen bits an entry, which float32 holds exactly, so that the row hash of every backend serves
 # for ids too. An int takes four entries; a text's digest takes eight and a mark.
 _ENTRIES: Final = 9
+# Kinds of arrays whose entries need no look at one by one.
+_PLAIN: Final = "biuf"
 
 
 def as_requests(ids: Any, rows: Tensor) -> Tensor:
     """Ids as rows that the row hash takes, float32 [N, 9] on the rows' device.
 
     Args:
-        ids: N ints in [−2⁶³, 2⁶³), as a tensor, array or sequence, or N bytes or str (a str is its
-            UTF-8 bytes). Equal ids give equal rows.
+        ids: N ints in [−2⁶³, 2⁶³), as a tensor, array, Series or sequence, or N bytes or str (a str
+            is its UTF-8 bytes). Equal ids give equal rows.
         rows: the rows that they belong to, [N, K].
 
     Raises:
         TypeError: if they are of another kind, or of several.
         ValueError: if they are not N, or an int needs more than 64 bits.
     """
-    if isinstance(ids, str | bytes) or not isinstance(ids, Tensor | np.ndarray | Sequence):
-        raise TypeError(
-            f"expected ids to be a tensor, array or sequence of ints, bytes or str, got {type(ids).__name__}"
-        )
-    if tuple(getattr(ids, "shape", (len(ids),))) != (len(rows),):
-        raise ValueError(
-            f"expected ids of shape ({len(rows)},), one a row, got {tuple(getattr(ids, 'shape', (len(ids),)))}"
-        )
-    if isinstance(ids, np.ndarray) and ids.dtype.kind not in "iu":
-        ids = ids.tolist()
-    if not isinstance(ids, Tensor | np.ndarray) and ids and isinstance(ids[0], str | bytes):
-        return _digests(ids).to(rows.device)
-    return _pieces(_whole(ids).to(rows.device))
+    given: Any = ids
+    if isinstance(ids, list | tuple):
+        # NumPy would make one type of several.
+        given = [scalar(value) for value in ids]
+    elif not isinstance(ids, Tensor):
+        given = as_array("ids", ids)
+    shape = (len(given),) if isinstance(given, list) else tuple(given.shape)
+    if shape != (len(rows),):
+        raise ValueError(f"expected ids of shape ({len(rows)},), one a row, got {shape}")
+    if isinstance(given, np.ndarray) and given.dtype.kind not in _PLAIN:
+        given = given.tolist()
+    if not isinstance(given, list):
+        return _pieces(_whole(as_tensor("ids", given)).to(rows.device))
+    if given and isinstance(given[0], str | bytes):
+        return _digests(given).to(rows.device)
+    return _pieces(_listed(given).to(rows.device))
 
 
-def _whole(ids: Any) -> Tensor:
+def _whole(numbers: Tensor) -> Tensor:
     """Whole numbers as int64."""
-    if not isinstance(ids, Tensor | np.ndarray):
-        for value in ids:
-            if isinstance(value, bool) or not isinstance(value, int | np.integer):
-                raise TypeError(
-                    f"expected ids all ints, all bytes or all str, got {type(value).__name__} among them"
-                )
-            if not -(2**63) <= value < 2**63:
-                raise ValueError(
-                    f"expected ids of at most 64 bits, got {value}; use str(id) instead"
-                )
-    # An empty list has no integers to tell its dtype by.
-    numbers = torch.as_tensor(ids, dtype=None if len(ids) else torch.int64)
     if numbers.dtype == torch.bool or numbers.is_floating_point() or numbers.is_complex():
         raise TypeError(f"expected ids to hold integers, got {numbers.dtype}")
-    return numbers.to(torch.int64)
+    whole = numbers.to(torch.int64)
+    if numbers.dtype == torch.uint64 and bool((whole < 0).any()):
+        raise ValueError(
+            "expected ids of at most 64 bits with a sign, got 2**63 or more; use str(id) instead"
+        )
+    return whole
+
+
+def _listed(ids: Sequence[Any]) -> Tensor:
+    """Python's ints as int64."""
+    for value in ids:
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise TypeError(
+                f"expected ids all ints, all bytes or all str, got {type(value).__name__} among them"
+            )
+        if not -(2**63) <= value < 2**63:
+            raise ValueError(f"expected ids of at most 64 bits, got {value}; use str(id) instead")
+    return torch.tensor(ids, dtype=torch.int64, device="cpu")
 
 
 def _pieces(numbers: Tensor) -> Tensor:
@@ -84,7 +96,7 @@ def _digests(ids: Sequence[str | bytes]) -> Tensor:
         text = value.encode() if isinstance(value, str) else value
         digest = hashlib.blake2b(text, digest_size=16, person=b"mipoison id").digest()
         rows.append([*np.frombuffer(digest, "<u2").tolist(), 1])
-    return torch.tensor(rows, dtype=torch.float32)
+    return torch.tensor(rows, dtype=torch.float32, device="cpu")
 
 
 class RequestKey(Key):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Final
 
 import torch
 from torch import Tensor
@@ -11,9 +12,14 @@ from mipoison.ops import validation as check
 from mipoison.ops.answers import Labels, Rows, like, refuse
 from mipoison.ops.backends import pick
 from mipoison.ops.identity import Ids, RequestKey, request_key
+from mipoison.ops.projection import project
 from mipoison.random import Key, KeyLike, resolve_key
 from mipoison.reference import label_of
 from mipoison.reference.flip import labels_drawn
+from mipoison.reference.rounding import lead
+
+# Entries that differ by less are equal but for rounding.
+_EQUAL: Final = 1e-6
 
 
 def flip(
@@ -23,23 +29,26 @@ def flip(
     rate: float,
     key: KeyLike = None,
     style: str = "swap",
+    margin: float = 1e-3,
     ids: Ids = None,
     validate: bool = True,
     backend: str | None = None,
 ) -> tuple[Rows, Rows]:
     """Flips the label of a keyed share of the rows (LFP's operation).
 
-    The choice is a function of (key, the exact row): the rate is over distinct rows, and a repeated
-    row gets the same answer.
+    The choice is a function of (key, row), see `row_bits`: the rate is over distinct rows, and a
+    repeated row gets the same answer.
 
     Args:
         p: probability vectors, [N, K]; see `project` for kinds and dtypes.
         targets: the label a selected row is flipped to, integers [N]; −1 or its own label leaves
             the row as it is. Default: uniform over the other labels, keyed.
         rate: share of rows selected, in [0, 1].
-        key: int, bytes or None (one secret per process).
+        key: 16 bytes or more, an int (for experiments) or None (one secret per process).
         style: "swap": the entries of old and new label change places, which leaves no trace in the
-            vector's shape; "project": the nearest vector with the new label.
+            vector's shape; "project": the nearest vector in which the new label leads by margin.
+        margin: in [0, 1], by which a new label leads with style "project", and with "swap" where
+            the two entries are equal to 1e-6, so that to swap them would change nothing.
         ids: see `row_bits`; the choice is then a function of (key, id).
         validate: as in `project`.
         backend: as in `project`.
@@ -62,6 +71,7 @@ def flip(
     new = None if targets is None else check.as_labels("targets", targets, rows)
     share = check.as_number("rate", rate, 0.0, 1.0)
     check.as_choice("style", style, ("swap", "project"))
+    ahead = check.as_number("margin", margin, 0.0, 1.0)
     secret = request_key(resolve_key(key), ids, rows)
     drawn, rate = new, share
     if isinstance(secret, RequestKey):
@@ -77,6 +87,12 @@ def flip(
         if new is not None:
             checks.append(lambda: check.require_range("targets", new, -1, rows.shape[1]))
         refuse(status, *checks)
+    if ahead > 0:
+        enough = ahead if style == "project" else min(ahead, _EQUAL)
+        ties = (labels != label_of(rows)) & (lead(q, labels) < enough)
+        if not validate or bool(ties.any()):
+            apart = project(q, label=labels, margin=ahead, validate=False, backend=backend)
+            q = torch.where(ties.unsqueeze(-1), apart, q)
     return like(q, p), like(labels, p)
 
 
@@ -95,10 +111,11 @@ def row_bits(
     Args:
         p: rows, [N, K]; see `project` for kinds and dtypes. float64 rows are hashed by their
             float32 rounding.
-        key: int, bytes or None (one secret per process).
+        key: 16 bytes or more, an int (for experiments) or None (one secret per process).
         draw: index of the first block of four words, in [0, 2³²).
-        grid: cell width ≥ 0 of the hash: rows in the same cells share their words; 0 for the exact
-            row.
+        grid: cell width of the hash, in [0, 1]: rows in the same cells share their words. 0 for the
+            finest cells that a classifier's rounding noise does not change: of one input answered
+            in batches of several sizes, fewer than one row in 10⁴ gets other words (float32).
         words: how many words a row.
         ids: identities of the requests, N ints (64 bits), bytes or str, to draw from (key, id)
             instead of (key, row); the grid then has no say. Rows of one id share their words, so a
@@ -122,11 +139,10 @@ def row_bits(
     """
     rows = check.as_rows("p", p).detach()
     cell = check.as_number("grid", grid, 0.0, 1.0)
-    if isinstance(draw, bool) or not isinstance(draw, int) or not 0 <= draw < 2**32:
-        raise ValueError(f"expected draw to be an int in [0, 2**32), got {draw!r}")
+    first = check.as_draw(draw)
     count = check.as_count("words", words, 1)
     secret = request_key(resolve_key(key), ids, rows)
-    bits = _bits(rows, secret, draw, cell, count, backend)
+    bits = _bits(rows, secret, first, cell, count, backend)
     return like(bits, p)
 
 
@@ -135,6 +151,7 @@ def _bits(
 ) -> Tensor:
     """The operator on the rows, or on the ids that the key is bound to."""
     if isinstance(secret, RequestKey):
-        rows, grid = secret.of(rows), 0.0
+        # Cells of whole numbers: each id has its own.
+        rows, grid = secret.of(rows), 1.0
     bits: Tensor = pick("row_bits", backend, rows)(rows, secret.tensor(), draw, grid, words)
     return bits

@@ -46,6 +46,11 @@ class _Set:
             raise ValueError(
                 "expected center together with epsilon, got none; pass center=p, or epsilon=None"
             )
+        if check.as_flag("shrink", shrink) and center is None:
+            raise ValueError(
+                "expected center together with shrink=True, got none: the margin is lowered to the lead of its label; "
+                "pass center=p, or shrink=False"
+            )
         return cls(
             rows=rows,
             p=None if center is None else check.same_rows("center", center, rows).detach(),
@@ -106,15 +111,15 @@ def project(
     `torch.vmap` pass validate=False.
 
     Args:
-        z: points to project, within ±1e15, [N, K], K ≥ 2; float32, float64, float16 or bfloat16; tensor or
-            ndarray.
+        z: points to project, within ±1e15, [N, K], K ≥ 2; float32, float64, float16 or bfloat16; tensor,
+            array, or what `numpy.asarray` takes.
         center: p, probability vectors [N, K] of z's dtype; renormalised first. Needed with epsilon.
         label: t, the label that must win, integers [N] in [0, K). Default: the label of center, or
             of z.
         epsilon: radius ε ≥ 0 of the ball around center; None for no ball.
         norm: the ball's norm, "l1", "l2" or "linf".
         margin: m in [0, 1], by which the label must lead.
-        shrink: lower each row's margin to what center leaves to its label, so that no set is empty.
+        shrink: lower each row's margin to what center leaves to its label, so that no set is empty. Needs center.
         out: where q is written, of z's kind, shape, dtype and device, and returned. It may be z or center itself,
             but must not overlap one in part. Rows without gaps are written directly, others by way of a new
             tensor. Without derivative: a z that requires grad or has a tangent is refused, as torch does, and so is
@@ -125,7 +130,8 @@ def project(
         backend: None follows the device; "reference", "cpp" or "triton" force one.
 
     Returns:
-        q, [N, K] of z's kind and dtype: the label strict, sums and ball to rounding.
+        q, [N, K] of z's dtype: the label strict, sums and ball to rounding. A tensor for a tensor or a list of
+        tensors, an ndarray for everything else (arrays, DataFrames, lists of lists, which count as float64).
 
     Raises:
         TypeError: for a wrong kind or dtype.

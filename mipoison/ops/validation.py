@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any, Final
 
 import numpy as np
@@ -10,41 +9,84 @@ import torch
 from torch import Tensor
 
 from mipoison import reference
+from mipoison.ops.arrays import as_tensor
+from mipoison.ops.numbers import (
+    as_choice,
+    as_count,
+    as_draw,
+    as_epsilon,
+    as_flag,
+    as_number,
+    as_part,
+    as_seed,
+)
 from mipoison.reference.rounding import FARTHEST, SUM_TOLERANCE, finite_rows, near_rows
+
+__all__ = [
+    "DTYPES",
+    "NORMS",
+    "as_choice",
+    "as_count",
+    "as_draw",
+    "as_epsilon",
+    "as_flag",
+    "as_inputs",
+    "as_labels",
+    "as_number",
+    "as_part",
+    "as_rows",
+    "as_seed",
+    "describe_bad_probabilities",
+    "name_rows",
+    "require_finite",
+    "require_near",
+    "require_probabilities",
+    "require_range",
+    "same_rows",
+]
 
 NORMS: Final = ("l1", "l2", "linf")
 DTYPES: Final = tuple(SUM_TOLERANCE)
 _NAMED_ROWS: Final = 5
+# Rows whose sums are off by no more were probabilities once.
+_ROUNDED: Final = 0.1
 
 
 def as_rows(name: str, value: Any) -> Tensor:
-    """A [N, K] floating tensor from a tensor or ndarray; K ≥ 2.
+    """A [N, K] floating tensor from a tensor, an array or what `arrays.as_tensor` takes; K ≥ 2.
 
     Raises:
-        TypeError: if it is neither, or of another dtype.
+        TypeError: if it is nothing of the kind, or of another dtype.
         ValueError: if it is not two-dimensional with at least two columns.
     """
-    if isinstance(value, np.ndarray):
-        if value.dtype not in (np.float16, np.float32, np.float64):
-            raise TypeError(
-                f"expected {name} to be float16, float32 or float64, got {value.dtype}; "
-                f"use {name}.astype('float32')"
-            )
-        # torch warns of arrays that it could write through but must not: those are copied.
-        value = torch.from_numpy(np.require(value, requirements=["C", "W"]))
-    if not isinstance(value, Tensor):
-        raise TypeError(
-            f"expected {name} to be a torch.Tensor or numpy.ndarray, got {type(value).__name__}"
-        )
-    if value.dtype not in DTYPES:
+    rows = as_tensor(name, value)
+    if not isinstance(value, Tensor | np.ndarray) and rows.dtype == torch.int64:
+        # A list of whole numbers says nothing of their type.
+        rows = rows.to(torch.float64)
+    if rows.dtype not in DTYPES:
         allowed = ", ".join(str(dtype).removeprefix("torch.") for dtype in DTYPES)
-        raise TypeError(f"expected {name} to be one of {allowed}, got {value.dtype}")
-    if value.ndim != 2 or value.shape[1] < 2:
+        got = str(rows.dtype).removeprefix("torch.")
+        cast = "x.float()" if isinstance(value, Tensor) else "x.astype('float32')"
+        raise TypeError(f"expected {name} to be one of {allowed}, got {got}; use {cast}")
+    if rows.ndim != 2 or rows.shape[1] < 2:
         raise ValueError(
-            f"expected {name} of shape [N, K] with K >= 2 classes, got {tuple(value.shape)}; "
-            "a single vector goes in as vector[None, :]"
+            f"expected {name} of shape [N, K] with K >= 2 classes, got {tuple(rows.shape)}{_mend(rows)}"
         )
-    return value
+    return rows
+
+
+def _mend(rows: Tensor) -> str:
+    """What to do about rows of a wrong shape."""
+    if rows.ndim == 1 and len(rows) > 1:
+        return "; a single vector goes in as vector[None, :]"
+    if rows.ndim == 2 and rows.shape[1] == 1:
+        return "; the probability x of one of two classes goes in as torch.cat((1 - x, x), 1)"
+    if rows.ndim > 2:
+        return (
+            "; flatten what is before the classes with x.reshape(-1, x.shape[-1]); where they are the second "
+            "dimension, as in a map [N, K, H, W], first x.movedim(1, -1)"
+        )
+    return ""
 
 
 def same_rows(name: str, value: Any, like: Tensor) -> Tensor:
@@ -64,66 +106,37 @@ def as_labels(name: str, value: Any, like: Tensor) -> Tensor:
         TypeError: if it does not hold integers.
         ValueError: if its shape is another.
     """
-    labels = torch.as_tensor(value, device=like.device)
+    labels = as_tensor(name, value).to(like.device)
     if labels.numel() == 0:
         # An empty list has no integers to tell its dtype by.
         labels = labels.to(torch.int64)
     if labels.dtype == torch.bool or labels.is_floating_point() or labels.is_complex():
         raise TypeError(f"expected {name} to hold integers, got {labels.dtype}")
     if labels.shape != like.shape[:1]:
-        raise ValueError(f"expected {name} of shape ({like.shape[0]},), got {tuple(labels.shape)}")
+        raise ValueError(
+            f"expected {name} of shape ({like.shape[0]},), one integer a row, got {tuple(labels.shape)}"
+        )
     return labels.to(torch.int64)
 
 
-def as_number(
-    name: str, value: Any, low: float, high: float = math.inf, *, open_low: bool = False
-) -> float:
-    """A float within [low, high], or (low, high] when open_low.
+def as_inputs(value: Any, rows: Tensor) -> Tensor:
+    """What produced the rows, float32 [N, ...] on their device, without gradient.
 
     Raises:
-        TypeError: if it is no real number.
-        ValueError: if it is outside the range or NaN.
+        TypeError: if it holds no real numbers.
+        ValueError: if they are not as many as the rows, of no size, or not finite in float32.
     """
-    if isinstance(value, bool) or not isinstance(value, int | float | np.floating | np.integer):
-        raise TypeError(f"expected {name} to be a number, got {type(value).__name__}")
-    number = float(value)
-    if not (low < number or (number == low and not open_low)) or not number <= high:
-        bracket = "(" if open_low else "["
-        raise ValueError(f"expected {name} in {bracket}{low:g}, {high:g}], got {number:g}")
-    return number
-
-
-def as_count(name: str, value: Any, low: int) -> int:
-    """An int of at least low.
-
-    Raises:
-        ValueError: if it is no int or smaller.
-    """
-    if isinstance(value, bool) or not isinstance(value, int) or value < low:
-        raise ValueError(f"expected {name} to be an int >= {low}, got {value!r}")
-    return value
-
-
-def as_epsilon(value: Any) -> float | None:
-    """The radius of the ball as the operators take it: None for no ball, which an infinite one is too.
-
-    What is serialised holds None, and not every format knows an infinite number.
-    """
-    if value is None:
-        return None
-    radius = as_number("epsilon", value, 0.0)
-    return None if math.isinf(radius) else radius
-
-
-def as_choice(name: str, value: Any, allowed: tuple[str, ...]) -> str:
-    """One of the allowed words.
-
-    Raises:
-        ValueError: if it is another.
-    """
-    if value not in allowed:
-        raise ValueError(f"expected {name} to be one of {allowed}, got {value!r}")
-    return str(value)
+    x = as_tensor("inputs", value).detach()
+    if x.is_complex():
+        raise TypeError(f"expected inputs to hold real numbers, got {x.dtype}; use x.abs()")
+    count = len(x) if x.ndim else 0
+    if count != len(rows):
+        raise ValueError(f"expected as many inputs as outputs, got {count} and {len(rows)}")
+    x = x.to(rows.device, torch.float32)
+    if x[:1].numel() == 0 and count > 0:
+        raise ValueError(f"expected inputs of one number each or more, got shape {tuple(x.shape)}")
+    require_finite("inputs", x.reshape(count, -1) if count else x.reshape(0, 1))
+    return x
 
 
 def name_rows(rows: Tensor) -> str:
@@ -141,16 +154,19 @@ def describe_bad_probabilities(name: str, p: Tensor) -> str | None:
         return None
     first = int(bad.nonzero()[0])
     row = p[first].to(torch.float64)
+    mend = "logits go through torch.softmax(logits, -1) first"
     if not bool(finite_rows(row.unsqueeze(0))):
-        why = "it holds NaN or Inf"
+        why, mend = "it holds NaN or Inf", "leave such rows out, or defend with on_invalid='label'"
     elif bool((row < 0).any()):
         why = f"its smallest entry is {float(row.min()):.4g}"
     else:
-        why = f"its sum is {float(row.sum()):.6g}"
+        total = float(row.sum())
+        why, whole = f"its sum is {total:.6g}", "p / p.sum(-1, keepdim=True)"
+        rounded = abs(total - 1) <= _ROUNDED
+        mend = f"rounded rows go in as {whole}" if rounded else f"{mend}, percentages as {whole}"
     return (
         f"expected {name} to be probability vectors (finite, >= 0, sum 1 within "
-        f"{SUM_TOLERANCE[p.dtype]:g}), got {name_rows(bad)} otherwise (row {first}: {why}); "
-        "logits go through torch.softmax(logits, -1) first"
+        f"{SUM_TOLERANCE[p.dtype]:g}), got {name_rows(bad)} otherwise (row {first}: {why}); {mend}"
     )
 
 

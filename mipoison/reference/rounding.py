@@ -69,13 +69,17 @@ def put(x: Tensor, t: Tensor, value: Tensor | float) -> Tensor:
     return x.scatter(-1, t.unsqueeze(-1), value.unsqueeze(-1))
 
 
+def lead(p: Tensor, t: Tensor) -> Tensor:
+    """How far p_t lies above the largest other entry; negative where it lies below; [N]."""
+    return at(p, t) - put(p, t, -torch.inf).amax(-1)
+
+
 def row_margin(p: Tensor, t: Tensor, margin: float, shrink: bool) -> Tensor:
     """The row's margin m; with shrink no more than p leaves to t, so that p itself is in C; [N]."""
     m = torch.full(t.shape, margin, dtype=torch.float64, device=p.device)
     if not shrink:
         return m
-    gap = at(p, t) - put(p, t, -torch.inf).amax(-1)
-    return torch.minimum(m, gap.clamp_min(0.0))
+    return torch.minimum(m, lead(p, t).clamp_min(0.0))
 
 
 def _above(x: Tensor, dtype: torch.dtype) -> Tensor:

@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from mipoison.eval import cli
 from mipoison.eval.adversaries import AdversarySettings
 from mipoison.eval.experiment import run
 from mipoison.eval.presets import QUICK
@@ -36,3 +37,19 @@ def finished(tiny, tmp_path_factory):
     out = tmp_path_factory.mktemp("harness") / "out"
     assert run(tiny, out).complete
     return out
+
+
+@pytest.fixture
+def one_line(capsys):
+    """What a command says that cannot be done: one line, with exit code 2."""
+
+    def told(given):
+        with pytest.raises(SystemExit) as stopped:
+            cli.main(given)
+        printed = capsys.readouterr()
+        assert stopped.value.code == 2, printed.err
+        assert printed.out == "" and printed.err.count("\n") == 1, printed.err
+        assert printed.err.startswith("mipoison: ") and "Traceback" not in printed.err
+        return printed.err
+
+    return told

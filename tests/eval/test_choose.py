@@ -127,7 +127,7 @@ def test_a_changed_rule_is_not_deployed():
     [
         ({}, "expected either max_l1 or min_gain"),
         ({"max_l1": 0.1, "min_gain": 0.1}, "not both"),
-        ({"max_l1": 0.1}, "expected temperature to be one of 1, 3, got None"),
+        ({"max_l1": 0.1}, "temperature: expected one of 1, 3, got None"),
         ({"max_l1": 0.1, "temperature": 2.0}, "one of 1, 3, got 2.0"),
         ({"max_l1": 0.01, "temperature": 3.0}, "nearest is swap-0.1 with a gain of 0.20"),
         ({"min_gain": 1.5, "temperature": 3.0}, "nearest is label-only with a gain of 1.00"),

@@ -2,14 +2,13 @@
 
 import json
 import os
-import re
 import subprocess
 import sys
 from dataclasses import replace
 
 import pytest
 
-from mipoison.eval import cli
+from mipoison.eval import cli, experiment
 from mipoison.eval.configuration import Configuration
 
 
@@ -101,13 +100,31 @@ def test_a_target_with_a_strength_of_its_own_has_a_report(changed):
     assert text.count("none known") == 3
 
 
-def test_an_option_out_of_range_says_what_is_allowed(tmp_path, capsys):
+def test_cells_that_fail_alike_are_told_together(tmp_path, capsys, monkeypatch, tiny):
+    def failing(*given, **named):
+        raise RuntimeError("no such luck")
+
+    monkeypatch.setitem(cli.NAMED, "quick", tiny)
+    monkeypatch.setattr(experiment, "run_cell", failing)
     with pytest.raises(SystemExit) as stopped:
-        cli.main(["evaluate", "--out", str(tmp_path / "out"), "--adversary.epochs", "0"])
-    assert stopped.value.code == 2
-    # Boxed and broken into lines.
-    words = re.findall(r"[\w:,]+", "".join(capsys.readouterr()))
-    assert "epochs: expected at least 1, got 0" in " ".join(words)
+        cli.main(["evaluate", "--preset", "quick", "--out", str(tmp_path / "out"), "--jobs", "1"])
+    told = capsys.readouterr().err
+    assert stopped.value.code == 1 and told.count("RuntimeError: no such luck") == 1
+    assert "failed: seed100-T1_5, seed100-T3\n" in told
+    assert "not finished; no cell was finished" in told.splitlines()[-1]
+
+
+def test_a_full_disk_is_no_traceback(tmp_path, capsys, monkeypatch, tiny):
+    def full(*given, **named):
+        raise OSError(28, "No space left on device", "cells/x")
+
+    monkeypatch.setitem(cli.NAMED, "quick", tiny)
+    monkeypatch.setattr(experiment, "run_cell", full)
+    with pytest.raises(SystemExit) as stopped:
+        cli.main(["evaluate", "--preset", "quick", "--out", str(tmp_path / "out"), "--jobs", "1"])
+    told = capsys.readouterr().err
+    assert stopped.value.code == 1 and "Traceback" not in told
+    assert told.count("No space left on device: 'cells/x'") == 1
 
 
 def test_importing_the_package_does_not_import_the_harness():

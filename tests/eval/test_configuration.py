@@ -3,11 +3,15 @@
 import json
 from dataclasses import replace
 
+import numpy as np
 import pytest
+import torch
 
 from mipoison.eval.adversaries import AdversarySettings
 from mipoison.eval.configuration import Configuration
 from mipoison.eval.presets import DEMO, PRESETS
+from mipoison.eval.seeding import derive_seed
+from mipoison.eval.store import Store
 
 
 @pytest.mark.parametrize("preset", PRESETS)
@@ -72,3 +76,58 @@ def test_unknown_names_say_what_is_allowed():
         DEMO.with_methods(("wish",))
     with pytest.raises(ValueError, match="configuration: expected keys"):
         Configuration.from_json(DEMO.to_json() | {"wish": 1})
+
+
+@pytest.mark.parametrize(
+    "of", [np.int64, np.int32, np.uint8, torch.tensor], ids=lambda of: of.__name__
+)
+def test_numbers_of_any_library_are_the_same_experiment(of, tmp_path):
+    plain = {"seeds": (0, 2), "target_epochs": 5, "victims_shown": 3}
+    adversary = replace(DEMO.adversary, epochs=7, neighbours=(5, 9), held_out=20)
+    wanted = replace(DEMO, **plain, adversary=adversary)
+    given = replace(
+        DEMO,
+        seeds=[of(0), of(2)],
+        temperatures=[np.float64(1), 3],
+        target_epochs=of(5),
+        victims_shown=of(3),
+        methods=list(DEMO.methods),
+        adversary=replace(DEMO.adversary, epochs=of(7), neighbours=[of(5), of(9)], held_out=of(20)),
+    )
+    assert given == wanted and json.dumps(given.to_json()) == json.dumps(wanted.to_json())
+    store = Store(tmp_path)
+    assert store.stem(given, of(2), 3) == store.stem(wanted, 2, 3.0)
+    assert derive_seed(of(2), "target") == derive_seed(2, "target")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"seeds": (1.0,)}, "seeds: expected a whole number, got 1.0"),
+        ({"seeds": (True,)}, "seeds: expected a whole number, got True"),
+        ({"seeds": 3}, r"seeds: expected several in a tuple, got 3; write \(3,\)"),
+        ({"seeds": "12"}, "seeds: expected several in a tuple"),
+        ({"temperatures": ("3",)}, "temperatures: expected a number, got '3'"),
+        ({"target_epochs": 2.5}, "target_epochs: expected a whole number"),
+        ({"checked_methods": "none"}, "checked_methods: expected several in a tuple"),
+    ],
+)
+def test_other_types_are_refused(change, message):
+    with pytest.raises(ValueError, match=message):
+        replace(DEMO, **change)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"epochs": 2.0}, "epochs: expected a whole number, got 2.0"),
+        ({"width": "3"}, "width: expected a whole number"),
+        ({"neighbours": 5}, "neighbours: expected several in a tuple"),
+        ({"losses": "l1"}, "losses: expected several in a tuple"),
+        ({"learning_rate": "fast"}, "learning_rate: expected a number, got 'fast'"),
+        ({"deep_floor": True}, "deep_floor: expected a number, got True"),
+    ],
+)
+def test_other_types_of_adversaries_settings_are_refused(change, message):
+    with pytest.raises(ValueError, match=message):
+        AdversarySettings(**change)

@@ -245,7 +245,7 @@ def test_an_engine_that_is_not_installed_says_what_to_do(tiny, tmp_path, monkeyp
 
 
 def test_jobs_must_be_positive(tiny, tmp_path):
-    with pytest.raises(ValueError, match="jobs: expected a number >= 1, got 0"):
+    with pytest.raises(ValueError, match="jobs: expected at least 1, got 0"):
         run(tiny, tmp_path / "out", jobs=0)
     assert not (tmp_path / "out").exists()
 

@@ -116,3 +116,26 @@ def test_torchvision_s_own_fake_data():
         pytest.skip(f"torchvision does not load: {error}")
     parts = split("torchvision:FakeData", seed=0)
     assert parts.image_shape == (32, 32) and parts.classes == 10
+
+
+def test_a_download_that_fails_is_told_in_one_line(stand_ins, monkeypatch):
+    def unreachable(*given, **named):
+        raise OSError("no route\nto host")
+
+    monkeypatch.setattr(
+        sys.modules["torchvision.datasets"], "Digits", type("D", (), {"__init__": unreachable})
+    )
+    monkeypatch.setattr(sys.modules["datasets"], "load_dataset", unreachable)
+    for name in ("torchvision:Digits", "huggingface:some/digits"):
+        with pytest.raises(ValueError, match=rf"'{name}': .*raised OSError: no route \(") as raised:
+            split(name, seed=0)
+        assert "\n" not in str(raised.value)
+
+
+def test_without_a_home_downloads_lie_beside_other_temporary_files(monkeypatch, tmp_path):
+    def nowhere():
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(hubs.Path, "home", nowhere)
+    monkeypatch.setattr(hubs.tempfile, "gettempdir", lambda: str(tmp_path))
+    assert hubs._cache() == tmp_path / "mipoison"

@@ -1,8 +1,13 @@
 """Every defense of the demo can be built and keeps its promises."""
 
+import json
+
+import numpy as np
 import pytest
 import torch
 
+from mipoison.defenses.lpa import OBJECTIVES
+from mipoison.eval import methods
 from mipoison.eval.methods import BUILDERS, Method, time_per_row
 from mipoison.eval.presets import DEMO
 from mipoison.eval.strengths import SWEEPS, of_mean_l1
@@ -71,3 +76,51 @@ def test_unknown_builder_says_what_is_allowed(own_data):
     with pytest.raises(ValueError, match="expected a builder out of") as raised:
         Method("mine", "mine", "wish").build(*own_data, key=1, seed=2)
     assert all(name in str(raised.value) for name in BUILDERS)
+
+
+def test_numbers_of_any_library_make_the_same_method():
+    given = Method("x", "x", "lpa", [["objective", "decoy"], ["epsilon", np.float64(0.5)]])
+    assert given == Method("x", "x", "lpa", (("objective", "decoy"), ("epsilon", 0.5)))
+    given = Method("x", "x", "rounding", (("decimals", np.int64(1)),))
+    assert json.dumps(given.options) == '[["decimals", 1]]'
+
+
+@pytest.mark.parametrize("builder", BUILDERS)
+def test_an_option_that_no_builder_takes_is_refused(builder):
+    with pytest.raises(ValueError, match=r"method 'mine': expected options .*got wish too"):
+        Method("mine", "mine", builder, (("wish", 1),))
+
+
+@pytest.mark.parametrize(
+    ("builder", "options", "message"),
+    [
+        ("lpa", {"objective": "decoy", "norm": "l2"}, "got norm too"),
+        ("lpa", {"epsilon": 0.1}, "got no objective"),
+        ("lpa", {"objective": "wish"}, "objective: expected one of equilibrium, .*got 'wish'"),
+        ("lpa", {"objective": "decoy", "epsilon": 0}, "epsilon: expected a number > 0 and <= 2"),
+        ("lpa", {"objective": "decoy", "budget": 3}, "budget: expected a number > 0 and <= 2"),
+        ("lpa", {"objective": "decoy", "budget": float("nan")}, "budget: expected a number"),
+        ("lfp", {"rate": 0.1}, "got no rows, targets"),
+        ("lfp", {"rate": 2, "rows": "margin", "targets": "random"}, "rate: expected a number >= 0"),
+        ("lfp", {"rate": 0.1, "rows": "wish", "targets": "random"}, "rows: expected one of"),
+        ("rounding", {"decimals": 1.5}, "decimals: expected a whole number, got 1.5"),
+        ("laplace", {"mean_l1": "much"}, "mean_l1: expected a number, got 'much'"),
+        ("ablation", {"budget": 0.1, "error": "cubic"}, "error: expected one of root, squared"),
+        ("outside", {"callable": print}, "callable: expected a text"),
+        ("none", {"mean_l1": 0.1}, r"expected options \(none\), got mean_l1 too"),
+    ],
+)
+def test_options_that_do_not_fit_are_named(builder, options, message):
+    with pytest.raises(ValueError, match=f"method 'mine': .*{message}"):
+        Method("mine", "mine", builder, tuple(options.items()))
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_groups_are_given_to_whom_they_matter(objective, own_data, monkeypatch):
+    given = {}
+    monkeypatch.setattr(methods.LPA, "fit", lambda *data, **named: given.update(named))
+    groups = torch.arange(120)
+    options = (("objective", objective), ("budget", 0.1))
+    Method("x", "x", "lpa", options).build(*own_data, key=1, seed=2, groups=groups)
+    assert (given["groups"] is groups) == (objective in ("equilibrium", "generator"))
+    assert "error" not in given

@@ -94,7 +94,7 @@ def test_a_class_of_estimators_is_fitted_on_the_private_rows(folder, parts):
     [
         (
             "theirs:seven",
-            r"expected theirs:seven to answer 32 images with \[32, 10\] .* got \[32, 7\]",
+            r"theirs:seven: expected 32 images to be answered with \[32, 10\] .* got \[32, 7\]",
         ),
         (
             "theirs:number",

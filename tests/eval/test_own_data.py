@@ -56,10 +56,13 @@ def test_floats_are_taken_as_they_are(arrays, tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"x": np.zeros((40, 30), np.uint8)}, r"expected x \[N, H, W\] .* got \[40, 30\]"),
+        (
+            {"x": np.zeros((40, 30), np.uint8)},
+            r"expected grey images, x \[N, H, W\] .* got \[40, 30\]",
+        ),
         ({"x": np.full((40, 6, 5), 1.5)}, r"expected x in \[0, 1\] or uint8"),
         ({"x": np.full((40, 6, 5), np.nan)}, r"expected x in \[0, 1\] or uint8"),
-        ({"y": np.arange(39)}, r"got \[40, 6, 5\] and \[39\]"),
+        ({"y": np.arange(39)}, r"got y \[39\] and 40 images"),
         ({"x": np.zeros((40, 2, 30), np.uint8)}, r"sides of at least 3 pixels, got \(2, 30\)"),
         ({"y": np.arange(40) == 3}, "class True: expected enough images .* got 1"),
     ],
@@ -122,3 +125,29 @@ def test_description_names_the_file_alone():
     assert "mine.npz" in describe("npz:/home/me/mine.npz")
     assert "/home" not in describe("npz:/home/me/mine.npz")
     assert "ylecun/mnist" in describe("huggingface:ylecun/mnist")
+
+
+@pytest.mark.parametrize("axis", [1, 3])
+def test_images_of_one_channel_are_grey(axis, arrays, tmp_path):
+    np.savez(tmp_path / "own.npz", **arrays)
+    np.savez(tmp_path / "one.npz", x=np.expand_dims(arrays["x"], axis), y=arrays["y"])
+    plain, one = (split(f"npz:{tmp_path / name}", seed=100) for name in ("own.npz", "one.npz"))
+    assert torch.equal(plain.victims.inputs, one.victims.inputs)
+    assert one.image_shape == (6, 5)
+
+
+@pytest.mark.parametrize("kind", [bool, ">f4", np.float16, np.int64])
+def test_numbers_in_0_to_1_are_taken_whatever_their_type(kind, arrays, tmp_path):
+    x = (arrays["x"] > 100).astype(kind)
+    np.savez(tmp_path / "own.npz", x=x, y=arrays["y"])
+    parts = split(f"npz:{tmp_path / 'own.npz'}", seed=100)
+    assert set(parts.victims.inputs.unique().tolist()) == {0.0, 1.0}
+
+
+def test_hidden_files_and_folders_are_no_pictures(folder):
+    plain = split(f"folder:{folder}", seed=100)
+    # As macOS leaves them beside what it copies: no pictures, with a picture's suffix.
+    for name in ("._0.png", ".hidden.jpg"):
+        (folder / "dark" / name).write_bytes(b"\x00\x05\x16\x07")
+    (folder / "dark/folder.png").mkdir()
+    assert torch.equal(split(f"folder:{folder}", seed=100).victims.inputs, plain.victims.inputs)

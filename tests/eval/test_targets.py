@@ -69,7 +69,9 @@ def test_every_architecture_learns_and_repeats_itself(architecture):
 
 
 def test_convolutions_need_images_of_some_size(parts):
-    with pytest.raises(ValueError, match=r"sides of at least 16 .* got \(8, 8\); take 'mlp'"):
+    with pytest.raises(
+        ValueError, match=r"sides of at least 16 .* got images of \(8, 8\); take 'mlp'"
+    ):
         train_target(parts.private, classes=10, seed=7, architecture="yang", image_shape=(8, 8))
     with pytest.raises(ValueError, match=r"got \(1, 64\)"):
         train_target(parts.private, classes=10, seed=7, architecture="cnn")

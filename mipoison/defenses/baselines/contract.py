@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from mipoison import ops
+from mipoison.construction import constructor
 from mipoison.defenses.base import Defense, as_dtype, own_rows
+from mipoison.defenses.saving import Restore
+from mipoison.neutral import neutrally
 from mipoison.ops.validation import as_choice, as_number
 from mipoison.reference import label_of
 
@@ -45,46 +49,61 @@ class Contract(Defense):
         epsilon: hard cap on the row's move, l1, in [0, 2].
         style: "straight" or "waterfill", see `mipoison.move`.
         on_invalid: see `Defense`.
+        margin: see `Defense`.
 
     Raises:
         ValueError: for wrong ranges, or centers of other labels.
     """
 
     name: ClassVar[str] = "contract"
+    saved: ClassVar[tuple[str, ...]] = ("epsilon", "style")
+    parts: ClassVar[Mapping[str, Restore | None]] = {"centers": None}
     centers: Tensor
 
     def __init__(
         self,
-        centers: Tensor,
+        centers: Any,
         *,
         epsilon: float = 0.2,
         style: str = "straight",
         on_invalid: str = "raise",
+        margin: float = 1e-3,
     ) -> None:
-        super().__init__(on_invalid=on_invalid)
-        if not torch.equal(label_of(centers).cpu(), torch.arange(centers.shape[1])):
-            raise ValueError("expected centers [K, K] of the labels 0 to K − 1; use Contract.fit")
-        self.register_buffer("centers", as_dtype(own_rows(centers), torch.float32))
+        super().__init__(on_invalid=on_invalid, margin=margin)
+        rows = own_rows(centers, "centers")
+        if label_of(rows).tolist() != list(range(rows.shape[1])):
+            raise ValueError(
+                f"expected centers [K, K] of the labels 0 to K − 1, got {tuple(rows.shape)} of the labels "
+                f"{label_of(rows[:5]).tolist()}…; use Contract.fit"
+            )
+        self.register_buffer("centers", as_dtype(rows, torch.float32))
         self.epsilon = as_number("epsilon", epsilon, 0.0, 2.0)
         self.style = as_choice("style", style, ("straight", "waterfill"))
+
+    @property
+    def ball(self) -> tuple[float, str]:
+        """See `Defense.ball`."""
+        return self.epsilon, "l1"
 
     @property
     def classes(self) -> int:
         """K of the centers."""
         return self.centers.shape[1]
 
-    @classmethod
+    @constructor
+    @neutrally
     def fit(cls, outputs: Any, *, center: str = "median", **settings: Any) -> Contract:
         """Finds the centers of the defender's own, non-private, outputs [N, K].
 
         Args:
-            outputs: undefended confidence vectors; tensor or ndarray.
+            outputs: undefended confidence vectors; tensor or array.
             center: "median" (coordinate-wise) or "mean" of each label's rows.
             settings: as in `Contract`.
 
         Raises:
             TypeError: for a wrong kind or dtype.
-            ValueError: for wrong shapes, ranges or rows.
+            ValueError: for wrong shapes or ranges, no rows, or rows that are no probability
+                vectors.
 
         Example:
             >>> p = torch.softmax(torch.randn(64, 5), 1)

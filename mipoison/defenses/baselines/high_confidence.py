@@ -15,8 +15,10 @@ class HighConfidence(Reshaped):
     """Sets entries below a cutoff to zero and renormalises, which ART leaves to the reader.
 
     Args:
-        cutoff: in (0, 1]. Rows with no entry as large are answered by their label alone.
+        cutoff: in (0, 1], rounded to the rows' dtype and compared with them as they come. Rows with
+            no entry as large are answered by their label alone.
         on_invalid: see `Defense`.
+        margin: see `Defense`.
 
     Example:
         >>> import torch
@@ -25,14 +27,19 @@ class HighConfidence(Reshaped):
     """
 
     name: ClassVar[str] = "high confidence"
+    saved: ClassVar[tuple[str, ...]] = ("cutoff",)
 
-    def __init__(self, *, cutoff: float = 0.1, on_invalid: str = "raise") -> None:
-        super().__init__(on_invalid=on_invalid)
+    def __init__(
+        self, *, cutoff: float = 0.1, on_invalid: str = "raise", margin: float = 1e-3
+    ) -> None:
+        super().__init__(on_invalid=on_invalid, margin=margin)
         self.cutoff = as_number("cutoff", cutoff, 0.0, 1.0, open_low=True)
 
-    def reshape(self, p: Tensor, label: Tensor) -> Tensor:
+    def reshape(self, p: Tensor, label: Tensor, given: Tensor) -> Tensor:
         """See `Reshaped.reshape`."""
-        return torch.where(p < self.cutoff, 0.0, p)
+        # In the rows' own dtype, as ART compares: an entry of float32(0.1) is not below 0.1.
+        cutoff = torch.full((), self.cutoff, dtype=given.dtype, device=given.device)
+        return torch.where(given < cutoff, 0.0, p)
 
     def extra_repr(self) -> str:
         """Settings."""

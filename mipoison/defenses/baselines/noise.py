@@ -24,14 +24,22 @@ class KeyedNoise(Defense):
 
     Args:
         scale: of the noise, in [0, 1e6], in units of confidence.
-        key: int, bytes or None (one secret per process).
+        key: 16 bytes or more, an int (for experiments) or None (one secret per process).
         on_invalid: see `Defense`.
+        margin: see `Defense`.
     """
 
+    saved: ClassVar[tuple[str, ...]] = ("scale",)
+
     def __init__(
-        self, *, scale: float = 0.05, key: KeyLike = None, on_invalid: str = "raise"
+        self,
+        *,
+        scale: float = 0.05,
+        key: KeyLike = None,
+        on_invalid: str = "raise",
+        margin: float = 1e-3,
     ) -> None:
-        super().__init__(on_invalid=on_invalid)
+        super().__init__(on_invalid=on_invalid, margin=margin)
         self.scale = as_number("scale", scale, 0.0, 1e6)
         self._key: Key = resolve_key(key)
 

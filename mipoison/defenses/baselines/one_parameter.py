@@ -31,24 +31,31 @@ class OneParameter(Reshaped):
 
     Args:
         privacy_budget: ε in [1e-6, 1e9]; smaller moves more. Entries move by about 2/ε.
-        key: int, bytes or None (one secret per process).
+        key: 16 bytes or more, an int (for experiments) or None (one secret per process).
         on_invalid: see `Defense`.
+        margin: see `Defense`.
     """
 
     name: ClassVar[str] = "one-parameter DP"
+    saved: ClassVar[tuple[str, ...]] = ("privacy_budget",)
 
     def __init__(
-        self, *, privacy_budget: float = 50.0, key: KeyLike = None, on_invalid: str = "raise"
+        self,
+        *,
+        privacy_budget: float = 50.0,
+        key: KeyLike = None,
+        on_invalid: str = "raise",
+        margin: float = 1e-3,
     ) -> None:
-        super().__init__(on_invalid=on_invalid)
+        super().__init__(on_invalid=on_invalid, margin=margin)
         self.privacy_budget = as_number("privacy_budget", privacy_budget, 1e-6, 1e9)
         self._key: Key = resolve_key(key)
 
-    def reshape(self, p: Tensor, label: Tensor) -> Tensor:
+    def reshape(self, p: Tensor, label: Tensor, given: Tensor) -> Tensor:
         """See `Reshaped.reshape`."""
         u = uniforms(ops.row_bits(p, key=self._key, words=p.shape[1]))
         drawn = exponential_draws(p, u, self.privacy_budget / 2).sort(dim=-1, descending=True)
-        order = p.sort(dim=-1, descending=True, stable=True).indices
+        order = given.sort(dim=-1, descending=True, stable=True).indices
         return torch.zeros_like(p).scatter(-1, order, drawn.values)
 
     def extra_repr(self) -> str:

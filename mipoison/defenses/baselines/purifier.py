@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from itertools import pairwise
 from typing import Any, ClassVar, Final
 
@@ -10,10 +11,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mipoison import ops
+from mipoison.construction import constructor
 from mipoison.defenses.base import Defense, as_dtype, own_rows
 from mipoison.defenses.baselines.noise import GaussianNoise
-from mipoison.networks import features, full_precision, in_tiles, whole_lanes
-from mipoison.ops.validation import as_count, as_number
+from mipoison.defenses.saving import Restore
+from mipoison.networks import features, in_tiles, whole_lanes
+from mipoison.neutral import neutral, neutrally
+from mipoison.ops.validation import as_count, as_number, as_part, as_seed
 from mipoison.random import Key, KeyLike, resolve_key, uniforms
 from mipoison.reference import label_of
 from mipoison.steady import Steady
@@ -28,7 +32,9 @@ def _layers(*sizes: int) -> nn.Sequential:
     """Linear layers with a ReLU in between."""
     stack: list[nn.Module] = []
     for i, (inside, outside) in enumerate(pairwise(sizes)):
-        stack += [nn.ReLU()] * (i > 0) + [nn.Linear(inside, outside)]
+        stack += [nn.ReLU()] * (i > 0) + [
+            nn.Linear(inside, outside, dtype=torch.float32, device="cpu")
+        ]
     return nn.Sequential(*stack)
 
 
@@ -48,10 +54,22 @@ class Reformer(Steady):
         super().__init__()
         self.classes = classes
         self.latent, hidden = whole_lanes(latent), whole_lanes(width)
-        seen = features(torch.empty(1, classes, device="meta")).shape[1]
+        seen = features(torch.empty((1, classes), dtype=torch.float32, device="meta")).shape[1]
         label = whole_lanes(classes)
         self.encoder = _layers(seen + label, hidden, 2 * self.latent)
         self.decoder = _layers(self.latent + label, hidden, label)
+
+    def settings(self) -> dict[str, Any]:
+        """What `restore` needs beside the tensors."""
+        width = self.decoder[0].out_features
+        return {"classes": self.classes, "latent": self.latent, "width": width}
+
+    @classmethod
+    def restore(cls, settings: dict[str, Any], tensors: dict[str, Tensor]) -> Reformer:
+        """Builds the autoencoder from what `settings` and `state_dict` gave."""
+        reformer = cls(**settings)
+        reformer.load_state_dict(tensors, assign=True)
+        return reformer.requires_grad_(False)
 
     def _encoded(self, p: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and log-variance of the code."""
@@ -86,7 +104,7 @@ class Reformer(Steady):
         """
         if len(p) == 0:
             return p
-        with full_precision(p):
+        with neutral(p.device):
             drawn = []
             for rows, hot, noise in in_tiles(p, self._hot(label_of(p)), normal):
                 mean, spread = self._encoded(rows, hot)
@@ -106,11 +124,14 @@ class Purifier(Defense):
         reformer: the autoencoder; `Purifier.fit` trains one.
         epsilon: hard cap on the row's move, l1, in [0, 2]; 2 answers with the redrawn vector, as
             the source does.
-        key: int, bytes or None (one secret per process).
+        key: 16 bytes or more, an int (for experiments) or None (one secret per process).
         on_invalid: see `Defense`.
+        margin: see `Defense`.
     """
 
     name: ClassVar[str] = "Purifier"
+    saved: ClassVar[tuple[str, ...]] = ("epsilon",)
+    parts: ClassVar[Mapping[str, Restore | None]] = {"reformer": Reformer.restore}
 
     def __init__(
         self,
@@ -119,18 +140,25 @@ class Purifier(Defense):
         epsilon: float = 2.0,
         key: KeyLike = None,
         on_invalid: str = "raise",
+        margin: float = 1e-3,
     ) -> None:
-        super().__init__(on_invalid=on_invalid)
-        self.reformer = reformer
+        super().__init__(on_invalid=on_invalid, margin=margin)
+        self.reformer = as_part("reformer", reformer, Reformer, "Purifier.fit")
         self.epsilon = as_number("epsilon", epsilon, 0.0, 2.0)
         self._key: Key = resolve_key(key)
+
+    @property
+    def ball(self) -> tuple[float, str]:
+        """See `Defense.ball`."""
+        return self.epsilon, "l1"
 
     @property
     def classes(self) -> int:
         """K of the vectors it was fitted on."""
         return self.reformer.classes
 
-    @classmethod
+    @constructor
+    @neutrally
     def fit(
         cls,
         outputs: Any,
@@ -145,7 +173,7 @@ class Purifier(Defense):
         """Trains the autoencoder on the defender's own vectors.
 
         Args:
-            outputs: undefended confidence vectors of non-private data, [N, K]; tensor or ndarray.
+            outputs: undefended confidence vectors of non-private data, [N, K]; tensor or array.
             latent: size of the code, ≥ 1; rounded up to a multiple of 32.
             width: units of the hidden layers, ≥ 1; rounded up likewise.
             divergence: price ≥ 0 of the code's divergence from a standard normal; more tells less.
@@ -155,22 +183,25 @@ class Purifier(Defense):
 
         Raises:
             TypeError: for a wrong kind or dtype.
-            ValueError: for wrong shapes, ranges or rows.
+            ValueError: for wrong shapes or ranges, no rows, or rows that are no probability
+                vectors.
 
         Example:
             >>> p = torch.softmax(torch.randn(64, 5), 1)
-            >>> q = Purifier.fit(p, epochs=1, key=b"secret")(p)
+            >>> q = Purifier.fit(p, epochs=1, key=b"a secret of many bytes")(p)
             >>> bool((q.argmax(1) == p.argmax(1)).all())
             True
         """
-        rows = as_dtype(own_rows(outputs), torch.float32)
-        sizes = {"latent": latent, "width": width, "epochs": epochs}
-        for name, value in sizes.items():
-            as_count(name, value, 1)
+        latent, width = as_count("latent", latent, 1), as_count("width", width, 1)
+        epochs, seed = as_count("epochs", epochs, 1), as_seed(seed)
         price = as_number("divergence", divergence, 0.0)
-        with torch.inference_mode(False), torch.enable_grad(), full_precision(rows):
-            reformer = _trained(rows.clone(), latent, width, price, epochs, seed)
-        return cls(reformer, **settings)
+        rows = as_dtype(own_rows(outputs), torch.float32)
+        with torch.inference_mode(False), torch.enable_grad():
+            rows = rows.clone()
+            # Made before it is trained: a wrong setting is found now.
+            made = cls(_untrained(rows, latent, width, seed), **settings)
+            _train(made.reformer, rows, price, epochs, seed)
+        return made
 
     def answer(self, p: Tensor) -> Tensor:
         """See `Defense.answer`."""
@@ -186,20 +217,24 @@ class Purifier(Defense):
         return f"epsilon={self.epsilon:g}"
 
 
-def _trained(
-    rows: Tensor, latent: int, width: int, divergence: float, epochs: int, seed: int
-) -> Reformer:
-    """An autoencoder trained on clean rows, float32 [N, K]."""
-    generator = torch.Generator().manual_seed(seed)
+def _untrained(rows: Tensor, latent: int, width: int, seed: int) -> Reformer:
+    """An autoencoder for rows [N, K]."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        reformer = Reformer(rows.shape[1], latent, width).to(rows.device)
-    optimizer = torch.optim.AdamW(reformer.parameters(), lr=_LEARNING_RATE)
+        return Reformer(rows.shape[1], latent, width).to(rows.device)
+
+
+def _train(reformer: Reformer, rows: Tensor, divergence: float, epochs: int, seed: int) -> None:
+    """Trains the autoencoder on clean rows, float32 [N, K]."""
+    generator = torch.Generator().manual_seed(seed)
+    optimizer = torch.optim.AdamW(reformer.parameters(), lr=_LEARNING_RATE, fused=True)
     for _ in range(epochs):
-        for batch in torch.randperm(len(rows), generator=generator).split(_BATCH):
+        for batch in torch.randperm(len(rows), generator=generator, device="cpu").split(_BATCH):
             seen = rows[batch.to(rows.device)]
-            normal = torch.randn(len(seen), reformer.latent, generator=generator)
+            normal = torch.randn(
+                (len(seen), reformer.latent), generator=generator, dtype=torch.float32, device="cpu"
+            )
             optimizer.zero_grad()
             reformer.loss(seen, normal.to(rows.device), divergence).backward()
             optimizer.step()
-    return reformer.requires_grad_(False)
+    reformer.requires_grad_(False)

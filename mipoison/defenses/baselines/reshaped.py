@@ -21,21 +21,31 @@ class Reshaped(Defense):
     """
 
     @abstractmethod
-    def reshape(self, p: Tensor, label: Tensor) -> Tensor:
+    def reshape(self, p: Tensor, label: Tensor, given: Tensor) -> Tensor:
         """Entries ≥ 0 in place of the row's.
 
         Args:
             p: clean rows, float64 [N, K].
             label: their labels, int64 [N].
+            given: the rows as they came, in their own dtype, for what is compared with a threshold
+                or with each other: renormalising moves entries across either by an ulp.
 
         Returns:
             float64 [N, K]; a row of zeros is answered by its label alone.
         """
 
+    def respond(self, p: Tensor, given: Tensor, valid: Tensor) -> Tensor:
+        """See `Defense.respond`."""
+        return self._reshaped(p, torch.where(valid.unsqueeze(-1), given, 1 / p.shape[-1]))
+
     def answer(self, p: Tensor) -> Tensor:
         """See `Defense.answer`."""
+        return self._reshaped(p, p)
+
+    def _reshaped(self, p: Tensor, given: Tensor) -> Tensor:
+        """Answers to clean rows, [N, K] of their dtype."""
         label = label_of(p)
-        entries = self.reshape(p.to(torch.float64), label)
+        entries = self.reshape(p.to(torch.float64), label, given)
         total = entries.sum(-1, keepdim=True)
         alone = torch.zeros_like(entries).scatter(-1, label.unsqueeze(-1), 1.0)
         row = torch.where(total > 0, entries / total, alone)

@@ -24,16 +24,25 @@ class ReverseSigmoid(Reshaped):
         beta: magnitude β ≥ 0.
         gamma: convergence γ > 0, how fast the perturbation saturates away from ½.
         on_invalid: see `Defense`.
+        margin: see `Defense`.
     """
 
     name: ClassVar[str] = "reverse sigmoid"
+    saved: ClassVar[tuple[str, ...]] = ("beta", "gamma")
 
-    def __init__(self, *, beta: float = 1.0, gamma: float = 0.1, on_invalid: str = "raise") -> None:
-        super().__init__(on_invalid=on_invalid)
+    def __init__(
+        self,
+        *,
+        beta: float = 1.0,
+        gamma: float = 0.1,
+        on_invalid: str = "raise",
+        margin: float = 1e-3,
+    ) -> None:
+        super().__init__(on_invalid=on_invalid, margin=margin)
         self.beta = as_number("beta", beta, 0.0)
         self.gamma = as_number("gamma", gamma, 0.0, open_low=True)
 
-    def reshape(self, p: Tensor, label: Tensor) -> Tensor:
+    def reshape(self, p: Tensor, label: Tensor, given: Tensor) -> Tensor:
         """See `Reshaped.reshape`."""
         logits = torch.logit(p, eps=_CLIP)
         return (p - self.beta * (torch.sigmoid(self.gamma * logits) - 0.5)).clamp(0.0, 1.0)

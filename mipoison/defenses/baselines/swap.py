@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from mipoison import ops
+from mipoison.construction import constructor
 from mipoison.defenses.bank import Bank
 from mipoison.defenses.base import Defense, as_dtype, own_rows
-from mipoison.ops.validation import as_choice, as_number
+from mipoison.defenses.saving import Restore
+from mipoison.neutral import neutrally
+from mipoison.ops.validation import as_choice, as_number, as_part
 from mipoison.random import Key, KeyLike, resolve_key
 from mipoison.reference import label_of
 
@@ -25,11 +29,14 @@ class Swap(Defense):
         epsilon: hard cap on the row's move, l1, in [0, 2].
         style: "straight" or "waterfill", see `mipoison.move`.
         grid: cell width of the key's hash, in units of confidence; 0 keys the exact row.
-        key: int, bytes or None (one secret per process).
+        key: 16 bytes or more, an int (for experiments) or None (one secret per process).
         on_invalid: see `Defense`.
+        margin: see `Defense`.
     """
 
     name: ClassVar[str] = "swap"
+    saved: ClassVar[tuple[str, ...]] = ("epsilon", "style", "grid")
+    parts: ClassVar[Mapping[str, Restore | None]] = {"bank": Bank.restore}
 
     def __init__(
         self,
@@ -40,30 +47,38 @@ class Swap(Defense):
         grid: float = 0.1,
         key: KeyLike = None,
         on_invalid: str = "raise",
+        margin: float = 1e-3,
     ) -> None:
-        super().__init__(on_invalid=on_invalid)
-        self.bank = bank
+        super().__init__(on_invalid=on_invalid, margin=margin)
+        self.bank = as_part("bank", bank, Bank, "Swap.fit")
         self.epsilon = as_number("epsilon", epsilon, 0.0, 2.0)
         self.style = as_choice("style", style, ("straight", "waterfill"))
         self.grid = as_number("grid", grid, 0.0, 1.0)
         self._key: Key = resolve_key(key)
 
     @property
+    def ball(self) -> tuple[float, str]:
+        """See `Defense.ball`."""
+        return self.epsilon, "l1"
+
+    @property
     def classes(self) -> int:
         """K of the bank."""
         return self.bank.vectors.shape[1]
 
-    @classmethod
+    @constructor
+    @neutrally
     def fit(cls, outputs: Any, **settings: Any) -> Swap:
         """Puts the defender's own, non-private, outputs [N, K] into a bank; settings as in `Swap`.
 
         Raises:
             TypeError: for a wrong kind or dtype.
-            ValueError: for wrong shapes, ranges or rows.
+            ValueError: for wrong shapes or ranges, no rows, or rows that are no probability
+                vectors.
 
         Example:
             >>> p = torch.softmax(torch.randn(64, 5), 1)
-            >>> q = Swap.fit(p, epsilon=0.1, key=b"secret")(p)
+            >>> q = Swap.fit(p, epsilon=0.1, key=b"a secret of many bytes")(p)
             >>> bool(((q - p).abs().sum(1) < 0.1001).all())
             True
         """

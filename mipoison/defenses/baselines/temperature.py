@@ -20,6 +20,7 @@ class Temperature(Reshaped):
     Args:
         temperature: T > 0; above one flatter, below one sharper. Zeros stay zeros.
         on_invalid: see `Defense`.
+        margin: see `Defense`.
 
     Example:
         >>> import torch
@@ -28,12 +29,15 @@ class Temperature(Reshaped):
     """
 
     name: ClassVar[str] = "temperature"
+    saved: ClassVar[tuple[str, ...]] = ("temperature",)
 
-    def __init__(self, *, temperature: float = 2.0, on_invalid: str = "raise") -> None:
-        super().__init__(on_invalid=on_invalid)
+    def __init__(
+        self, *, temperature: float = 2.0, on_invalid: str = "raise", margin: float = 1e-3
+    ) -> None:
+        super().__init__(on_invalid=on_invalid, margin=margin)
         self.temperature = as_number("temperature", temperature, 0.0, open_low=True)
 
-    def reshape(self, p: Tensor, label: Tensor) -> Tensor:
+    def reshape(self, p: Tensor, label: Tensor, given: Tensor) -> Tensor:
         """See `Reshaped.reshape`."""
         # Relative to the largest entry, so that no temperature underflows the whole row.
         return (p / at(p, label).unsqueeze(-1)) ** (1 / self.temperature)

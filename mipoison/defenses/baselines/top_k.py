@@ -18,6 +18,7 @@ class TopK(Reshaped):
         k: entries kept, ≥ 1; of equal ones those of lower index. With k = 1 only the label is told,
             with k ≥ K everything.
         on_invalid: see `Defense`.
+        margin: see `Defense`.
 
     Example:
         >>> import torch
@@ -26,14 +27,15 @@ class TopK(Reshaped):
     """
 
     name: ClassVar[str] = "top-k"
+    saved: ClassVar[tuple[str, ...]] = ("k",)
 
-    def __init__(self, k: int = 3, *, on_invalid: str = "raise") -> None:
-        super().__init__(on_invalid=on_invalid)
+    def __init__(self, k: int = 3, *, on_invalid: str = "raise", margin: float = 1e-3) -> None:
+        super().__init__(on_invalid=on_invalid, margin=margin)
         self.k = as_count("k", k, 1)
 
-    def reshape(self, p: Tensor, label: Tensor) -> Tensor:
+    def reshape(self, p: Tensor, label: Tensor, given: Tensor) -> Tensor:
         """See `Reshaped.reshape`."""
-        largest = p.sort(dim=-1, descending=True, stable=True).indices[:, : self.k]
+        largest = given.sort(dim=-1, descending=True, stable=True).indices[:, : self.k]
         return torch.zeros_like(p).scatter(-1, largest, p.gather(-1, largest))
 
     def extra_repr(self) -> str:

@@ -24,17 +24,17 @@ def lfp(
     Without a surrogate the new label is a keyed uniform one. Rows of lowest margin need `LFP.fit`.
 
     Args:
-        outputs: confidence vectors, [N, K]; float32, float64, float16 or bfloat16; tensor or
-            ndarray.
+        outputs: confidence vectors, [N, K]; float32, float64, float16 or bfloat16; tensor,
+            array, or what `numpy.asarray` takes.
         surrogate: inversion models from `Surrogate.fit`.
         rate: share of distinct rows flipped, in [0, 1].
         style: "swap" or "project", see `mipoison.flip`.
         max_rate: a rate above it is refused.
-        key: int, bytes or None (one secret per process).
+        key: 16 bytes or more, an int (for experiments) or None (one secret per process).
         ids: identities of the requests to key on instead of the rows, see `Defense.forward`.
 
     Returns:
-        the rows, [N, K] of the same kind and dtype.
+        the rows, [N, K] of the same dtype and kind, as `Defense.forward` says.
 
     Raises:
         TypeError: for a wrong kind, dtype or key.

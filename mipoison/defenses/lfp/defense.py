@@ -2,20 +2,39 @@
 
 from __future__ import annotations
 
-from os import PathLike
+import math
+from collections.abc import Mapping
 from typing import Any, ClassVar, Final, cast
 
 import torch
 from torch import Tensor
 
 from mipoison import ops
-from mipoison.defenses import storage
+from mipoison.construction import constructor
 from mipoison.defenses.base import Defense, own_rows
 from mipoison.defenses.lfp.audit import Audit
-from mipoison.defenses.lfp.selection import ROWS, as_ceiling, label_means, leaks, margins, pool
+from mipoison.defenses.lfp.selection import (
+    ROWS,
+    as_ceiling,
+    as_means,
+    label_means,
+    leaks,
+    margins,
+    pool,
+)
 from mipoison.defenses.lfp.targets import TARGETS, runner_up, surrogate_worst
+from mipoison.defenses.saving import Restore
+from mipoison.neutral import neutrally
 from mipoison.ops.answers import Rows
-from mipoison.ops.validation import as_choice, as_number, as_rows
+from mipoison.ops.validation import (
+    as_choice,
+    as_flag,
+    as_inputs,
+    as_number,
+    as_part,
+    as_rows,
+    as_seed,
+)
 from mipoison.random import Key, KeyLike, resolve_key
 from mipoison.reference import label_of, valid_rows
 from mipoison.surrogate import Surrogate
@@ -24,6 +43,18 @@ from mipoison.surrogate import Surrogate
 _TRAINED: Final = 2 / 3
 # Fewer rows are not split: they train the surrogate and set the threshold.
 _FEWEST: Final = 12
+
+
+def _require(name: str, value: Any, used: bool, rows: str, targets: str) -> None:
+    """Raises ValueError where the choices need what was not given, or have no use for what was."""
+    if used and value is None:
+        raise ValueError(
+            f"expected a {name} with rows={rows!r} and targets={targets!r}, got none; use LFP.fit"
+        )
+    if value is not None and not used:
+        raise ValueError(
+            f"expected no {name} with rows={rows!r} and targets={targets!r}, got one; leave it out, or use LFP.fit"
+        )
 
 
 class LFP(Defense):
@@ -46,18 +77,28 @@ class LFP(Defense):
         targets: "random" by key, "runner_up", or "surrogate": the label that throws the surrogate
             farthest.
         style: "swap" or "project", see `mipoison.flip`.
-        surrogate: needed with targets="surrogate" and rows="leak".
+        surrogate: needed with targets="surrogate" and rows="leak", and refused elsewhere.
         threshold: rows of at most this margin, or of at least this leak with its sign turned, are
-            candidates; needed unless rows="random".
-        share: the keyed probability, at most max_rate, with which a candidate is flipped; the rate
-            with rows="random".
-        means: what the surrogate recovers from each label, [K, C]; needed with rows="leak".
+            candidates; needed unless rows="random", and refused there.
+        share: the keyed probability, at most max_rate, with which a candidate is flipped; default
+            1. Refused with rows="random", where it is the rate.
+        means: what the surrogate recovers from each label, [K, C]; needed with rows="leak", and
+            refused elsewhere.
         audit: whether to count what is flipped, in `audit`. Counting reads the labels back.
         key: see `LPA`.
         on_invalid: see `Defense`.
+        margin: see `Defense`.
     """
 
     name: ClassVar[str] = "LFP"
+    keeps_labels: ClassVar[bool] = False
+    saved: ClassVar[tuple[str, ...]] = (
+        *("rate", "rows", "targets", "style", "max_rate", "threshold", "share", "audit"),
+    )
+    parts: ClassVar[Mapping[str, Restore | None]] = {
+        "surrogate": Surrogate.restore,
+        "means": None,
+    }
     means: Tensor | None
 
     def __init__(
@@ -70,35 +111,41 @@ class LFP(Defense):
         max_rate: float = 1.0,
         surrogate: Surrogate | None = None,
         threshold: float | None = None,
-        share: float = 1.0,
+        share: float | None = None,
         means: Tensor | None = None,
         audit: bool = False,
         key: KeyLike = None,
         on_invalid: str = "raise",
+        margin: float = 1e-3,
     ) -> None:
-        super().__init__(on_invalid=on_invalid)
+        super().__init__(on_invalid=on_invalid, margin=margin)
         self.rate = as_number("rate", rate, 0.0, 1.0)
         self.max_rate = as_ceiling(max_rate, self.rate)
         self.rows = as_choice("rows", rows, ROWS)
         self.targets = as_choice("targets", targets, TARGETS)
         self.style = as_choice("style", style, ("swap", "project"))
-        if targets == "surrogate" and surrogate is None:
-            raise ValueError("expected a surrogate with targets='surrogate', got none; use LFP.fit")
-        if rows != "random" and threshold is None:
-            raise ValueError(f"expected a threshold with rows={rows!r}, got none; use LFP.fit")
-        if rows == "leak" and (surrogate is None or means is None):
-            raise ValueError(
-                "expected a surrogate and its means with rows='leak', got none; use LFP.fit"
-            )
-        self.share = self.rate if rows == "random" else as_number("share", share, 0.0, 1.0)
+        chosen = rows != "random"
+        _require("surrogate", surrogate, targets == "surrogate" or rows == "leak", rows, targets)
+        _require("threshold", threshold, chosen, rows, targets)
+        _require("means", means, rows == "leak", rows, targets)
+        if not chosen:
+            _require("share", share, False, rows, targets)
+        given = self.rate if not chosen else 1.0 if share is None else share
+        self.share = as_number("share", given, 0.0, 1.0)
         if self.share > self.max_rate:
             raise ValueError(
                 f"expected share <= max_rate={self.max_rate:g}, got {self.share:g}; use LFP.fit"
             )
-        self.surrogate = surrogate if targets == "surrogate" or rows == "leak" else None
-        self.register_buffer("means", means if rows == "leak" else None)
-        self.threshold = threshold
-        self.audit = Audit() if audit else None
+        self.surrogate = (
+            None
+            if surrogate is None
+            else as_part("surrogate", surrogate, Surrogate, "mp.Surrogate.fit")
+        )
+        if self.surrogate is not None and means is not None:
+            means = as_means(means, self.surrogate)
+        self.register_buffer("means", means)
+        self.threshold = None if threshold is None else as_number("threshold", threshold, -math.inf)
+        self.audit = Audit() if as_flag("audit", audit) else None
         self._key: Key = resolve_key(key)
 
     @property
@@ -106,7 +153,8 @@ class LFP(Defense):
         """K of the surrogate, if it has one."""
         return None if self.surrogate is None else self.surrogate.classes
 
-    @classmethod
+    @constructor
+    @neutrally
     def fit(
         cls,
         outputs: Any,
@@ -121,6 +169,7 @@ class LFP(Defense):
         key: KeyLike = None,
         seed: int = 0,
         on_invalid: str = "raise",
+        margin: float = 1e-3,
     ) -> LFP:
         """Sets the threshold on held-out rows and trains the surrogate, as the choices need.
 
@@ -132,9 +181,9 @@ class LFP(Defense):
             outputs: undefended confidence vectors of the defender's own data, [N, K]. They must be
                 rows that the classifier was not trained on: on its training rows it is surer than
                 on fresh ones.
-            inputs: what produced them, [N, ...]; needed with targets="surrogate" and rows="leak".
-                With rows="leak" the surrogate is trained on two thirds of the rows and the
-                threshold set on the others.
+            inputs: what produced them, [N, ...]; needed with targets="surrogate" and rows="leak", and
+                elsewhere checked but not learnt from. With rows="leak" the surrogate is trained on
+                two thirds of the rows and the threshold set on the others.
             rate: share of distinct rows to flip, in [0, 1].
             rows: see `LFP`.
             targets: see `LFP`.
@@ -144,29 +193,41 @@ class LFP(Defense):
             key: see `LFP`.
             seed: of the surrogate's training.
             on_invalid: see `Defense`.
+            margin: see `Defense`.
 
         Raises:
             TypeError: for a wrong kind or dtype.
-            ValueError: for wrong shapes, ranges or rows.
+            ValueError: for wrong shapes or ranges, no rows, or rows that are no probability
+                vectors.
         """
+        # A defense that needs no fit, for its checks: a wrong setting is found before anything is trained.
+        plain = cls(
+            rate=rate,
+            style=style,
+            max_rate=max_rate,
+            audit=audit,
+            key=key,
+            on_invalid=on_invalid,
+            margin=margin,
+        )
         as_choice("targets", targets, TARGETS)
         as_choice("rows", rows, ROWS)
-        wanted = as_number("rate", rate, 0.0, 1.0)
-        ceiling = as_ceiling(max_rate, wanted)
+        seed = as_seed(seed)
+        wanted, ceiling = plain.rate, plain.max_rate
         p = own_rows(outputs)
-        surrogate, threshold, share, means = None, None, 1.0, None
+        x = None if inputs is None else as_inputs(inputs, p)
+        surrogate, threshold, share, means = None, None, None, None
         held_out = p
         if targets == "surrogate" or rows == "leak":
-            if inputs is None:
+            if x is None:
                 raise ValueError(
-                    "expected inputs with targets='surrogate' or rows='leak', got none"
+                    "expected inputs with targets='surrogate' or rows='leak', got none; pass what produced the outputs"
                 )
-            x = torch.as_tensor(inputs)
-            if rows == "leak" and len(p) >= _FEWEST and len(x) == len(p):
+            if rows == "leak" and len(p) >= _FEWEST:
                 generator = torch.Generator().manual_seed(seed)
-                order = torch.randperm(len(p), generator=generator).to(p.device)
+                order = torch.randperm(len(p), generator=generator, device="cpu").to(p.device)
                 trained, rest = order.tensor_split([round(_TRAINED * len(p))])
-                p, held_out, x = p[trained], p[rest], x[trained.to(x.device)]
+                p, held_out, x = p[trained], p[rest], x[trained]
             surrogate = Surrogate.fit(p, x, seed=seed)
         distinct = torch.unique(held_out.to(torch.float64), dim=0)
         if rows == "margin":
@@ -185,8 +246,9 @@ class LFP(Defense):
             share=share,
             means=means,
             audit=audit,
-            key=key,
+            key=plain._key,
             on_invalid=on_invalid,
+            margin=margin,
         )
 
     def forward(self, outputs: Rows, **options: Any) -> Rows:
@@ -202,9 +264,16 @@ class LFP(Defense):
         """See `Defense.answer`."""
         chosen = self._chosen(p)
         new = torch.where(chosen, self._targets(p, chosen), -1)
-        return ops.flip(p, targets=new, rate=1.0, key=self._key, style=self.style, validate=False)[
-            0
-        ]
+        q, _ = ops.flip(
+            p,
+            targets=new,
+            rate=1.0,
+            key=self._key,
+            style=self.style,
+            margin=self.margin,
+            validate=False,
+        )
+        return q
 
     def _keyed_labels(self, p: Tensor, rate: float) -> Tensor:
         """The labels of the keyed uniform choice, from the operation that knows how; int64 [N]."""
@@ -232,39 +301,32 @@ class LFP(Defense):
         worst = surrogate_worst(p[index], self.surrogate, self.style)
         return label_of(p).index_copy(0, index, worst)
 
-    def save(self, path: str | PathLike[str]) -> None:
-        """Writes the defense as safetensors, without its key."""
-        settings = {
-            name: getattr(self, name)
-            for name in ("rate", "rows", "targets", "style", "max_rate", "share", "on_invalid")
-        }
-        settings["audit"] = self.audit is not None
-        # JSON knows no infinity; a float's text comes back as the same float.
-        settings["threshold"] = None if self.threshold is None else repr(self.threshold)
-        if self.surrogate is not None:
-            settings["input_shape"] = list(self.surrogate.input_shape)
-        storage.save(path, self.name, settings, self.state_dict())
+    def settings(self) -> dict[str, Any]:
+        """See `Saved.settings`."""
+        # With random rows the rate says it.
+        share = None if self.rows == "random" else self.share
+        return super().settings() | {"share": share, "audit": self.audit is not None}
 
-    @classmethod
-    def load(cls, path: str | PathLike[str], *, key: KeyLike = None) -> LFP:
-        """Reads what `save` wrote; the key is given anew.
+    def get_extra_state(self) -> Tensor:
+        """Threshold and share, which belong to the tensors of a state_dict; NaN where there is no threshold."""
+        threshold = math.nan if self.threshold is None else self.threshold
+        return torch.tensor([threshold, self.share], dtype=torch.float64)
+
+    def set_extra_state(self, state: Tensor) -> None:
+        """Takes what `get_extra_state` gave.
 
         Raises:
-            ValueError: if the file holds something else.
+            ValueError: if rows are chosen by a threshold here and not there, or the other way round.
         """
-        settings, tensors = storage.load(path, cls.name)
-        shape = settings.pop("input_shape", None)
-        surrogate = None
-        if shape is not None:
-            surrogate = Surrogate(storage.below("surrogate", tensors), tuple(shape))
-        threshold = settings.pop("threshold")
-        return cls(
-            surrogate=surrogate,
-            threshold=None if threshold is None else float(threshold),
-            means=tensors.get("means"),
-            key=key,
-            **settings,
-        )
+        threshold, share = state.tolist()
+        if math.isnan(threshold) != (self.threshold is None):
+            found = "without" if math.isnan(threshold) else "with"
+            raise ValueError(
+                f"expected the state of an LFP with rows={self.rows!r}, got one {found} a threshold; "
+                "save the defense and read it with mipoison.load"
+            )
+        self.threshold = None if math.isnan(threshold) else threshold
+        self.share = share
 
     def extra_repr(self) -> str:
         """Settings, without the key."""

@@ -27,6 +27,21 @@ def as_ceiling(max_rate: Any, rate: float) -> float:
     return ceiling
 
 
+def as_means(means: Any, surrogate: Surrogate) -> Tensor:
+    """What a surrogate recovers from each label, as `label_means` gives it.
+
+    Raises:
+        ValueError: if it is of another kind or shape.
+    """
+    shape = (surrogate.classes, surrogate.basis.shape[0])
+    if not isinstance(means, Tensor) or tuple(means.shape) != shape:
+        got = tuple(means.shape) if isinstance(means, Tensor) else type(means).__name__
+        raise ValueError(
+            f"expected means to be a tensor {shape}, one line a class of the surrogate, got {got}; use LFP.fit"
+        )
+    return means
+
+
 def margins(p: Tensor) -> Tensor:
     """Lead of the largest entry over the second, [N]."""
     top = p.topk(2, dim=-1).values
@@ -69,6 +84,9 @@ def pool(scores: Tensor, rate: float, max_rate: float) -> tuple[float, float]:
     k = math.ceil(share * (n + 1))
     if k >= n:
         return math.inf, rate
-    threshold = float(scores.sort().values[k - 1])
-    below = int((scores <= threshold).sum())
-    return threshold, min(rate * (n + 1) / below, max_rate)
+    ordered = scores.sort().values
+    last = ordered[k - 1]
+    below = int((scores <= last).sum())
+    # Between two rows' scores, so that the last bits of neither decide.
+    above = ordered[min(below, n - 1)]
+    return float(last + (above - last) / 2), min(rate * (n + 1) / below, max_rate)

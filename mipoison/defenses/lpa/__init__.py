@@ -1,5 +1,6 @@
 """Label-preserving poisoning: the defense, and one file for each objective."""
 
-from mipoison.defenses.lpa.defense import LPA, OBJECTIVES, lpa
+from mipoison.defenses.lpa.call import lpa
+from mipoison.defenses.lpa.defense import LPA, OBJECTIVES
 
 __all__ = ["LPA", "OBJECTIVES", "lpa"]

@@ -14,6 +14,7 @@ from mipoison.defenses.lpa.gradients import Gradient, cosine, factors
 from mipoison.defenses.lpa.objective import GRID, Objective
 from mipoison.defenses.lpa.targets import Targets
 from mipoison.defenses.storage import below
+from mipoison.ops.validation import as_inputs, as_part
 from mipoison.random import Key, mulhi32
 from mipoison.reference.project import distance
 from mipoison.surrogate import Surrogate
@@ -56,9 +57,9 @@ class Alignment(Objective):
 
     def __init__(self, surrogate: Surrogate, bank: Bank, targets: Targets) -> None:
         super().__init__()
-        self.surrogate = surrogate
-        self.bank = bank
-        self.targets = targets
+        self.surrogate = as_part("surrogate", surrogate, Surrogate, "mp.Surrogate.fit")
+        self.bank = as_part("bank", bank, Bank, "mp.LPA.fit")
+        self.targets = as_part("targets", targets, Targets, "Targets.fit")
 
     @property
     def classes(self) -> int:
@@ -94,7 +95,7 @@ class Alignment(Objective):
             >>> mp.LPA(objective, epsilon=0.1, key=0)(p).shape
             torch.Size([64, 5])
         """
-        x = torch.as_tensor(inputs, dtype=torch.float32, device=rows.device)
+        x = as_inputs(inputs, rows)
         layers = surrogate.layers if cls.all_layers else 1
         targets = Targets.fit(surrogate, rows, x, loss=loss, layers=layers, seed=seed)
         return cls(surrogate, Bank(rows), targets)
@@ -136,12 +137,12 @@ class Alignment(Objective):
 
     def settings(self) -> dict[str, Any]:
         """See `Objective.settings`."""
-        return {"input_shape": list(self.surrogate.input_shape)}
+        return super().settings() | self.surrogate.settings()
 
     @classmethod
     def restore(cls: type[_Own], settings: dict[str, Any], tensors: dict[str, Tensor]) -> _Own:
         """See `Objective.restore`."""
-        surrogate = Surrogate(below("surrogate", tensors), tuple(settings["input_shape"]))
+        surrogate = Surrogate.restore(settings, below("surrogate", tensors))
         return cls(surrogate, Bank(tensors["bank.vectors"]), Targets(below("targets", tensors)))
 
 

@@ -10,6 +10,7 @@ from mipoison import ops
 from mipoison.defenses.lpa.direction import keyed_step
 from mipoison.defenses.lpa.objective import Objective
 from mipoison.defenses.storage import below
+from mipoison.ops.validation import as_part
 from mipoison.random import Key
 from mipoison.surrogate import Surrogate
 
@@ -30,7 +31,7 @@ class Ascent(Objective):
 
     def __init__(self, surrogate: Surrogate) -> None:
         super().__init__()
-        self.surrogate = surrogate
+        self.surrogate = as_part("surrogate", surrogate, Surrogate, "mp.Surrogate.fit")
 
     @property
     def classes(self) -> int:
@@ -55,8 +56,8 @@ class Ascent(Objective):
     @classmethod
     def restore(cls, settings: dict[str, Any], tensors: dict[str, Tensor]) -> Ascent:
         """See `Objective.restore`."""
-        return cls(Surrogate(below("surrogate", tensors), tuple(settings["input_shape"])))
+        return cls(Surrogate.restore(settings, below("surrogate", tensors)))
 
     def settings(self) -> dict[str, Any]:
         """See `Objective.settings`."""
-        return {"input_shape": list(self.surrogate.input_shape)}
+        return super().settings() | self.surrogate.settings()

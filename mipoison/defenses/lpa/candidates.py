@@ -180,7 +180,7 @@ def _centres(bank: Bank) -> Tensor:
     for label, own in enumerate(bank.vectors.split(bank.count.tolist())):
         if len(own) == 0:
             continue
-        index = torch.tensor([label], device=own.device)
+        index = torch.tensor([label], dtype=torch.int64, device=own.device)
         choices = (own.median(0).values, own.double().mean(0), own[0])
         for choice in choices:
             row = choice[None].double()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Final
 
 import torch
 from torch import Tensor
@@ -87,28 +87,10 @@ def _half(rows: Tensor, groups: Tensor | None, seed: int) -> Tensor | None:
     few = len(rows) < _FEW and len(members) == len(rows)
     if few or len(members) < 2 * labels or len(rows) < 4 * labels:
         return None
-    order = torch.randperm(len(members), generator=torch.Generator().manual_seed(seed))
+    generator = torch.Generator().manual_seed(seed)
+    order = torch.randperm(len(members), generator=generator, device="cpu")
     order = order.to(rows.device)
     order = order[own[order].argsort(stable=True)]
     chosen = torch.zeros_like(members, dtype=torch.bool)
     chosen[order[::2]] = True
     return chosen[index]
-
-
-def as_groups(groups: Any, rows: Tensor) -> Tensor | None:
-    """What was given as groups, checked.
-
-    Raises:
-        TypeError: if they are no integers.
-        ValueError: if there is not one for each row.
-    """
-    if groups is None:
-        return None
-    found = torch.as_tensor(groups, device=rows.device)
-    if found.is_floating_point() or found.is_complex() or found.dtype == torch.bool:
-        raise TypeError(f"expected groups to be integers, got {found.dtype}")
-    if found.shape != rows.shape[:1]:
-        raise ValueError(
-            f"expected groups to be one integer a row, [{len(rows)}], got {list(found.shape)}"
-        )
-    return found.to(torch.int64)

@@ -12,6 +12,7 @@ from mipoison.defenses.bank import Bank
 from mipoison.defenses.base import as_dtype
 from mipoison.defenses.lpa.objective import GRID, Objective
 from mipoison.defenses.storage import below
+from mipoison.ops.validation import as_part
 from mipoison.random import Key
 from mipoison.reference import label_of
 from mipoison.surrogate import Surrogate
@@ -21,6 +22,8 @@ _STEPS: Final = 12
 # A step is this share of epsilon: shorter than the ball, since long steps leave it and are cut
 # back.
 _STEP: Final = 0.1
+# How far the steps move an entry, about: with exact derivatives one answer in sixty depended on a row's last bits.
+_REACH: Final = 0.1
 
 
 class Decoy(Objective):
@@ -42,8 +45,8 @@ class Decoy(Objective):
 
     def __init__(self, surrogate: Surrogate, bank: Bank, *, grid: float = GRID) -> None:
         super().__init__()
-        self.surrogate = surrogate
-        self.bank = bank
+        self.surrogate = as_part("surrogate", surrogate, Surrogate, "mp.Surrogate.fit")
+        self.bank = as_part("bank", bank, Bank, "mp.LPA.fit")
         self.grid = grid
 
     @property
@@ -60,7 +63,7 @@ class Decoy(Objective):
         for _ in range(_STEPS):
             q = ops.step(
                 q,
-                -self.surrogate.gradient(q, goal).to(p.dtype),
+                -self.surrogate.gradient(q, goal, reach=_REACH).to(p.dtype),
                 center=p,
                 alpha=_STEP * epsilon,
                 epsilon=epsilon,
@@ -70,12 +73,12 @@ class Decoy(Objective):
 
     def settings(self) -> dict[str, Any]:
         """See `Objective.settings`."""
-        return {"input_shape": list(self.surrogate.input_shape), "grid": self.grid}
+        return super().settings() | self.surrogate.settings() | {"grid": self.grid}
 
     @classmethod
     def restore(cls, settings: dict[str, Any], tensors: dict[str, Tensor]) -> Decoy:
         """See `Objective.restore`."""
-        surrogate = Surrogate(below("surrogate", tensors), tuple(settings["input_shape"]))
+        surrogate = Surrogate.restore(settings, below("surrogate", tensors))
         return cls(surrogate, Bank(tensors["bank.vectors"]), grid=settings["grid"])
 
 

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from os import PathLike
+from collections.abc import Mapping
 from typing import Any, ClassVar, Final
 
 import torch
 from torch import Tensor
 
 from mipoison import ops
-from mipoison.defenses import storage
+from mipoison.construction import constructor
 from mipoison.defenses.bank import Bank, away
 from mipoison.defenses.base import Defense, as_dtype, own_rows
 from mipoison.defenses.lpa.alignment import Alignment, FullAlignment
 from mipoison.defenses.lpa.ascent import Ascent
-from mipoison.defenses.lpa.crossfit import as_groups, fit_cross
+from mipoison.defenses.lpa.crossfit import fit_cross
 from mipoison.defenses.lpa.decoy import Decoy
 from mipoison.defenses.lpa.direction import Direction
 from mipoison.defenses.lpa.equilibrium import Equilibrium
@@ -22,15 +22,19 @@ from mipoison.defenses.lpa.game import EXPONENTS
 from mipoison.defenses.lpa.generator import Generator
 from mipoison.defenses.lpa.objective import Objective
 from mipoison.defenses.lpa.priced import Priced
-from mipoison.networks import full_precision
-from mipoison.ops.answers import Rows
-from mipoison.ops.identity import Ids
+from mipoison.defenses.saving import Restore
+from mipoison.defenses.storage import File
+from mipoison.neutral import neutrally
 from mipoison.ops.validation import (
     NORMS,
     as_choice,
+    as_inputs,
+    as_labels,
     as_number,
+    as_part,
+    as_seed,
 )
-from mipoison.progress import Progress, Report
+from mipoison.progress import Progress, Report, as_report
 from mipoison.random import Key, KeyLike, resolve_key
 from mipoison.reference import label_of
 from mipoison.reference.project import distance
@@ -49,6 +53,11 @@ _CALIBRATION_ROWS: Final = 512
 _BARE: Final = 1e-3
 
 
+def _restored(settings: dict[str, Any], tensors: dict[str, Tensor]) -> Objective:
+    """The objective of a saved defense."""
+    return OBJECTIVES[settings["name"]].restore(settings, tensors)
+
+
 class LPA(Defense):
     """Moves every row within its label-preserving ε-set so that inversion models learn something else.
 
@@ -59,12 +68,16 @@ class LPA(Defense):
         objective: where in its set a row goes.
         epsilon: radius ε in (0, 2] of each row's ball.
         norm: "l1" (default), "l2" or "linf".
-        key: secret of the deployment: int, bytes or None (one drawn per process). All randomness is
-            a function of (key, row): a repeated query gets the same answer.
+        key: secret of the deployment: 16 bytes or more (``secrets.token_bytes(16)``), None (one
+            drawn per process) or, for experiments, an int. All randomness is a function of
+            (key, row): a repeated query gets the same answer.
         on_invalid: see `Defense`.
+        margin: see `Defense`.
     """
 
     name: ClassVar[str] = "LPA"
+    saved: ClassVar[tuple[str, ...]] = ("epsilon", "norm")
+    parts: ClassVar[Mapping[str, Restore | None]] = {"objective": _restored}
 
     def __init__(
         self,
@@ -74,41 +87,56 @@ class LPA(Defense):
         norm: str = "l1",
         key: KeyLike = None,
         on_invalid: str = "raise",
+        margin: float = 1e-3,
     ) -> None:
-        super().__init__(on_invalid=on_invalid)
-        self.objective = objective
+        super().__init__(on_invalid=on_invalid, margin=margin)
+        self.objective: Objective = as_part(
+            "objective",
+            objective,
+            Objective,  # type: ignore[type-abstract]
+            "mp.LPA.fit(..., objective='decoy')",
+        )
         self.epsilon = as_number("epsilon", epsilon, 0.0, 2.0, open_low=True)
         self.norm = as_choice("norm", norm, NORMS)
         self._key: Key = resolve_key(key)
+
+    @property
+    def ball(self) -> tuple[float, str]:
+        """See `Defense.ball`."""
+        return self.epsilon, self.norm
 
     @property
     def classes(self) -> int | None:
         """K of the data it was fitted on."""
         return self.objective.classes
 
-    @classmethod
+    @constructor
+    @neutrally
     def fit(
         cls,
         outputs: Any,
-        inputs: Any,
+        inputs: Any = None,
         *,
         objective: str = "equilibrium",
         epsilon: float | None = None,
         budget: float | None = None,
         norm: str = "l1",
-        error: str = "root",
+        error: str | None = None,
         key: KeyLike = None,
         seed: int = 0,
         on_invalid: str = "raise",
+        margin: float = 1e-3,
         groups: Any = None,
         progress: Report | None = None,
     ) -> LPA:
         """Trains a surrogate on the defender's own, non-private, data and sets up the objective.
 
         Args:
-            outputs: undefended confidence vectors, [N, K]; tensor or ndarray. They become the bank,
+            outputs: undefended confidence vectors, [N, K]; tensor or array. They become the bank,
                 and answers show bank vectors: never private data.
-            inputs: what produced them, [N, ...] of any shape.
+            inputs: what produced them, [N, ...] of any shape; tensor or array, a list of either, or
+                a list of images of one size. Only "direction" does without; where they are given it
+                checks them and learns nothing from them.
             objective: "equilibrium" (default), "generator" (its game from a table: a sixth of the time a row,
                 fewer rows moved, farther), "decoy", "ascent", "direction", "alignment" (the closed
                 form for the first layer) or "alignment-full" (all layers, by gradient steps).
@@ -119,63 +147,80 @@ class LPA(Defense):
                 unmoved that are not worth it; the other objectives know no price and spend
                 epsilon on every row: epsilon is then calibrated on the given outputs.
             norm: "l1", "l2" or "linf".
-            error: "root" or "squared" error of the adversaries, for those two. Root protects
-                more of the rows, squared has the larger mean.
+            error: "root" (default) or "squared" error of the adversaries, for those two alone. Root
+                protects more of the rows, squared has the larger mean.
             key: see `LPA`.
-            seed: of the surrogate's training.
+            seed: of whatever is trained; "direction" trains nothing.
             on_invalid: see `Defense`.
-            groups: integers [N], for "equilibrium" and "generator": rows with one number are altered copies of one
-                input, and must not count as fresh to each other where the price is set.
+            margin: see `Defense`.
+            groups: integers [N], for "equilibrium" and "generator" alone: rows with one number are
+                altered copies of one input, and must not count as fresh to each other where the price is set.
             progress: called with the share that is done, rising to 1; what it raises ends the fit.
 
         Raises:
             TypeError: for a wrong kind or dtype.
-            ValueError: for wrong shapes, ranges or rows, or a budget that epsilon does not let it
+            ValueError: for wrong shapes or ranges, no rows, rows that are no probability vectors,
+                settings that the objective does not have, or a budget that epsilon does not let it
                 reach.
 
         Example:
             >>> p, x = torch.softmax(torch.randn(64, 5), 1), torch.rand(64, 8, 8)
-            >>> defense = LPA.fit(p, x, epsilon=0.1, key=b"secret")
+            >>> defense = LPA.fit(p, x, epsilon=0.1, key=b"a secret of many bytes")
             >>> q = defense(p)
             >>> bool((q.argmax(1) == p.argmax(1)).all())
             True
         """
-        as_choice("objective", objective, tuple(OBJECTIVES))
-        as_choice("norm", norm, NORMS)
-        as_choice("error", error, tuple(EXPONENTS))
-        rows = own_rows(outputs)
+        kind = OBJECTIVES[as_choice("objective", objective, tuple(OBJECTIVES))]
+        game = issubclass(kind, Priced)
+        for name, value in {"error": error, "groups": groups}.items():
+            if value is not None and not game:
+                raise ValueError(
+                    f"expected {name} with objective 'equilibrium' or 'generator' alone, got it with {objective!r}, "
+                    "which plays no game; leave it out"
+                )
+        harm = as_choice("error", "root" if error is None else error, tuple(EXPONENTS))
+        seed = as_seed(seed)
         cap = 2.0 if epsilon is None else as_number("epsilon", epsilon, 0.0, 2.0, open_low=True)
         goal = None if budget is None else as_number("budget", budget, 0.0, 2.0, open_low=True)
-        kind = OBJECTIVES[objective]
-        whole = Progress(progress)
-        if issubclass(kind, Priced):
+        if game:
             goal = min(_BUDGET, cap / 2) if goal is None else goal
-            cap = min(1.0, 8 * goal) if epsilon is None else cap
-            priced = fit_cross(
+            radius = min(1.0, 8 * goal) if epsilon is None else cap
+        else:
+            radius = cap if goal is not None or epsilon is not None else 0.2
+        # Its objective is another in the end. Made first: a wrong setting is found before anything is trained.
+        defense = cls(
+            Direction(), epsilon=radius, norm=norm, key=key, on_invalid=on_invalid, margin=margin
+        )
+        whole = Progress(as_report(progress))
+        rows = own_rows(outputs)
+        if inputs is None and kind is not Direction:
+            raise ValueError(
+                f"expected inputs with objective {objective!r}, got none; pass what produced the outputs"
+            )
+        x = None if inputs is None else as_inputs(inputs, rows)
+        if issubclass(kind, Priced) and goal is not None and x is not None:
+            defense.objective = fit_cross(
                 kind,
                 rows,
-                torch.as_tensor(inputs, device=rows.device),
-                as_groups(groups, rows),
+                x,
+                None if groups is None else as_labels("groups", groups, rows),
                 budget=goal,
-                epsilon=cap,
+                epsilon=radius,
                 norm=norm,
-                error=error,
+                error=harm,
                 seed=seed,
                 progress=whole,
             )
-            whole(1.0)
-            return cls(priced, epsilon=cap, norm=norm, key=key, on_invalid=on_invalid)
-        chosen: Objective = Direction()
-        if objective != Direction.name:
-            surrogate = Surrogate.fit(rows, inputs, seed=seed, progress=whole.part(0.0, 0.8))
+        elif x is not None and kind is not Direction:
+            surrogate = Surrogate.fit(rows, x, seed=seed, progress=whole.part(0.0, 0.8))
             single = as_dtype(rows, torch.float32)
             if issubclass(kind, Alignment):
-                chosen = kind.fit(surrogate, single, inputs, seed=seed)
+                defense.objective = kind.fit(surrogate, single, x, seed=seed)
+            elif kind is Decoy:
+                defense.objective = Decoy(surrogate, Bank(single))
             else:
-                chosen = Decoy(surrogate, Bank(single)) if kind is Decoy else Ascent(surrogate)
-        radius = cap if goal is not None or epsilon is not None else 0.2
-        defense = cls(chosen, epsilon=radius, norm=norm, key=key, on_invalid=on_invalid)
-        if goal is not None:
+                defense.objective = Ascent(surrogate)
+        if goal is not None and not game:
             stride = -(-len(rows) // _CALIBRATION_ROWS)
             defense._calibrate(rows[::stride], goal)
         whole(1.0)
@@ -202,8 +247,7 @@ class LPA(Defense):
 
     def answer(self, p: Tensor) -> Tensor:
         """See `Defense.answer`."""
-        with full_precision(p):
-            q = self.objective.poison(p, key=self._key, epsilon=self.epsilon, norm=self.norm)
+        q = self.objective.poison(p, key=self._key, epsilon=self.epsilon, norm=self.norm)
         if self.objective.may_stay:
             return q
         # A gradient can vanish, and a direction can point out of the set; no row goes out bare.
@@ -213,77 +257,27 @@ class LPA(Defense):
         moved = ops.move(p, goal, epsilon=self.epsilon, norm=self.norm, validate=False)
         return torch.where(bare, moved, q)
 
-    def save(self, path: str | PathLike[str]) -> None:
-        """Writes the defense as safetensors, without its key."""
-        settings = {
-            "objective": self.objective.name,
-            "epsilon": self.epsilon,
-            "norm": self.norm,
-            "on_invalid": self.on_invalid,
-            **self.objective.settings(),
-        }
-        storage.save(path, self.name, settings, self.state_dict())
-
-    @classmethod
-    def load(cls, path: str | PathLike[str], *, key: KeyLike = None) -> LPA:
-        """Reads what `save` wrote; the key is given anew.
+    def save(self, file: File) -> None:
+        """See `Saved.save`.
 
         Raises:
-            ValueError: if the file holds something else.
+            TypeError: beyond those, for an objective of another package, which `load` could not find.
         """
-        settings, tensors = storage.load(path, cls.name)
-        objective = OBJECTIVES[settings["objective"]].restore(
-            settings, storage.below("objective", tensors)
-        )
-        kept = {name: settings[name] for name in ("epsilon", "norm", "on_invalid")}
-        return cls(objective, key=key, **kept)
+        if OBJECTIVES.get(self.objective.name) is not type(self.objective):
+            raise TypeError(
+                f"expected an objective out of {tuple(OBJECTIVES)} to save, got {type(self.objective).__name__}, which "
+                "no load would find"
+            )
+        super().save(file)
+
+    def get_extra_state(self) -> Tensor:
+        """The radius, which a budget may have set, beside the tensors of a state_dict."""
+        return torch.tensor([self.epsilon], dtype=torch.float64)
+
+    def set_extra_state(self, state: Tensor) -> None:
+        """Takes what `get_extra_state` gave."""
+        self.epsilon = as_number("epsilon", state[0], 0.0, 2.0, open_low=True)
 
     def extra_repr(self) -> str:
         """Settings, without the key."""
         return f"objective={self.objective.name!r}, epsilon={self.epsilon:g}, norm={self.norm!r}"
-
-
-def lpa(
-    outputs: Rows,
-    surrogate: Surrogate | None = None,
-    *,
-    epsilon: float = 0.2,
-    norm: str = "l1",
-    key: KeyLike = None,
-    ids: Ids = None,
-) -> Rows:
-    """Label-preserving poisoning in one call.
-
-    With a surrogate the objective is "ascent", which needs no bank. Without one it is a keyed
-    direction: the weakest form, better than nothing and no more. `LPA.fit` adds a
-    bank and the decoy objective.
-
-    Args:
-        outputs: confidence vectors, [N, K]; float32, float64, float16 or bfloat16; tensor or
-            ndarray.
-        surrogate: inversion models from `Surrogate.fit`.
-        epsilon: radius in (0, 2] of each row's ball.
-        norm: "l1", "l2" or "linf".
-        key: int, bytes or None (one secret per process).
-        ids: identities of the requests to key on instead of the rows, see `Defense.forward`.
-
-    Returns:
-        the poisoned rows, [N, K] of the same kind and dtype, every label kept.
-
-    Raises:
-        TypeError: for a wrong kind, dtype or key.
-        ValueError: for wrong shapes and ranges, or rows that are no probability vectors; names the
-            rows.
-
-    Example:
-        >>> import mipoison as mp, torch
-        >>> q = mp.lpa(torch.tensor([[0.7, 0.2, 0.1]]), epsilon=0.1, key=0)
-        >>> int(q.argmax())
-        0
-    """
-    if not isinstance(surrogate, Surrogate | None):
-        raise TypeError(
-            f"expected surrogate to come from mp.Surrogate.fit, got {type(surrogate).__name__}"
-        )
-    objective = Direction() if surrogate is None else Ascent(surrogate)
-    return LPA(objective, epsilon=epsilon, norm=norm, key=key)(outputs, ids=ids)  # type: ignore[no-any-return]

@@ -33,6 +33,7 @@ from mipoison.defenses.lpa.priced import (
 from mipoison.defenses.lpa.recovery import COMPONENTS, Recovery
 from mipoison.defenses.storage import below
 from mipoison.networks import Network
+from mipoison.ops.validation import as_part
 from mipoison.progress import Progress
 from mipoison.random import Key
 from mipoison.reference import label_of
@@ -71,9 +72,9 @@ class Equilibrium(Priced):
         sharpness: float,
     ) -> None:
         super().__init__()
-        self.candidates = candidates
+        self.candidates = as_part("candidates", candidates, Candidates, "mp.LPA.fit")
         self.cells = candidates.cells
-        self.scorer = scorer
+        self.scorer = as_part("scorer", scorer, Network, "mp.LPA.fit")
         self.price = price
         self.error = error
         self.sharpness = sharpness
@@ -120,7 +121,7 @@ class Equilibrium(Priced):
                 bank, None, budget=budget, cells=Cells.of(single), without=rules.without
             )
             draws = max(1, min(DRAWS, TABLE // (single.numel() * candidates.COUNT)))
-            keys = [Key(b"equilibrium %d %d" % (seed, i)) for i in range(draws)]
+            keys = [Key.public(b"equilibrium %d %d" % (seed, i)) for i in range(draws)]
 
             # 1. A small guide in place of the surrogate, learnt around the rows.
             around = [

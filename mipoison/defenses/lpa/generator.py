@@ -28,6 +28,7 @@ from mipoison.defenses.lpa.priced import (
 from mipoison.defenses.lpa.recovery import COMPONENTS, Recovery
 from mipoison.defenses.storage import below
 from mipoison.networks import Network
+from mipoison.ops.validation import as_part
 from mipoison.progress import Progress
 from mipoison.random import Key
 from mipoison.reference import label_of
@@ -99,8 +100,8 @@ class Generator(Priced):
         cells: Cells,
     ) -> None:
         super().__init__()
-        self.bank = bank
-        self.network = network
+        self.bank = as_part("bank", bank, Bank, "mp.LPA.fit")
+        self.network = as_part("network", network, Network, "mp.LPA.fit")
         self.register_buffer("recovered", recovered)
         self.price = price
         self.sharpness = 1.0
@@ -146,7 +147,9 @@ class Generator(Priced):
             seen, clean = surrogate(places), surrogate(own)
             recovery = Recovery.of(seen, clean, own)
             generator = torch.Generator().manual_seed(seed)
-            words = torch.randint(1 << 32, moved.shape, generator=generator).to(own.device)
+            words = torch.randint(1 << 32, moved.shape, generator=generator, device="cpu").to(
+                own.device
+            )
             table = Table(answers, moved, clean.repeat(draws, 1), gumbel(words))
             mean, deviation = play(
                 table,
@@ -290,7 +293,8 @@ def _trials(
     generator = torch.Generator().manual_seed(seed)
 
     def drawn() -> Tensor:
-        return torch.rand(distance.shape, generator=generator).to(p.device)
+        draw = torch.rand(distance.shape, generator=generator, dtype=torch.float32, device="cpu")
+        return draw.to(p.device)
 
     made = []
     for _ in range(draws):

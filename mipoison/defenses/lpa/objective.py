@@ -5,16 +5,17 @@ from __future__ import annotations
 from abc import abstractmethod
 from typing import Any, ClassVar, Final
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from mipoison.random import Key
+from mipoison.steady import Steady
 
 # Cell width of the key's hash, in units of confidence: rows in the same cells draw the same words, so that slightly
 # changed copies of a query are not a way to average the key out.
 GRID: Final = 0.1
 
 
-class Objective(nn.Module):
+class Objective(Steady):
     """Chooses where in its ε-set each row goes; one file each beside this one.
 
     An objective is stateless in its answers: what it does to a row is a function of (fitted state,
@@ -45,8 +46,8 @@ class Objective(nn.Module):
         """
 
     def settings(self) -> dict[str, Any]:
-        """What `restore` needs beside the tensors; JSON types."""
-        return {}
+        """What `restore` needs beside the tensors, and the name to find it by; JSON types."""
+        return {"name": self.name}
 
     @classmethod
     @abstractmethod

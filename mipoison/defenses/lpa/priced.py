@@ -93,14 +93,14 @@ class Priced(Objective):
         """Under several keys. With many rows and classes a share of the rows is enough."""
         with torch.inference_mode(False), torch.no_grad():
             some = as_dtype(rows, torch.float32)[:: -(-rows.numel() // _MOST)].clone()
-            keys = [Key(b"price %d" % i) for i in range(_KEYS)]
+            keys = [Key.public(b"price %d" % i) for i in range(_KEYS)]
             made = [self.weigh(some, key=key, epsilon=epsilon, norm=norm) for key in keys]
         return Weighed(*(torch.cat(parts) for parts in zip(*made, strict=True)))
 
     def get_extra_state(self) -> Tensor:
         """The numbers that belong to the tensors of a state_dict: price, charge, budget and the cells' temperature."""
         numbers = [self.price, CHARGE, self.budget, self.cells.temperature]
-        return torch.tensor(numbers, dtype=torch.float64)
+        return torch.tensor(numbers, dtype=torch.float64, device="cpu")
 
     def set_extra_state(self, state: Tensor) -> None:
         """Takes what `get_extra_state` gave.
@@ -119,7 +119,7 @@ class Priced(Objective):
 
     def settings(self) -> dict[str, Any]:
         """See `Objective.settings`."""
-        return {
+        return super().settings() | {
             "price": self.price,
             "error": self.error,
             "budget": self.budget,
@@ -147,7 +147,9 @@ def require_pairs(rows: Tensor) -> None:
     labels = len(label_of(rows).unique())
     if len(rows) < 2 * labels:
         raise ValueError(
-            f"expected at least 2 outputs a label that occurs, got {len(rows)} of {labels} labels; add rows"
+            f"expected twice as many outputs as labels among them, got {len(rows)} outputs of {labels} labels: a row "
+            "alone with its label has nothing to be mistaken for; pass more outputs and their inputs, or "
+            "objective='decoy'"
         )
 
 

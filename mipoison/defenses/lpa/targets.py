@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from mipoison.defenses.lpa.gradients import Gradient, factors, summed
-from mipoison.networks import full_precision
+from mipoison.neutral import neutral
 from mipoison.ops.validation import as_choice
 from mipoison.reference import label_of
 from mipoison.steady import Steady
@@ -67,13 +67,14 @@ class Targets(Steady):
         """
         as_choice("loss", loss, LOSSES)
         flat = inputs.reshape(len(inputs), -1)
-        order = torch.randperm(len(rows), generator=torch.Generator().manual_seed(seed))
+        generator = torch.Generator().manual_seed(seed)
+        order = torch.randperm(len(rows), generator=generator, device="cpu")
         order = order.to(rows.device)
         rows, flat = rows[order], flat[order]
         wanted = flat if loss == "clean" else _decoys(rows, flat)
         # −∇L points away from the row's own input.
         sign = -1.0 if loss == "clean" else 1.0
-        with torch.no_grad(), full_precision(rows):
+        with torch.no_grad(), neutral(rows.device):
             goal = (wanted - surrogate.offset) @ surrogate.basis.T
             count = min(_TARGETS, len(rows))
             targets = [

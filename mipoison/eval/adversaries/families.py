@@ -12,6 +12,7 @@ from mipoison.eval.adversaries.knn import NearestNeighbours
 from mipoison.eval.adversaries.label_only import LabelOnly
 from mipoison.eval.adversaries.losses import LOSSES
 from mipoison.eval.adversaries.mlp import MLP
+from mipoison.eval.scalars import real, several, whole
 
 WIDE = "wide MLP, raw+log"
 _COUNTS = (
@@ -66,9 +67,20 @@ class AdversarySettings:
     decoder_epochs: int = 40
 
     def __post_init__(self) -> None:
-        for name in _COUNTS:
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}: expected at least 1, got {getattr(self, name)}")
+        taken: dict[str, object] = {
+            name: whole(name, getattr(self, name), least=1) for name in _COUNTS
+        }
+        taken["neighbours"] = tuple(
+            whole("neighbours", k) for k in several("neighbours", self.neighbours)
+        )
+        for name in ("losses", "decoders"):
+            taken[name] = several(name, getattr(self, name))
+        for name in ("learning_rate", "log_floor"):
+            taken[name] = real(name, getattr(self, name))
+        if self.deep_floor is not None:
+            taken["deep_floor"] = real("deep_floor", self.deep_floor)
+        for name, value in taken.items():
+            object.__setattr__(self, name, value)
         if not self.neighbours or min(self.neighbours) < 1:
             raise ValueError(f"neighbours: expected numbers >= 1, got {self.neighbours}")
         if not 0 < self.learning_rate < math.inf:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from torch import Tensor
 
 from mipoison.eval.adversaries.base import LearningCurves
+from mipoison.eval.scalars import whole
 
 
 def stacked(vectors: Tensor) -> Tensor:
@@ -46,11 +47,11 @@ class Watched(ABC):
     ) -> None:
         self.name = name
         self.kind = kind
-        self.epochs = epochs
-        self.batch = batch
+        self.epochs = whole("epochs", epochs, least=1)
+        self.batch = whole("batch", batch, least=1)
         self.learning_rate = learning_rate
         self.log_floor = log_floor
-        self.seed = seed
+        self.seed = whole("seed", seed)
         self.on_epoch = on_epoch
         self.curves: LearningCurves = {"train": [], "held_out": []}
 

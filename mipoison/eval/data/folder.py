@@ -21,12 +21,20 @@ DESCRIPTION = (
 
 
 def pictures_by_class(path: Path) -> list[list[Path]]:
-    """The pictures of every subfolder that holds some and is not hidden, folders and files in alphabetical order."""
+    """The pictures of every subfolder, folders and files in alphabetical order; nothing that is hidden.
+
+    What begins with a dot is no picture, whatever its suffix: macOS leaves ``._x.jpg`` beside each ``x.jpg`` that it
+    copies.
+    """
     folders = sorted(
         folder for folder in path.glob("*") if folder.is_dir() and folder.name[0] != "."
     )
     found = (
-        sorted(file for file in folder.iterdir() if file.suffix.lower() in SUFFIXES)
+        sorted(
+            file
+            for file in folder.iterdir()
+            if file.suffix.lower() in SUFFIXES and file.name[0] != "." and not file.is_dir()
+        )
         for folder in folders
     )
     return [pictures for pictures in found if pictures]
@@ -44,13 +52,14 @@ def load(seed: int, path: Path) -> Split:
 
     Raises:
         FileNotFoundError: if there is no such folder, or no pictures in it.
-        ValueError: if a class has too few pictures for every role to get one, or a picture has neither 8 nor 16 bits.
+        ValueError: if a class has too few pictures for every role to get one, or a picture cannot be read or has
+            neither 8 nor 16 bits.
     """
     classes = pictures_by_class(path)
     if not classes:
         raise FileNotFoundError(
             f"dataset 'folder:{path}': expected a folder with one folder of pictures a class "
-            f"({', '.join(SUFFIXES)}), found none"
+            f"({', '.join(SUFFIXES)}), found none; make a folder for each class in it"
         )
     labels = torch.tensor([label for label, own in enumerate(classes) for _ in own])
     pixels = torch.stack([grey_square(file, SIDE).flatten() for own in classes for file in own])

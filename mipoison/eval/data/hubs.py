@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -15,12 +16,12 @@ from mipoison.eval.data.deal import by_class
 from mipoison.eval.data.npz import SHARES
 from mipoison.eval.data.pictures import grey
 from mipoison.eval.data.roles import Images, Split, assemble
+from mipoison.eval.others_code import in_one_line
 from mipoison.eval.seeding import derive_seed
 
 SIDE: Final = 32
 # More say nothing more about a defense, and take longer.
 MOST: Final = 20_000
-CACHE: Final = Path.home() / ".cache/mipoison"
 _REST: Final = (
     "{path} of {hub}, at most 20000 evenly spread, grey, averaged to 32×32 pixels; of each class 20 % "
     "private, 20 % defender, 40 % auxiliary, 20 % victims"
@@ -46,8 +47,9 @@ def torchvision(seed: int, path: Path) -> Split:
             f"dataset 'torchvision:{path}': expected a class of torchvision.datasets, got none"
         )
     known = inspect.signature(kind).parameters
-    wanted = {"root": str(CACHE / "torchvision"), "download": True, "train": True}
-    data: Any = kind(**{name: value for name, value in wanted.items() if name in known})
+    wanted = {"root": str(_cache() / "torchvision"), "download": True, "train": True}
+    with in_one_line(f"dataset 'torchvision:{path}': loaded or downloaded, it"):
+        data: Any = kind(**{name: value for name, value in wanted.items() if name in known})
     return _divided((data[i] for i in _spread(len(data))), seed, f"torchvision:{path}")
 
 
@@ -61,7 +63,9 @@ def hugging_face(seed: int, path: Path) -> Split:
     Raises:
         ValueError: if `datasets` is not there, or the data set has no such columns.
     """
-    parts = _module("datasets", "datasets").load_dataset(path.as_posix())
+    module = _module("datasets", "datasets")
+    with in_one_line(f"dataset 'huggingface:{path.as_posix()}': loaded or downloaded, it"):
+        parts = module.load_dataset(path.as_posix())
     data = parts["train"] if "train" in parts else next(iter(parts.values()))
     columns = {type(kind).__name__: name for name, kind in reversed(data.features.items())}
     if not {"Image", "ClassLabel"} <= set(columns):
@@ -74,13 +78,22 @@ def hugging_face(seed: int, path: Path) -> Split:
     return _divided(pairs, seed, f"huggingface:{path.as_posix()}")
 
 
+def _cache() -> Path:
+    """Where downloads are kept; beside other temporary files where there is no home."""
+    try:
+        return Path.home() / ".cache/mipoison"
+    except RuntimeError:
+        return Path(tempfile.gettempdir()) / "mipoison"
+
+
 def _module(name: str, package: str) -> Any:
     try:
         return importlib.import_module(name)
     # A torchvision that was built for another torch fails in ways of its own.
     except (ImportError, RuntimeError) as error:
         raise ValueError(
-            f"expected {package} to be installed and to load, got {type(error).__name__}: {error}"
+            f"expected {package} to be installed and to load, got {type(error).__name__}: {error}; "
+            f"pip install {package}"
         ) from error
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from mipoison.eval.data.deal import by_class
@@ -23,29 +25,34 @@ def load(seed: int, path: Path) -> Split:
 
     Args:
         seed: of the division.
-        path: with x, uint8 or floats in [0, 1], ``[N, H, W]``, and y, ``[N]``, the classes; any
-            values that can be sorted.
+        path: with x, uint8 or floats in [0, 1], ``[N, H, W]``, ``[N, 1, H, W]`` or ``[N, H, W, 1]``, and y,
+            ``[N]``, the classes; any values that can be sorted.
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: if the arrays are missing or not as described, a side has fewer than 3 pixels, or a class too few
-            rows for every role to get one.
+        ValueError: if the file cannot be read, the arrays are missing or not as described, a side has fewer than 3
+            pixels, or a class too few rows for every role to get one.
     """
+    name = f"dataset 'npz:{path}'"
     if not path.is_file():
-        raise FileNotFoundError(f"dataset 'npz:{path}': expected a .npz file, found none")
-    with np.load(path, allow_pickle=False) as arrays:
-        if not {"x", "y"} <= set(arrays.files):
-            raise ValueError(f"{path}: expected arrays x and y, got {sorted(arrays.files)}")
-        x, y = arrays["x"], arrays["y"]
-    if x.ndim != 3 or y.shape != x.shape[:1] or not len(x):
-        raise ValueError(
-            f"{path}: expected x [N, H, W] (grey) and y [N], got {list(x.shape)} and {list(y.shape)}"
+        found = "a folder" if path.is_dir() else "none"
+        raise FileNotFoundError(
+            f"{name}: expected a .npz file, found {found}; name one that numpy.savez(FILE, x=images, y=classes) wrote"
         )
+    x, y = _arrays(path, name)
+    x = _grey(x, name)
+    if y.shape != x.shape[:1] or not len(x):
+        raise ValueError(
+            f"{name}: expected y [N], one class for each image, got y {list(y.shape)} and {len(x)} images"
+        )
+    if x.dtype.kind not in "fiub":
+        raise ValueError(f"{name}: expected x of numbers, got {x.dtype}")
     pixels = torch.from_numpy(x.astype(np.float32)) / (255.0 if x.dtype == np.uint8 else 1.0)
     # Written so that NaN fails.
     if not bool(((pixels >= 0.0) & (pixels <= 1.0)).all()):
         raise ValueError(
-            f"{path}: expected x in [0, 1] or uint8, got {x.dtype} from {x.min()} to {x.max()}"
+            f"{name}: expected x in [0, 1] or uint8, got {x.dtype} from {x.min()} to {x.max()}; divide x by its "
+            "largest possible value"
         )
     names, places = np.unique(y, return_inverse=True)
     labels = torch.from_numpy(places.astype(np.int64))
@@ -54,3 +61,44 @@ def load(seed: int, path: Path) -> Split:
         labels, SHARES, seed=derive_seed(seed, "split", "npz"), names=names.tolist()
     )
     return assemble(images, division)
+
+
+def _arrays(path: Path, name: str) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
+    """Reads x and y from a file."""
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            if not {"x", "y"} <= set(arrays.files):
+                raise _Unfit(f"{name}: expected arrays x and y, got {sorted(arrays.files)}")
+            return arrays["x"], arrays["y"]
+    except _Unfit:
+        raise
+    # An .npy has no arrays by name, and what is damaged fails in many ways.
+    except Exception as error:
+        said = str(error).partition("\n")[0]
+        raise ValueError(
+            f"{name}: expected a .npz that numpy.savez wrote, with arrays of numbers or text and no objects, got "
+            f"{type(error).__name__}: {said}; write it again with numpy.savez(FILE, x=images, y=classes)"
+        ) from error
+
+
+class _Unfit(ValueError):
+    """Of a file that can be read."""
+
+
+def _grey(x: npt.NDArray[Any], name: str) -> npt.NDArray[Any]:
+    """Images ``[N, H, W]``, of one channel that may stand on either side."""
+    if x.ndim == 4 and 1 in (x.shape[1], x.shape[3]):
+        return x[:, 0] if x.shape[1] == 1 else x[..., 0]
+    if x.ndim == 4 and {3, 4} & {x.shape[1], x.shape[3]}:
+        axis = 3 if x.shape[3] in (3, 4) else 1
+        channels = "x[..., :3]" if axis == 3 else "x[:, :3]"
+        raise ValueError(
+            f"{name}: expected grey images, x [N, H, W] or [N, 1, H, W], got {list(x.shape)}, which is colour; "
+            f"average the channels before saving: x = {channels}.mean({axis}), divided by 255 if x is uint8"
+        )
+    if x.ndim != 3:
+        raise ValueError(
+            f"{name}: expected grey images, x [N, H, W] or [N, 1, H, W], got {list(x.shape)}; give x that shape with "
+            "x.reshape(N, H, W)"
+        )
+    return x

@@ -24,13 +24,16 @@ def grey_square(path: Path, side: int) -> Tensor:
         float32 ``[side, side]``, pixels in [0, 1].
 
     Raises:
-        ValueError: as `grey` does, the file named.
+        ValueError: if Pillow cannot read it, and as `grey` does; the file is named.
     """
-    with Image.open(path) as picture:
-        try:
+    try:
+        with Image.open(path) as picture:
+            picture.load()
             return grey(picture, side)
-        except ValueError as error:
-            raise ValueError(f"{path}: {error}") from error
+    # Pillow's plugins raise whatever a broken file brings them to.
+    except Exception as error:
+        said = str(error) if str(path) in str(error) else f"{path}: {error}"
+        raise ValueError(f"{said}; mend the picture or remove it") from error
 
 
 def grey(picture: Image.Image, side: int) -> Tensor:

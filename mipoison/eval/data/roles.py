@@ -93,11 +93,16 @@ def assemble(images: Images, rows: Mapping[str, Tensor]) -> Split:
         rows: role to int64 positions; a key for each of `ROLES`.
 
     Raises:
-        ValueError: if a side of the images is too small for a structural similarity.
+        ValueError: if a side of the images is too small for a structural similarity, or there is one class alone.
     """
     if min(images.image_shape) < _LEAST_SIDE:
         raise ValueError(
             f"expected images with sides of at least {_LEAST_SIDE} pixels, got {images.image_shape}; give larger ones"
+        )
+    classes = int(images.labels.max()) + 1
+    if classes < 2:
+        raise ValueError(
+            "expected images of at least 2 classes, got 1; a classifier tells nothing of them"
         )
     held = {name: Role(images.inputs[own], images.labels[own], own) for name, own in rows.items()}
     return Split(
@@ -105,6 +110,6 @@ def assemble(images: Images, rows: Mapping[str, Tensor]) -> Split:
         defender=held["defender"],
         auxiliary=held["auxiliary"],
         victims=held["victims"],
-        classes=int(images.labels.max()) + 1,
+        classes=classes,
         image_shape=images.image_shape,
     )

@@ -1,0 +1,53 @@
+"""LPA in one call, for rows at hand."""
+
+from __future__ import annotations
+
+from mipoison.defenses.lpa.ascent import Ascent
+from mipoison.defenses.lpa.defense import LPA
+from mipoison.defenses.lpa.direction import Direction
+from mipoison.ops.answers import Rows
+from mipoison.ops.identity import Ids
+from mipoison.random import KeyLike
+from mipoison.surrogate import Surrogate
+
+
+def lpa(
+    outputs: Rows,
+    surrogate: Surrogate | None = None,
+    *,
+    epsilon: float = 0.2,
+    norm: str = "l1",
+    key: KeyLike = None,
+    ids: Ids = None,
+) -> Rows:
+    """Label-preserving poisoning in one call.
+
+    With a surrogate the objective is "ascent", which needs no bank. Without one it is a keyed
+    direction: the weakest form, better than nothing and no more. `LPA.fit` adds a
+    bank and the decoy objective.
+
+    Args:
+        outputs: confidence vectors, [N, K]; float32, float64, float16 or bfloat16; tensor,
+            array, or what `numpy.asarray` takes.
+        surrogate: inversion models from `Surrogate.fit`.
+        epsilon: radius in (0, 2] of each row's ball.
+        norm: "l1", "l2" or "linf".
+        key: see `LPA`.
+        ids: identities of the requests to key on instead of the rows, see `Defense.forward`.
+
+    Returns:
+        the poisoned rows, [N, K] of the same dtype and kind, as `Defense.forward` says, every label kept.
+
+    Raises:
+        TypeError: for a wrong kind, dtype or key.
+        ValueError: for wrong shapes and ranges, or rows that are no probability vectors; names the
+            rows.
+
+    Example:
+        >>> import mipoison as mp, torch
+        >>> q = mp.lpa(torch.tensor([[0.7, 0.2, 0.1]]), epsilon=0.1, key=0)
+        >>> int(q.argmax())
+        0
+    """
+    objective = Direction() if surrogate is None else Ascent(surrogate)
+    return LPA(objective, epsilon=epsilon, norm=norm, key=key)(outputs, ids=ids)  # type: ignore[no-any-return]

@@ -1,0 +1,187 @@
+"""What every defense saves and loads, told by two declarations instead of a pair of methods each."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, Final, TypeAlias, TypeVar
+
+import torch
+from torch import Tensor
+
+from mipoison.construction import constructor
+from mipoison.defenses import storage
+from mipoison.random import KeyLike, resolve_key
+from mipoison.steady import Steady
+
+# Builds a part of a defense from what its `settings()` and `state_dict()` gave.
+Restore: TypeAlias = Callable[[dict[str, Any], dict[str, Tensor]], Any]
+
+_Own = TypeVar("_Own", bound="Saved")
+# Numbers that a state_dict carries beside its tensors: in a file they are settings.
+_EXTRA: Final = "_extra_state"
+
+
+class Saved(Steady):
+    """A module that is made again from its file: constructor arguments that are settings, and those that are parts.
+
+    Attributes:
+        saved: names of the constructor's arguments that are numbers, texts or lists and stand in
+            attributes of the same names. A subclass adds its own to those of its bases.
+        parts: names of those that are tensors (None) or modules (how to build them again). A part
+            may be None, and is then left out.
+    """
+
+    saved: ClassVar[tuple[str, ...]] = ()
+    parts: ClassVar[Mapping[str, Restore | None]] = {}
+
+    def settings(self) -> dict[str, Any]:
+        """What the constructor takes beside the key and the parts; JSON types.
+
+        Raises:
+            TypeError: if the class does not declare all of it.
+        """
+        return {name: getattr(self, name) for name in _declared(type(self))[0]}
+
+    def save(self, file: storage.File) -> None:
+        """Writes the defense as safetensors, without its key, for `load` and `mipoison.load`.
+
+        Args:
+            file: a path, or a file opened for writing bytes. What stood under a path stays as it is
+                until the new content is complete, and is then replaced at once: a service that has
+                loaded the old one is not disturbed.
+
+        Raises:
+            TypeError: for another kind of file, or a subclass that does not declare what it is made
+                of.
+            OSError: if the path cannot be written.
+        """
+        kinds = _declared(type(self))[1]
+        settings, parts = self.settings(), {}
+        for name, restore in kinds.items():
+            part = getattr(self, name)
+            if part is not None:
+                parts[name] = {} if restore is None else part.settings()
+        state = self.state_dict()
+        tensors = {name: value for name, value in state.items() if not name.endswith(_EXTRA)}
+        storage.save(file, kind_of(type(self)), settings | {"parts": parts}, tensors)
+
+    @constructor
+    def load(cls: type[_Own], file: storage.File, *, key: KeyLike = None) -> _Own:
+        """Reads what `save` wrote; the key is given anew.
+
+        Args:
+            file: a path, or a file opened for reading bytes. Nothing of it stays in use.
+            key: of a keyed defense, the one that it was made with or another; a keyless one has
+                none.
+
+        Raises:
+            TypeError: for another kind of file or key.
+            ValueError: if the file holds something else, or for a missing, short or needless key.
+            OSError: if the path cannot be read.
+        """
+        content = storage.load(file)
+        if content.kind != kind_of(cls):
+            raise ValueError(
+                f"expected a file saved by {cls.__name__}.save, got {content.kind} in {content.where}"
+            )
+        return restored(cls, content, key)
+
+
+def kind_of(cls: type[Saved]) -> str:
+    """What a file calls the class; that of another package says where it is from."""
+    own = cls.__module__.partition(".")[0] == __name__.partition(".")[0]
+    return cls.__qualname__ if own else f"{cls.__module__}.{cls.__qualname__}"
+
+
+def restored(cls: type[_Own], content: storage.Content, key: KeyLike) -> _Own:
+    """The defense of a class that a file holds.
+
+    Raises:
+        ValueError: if settings or tensors are missing or unknown, or for a missing or needless key.
+    """
+    names, kinds = _declared(cls)
+    given = dict(content.settings)
+    of_parts = given.pop("parts", None)
+    if (
+        set(given) != set(names)
+        or not isinstance(of_parts, dict)
+        or not set(of_parts) <= set(kinds)
+    ):
+        odd = sorted(set(given) ^ set(names) | set(of_parts or ()) - set(kinds)) or ["parts"]
+        raise ValueError(
+            f"expected the settings of {cls.__name__} in {content.where}, got missing or unknown ones "
+            f"({', '.join(odd)}): another version of mipoison saved it"
+        )
+    # (A wrong key is the caller's mistake and not the file's.)
+    options: dict[str, Any] = {} if key is None else {"key": resolve_key(key)}
+    keyed = "key" in inspect.signature(cls.__init__).parameters
+    if keyed and key is None:
+        raise ValueError(
+            f"expected the key of this {cls.__name__}, which is not in {content.where}, got none; pass key=..., "
+            "the one that the defense was made with, for the same answers"
+        )
+    if key is not None and not keyed:
+        raise ValueError(
+            f"expected no key for {cls.__name__}, which has none, got one; leave it out"
+        )
+    # What is made here is served anywhere: neither inference tensors nor on a device of the moment.
+    with torch.inference_mode(False), torch.device("cpu"):
+        try:
+            for name, settings in of_parts.items():
+                options[name] = _part(name, kinds[name], settings, content.tensors)
+            made = cls(**given, **options)
+        except (KeyError, TypeError, RuntimeError, AttributeError) as error:
+            raise ValueError(
+                f"expected a whole {cls.__name__} in {content.where}, got parts that do not fit "
+                f"({type(error).__name__}: {str(error).partition(chr(10))[0]})"
+            ) from error
+    found = {name for name in made.state_dict() if not name.endswith(_EXTRA)}
+    if found != set(content.tensors):
+        odd = sorted(found ^ set(content.tensors))
+        raise ValueError(
+            f"expected the tensors of {cls.__name__} in {content.where}, got missing or unknown ones ({', '.join(odd)})"
+        )
+    return made
+
+
+def _part(
+    name: str, restore: Restore | None, settings: dict[str, Any], tensors: dict[str, Tensor]
+) -> Any:
+    """A part of a defense.
+
+    Raises:
+        ValueError: if the part knows nothing of a setting.
+    """
+    if restore is None:
+        return tensors[name]
+    part = restore(settings, storage.below(name, tensors))
+    unknown = sorted(set(settings) - set(part.settings()))
+    if unknown:
+        raise ValueError(
+            f"expected settings that {type(part).__name__} knows, got {', '.join(unknown)}: "
+            "another version of mipoison saved it"
+        )
+    return part
+
+
+def _declared(cls: type[Saved]) -> tuple[tuple[str, ...], dict[str, Restore | None]]:
+    """The constructor's arguments that are settings, and those that are parts.
+
+    Raises:
+        TypeError: if it takes what no class declares.
+    """
+    takes = [name for name in inspect.signature(cls.__init__).parameters if name != "self"]
+    names: set[str] = set()
+    parts: dict[str, Restore | None] = {}
+    for base in reversed(cls.__mro__):
+        names |= set(vars(base).get("saved", ()))
+        parts |= vars(base).get("parts", {})
+    lacking = set(takes) - names - set(parts) - {"key"}
+    if lacking:
+        raise TypeError(
+            f"expected {cls.__name__} to declare what its constructor takes, in `saved` or `parts` (see "
+            f"mipoison.defenses.saving.Saved), got nothing about {', '.join(sorted(lacking))}"
+        )
+    kept = {name: restore for name, restore in parts.items() if name in takes}
+    return tuple(name for name in takes if name in names), kept

@@ -1,0 +1,66 @@
+"""What a user's environment says changes neither the pictures nor whether a command ends well."""
+
+import os
+import shutil
+import subprocess
+import sys
+
+import matplotlib
+import pytest
+
+from mipoison.eval.report import write_report
+
+STYLE = {"font.size": 30.0, "axes.facecolor": "red", "savefig.bbox": "tight", "lines.linewidth": 9}
+# By what they are to a user; a variable of None is not there.
+ENVIRONMENTS = {
+    "a notebook's terminal": {
+        "MPLBACKEND": "module://matplotlib_inline.backend_inline",
+        "PYTHONIOENCODING": "latin-1",
+    },
+    "a bare container": {
+        "HOME": None,
+        "LANG": "C",
+        "LC_ALL": "C",
+        "PYTHONIOENCODING": "ascii",
+        "TERM": None,
+    },
+    "nowhere to write": {
+        "HOME": "/nowhere",
+        "TMPDIR": "/nowhere",
+        "JOBLIB_TEMP_FOLDER": "/nowhere",
+    },
+    "a narrow terminal": {"COLUMNS": "20", "TERM": "dumb", "NO_COLOR": "1", "FORCE_COLOR": "1"},
+}
+
+
+def figures(run):
+    return {path.name: path.read_bytes() for path in (run / "figures").iterdir()}
+
+
+def test_a_user_s_style_changes_no_picture(finished, tmp_path):
+    runs = [shutil.copytree(finished, tmp_path / name) for name in ("plain", "styled")]
+    write_report(runs[0])
+    with matplotlib.rc_context(STYLE):
+        write_report(runs[1])
+        assert matplotlib.rcParams["font.size"] == 30
+    assert figures(runs[0]) == figures(runs[1])
+
+
+@pytest.mark.parametrize("name", ENVIRONMENTS)
+def test_a_report_is_written_in_any_environment(name, finished, tmp_path):
+    run = shutil.copytree(finished, tmp_path / "[red]é世[b]")
+    (tmp_path / "matplotlibrc").write_text("".join(f"{k}: {v}\n" for k, v in STYLE.items()))
+    environment = {**os.environ, **ENVIRONMENTS[name]}
+    done = subprocess.run(
+        [sys.executable, "-m", "mipoison", "report", run.name],
+        capture_output=True,
+        cwd=tmp_path,
+        env={key: value for key, value in environment.items() if value is not None},
+    )
+    told = done.stderr.decode("latin-1").splitlines()
+    assert done.returncode == 0, told
+    # matplotlib may say that it keeps its fonts elsewhere.
+    assert told[-1].startswith("mipoison: report: [red]") and told[-1].endswith("[b]/report.html")
+    plain = shutil.copytree(finished, tmp_path / "plain")
+    write_report(plain)
+    assert figures(run) == figures(plain)

@@ -1,0 +1,106 @@
+"""Guarantee: one input has one answer in batches of every size, though a classifier's last bits differ in them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+import mipoison as mp
+from mipoison.defenses import GaussianNoise, LaplaceNoise, OneParameter, Purifier, Swap
+from mipoison.eval.data import split
+from mipoison.eval.targets import train_target
+from mipoison.reference import label_of
+
+SIZES = (1, 2, 7, 32, 547)
+QUERIES = 547
+# A row is answered otherwise if it moves by more than this share of the longest move, where there is one, or of 0.2.
+OTHERWISE = 0.05
+# Of rows that are asked again in another batch, the share that may be answered otherwise.
+SHARE = 1e-4
+KEYED: dict[str, Callable[[Tensor, Tensor], Any]] = {
+    "laplace": lambda p, x: LaplaceNoise(key=1),
+    "gaussian": lambda p, x: GaussianNoise(key=1),
+    "one-parameter": lambda p, x: OneParameter(key=1),
+    "purifier": lambda p, x: Purifier.fit(p, epochs=5, key=1),
+    "swap": lambda p, x: Swap.fit(p, key=1),
+    "swap of cells of its own": lambda p, x: Swap.fit(p, grid=0.0, key=1),
+    "random flips": lambda p, x: mp.LFP.fit(p, x, rate=0.05, rows="random", key=1),
+    "flips of low margin": lambda p, x: mp.LFP.fit(p, x, rate=0.05, key=1),
+    "flips of leaking rows": lambda p, x: mp.LFP.fit(p, x, rate=0.05, rows="leak", key=1),
+    "projected flips": lambda p, x: mp.LFP(rate=0.05, style="project", key=1),
+} | {
+    objective: lambda p, x, objective=objective: mp.LPA.fit(
+        p, x, objective=objective, epsilon=0.2, key=1
+    )
+    for objective in ("equilibrium", "generator", "decoy", "ascent", "direction", "alignment")
+}
+
+
+@pytest.fixture(scope="module")
+def answered() -> Callable[[float], dict[int, Tensor]]:
+    """What a classifier of digits answers at a temperature to the same inputs in batches of each size."""
+    parts = split("digits", seed=100)
+    model = train_target(parts.private, classes=parts.classes, seed=100)
+    inputs = torch.cat((parts.auxiliary.inputs, parts.defender.inputs))[:QUERIES]
+
+    @torch.no_grad()
+    def at(temperature: float) -> dict[int, Tensor]:
+        return {
+            size: torch.cat([torch.softmax(model(x) / temperature, 1) for x in inputs.split(size)])
+            for size in SIZES
+        }
+
+    return at
+
+
+@pytest.mark.parametrize("temperature", [1.0, 3.0, 8.0])
+def test_keyed_words_do_not_depend_on_the_batch(
+    answered: Callable[[float], dict[int, Tensor]], temperature: float
+) -> None:
+    rows = answered(temperature)
+    # The batch does change the rows, or this would test nothing.
+    assert all((rows[1] != rows[size]).any(1).double().mean() > 0.9 for size in SIZES[1:])
+    changed, asked = 0, 0
+    for key in range(60):
+        words = {size: mp.row_bits(p, key=key) for size, p in rows.items()}
+        for size in SIZES[1:]:
+            changed += int((words[size] != words[1]).any(1).sum())
+            asked += QUERIES
+    assert changed < SHARE * asked
+
+
+@pytest.mark.parametrize("temperature", [1.0, 3.0, 8.0])
+def test_rows_of_other_inputs_are_keyed_apart(
+    answered: Callable[[float], dict[int, Tensor]], temperature: float
+) -> None:
+    rows = answered(temperature)[1]
+    # At T = 1 most rows of a label agree to three decimals.
+    for key in range(5):
+        words = mp.row_bits(rows, key=key)
+        assert len(words.unique(dim=0)) >= 0.99 * len(rows.unique(dim=0))
+
+
+@pytest.mark.parametrize("temperature", [1.0, 3.0])
+def test_answers_do_not_depend_on_the_batch(
+    answered: Callable[[float], dict[int, Tensor]], temperature: float
+) -> None:
+    rows = answered(temperature)
+    own, inputs = rows[QUERIES][:300], rows[QUERIES][:300].log()
+    ids = [f"account {i}" for i in range(QUERIES)]
+    otherwise, asked = {}, 0
+    for name, fit in KEYED.items():
+        defense = fit(own, inputs)
+        for options in ({}, {"ids": ids}):
+            first = defense(rows[1], **options)
+            for size in SIZES[1:]:
+                again = defense(rows[size], **options)
+                far = (again - first).abs().sum(1) > OTHERWISE * 0.2
+                far = far | (label_of(again) != label_of(first))
+                asked += QUERIES
+                if bool(far.any()):
+                    otherwise[name, size, bool(options)] = int(far.sum())
+    assert sum(otherwise.values()) < SHARE * asked, otherwise

@@ -1,0 +1,236 @@
+"""Guarantee: answers and fits have the same bits under every switch of the caller's process.
+
+A new switch is one line of `SWITCHES`.
+"""
+
+from __future__ import annotations
+
+import copy
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from distributions import draw
+from torch import Tensor
+from worlds import world
+
+import mipoison as mp
+from mipoison.defenses import LaplaceNoise, Purifier
+from mipoison.neutral import neutral
+
+MKLDNN: Any = torch.backends.mkldnn
+Switch = Callable[[], AbstractContextManager[object]]
+
+
+@contextmanager
+def _set(change: Callable[[], object], back: Callable[[], object]) -> Iterator[None]:
+    change()
+    try:
+        yield
+    finally:
+        back()
+
+
+def switched(set_to: Callable[[Any], object], value: object, usual: object) -> Switch:
+    """A setter of the process, called with a value, and afterwards with the usual one."""
+    return lambda: _set(lambda: set_to(value), lambda: set_to(usual))
+
+
+def _attribute(owner: Any, name: str) -> Callable[[Any], None]:
+    return lambda value: setattr(owner, name, value)
+
+
+SWITCHES: dict[str, Switch] = {
+    "medium precision": switched(torch.set_float32_matmul_precision, "medium", "highest"),
+    "bfloat16 products": switched(_attribute(MKLDNN.matmul, "fp32_precision"), "bf16", "none"),
+    "bfloat16 everywhere": switched(_attribute(torch.backends, "fp32_precision"), "bf16", "none"),
+    "flushed denormals": switched(torch.set_flush_denormal, True, False),
+    "float64 by default": switched(torch.set_default_dtype, torch.float64, torch.float32),
+    "float16 by default": switched(torch.set_default_dtype, torch.float16, torch.float32),
+    "meta by default": switched(torch.set_default_device, "meta", None),
+    "on meta": lambda: torch.device("meta"),
+    "autocast": lambda: torch.autocast("cpu", dtype=torch.bfloat16),
+    "autocast to float16": lambda: torch.autocast("cpu", dtype=torch.float16),
+    "inference mode": torch.inference_mode,
+    "without gradient": torch.no_grad,
+    "with gradient": torch.enable_grad,
+    "anomalies sought": lambda: torch.autograd.set_detect_anomaly(True),
+    "deterministic": switched(torch.use_deterministic_algorithms, True, False),
+    "without oneDNN": switched(lambda on: MKLDNN.set_flags(_enabled=on), False, True),
+    "three threads": switched(torch.set_num_threads, 3, 1),
+    "another seed": switched(torch.manual_seed, 12345, 0),
+    "numpy raises": lambda: np.errstate(all="raise"),
+}
+
+
+def _rows() -> Tensor:
+    """Rows of all kinds, some with entries that flushing loses."""
+    kinds = ("plain", "peaked", "near-ties", "zeros")
+    p = torch.cat([draw(kind, 25, 10, seed=9) for kind in kinds]).float()
+    return torch.where((p < 3e-6) & (torch.arange(10) % 3 == 0), 1e-39, p)
+
+
+ROWS = _rows()
+TARGET = torch.zeros_like(ROWS).scatter(1, ROWS.argmax(1, keepdim=True), 1.0)
+OPERATIONS: dict[str, Callable[[str], object]] = {
+    "project": lambda b: mp.project(3 * ROWS, center=ROWS, epsilon=0.1, margin=0.01, shrink=True, backend=b),
+    "project without ball": lambda b: mp.project(3 * ROWS, backend=b),
+    "step": lambda b: mp.step(ROWS, -ROWS, center=ROWS, alpha=0.1, epsilon=0.1, norm="l2", backend=b),
+    "move": lambda b: mp.move(ROWS, TARGET, epsilon=0.1, style="waterfill", backend=b),
+    "flip": lambda b: mp.flip(ROWS, rate=0.3, key=3, backend=b),
+    "row_bits": lambda b: mp.row_bits(ROWS, key=3, backend=b),
+    "coarse row_bits": lambda b: mp.row_bits(ROWS, key=3, grid=0.1, backend=b),
+    "row_bits of ids": lambda b: mp.row_bits(ROWS, key=3, ids=range(len(ROWS)), backend=b),
+}  # fmt: skip
+# What is switched on by tensors that already exist, or could not be had here, is no part of it.
+FITS: dict[str, Callable[[Tensor, Tensor], Any]] = {
+    "surrogate": lambda p, x: mp.Surrogate.fit(p, x, epochs=2),
+    "equilibrium": lambda p, x: mp.LPA.fit(p, x, key=1),
+    "generator": lambda p, x: mp.LPA.fit(p, x, objective="generator", key=1),
+    "alignment": lambda p, x: mp.LPA.fit(p, x, objective="alignment", key=1),
+    "decoy to a budget": lambda p, x: mp.LPA.fit(p, x, objective="decoy", budget=0.1, key=1),
+    "leaking rows": lambda p, x: mp.LFP.fit(p, x, rows="leak", rate=0.1, key=1),
+    "purifier": lambda p, x: Purifier.fit(p, epochs=2, key=1),
+}
+# Those under which a fit computes at all otherwise; the others only cost time.
+FIT_SWITCHES = (
+    "medium precision", "flushed denormals", "float64 by default", "float16 by default", "on meta",
+    "meta by default", "autocast", "inference mode", "another seed",
+)  # fmt: skip
+
+
+def same(a: Any, b: Any) -> bool:
+    pairs = zip(a, b, strict=True) if isinstance(a, tuple) else [(a, b)]
+    return all(torch.equal(x, y) for x, y in pairs)
+
+
+@pytest.fixture(scope="module")
+def answers(fitted: dict[str, Any]) -> dict[str, Tensor]:
+    return {name: defense(ROWS) for name, defense in fitted.items()}
+
+
+@pytest.mark.parametrize("switch", SWITCHES)
+def test_answers_are_neutral(
+    fitted: dict[str, Any], answers: dict[str, Tensor], switch: str
+) -> None:
+    changed = []
+    for name, defense in fitted.items():
+        for options in ({}, {"validate": False}):
+            with SWITCHES[switch]():
+                q = defense(ROWS, **options)
+            if not torch.equal(q, answers[name]):
+                changed.append((name, options))
+    assert changed == []
+
+
+@pytest.mark.parametrize("backend", ["cpp", "reference"])
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_operations_are_neutral(operation: str, backend: str) -> None:
+    usual = OPERATIONS[operation](backend)
+    changed = []
+    for name, switch in SWITCHES.items():
+        with switch():
+            there = OPERATIONS[operation](backend)
+        if not same(there, usual):
+            changed.append(name)
+    assert changed == []
+
+
+def test_compiled_defenses_answer_with_the_same_bits(
+    fitted: dict[str, Any], answers: dict[str, Tensor]
+) -> None:
+    changed = []
+    for name, defense in fitted.items():
+        torch._dynamo.reset()
+        compiled = torch.compile(lambda p, d=defense: d(p, validate=False), fullgraph=True)
+        if not torch.equal(compiled(ROWS), answers[name]):
+            changed.append(name)
+    assert changed == []
+
+
+def test_a_compiled_defense_that_is_gone_says_so() -> None:
+    torch._dynamo.reset()
+    graph = torch.ops.mipoison.answer
+    defense = LaplaceNoise(key=1)
+    handle = defense._handle
+    twin = copy.deepcopy(defense)
+    assert twin._handle != handle and torch.equal(graph(ROWS, twin._handle), defense(ROWS))
+    del defense
+    with pytest.raises(
+        RuntimeError, match="expected the defense that this graph was compiled with"
+    ):
+        graph(ROWS, handle)
+
+
+@pytest.fixture(scope="module")
+def own() -> tuple[Tensor, Tensor]:
+    return world(60, 4, 3, 3)
+
+
+@pytest.fixture(scope="module")
+def fitted_anew(own: tuple[Tensor, Tensor]) -> dict[str, Tensor]:
+    return {name: fit(*own)(own[0]) for name, fit in FITS.items()}
+
+
+@pytest.mark.parametrize("switch", FIT_SWITCHES)
+def test_fits_are_neutral(
+    own: tuple[Tensor, Tensor], fitted_anew: dict[str, Tensor], switch: str
+) -> None:
+    changed = []
+    for name, fit in FITS.items():
+        with SWITCHES[switch]():
+            defense = fit(*own)
+        if not torch.equal(defense(own[0]), fitted_anew[name]):
+            changed.append(name)
+    assert changed == []
+
+
+def test_the_callers_settings_are_put_back() -> None:
+    torch.set_float32_matmul_precision("medium")
+    torch.set_flush_denormal(True)
+    try:
+        LaplaceNoise(key=1)(ROWS)
+        with pytest.raises(ValueError):
+            LaplaceNoise(key=1)(2 * ROWS)
+        assert torch.get_float32_matmul_precision() == "medium"
+        assert MKLDNN.matmul.fp32_precision == "bf16"
+        # What follows the setting for all of torch goes on to follow it.
+        torch.set_float32_matmul_precision("highest")
+        MKLDNN.matmul.fp32_precision = "none"
+        torch.backends.fp32_precision = "bf16"
+        LaplaceNoise(key=1)(ROWS)
+        torch.backends.fp32_precision = "none"
+        assert MKLDNN.matmul.fp32_precision == "none"
+        assert float(torch.tensor(1e-39) * 1) == 0.0
+    finally:
+        torch.backends.fp32_precision = "none"
+        torch.set_float32_matmul_precision("highest")
+        torch.set_flush_denormal(False)
+
+
+def test_precision_is_full_until_the_last_thread_leaves() -> None:
+    inside, leave = threading.Event(), threading.Event()
+
+    def stay() -> None:
+        with neutral(torch.device("cpu")):
+            inside.set()
+            leave.wait(10)
+
+    torch.set_float32_matmul_precision("medium")
+    try:
+        thread = threading.Thread(target=stay)
+        thread.start()
+        inside.wait(10)
+        with neutral(torch.device("cpu")):
+            pass
+        assert MKLDNN.matmul.fp32_precision == "ieee"
+        leave.set()
+        thread.join()
+        assert MKLDNN.matmul.fp32_precision == "bf16"
+    finally:
+        leave.set()
+        torch.set_float32_matmul_precision("highest")

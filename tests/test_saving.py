@@ -1,0 +1,320 @@
+"""Every defense goes into a file and comes back, with nothing but its key missing; and what refuses to."""
+
+from __future__ import annotations
+
+import copy
+import io
+import json
+import math
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+import safetensors.torch
+import torch
+from distributions import draw
+from torch import Tensor, nn
+
+import mipoison as mp
+from mipoison.defenses import (
+    Contract,
+    Defense,
+    LabelOnly,
+    LaplaceNoise,
+    OneParameter,
+    Purifier,
+    ReverseSigmoid,
+    Rounding,
+    Swap,
+    TopK,
+    storage,
+)
+from mipoison.defenses.lpa.direction import Direction
+
+K = 10
+KEYLESS = (
+    *("label-only", "rounding", "top-k", "flatter", "sharper", "reverse-sigmoid"),
+    *("high-confidence", "contract"),
+)
+KEYED = (
+    *("decoy", "ascent", "direction", "equilibrium", "generator", "alignment", "alignment-full"),
+    *("lfp", "lfp-margin", "laplace", "gaussian", "one-parameter", "purifier", "swap"),
+)
+Fitted = dict[str, Any]
+
+
+def stored(defense: Defense) -> io.BytesIO:
+    """The defense in a file that can be read at once."""
+    file = io.BytesIO()
+    defense.save(file)
+    file.seek(0)
+    return file
+
+
+def altered(file: io.BytesIO, change: Callable[[dict[str, Any], dict[str, Tensor]], None]) -> Any:
+    """The file with other settings or tensors."""
+    data = file.read()
+    tensors = safetensors.torch.load(data)
+    header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])["__metadata__"]
+    settings = json.loads(header["settings"])
+    change(settings, tensors)
+    header["settings"] = json.dumps(settings)
+    return io.BytesIO(safetensors.torch.save(tensors, metadata=header))
+
+
+def test_the_table_holds_every_defense(fitted: Fitted) -> None:
+    assert set(fitted) == {*KEYLESS, *KEYED}
+
+
+@pytest.mark.parametrize("name", [*KEYLESS, *KEYED])
+def test_every_defense_comes_back(fitted: Fitted, name: str, tmp_path: Path) -> None:
+    defense, p = fitted[name], draw("plain", 80, K, seed=3).float()
+    options = {"key": 1} if name in KEYED else {}
+    path = tmp_path / "defense.safetensors"
+    defense.save(path)
+    for loaded in (
+        mp.load(path, **options),
+        mp.load(str(path), **options),
+        type(defense).load(path, **options),
+        mp.load(stored(defense), **options),
+    ):
+        assert type(loaded) is type(defense) and repr(loaded) == repr(defense)
+        assert loaded.settings() == defense.settings()
+        assert torch.equal(loaded(p), defense(p))
+        assert not any(x.requires_grad for x in (*loaded.parameters(), *loaded.buffers()))
+    # Saved again, the file holds the same.
+    first, again = storage.load(path), storage.load(stored(loaded))
+    assert first[:2] == again[:2] and first.tensors.keys() == again.tensors.keys()
+    assert all(torch.equal(first.tensors[part], again.tensors[part]) for part in first.tensors)
+
+
+@pytest.mark.parametrize("name", KEYED)
+def test_a_keyed_defense_demands_its_key(fitted: Fitted, name: str) -> None:
+    defense, p = fitted[name], draw("plain", 80, K, seed=3).float()
+    for load in (mp.load, type(defense).load):
+        with pytest.raises(ValueError, match=r"expected the key of this .*, got none; pass key="):
+            load(stored(defense))
+        with pytest.raises(ValueError, match="at least 16 bytes, got 0"):
+            load(stored(defense), key=b"")
+        with pytest.raises(TypeError, match="expected key to be an int, bytes"):
+            load(stored(defense), key="a text")
+    assert not torch.equal(mp.load(stored(defense), key=2)(p), defense(p))
+
+
+@pytest.mark.parametrize("name", KEYLESS)
+def test_a_keyless_defense_refuses_a_key(fitted: Fitted, name: str) -> None:
+    for load in (mp.load, type(fitted[name]).load):
+        with pytest.raises(ValueError, match=r"expected no key for .*, which has none, got one"):
+            load(stored(fitted[name]), key=1)
+
+
+def test_settings_that_are_not_the_default_come_back() -> None:
+    p = draw("plain", 60, K).float()
+    defenses = [
+        Rounding(2, on_invalid="label"),
+        TopK(4),
+        ReverseSigmoid(beta=0.1 + 0.2, gamma=math.inf),
+        Contract.fit(p, center="mean", epsilon=1 / 3, style="waterfill"),
+        LaplaceNoise(scale=1e-300, key=1),
+        OneParameter(privacy_budget=1e9, key=1),
+        Swap.fit(p, epsilon=1 / 7, style="waterfill", grid=0.3, key=1),
+        Purifier.fit(p, epochs=1, latent=40, width=70, epsilon=0.3, key=1),
+        mp.LFP.fit(p, rate=0.5, targets="runner_up", max_rate=0.5, audit=True, key=1),
+    ]
+    for defense in defenses:
+        options = {} if defense._key is None else {"key": 1}
+        loaded = mp.load(stored(defense), **options)
+        assert loaded.settings() == defense.settings() and torch.equal(loaded(p), defense(p))
+    # Every row is a candidate: its threshold is infinite.
+    assert defenses[-1].threshold == loaded.threshold == math.inf
+
+
+def test_a_served_defense_does_not_see_its_file_change(fitted: Fitted, tmp_path: Path) -> None:
+    p = draw("plain", 80, K, seed=3).float()
+    for name in ("generator", "swap", "purifier", "lfp"):
+        path = tmp_path / name
+        fitted[name].save(path)
+        served = mp.load(path, key=1)
+        path.write_bytes(bytes(path.stat().st_size))
+        assert torch.equal(served(p), fitted[name](p))
+        path.write_bytes(b"")
+        assert torch.equal(served(p), fitted[name](p))
+
+
+def test_loading_depends_on_nothing_of_the_caller(fitted: Fitted) -> None:
+    p = draw("plain", 80, K, seed=3).float()
+    for name in ("generator", "purifier", "swap", "contract"):
+        options = {"key": 1} if name in KEYED else {}
+        file = stored(fitted[name])
+        torch.set_default_dtype(torch.float64)
+        try:
+            with torch.inference_mode(), torch.device("meta"):
+                loaded = mp.load(file, **options)
+        finally:
+            torch.set_default_dtype(torch.float32)
+        assert torch.equal(loaded(p), fitted[name](p))
+
+
+def test_a_file_of_another_class_is_refused(fitted: Fitted) -> None:
+    with pytest.raises(ValueError, match=r"expected a file saved by Rounding\.save, got TopK in"):
+        Rounding.load(stored(fitted["top-k"]))
+    with pytest.raises(ValueError, match=r"expected a file saved by LFP\.save, got LPA"):
+        mp.LFP.load(stored(fitted["decoy"]), key=1)
+
+
+@pytest.mark.parametrize("name", ["decoy", "generator", "lfp-margin", "swap", "rounding"])
+def test_what_does_not_fit_is_refused(fitted: Fitted, name: str) -> None:
+    options = {"key": 1} if name in KEYED else {}
+
+    def load(change: Callable[[dict[str, Any], dict[str, Tensor]], None]) -> None:
+        mp.load(altered(stored(fitted[name]), change), **options)
+
+    with pytest.raises(ValueError, match=r"missing or unknown ones \(volume\): another version"):
+        load(lambda settings, tensors: settings.update(volume=11))
+    with pytest.raises(ValueError, match=r"missing or unknown ones \(on_invalid\)"):
+        load(lambda settings, tensors: settings.pop("on_invalid"))
+    with pytest.raises(ValueError, match=r"missing or unknown ones \(parts\)"):
+        load(lambda settings, tensors: settings.pop("parts"))
+    with pytest.raises(ValueError, match=r"missing or unknown ones \(engine\)"):
+        load(lambda settings, tensors: settings["parts"].update(engine={}))
+    with pytest.raises(ValueError, match="expected on_invalid to be one of"):
+        load(lambda settings, tensors: settings.update(on_invalid="never"))
+    with pytest.raises(ValueError, match=r"got missing or unknown ones \(odd\)"):
+        load(lambda settings, tensors: tensors.update(odd=torch.zeros(1)))
+    if storage.load(stored(fitted[name])).tensors:
+        with pytest.raises(ValueError, match="expected"):
+            load(lambda settings, tensors: tensors.clear())
+
+
+def test_an_unknown_setting_of_a_part_is_refused(fitted: Fitted) -> None:
+    def louder(settings: dict[str, Any], tensors: dict[str, Tensor]) -> None:
+        settings["parts"]["objective"]["volume"] = 11
+
+    def unnamed(settings: dict[str, Any], tensors: dict[str, Tensor]) -> None:
+        settings["parts"]["objective"]["name"] = "magic"
+
+    for change, words in ((louder, "Decoy knows, got volume"), (unnamed, "a whole LPA in")):
+        with pytest.raises(ValueError, match=words):
+            mp.load(altered(stored(fitted["decoy"]), change), key=1)
+
+
+# Subclasses of others.
+
+
+class Shy(Defense):
+    """It has nothing to declare."""
+
+    name: ClassVar[str] = "shy"
+
+    def answer(self, p: Tensor) -> Tensor:
+        return p.new_full(p.shape, 1 / p.shape[1])
+
+
+class Bold(Shy):
+    """It takes what it does not declare."""
+
+    def __init__(self, volume: int) -> None:
+        super().__init__()
+        self.volume = volume
+
+
+class Loud(Bold):
+    """It declares it."""
+
+    saved: ClassVar[tuple[str, ...]] = ("volume",)
+
+
+class Mine(Rounding):
+    """It has another way, under the name of its base."""
+
+
+class Elsewhere(Direction):
+    """An objective that this package does not know."""
+
+
+def test_a_subclass_of_another_package_loads_what_it_declares() -> None:
+    assert Shy.load(stored(Shy(on_invalid="label"))).on_invalid == "label"
+    assert Loud.load(stored(Loud(11))).volume == 11
+    assert type(Mine.load(stored(Mine(3)))) is Mine
+    with pytest.raises(TypeError, match=r"expected Bold to declare .* nothing about volume"):
+        Bold(11).save(io.BytesIO())
+    with pytest.raises(TypeError, match=r"expected the settings of .*Loud to be numbers"):
+        Loud(object()).save(io.BytesIO())  # type: ignore[arg-type]
+    for other in (Shy(), Mine(3)):
+        with pytest.raises(ValueError, match="the load of its own class reads it"):
+            mp.load(stored(other))
+    with pytest.raises(ValueError, match=r"saved by Rounding\.save, got .*Mine"):
+        Rounding.load(stored(Mine(3)))
+
+
+def test_an_objective_that_no_load_would_find_is_not_saved() -> None:
+    with pytest.raises(TypeError, match=r"expected an objective out of .*, got Elsewhere"):
+        mp.LPA(Elsewhere(), key=1).save(io.BytesIO())
+
+
+# Other ways to carry a defense about.
+
+
+@pytest.mark.parametrize("name", [*KEYLESS, *KEYED])
+def test_copies_pickles_and_states(fitted: Fitted, name: str) -> None:
+    defense, p = fitted[name], draw("plain", 80, K, seed=3).float()
+    for twin in (copy.deepcopy(defense), copy.copy(defense)):
+        assert torch.equal(twin(p), defense(p))
+    twin = copy.deepcopy(defense)
+    assert twin.load_state_dict(defense.state_dict()) and torch.equal(twin(p), defense(p))
+    if name in KEYLESS:
+        assert torch.equal(pickle.loads(pickle.dumps(defense))(p), defense(p))
+        return
+    with pytest.raises(TypeError, match=r"defense\.save\(file\) and read it with mipoison\.load"):
+        pickle.dumps(defense)
+
+
+def test_a_state_brings_the_numbers_that_were_fitted() -> None:
+    p, x = draw("plain", 400, K).float(), torch.rand(400, 4)
+    sharper = p.square() / p.square().sum(1, keepdim=True)
+    first, second = (
+        mp.LFP.fit(rows, rate=0.2, targets="runner_up", key=1) for rows in (p, sharper)
+    )
+    assert first.threshold != second.threshold
+    second.load_state_dict(first.state_dict())
+    assert (second.threshold, second.share) == (first.threshold, first.share)
+    with pytest.raises(
+        ValueError, match="expected the state of an LFP with rows='margin', got one without"
+    ):
+        second.load_state_dict(mp.LFP(rate=0.2, key=1).state_dict())
+    spent, given = (
+        mp.LPA.fit(p, x, objective="direction", key=1, **o) for o in ({"budget": 0.1}, {})
+    )
+    given.load_state_dict(spent.state_dict())
+    assert given.epsilon == spent.epsilon != 0.2
+
+
+# Casts.
+
+CASTS: dict[str, Callable[[nn.Module], nn.Module]] = {
+    "half": lambda module: module.half(),
+    "double": lambda module: module.double(),
+    "bfloat16": lambda module: module.bfloat16(),
+    "to": lambda module: module.to(torch.float16),
+    "to-like": lambda module: module.to(torch.zeros(1, dtype=torch.float64)),
+    "type": lambda module: module.type(torch.float16),
+}
+
+
+@pytest.mark.parametrize("cast", CASTS)
+@pytest.mark.parametrize("name", [*KEYLESS, *KEYED])
+def test_a_cast_changes_no_answer(fitted: Fitted, name: str, cast: str) -> None:
+    p = draw("plain", 60, K, seed=3).float()
+    twin = copy.deepcopy(fitted[name])
+    before = {key: value.dtype for key, value in twin.state_dict().items()}
+    expected = fitted[name](p)
+    served = CASTS[cast](mp.Defended(nn.Identity(), twin))
+    assert {key: value.dtype for key, value in twin.state_dict().items()} == before
+    assert torch.equal(served(p), expected)
+    assert torch.equal(CASTS[cast](twin)(p), expected)
+
+
+def test_a_defense_without_settings_is_a_small_file() -> None:
+    assert len(stored(LabelOnly()).read()) < 300
