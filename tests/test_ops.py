@@ -12,6 +12,7 @@ import pytest
 import torch
 from distributions import directions, draw
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import mipoison as mp
@@ -197,7 +198,9 @@ def test_keyed_functions_compile_whole_and_keep_the_key_out_of_the_graph(
 def test_a_compiled_function_answers_under_the_key_that_it_is_given() -> None:
     p, *_ = rows(40)
     whole = compiled(lambda p, key: mp.row_bits(p, key=key))
-    for key in (SECRET, Key(4), b"a secret of many bytes", 5, None, SECRET):
+    with FakeTensorMode(), torch.inference_mode():
+        made_elsewhere = Key(7)
+    for key in (SECRET, Key(4), made_elsewhere, b"a secret of many bytes", 5, None, SECRET):
         assert torch.equal(whole(p, key), mp.row_bits(p, key=key))
 
 
