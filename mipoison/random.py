@@ -15,6 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mipoison.exporting import exporting
+
 Secret: TypeAlias = "int | bytes | bytearray | memoryview | np.integer[Any]"
 KeyLike: TypeAlias = "Secret | Key | None"
 
@@ -89,9 +91,10 @@ class Key:
         return key
 
     def _hold(self, words: list[int]) -> None:
-        """Takes the words, and a tensor of them: by NumPy, since a fake one, where torch makes such, would stay fake."""
+        """Takes the words, and a tensor of them, which must be real whatever torch makes of tensors meanwhile."""
         self.words = words
-        self._lifted = torch.from_numpy(np.array(words, np.int64))
+        buffer = bytearray(np.array(words, np.int64))
+        self._lifted = torch.frombuffer(buffer, dtype=torch.int64)
 
     def tensor(self) -> Tensor:
         """The words as int64 [4] on the CPU: as a tensor they show in no trace, graph or profile of an operator.
@@ -99,13 +102,12 @@ class Key:
         Raises:
             RuntimeError: in a program that is made to be saved.
         """
-        exporting = torch.compiler.is_exporting()
-        if torch.compiler.is_dynamo_compiling() and not exporting:
+        if torch.compiler.is_dynamo_compiling() and not exporting():
             # A tensor of the key's own is handed to the graph at each call; one that is made there is a constant of
             # the graph, and of the files that compilers keep.
             return self._lifted
-        # (The compiler of torch 2.11 takes `is_tracing` for true, and must not come here.)
-        if exporting or torch.jit.is_tracing():  # type: ignore[attr-defined, no-untyped-call]
+        # (Not before: the compiler of torch 2.11 takes `is_tracing` for true.)
+        if exporting() or torch.jit.is_tracing():  # type: ignore[attr-defined, no-untyped-call]
             raise RuntimeError(
                 "expected no key under torch.export and torch.jit.trace, got one: the program would hold it, and who "
                 "has the file could undo what it hides; export the model alone, and call the operation on its outputs"

@@ -198,7 +198,7 @@ def test_keyed_functions_compile_whole_and_keep_the_key_out_of_the_graph(
 def test_a_compiled_function_answers_under_the_key_that_it_is_given() -> None:
     p, *_ = rows(40)
     whole = compiled(lambda p, key: mp.row_bits(p, key=key))
-    with FakeTensorMode(), torch.inference_mode():
+    with FakeTensorMode(), torch.inference_mode(), torch.device("meta"):
         made_elsewhere = Key(7)
     for key in (SECRET, Key(4), made_elsewhere, b"a secret of many bytes", 5, None, SECRET):
         assert torch.equal(whole(p, key), mp.row_bits(p, key=key))
