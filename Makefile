@@ -3,12 +3,14 @@
 #   PIP_ARGS  handed to pip, to choose another build of torch; see README.md
 #   RUN       where the demo writes
 #   RESULT    where the benchmarks write, and GPU_RESULT those on a GPU
+#   TORCHES   versions for test-torch-range, and TORCH_RANGE the folder of their environments
 #   JOBS      processes that run a study's cells, or compile GPU kernels, side by side
 PYTHON ?= python3
 VENV ?= .venv
 PIP_ARGS ?=
 RUN ?= runs/demo
 RESULT ?= benchmarks/results/cpu-$(shell date +%F).json
+TORCH_RANGE ?= build/torch-range
 JOBS ?= $(shell nproc)
 GPU_RESULT ?= benchmarks/results/gpu-$(shell date +%F).json
 
@@ -17,7 +19,7 @@ SOURCES := pyproject.toml setup.py constraints.txt $(wildcard csrc/*)
 INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt $(PIP_ARGS)
 
 .DELETE_ON_ERROR:
-.PHONY: demo test test-full test-scale bench bench-gpu render resources sanitize soak study study-defenses docs lint format clean
+.PHONY: demo test test-full test-scale test-torch-range bench bench-gpu render resources sanitize soak study study-defenses docs lint format clean
 
 demo: $(VENV)/.eval
 	@if [ -e $(RUN)/.finished ]; then \
@@ -84,6 +86,11 @@ build/sanitize/%/.built: $(SOURCES) $(wildcard mipoison/*.py mipoison/*/*.py ker
 	SANITIZE=$(SANITIZERS_$*) CC=$(CURDIR)/tests/sanitize/compiler CXX=$(CURDIR)/tests/sanitize/compiler \
 	  $(BIN)/python setup.py -q build --build-base $(@D)/objects --build-lib $(@D)/site
 	@touch $@
+
+# The versions of torch that pyproject.toml declares, each in an environment of its own: gigabytes for each CUDA build.
+TORCHES ?= 2.11.0 2.12.0 2.13.0 2.14.1
+test-torch-range: $(VENV)/.test
+	PYTHON=$(BIN)/python PIP_ARGS="$(PIP_ARGS)" tests/torch_range/run $(TORCH_RANGE) $(TORCHES)
 
 render: $(VENV)/.test
 	$(BIN)/python benchmarks/render.py $(sort $(wildcard benchmarks/results/cpu-*.json benchmarks/results/gpu-*.json))

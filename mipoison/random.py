@@ -15,10 +15,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-KeyLike: TypeAlias = "int | bytes | bytearray | memoryview | np.integer[Any] | Key | None"
+from mipoison.exporting import exporting
+
+Secret: TypeAlias = "int | bytes | bytearray | memoryview | np.integer[Any]"
+KeyLike: TypeAlias = "Secret | Key | None"
 
 # Bytes of a secret that cannot be guessed.
 _SHORTEST: Final = 16
+
+_MARK: Final = "_process_key_of_mipoison"
 
 _MASK32: Final = 0xFFFFFFFF
 _PHILOX_M0: Final = 0xD2511F53
@@ -52,9 +57,9 @@ class Key:
         (True, False, Key(<hidden>))
     """
 
-    __slots__ = ("words",)
+    __slots__ = ("_lifted", "words")
 
-    def __init__(self, secret: int | bytes | bytearray | memoryview | np.integer[Any]) -> None:
+    def __init__(self, secret: Secret) -> None:
         if isinstance(secret, np.integer):
             secret = int(secret)
         if isinstance(secret, bool) or not isinstance(secret, int | bytes | bytearray | memoryview):
@@ -72,17 +77,41 @@ class Key:
                     f"make one with secrets.token_bytes({_SHORTEST})"
                 )
             body = b"raw" + secret
-        self.words = _hashed(body)
+        self._hold(_hashed(body))
 
     @classmethod
     def public(cls, name: bytes) -> Key:
         """A key that is no secret, for what is drawn while a defense is fitted."""
+        return cls._of(_hashed(b"raw" + name))
+
+    @classmethod
+    def _of(cls, words: list[int]) -> Key:
         key = cls.__new__(cls)
-        key.words = _hashed(b"raw" + name)
+        key._hold(words)
         return key
 
+    def _hold(self, words: list[int]) -> None:
+        """Takes the words, and a tensor of them, which must be real whatever torch makes of tensors meanwhile."""
+        self.words = words
+        buffer = bytearray(np.array(words, np.int64))
+        self._lifted = torch.frombuffer(buffer, dtype=torch.int64)
+
     def tensor(self) -> Tensor:
-        """The words as int64 [4] on the CPU: as a tensor they show in no trace, graph or profile of an operator."""
+        """The words as int64 [4] on the CPU: as a tensor they show in no trace, graph or profile of an operator.
+
+        Raises:
+            RuntimeError: in a program that is made to be saved.
+        """
+        if torch.compiler.is_dynamo_compiling() and not exporting():
+            # A tensor of the key's own is handed to the graph at each call; one that is made there is a constant of
+            # the graph, and of the files that compilers keep.
+            return self._lifted
+        # (Not before: the compiler of torch 2.11 takes `is_tracing` for true.)
+        if exporting() or torch.jit.is_tracing():  # type: ignore[attr-defined, no-untyped-call]
+            raise RuntimeError(
+                "expected no key under torch.export and torch.jit.trace, got one: the program would hold it, and who "
+                "has the file could undo what it hides; export the model alone, and call the operation on its outputs"
+            )
         return torch.tensor(self.words, dtype=torch.int64, device="cpu")
 
     def __eq__(self, other: object) -> bool:
@@ -113,27 +142,33 @@ def _hashed(body: bytes) -> list[int]:
     return [int.from_bytes(digest[i : i + 4], "little") for i in range(0, 16, 4)]
 
 
-_process_key: Key | None = None
+def _drawn_once() -> Key:
+    """One secret a process, kept where no module takes it along when it is imported again."""
+    drawn = Key(secrets.token_bytes(32))
+    # Of this import's class, which the first one's key may not be.
+    return Key._of(vars(torch.ops.mipoison).setdefault(_MARK, drawn).words)
+
+
+_PROCESS_KEY: Final = _drawn_once()
 
 
 def resolve_key(key: KeyLike) -> Key:
-    """Hashes the user's key; ``None`` means one secret drawn once per process.
+    """Hashes the user's key; ``None`` means one secret drawn once per process, at the import.
 
-    Forked children inherit the drawn key, so that workers of one server agree.
+    Forked children inherit it, so that workers of one server agree.
     """
-    global _process_key
-    if isinstance(key, Key):
-        return key
-    if key is not None:
-        return Key(key)
-    if _process_key is None:
-        _process_key = Key(secrets.token_bytes(32))
-    return _process_key
+    if key is None:
+        return _PROCESS_KEY
+    return key if isinstance(key, Key) else _hashed_key(key)
 
 
-# What torch.compiler.assume_constant_result marks a function with; the decorator itself would import
-# the compiler, and with it triton.
-resolve_key._dynamo_marked_constant = True  # type: ignore[attr-defined]
+def _hashed_key(secret: Secret) -> Key:
+    return Key(secret)
+
+
+# What torch.compiler.assume_constant_result marks a function with; the decorator itself would import the compiler, and
+# with it triton. Only what every version of torch knows as a constant is handed to it.
+_hashed_key._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
 def philox(counter: tuple[Tensor, Tensor, Tensor, Tensor], k0: int, k1: int) -> Tensor:

@@ -41,7 +41,7 @@ def matrix(random: Random, n: int, k: int, dtype: torch.dtype) -> Tensor:
     """[N, K] in any layout: probability vectors of all kinds, points, and entries of every sort among them."""
     generator = torch.Generator().manual_seed(random.getrandbits(60))
     x = torch.randn(n, k, generator=generator, dtype=torch.float64)
-    kind = random.choice(("peaked", "flat", "points", "hot", "ties", "far", "tiny"))
+    kind = random.choice(("peaked", "flat", "points", "hot", "ties", "far", "tiny", "bits"))
     if kind in ("peaked", "flat", "tiny"):
         x = torch.softmax({"peaked": 8, "flat": 0.01, "tiny": 60}[kind] * x, 1)
     elif kind == "hot":
@@ -51,6 +51,12 @@ def matrix(random: Random, n: int, k: int, dtype: torch.dtype) -> Tensor:
         x = x / x.sum(1, keepdim=True)
     elif kind == "far":
         x = x * random.choice((1e3, 1e6, 1e14, 1e30))
+    if kind == "bits":
+        # NaN of every payload too.
+        return laid_out(
+            random,
+            torch.randint(-(2**63), 2**63 - 1, (n, k), generator=generator).view(dtype)[:, :k],
+        )
     if n and random.random() < 0.5:
         for _ in range(random.randint(1, 4)):
             x[random.randrange(n), random.randrange(k)] = random.choice(STRANGE)

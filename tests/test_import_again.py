@@ -18,7 +18,8 @@ def answers(mp):
     defense = mp.LPA.fit(p, torch.rand(40, 3, generator=torch.Generator().manual_seed(0)), objective="direction", key=1)
     z = p.clone().requires_grad_()
     grad, = torch.autograd.grad(mp.project(2 * z).square().sum(), z)
-    return [defense(p), mp.flip(p, rate=0.5, key=1)[0], mp.project(2 * p, backend="reference"), grad]
+    keyless = mp.row_bits(p), mp.flip(p, rate=0.5)[0], mp.lpa(p)
+    return [defense(p), mp.flip(p, rate=0.5, key=1)[0], mp.project(2 * p, backend="reference"), grad, *keyless]
 before = answers(mp)
 """
 END = """

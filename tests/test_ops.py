@@ -12,11 +12,13 @@ import pytest
 import torch
 from distributions import directions, draw
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import mipoison as mp
 from mipoison import reference
-from mipoison.random import Key
+from mipoison.defenses import LaplaceNoise
+from mipoison.random import Key, resolve_key
 from mipoison.reference import label_of
 
 INF = math.inf
@@ -164,21 +166,65 @@ def test_a_public_function_compiles_whole(name: str) -> None:
             assert torch.equal(ours, theirs)
 
 
-@pytest.mark.parametrize(
-    "key", [SECRET, 3, b"a secret of many bytes", None], ids=["Key", "int", "bytes", "None"]
-)
-def test_keyed_functions_compile_whole_with_any_key(
-    key: Any, monkeypatch: pytest.MonkeyPatch
+KEYS = {"Key": SECRET, "int": 3, "bytes": b"a secret of many bytes", "None": None}
+
+
+@pytest.mark.parametrize("inference", [False, True])
+@pytest.mark.parametrize("key", KEYS)
+def test_keyed_functions_compile_whole_and_keep_the_key_out_of_the_graph(
+    key: str, inference: bool
 ) -> None:
-    # As in a process that has drawn no key yet.
-    monkeypatch.setattr("mipoison.random._process_key", None)
+    secret = KEYS[key]
+    p, ids = rows(40)[0], torch.arange(40)
+    graphs: list[torch.fx.GraphModule] = []
+
+    def keep(graph: torch.fx.GraphModule, _inputs: list[Tensor]) -> Callable[..., Any]:
+        graphs.append(graph)
+        return graph.forward
+
+    def keyed(p: Tensor, ids: Tensor) -> tuple[Tensor, ...]:
+        flipped = mp.flip(p, rate=0.5, key=secret, validate=False)
+        words = mp.row_bits(p, key=secret), mp.row_bits(p, key=secret, ids=ids)
+        return (*flipped, *words)
+
+    with torch.inference_mode(inference):
+        whole = compiled(keyed, backend=keep)
+        for ours, theirs in zip(whole(p, ids), keyed(p, ids), strict=True):
+            assert torch.equal(ours, theirs)
+    (graph,) = graphs
+    assert not any(str(word) in graph.code for word in resolve_key(secret).words)
+
+
+def test_a_compiled_function_answers_under_the_key_that_it_is_given() -> None:
     p, *_ = rows(40)
+    whole = compiled(lambda p, key: mp.row_bits(p, key=key))
+    with FakeTensorMode(), torch.inference_mode(), torch.device("meta"):
+        made_elsewhere = Key(7)
+    for key in (SECRET, Key(4), made_elsewhere, b"a secret of many bytes", 5, None, SECRET):
+        assert torch.equal(whole(p, key), mp.row_bits(p, key=key))
 
-    def keyed(p: Tensor) -> tuple[Tensor, ...]:
-        return (*mp.flip(p, rate=0.5, key=key, validate=False), mp.row_bits(p, key=key))
 
-    for ours, theirs in zip(compiled(keyed)(p), keyed(p), strict=True):
-        assert torch.equal(ours, theirs)
+def test_programs_that_are_saved_hold_no_key() -> None:
+    p, *_ = rows(40)
+    keyed = {
+        "flip": lambda p: mp.flip(p, rate=0.5, key=SECRET, validate=False)[0],
+        "row_bits": lambda p: mp.row_bits(p),
+        "ids": lambda p: mp.row_bits(p, key=SECRET, ids=torch.arange(40)),
+        "laplace": LaplaceNoise(scale=0.1, key=SECRET),
+    }
+
+    class Keyed(torch.nn.Module):
+        def __init__(self, name: str) -> None:
+            super().__init__()
+            self.name = name
+
+        def forward(self, p: Tensor) -> Tensor:
+            return keyed[self.name](p)
+
+    for name in keyed:
+        for write in (torch.export.export, torch.jit.trace):
+            with pytest.raises(RuntimeError, match=r"would hold (it|the key)"):
+                write(Keyed(name), (p,))
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from torch import Tensor
 from mipoison.defenses import compiled
 from mipoison.defenses.lead import keep_lead
 from mipoison.defenses.saving import Saved
+from mipoison.exporting import exporting
 from mipoison.neutral import neutral
 from mipoison.ops.answers import Rows, like
 from mipoison.ops.identity import Ids, RequestKey, as_requests
@@ -84,7 +85,7 @@ def unrecorded() -> AbstractContextManager[None]:
 
     An exported program has none at all. What goes in is detached in any case.
     """
-    if torch.compiler.is_exporting() or not torch.is_grad_enabled():
+    if exporting() or not torch.is_grad_enabled():
         return nullcontext()
     return torch.no_grad()
 
@@ -177,7 +178,7 @@ class Defense(Saved):
                 for rows that are no probability vectors.
             RuntimeError: under torch.export, if the defense has a key.
         """
-        if self._key is not None and torch.compiler.is_exporting():
+        if self._key is not None and exporting():
             raise RuntimeError(
                 f"expected a defense without a key under torch.export, got {self.name}: the exported program "
                 "would hold the key; export the model alone and defend its answers where they are served"
@@ -192,7 +193,7 @@ class Defense(Saved):
             return self._asked(ids, p, outputs, validate)
         if validate:
             return self._read(self, p, outputs)
-        if torch.compiler.is_compiling() and not torch.compiler.is_exporting():
+        if torch.compiler.is_compiling() and not exporting():
             return like(torch.ops.mipoison.answer(p, self._handle), outputs)
         return like(self._unread(p), outputs)
 
@@ -223,7 +224,7 @@ class Defense(Saved):
 
     def _unread(self, p: Tensor) -> Tensor:
         """Answers without reading anything back: [N, K] of p's dtype."""
-        if torch.compiler.is_exporting():
+        if exporting():
             return self._safely(p)
         with torch.no_grad(), neutral(p.device):
             return self._safely(p)

@@ -141,7 +141,9 @@ def _raised(
     answer. Rivals are bounded on each side of the label by those of that side: of equal entries the lowest index is the
     label.
     """
-    p64, q64, came = p.to(torch.float64), q.to(torch.float64), given.to(torch.float64)
+    p64, q64 = p.to(torch.float64), q.to(torch.float64)
+    # A 16-bit row is renormalised across its own last bit. The ball of a wider one leaves no room for more than p.
+    came = given.to(torch.float64) if given.dtype.itemsize == 2 else p64
     position = torch.arange(p.shape[1], device=p.device)
     index = label.unsqueeze(-1)
     lower = torch.minimum(p64, came)

@@ -110,7 +110,7 @@ class RequestKey(Key):
     __slots__ = ("requests",)
 
     def __init__(self, key: Key, requests: Tensor) -> None:
-        self.words = key.words
+        self.words, self._lifted = key.words, key._lifted
         self.requests = requests
 
     def of(self, rows: Tensor) -> Tensor:

@@ -18,7 +18,7 @@ from mipoison.reference import label_of
 from mipoison.reference.flip import labels_drawn
 from mipoison.reference.rounding import lead
 
-# Entries that differ by less are equal but for rounding.
+# Entries that differ by less, or by an ulp of their dtype, are equal but for rounding.
 _EQUAL: Final = 1e-6
 
 
@@ -48,7 +48,7 @@ def flip(
         style: "swap": the entries of old and new label change places, which leaves no trace in the
             vector's shape; "project": the nearest vector in which the new label leads by margin.
         margin: in [0, 1], by which a new label leads with style "project", and with "swap" where
-            the two entries are equal to 1e-6, so that to swap them would change nothing.
+            the two entries are equal to 1e-6, or to an ulp in 16 bits, so that to swap them would change nothing.
         ids: see `row_bits`; the choice is then a function of (key, id).
         validate: as in `project`.
         backend: as in `project`.
@@ -88,7 +88,8 @@ def flip(
             checks.append(lambda: check.require_range("targets", new, -1, rows.shape[1]))
         refuse(status, *checks)
     if ahead > 0:
-        enough = ahead if style == "project" else min(ahead, _EQUAL)
+        rounding = max(_EQUAL, torch.finfo(q.dtype).eps)
+        enough = ahead if style == "project" else min(ahead, rounding)
         ties = (labels != label_of(rows)) & (lead(q, labels) < enough)
         if not validate or bool(ties.any()):
             apart = project(q, label=labels, margin=ahead, validate=False, backend=backend)
