@@ -73,7 +73,7 @@ def test_convolutions_need_images_of_some_size(parts):
         ValueError, match=r"sides of at least 16 .* got images of \(8, 8\); take 'mlp'"
     ):
         train_target(parts.private, classes=10, seed=7, architecture="yang", image_shape=(8, 8))
-    with pytest.raises(ValueError, match=r"got \(1, 64\)"):
+    with pytest.raises(ValueError, match=r"got images of \(1, 64\)"):
         train_target(parts.private, classes=10, seed=7, architecture="cnn")
 
 
