@@ -142,13 +142,12 @@ class Defense(Saved):
     def answer(self, p: Tensor) -> Tensor:
         """Defends clean rows (see `clean_rows`): [N, K] → [N, K] of the same dtype, float32 or float64."""
 
-    def respond(self, p: Tensor, given: Tensor, valid: Tensor) -> Tensor:
+    def respond(self, p: Tensor, given: Tensor) -> Tensor:
         """Defends clean rows of which it matters how they came; by default it does not.
 
         Args:
             p: clean rows, [N, K].
-            given: the rows as they came, [N, K] of any dtype.
-            valid: those that are probability vectors, bool [N]; what is made of the others counts for nothing.
+            given: the rows as they came, [N, K] of any dtype; uniform where they are no probability vectors.
         """
         return self.answer(p)
 
@@ -238,10 +237,10 @@ class Defense(Saved):
     def _defended(self, p: Tensor, valid: Tensor, *, everywhere: bool) -> Tensor:
         """Answers to the rows renormalised, in p's dtype; with `everywhere` nothing is read back."""
         clean = clean_rows(p, valid)
-        q = self.respond(clean, p, valid)
+        given = torch.where(valid.unsqueeze(-1), p, 1 / p.shape[-1])
+        q = self.respond(clean, given)
         if self.keeps_labels and self.margin > 0:
             epsilon, norm = self.ball
-            given = torch.where(valid.unsqueeze(-1), p, 1 / p.shape[-1])
             q = keep_lead(
                 q,
                 clean,

@@ -4,22 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from mipoison.defenses import storage
+from mipoison.defenses import baselines, storage
 from mipoison.defenses.base import Defense
-from mipoison.defenses.baselines import (
-    Contract,
-    GaussianNoise,
-    HighConfidence,
-    LabelOnly,
-    LaplaceNoise,
-    OneParameter,
-    Purifier,
-    ReverseSigmoid,
-    Rounding,
-    Swap,
-    Temperature,
-    TopK,
-)
 from mipoison.defenses.lfp import LFP
 from mipoison.defenses.lpa import LPA
 from mipoison.defenses.saving import kind_of, restored
@@ -27,10 +13,7 @@ from mipoison.random import KeyLike
 
 _KINDS: Final[dict[str, type[Defense]]] = {
     kind_of(kind): kind
-    for kind in (
-        *(LFP, LPA, Contract, GaussianNoise, HighConfidence, LabelOnly, LaplaceNoise, OneParameter),
-        *(Purifier, ReverseSigmoid, Rounding, Swap, Temperature, TopK),
-    )
+    for kind in (LFP, LPA, *(getattr(baselines, name) for name in baselines.__all__))
 }
 
 

@@ -34,9 +34,9 @@ class Reshaped(Defense):
             float64 [N, K]; a row of zeros is answered by its label alone.
         """
 
-    def respond(self, p: Tensor, given: Tensor, valid: Tensor) -> Tensor:
+    def respond(self, p: Tensor, given: Tensor) -> Tensor:
         """See `Defense.respond`."""
-        return self._reshaped(p, torch.where(valid.unsqueeze(-1), given, 1 / p.shape[-1]))
+        return self._reshaped(p, given)
 
     def answer(self, p: Tensor) -> Tensor:
         """See `Defense.answer`."""
