@@ -1,27 +1,33 @@
-"""One JSON file for each defense in each setting, and a page made of all of them."""
+"""The numbers of many runs in one CSV, and a page that compares the defenses of each setting."""
 
 from __future__ import annotations
 
-import hashlib
+import csv
+import io
 import json
-import re
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
-from mipoison.eval.configuration import Configuration
-from mipoison.eval.markdown import COLUMNS, row
+from mipoison.eval.markdown import COLUMNS, described, row
 from mipoison.eval.results_file import expecting_results, read_json
 from mipoison.eval.store import write_json, write_text
+from mipoison.eval.summary import FlatCell, flatten_cell, summarise_flat
 
-PAGE: Final = "README.md"
-# Entries of format 1 say neither what a denoiser gains nor whose images the auxiliary rows show.
-FORMAT: Final = 2
+RESULTS: Final = "results.csv"
+RUNS: Final = "runs.json"
+PAGE: Final = "leaderboard.md"
+# What tells one row of the CSV from all others.
+_KEY: Final = ("run", "temperature", "defense", "seed")
+# More digits are not worth their bytes.
+_DIGITS: Final = 5
+_SETTING: Final = ("dataset", "target", "target_epochs", "auxiliary", "adversary", "seeds")
 _HEAD = """# Leaderboard
 
-One table a setting; entries of different settings do not compare. Ordered by the realised mean l1, since a gain says
-nothing without it: read upwards from the distortion that you can bear. Written by `mipoison leaderboard FOLDER` out of
-the JSON in the folders beside it, one file a defense.
+One table a setting; entries of different settings do not compare. The order is that of the realised mean l1, since a
+gain says nothing without it: read upwards from the distortion that you can bear. `mipoison leaderboard FOLDER` writes
+this page from the CSV beside it.
 
 *g2* is the gain under an MLP that learns from defended vectors, *g3* under the strongest adversary on the victims: 0
 where nothing is won, 1 where only the label still leaks. *Median* and *worst decile* are of the victims' own gains
@@ -29,123 +35,168 @@ under that one, *denoiser* is the gain under who holds undefended answers too, c
 *all* under the stronger of the two, counted from the smaller, *identity* the share of g3's reconstructions that an
 independent classifier takes for the victim's class, *largest* is the largest l1 of a victim, *unchanged* the
 share of victims served as they were; *fit* and *µs* a row are on one thread. Mean ± sd over the seeds. A dash: for some
-seed, that adversary makes no more of undefended vectors than of their labels, and measures no defense.
+seed, that adversary learns nothing beyond the label even without a defense, so its gain is undefined.
 """
+Row: TypeAlias = dict[str, str]
 
 
-def entries(results: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Every defense of a run, in every setting.
+def add(results: Mapping[str, Any], folder: Path, name: str) -> None:
+    """Adds a run to a leaderboard's CSV; an earlier run of that name is replaced.
 
     Args:
-        results: what results.json holds; its cells are not needed.
-
-    Returns:
-        JSON values: "format", "defense" (as the configuration has it), "setting" (all that an entry's numbers hold
-        for), "measured" (name to mean, sd, min and max over the seeds), "environment".
-    """
-    # There and back: what an older run does not say has its default.
-    configuration = Configuration.from_json(results["configuration"]).to_json()
-    shared = {
-        name: configuration[name] for name in ("dataset", "target", "target_epochs", "auxiliary")
-    }
-    made = []
-    for temperature, group in results["summary"].items():
-        setting = shared | {
-            "temperature": float(temperature),
-            "seeds": group["seeds"],
-            "adversary": configuration["adversary"],
-        }
-        made += [
-            {
-                "format": FORMAT,
-                "defense": method,
-                "setting": setting,
-                "measured": {
-                    name: {part: _rounded(value) for part, value in statistic.items()}
-                    for name, statistic in group["defenses"][method["name"]].items()
-                },
-                "environment": results["environment"],
-            }
-            for method in configuration["methods"]
-        ]
-    return made
-
-
-def add(results: Mapping[str, Any], folder: Path) -> list[Path]:
-    """Writes a run's entries; one of the same defense in the same setting is replaced.
+        results: what results.json holds.
+        folder: where the leaderboard lies, or is begun.
+        name: the run's name.
 
     Raises:
         ValueError: if the run was not finished.
     """
-    if not results.get("complete", True):
+    if not results["complete"]:
         raise ValueError("expected a finished run, got one that lacks cells; run it again")
-    written = []
-    for entry in entries(results):
-        at = folder / _setting_name(entry["setting"]) / f"{_plain(entry['defense']['name'])}.json"
-        at.parent.mkdir(parents=True, exist_ok=True)
-        write_json(at, entry)
-        written.append(at)
-    return written
+    runs, rows = read_runs(folder), [row for row in _read_rows(folder) if row["run"] != name]
+    runs[name] = {
+        "environment": results["environment"],
+        "configuration": results["configuration"],
+        "seconds": [round(cell["seconds"]) for cell in results["cells"]],
+    }
+    for cell in results["cells"]:
+        rows += [
+            {
+                "run": name,
+                "temperature": f"{cell['temperature']:g}",
+                "defense": defense,
+                "seed": str(cell["seed"]),
+            }
+            | {column: _written(value) for column, value in numbers.items()}
+            for defense, numbers in flatten_cell(cell).items()
+        ]
+    folder.mkdir(parents=True, exist_ok=True)
+    write_text(folder / RESULTS, _as_csv(rows))
+    write_json(folder / RUNS, dict(sorted(runs.items())))
 
 
-def write_page(folder: Path) -> Path:
-    """Writes the page of all entries in the folder.
+def read(folder: Path) -> dict[str, dict[str, Any]]:
+    """Every run of a leaderboard, as results.json has it, without its cells.
+
+    Args:
+        folder: where the leaderboard lies.
+
+    Returns:
+        Run to "environment", "configuration", "seconds" (of each cell) and "summary".
+
+    Raises:
+        ValueError: if the CSV and the list of runs do not belong together, or one of them is damaged.
+    """
+    runs, rows = read_runs(folder), _read_rows(folder)
+    if {row["run"] for row in rows} != set(runs):
+        raise ValueError(
+            f"expected the same runs in {folder / RESULTS} and {folder / RUNS}; restore both from one commit"
+        )
+    for name, run in runs.items():
+        groups: dict[str, dict[str, FlatCell]] = {}
+        for row in rows:
+            if row["run"] == name:
+                cell = groups.setdefault(row["temperature"], {}).setdefault(row["seed"], {})
+                cell[row["defense"]] = _numbers(row, folder)
+        seeds = run["configuration"]["seeds"]
+        run["summary"] = {
+            temperature: summarise_flat(seeds, list(cells.values()))
+            for temperature, cells in groups.items()
+        }
+    return runs
+
+
+def write_page(folder: Path, page: Path | None = None) -> Path:
+    """Writes the page of all runs in the folder, beside them if nothing else is given.
 
     Raises:
         FileNotFoundError: if there are none.
-        ValueError: if a file is no entry.
+        ValueError: if a file is damaged.
     """
-    settings: dict[str, list[dict[str, Any]]] = {}
-    for path in sorted(folder.glob("*/*.json")):
-        entry = read_json(path)
-        if entry.get("format") != FORMAT:
+    page = page or folder / PAGE
+    settings: dict[str, list[tuple[str, dict[str, Any]]]] = {}
+    told: dict[str, tuple[float, Mapping[str, Any]]] = {}
+    with expecting_results(folder / RUNS):
+        for run in read(folder).values():
+            configuration = run["configuration"]
+            for temperature, group in run["summary"].items():
+                setting = {name: configuration[name] for name in _SETTING}
+                key = json.dumps([setting, temperature], sort_keys=True)
+                told[key] = (float(temperature), setting)
+                settings.setdefault(key, []).extend(group["defenses"].items())
+        if not settings:
+            raise FileNotFoundError(f"expected runs in {folder}, found none; give a finished run")
+        # What several runs of a setting measured, such as no defense at all, is shown once.
+        sections = [_section(*told[key], dict(defenses)) for key, defenses in settings.items()]
+    write_text(page, _HEAD + "".join(sections))
+    return page
+
+
+def read_runs(folder: Path) -> dict[str, dict[str, Any]]:
+    """The conditions of a leaderboard's runs, by name; none where it is not begun."""
+    return read_json(folder / RUNS) if (folder / RUNS).exists() else {}
+
+
+def _read_rows(folder: Path) -> list[Row]:
+    path = folder / RESULTS
+    if not path.exists():
+        return []
+    with path.open(encoding="utf-8", newline="") as stream:
+        reader = csv.DictReader(stream, strict=True, restval="")
+        try:
+            rows = list(reader)
+        except csv.Error as error:
+            raise ValueError(f"{path}: expected CSV, got {error}; restore it") from None
+    if lacking := [column for column in _KEY if column not in (reader.fieldnames or ())]:
+        raise ValueError(f"{path}: expected the columns {_KEY}, got none named {lacking}")
+    return rows
+
+
+def _as_csv(rows: Sequence[Row]) -> str:
+    columns = dict.fromkeys((*_KEY, *(column for row in rows for column in row)))
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def _written(value: float | None) -> str:
+    """A number as the CSV has it: "nan" is measured and undefined, an empty cell is not measured."""
+    return "nan" if value is None else f"{value:.{_DIGITS}g}"
+
+
+def _numbers(row: Row, folder: Path) -> dict[str, float | None]:
+    numbers = {}
+    for column, text in row.items():
+        if column in _KEY or not text:
+            continue
+        try:
+            value = float(text)
+        except ValueError:
+            where = ", ".join(f"{name} {row[name]}" for name in _KEY)
             raise ValueError(
-                f"expected an entry of format {FORMAT} in {path}, got {entry.get('format')}; remove it, "
-                "and add its run anew"
-            )
-        with expecting_results(path):
-            _section([entry])
-        settings.setdefault(path.parent.name, []).append(entry)
-    if not settings:
-        raise FileNotFoundError(f"expected entries in {folder}, found none; give a finished run")
-    write_text(folder / PAGE, _HEAD + "".join(map(_section, settings.values())))
-    return folder / PAGE
+                f"{folder / RESULTS}: expected a number in column {column} of {where}, got {text!r}; restore the file"
+            ) from None
+        numbers[column] = None if math.isnan(value) else value
+    return numbers
 
 
-def _rounded(value: float | None) -> float | None:
-    """To five digits: more are not worth their bytes."""
-    return None if value is None else float(f"{value:.5g}")
-
-
-def _section(own: Sequence[Mapping[str, Any]]) -> str:
-    setting = own[0]["setting"]
+def _section(
+    temperature: float, setting: Mapping[str, Any], defenses: Mapping[str, Mapping[str, Any]]
+) -> str:
     adversary = setting["adversary"]
     losses = f", MLPs for {', '.join(adversary['losses'])}" if adversary["losses"] else ""
-    strangers = " Auxiliary rows of other classes." if setting["auxiliary"] == "other" else ""
-    # Entries of older versions do not say: there was no such network.
-    floor = adversary.get("deep_floor")
-    deep = "" if floor is None else f" and {floor:g}"
     decoders = f", decoders ({', '.join(adversary['decoders'])})" if adversary["decoders"] else ""
-    ranked = sorted(own, key=lambda entry: entry["measured"]["utility.l1_mean"]["mean"])
-    lines = [row(entry["defense"]["name"], entry["measured"]) for entry in ranked]
+    ranked = sorted(defenses.items(), key=lambda entry: entry[1]["utility.l1_mean"]["mean"])
+    lines = [row(name, measured) for name, measured in ranked]
     return (
-        f"\n## {setting['dataset']}, T = {setting['temperature']:g}\n\n"
-        f"Target {setting['target']}, {setting['target_epochs']} epochs; "
+        f"\n## {setting['dataset']}, {setting['target']}, T = {temperature:g}\n\n"
+        f"{described(setting)}. Target {setting['target']}, {setting['target_epochs']} epochs; "
         f"seeds {', '.join(map(str, setting['seeds']))}. "
         f"Adversaries: MLPs of {adversary['width']} units for {adversary['epochs']} epochs and of "
         f"{adversary['wide_width']} for {adversary['wide_epochs']} (logarithms down to "
-        f"{adversary['log_floor']:g}{deep}), nearest neighbours, label only"
-        f"{losses}{decoders}.{strangers}\n\n"
+        f"{adversary['log_floor']:g} and {adversary['deep_floor']:g}), nearest neighbours, label only"
+        f"{losses}{decoders}.\n\n"
         f"{COLUMNS}{''.join(lines)}"
     )
-
-
-def _setting_name(setting: Mapping[str, Any]) -> str:
-    """A folder for each setting, told apart by a hash of all that it says."""
-    digest = hashlib.sha256(json.dumps(setting, sort_keys=True).encode()).hexdigest()[:8]
-    return _plain(f"{setting['dataset']}-{setting['target']}-T{setting['temperature']:g}-{digest}")
-
-
-def _plain(name: str) -> str:
-    """The name with nothing in it that a file name cannot hold."""
-    return re.sub(r"[^\w.+-]+", "_", name)

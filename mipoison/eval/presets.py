@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 from mipoison.eval.adversaries import AdversarySettings
@@ -9,6 +10,19 @@ from mipoison.eval.configuration import Configuration
 from mipoison.eval.data import orl
 from mipoison.eval.methods import Method
 
+# The baselines that a budget can be set for, by how reports call them.
+SWEPT: Mapping[str, str] = {
+    "swap": "Swap",
+    "contract": "Contract",
+    "laplace": "Laplace noise",
+    "purifier": "Purifier",
+    "reverse_sigmoid": "Reverse sigmoid",
+    "one_parameter": "One-parameter DP",
+    "flatten": "Temperature",
+    "top_k": "Top-k",
+    "gaussian": "Gaussian noise",
+    "high_confidence": "High confidence",
+}
 NONE = Method("none", "none", "none")
 LABEL_ONLY = Method("label-only", "label-only", "label_only")
 
@@ -16,11 +30,6 @@ LABEL_ONLY = Method("label-only", "label-only", "label_only")
 def rounding(decimals: int) -> Method:
     """Rounding to so many decimals."""
     return Method(f"rounding-{decimals}", "rounding", "rounding", (("decimals", decimals),))
-
-
-def _noise(kind: str, mean_l1: float) -> Method:
-    family = f"{kind.capitalize()} noise"
-    return Method(f"{kind}-{mean_l1:g}", family, kind, (("mean_l1", mean_l1),))
 
 
 def _lpa(objective: str, epsilon: float) -> Method:
@@ -45,6 +54,22 @@ def outside(name: str) -> Method:
     return Method(name, name, "outside", (("callable", name),))
 
 
+def swept(kind: str, budget: float) -> Method:
+    """A baseline whose moves are `budget` long on average."""
+    return Method(f"{kind}-{budget:g}", SWEPT[kind], kind, (("mean_l1", budget),))
+
+
+def compared_at(
+    budgets: tuple[float, ...], objectives: tuple[str, ...], baselines: tuple[str, ...]
+) -> tuple[Method, ...]:
+    """Every objective and baseline at every budget, beside those that have no budget."""
+    compared = [NONE, LABEL_ONLY, rounding(1), rounding(2)]
+    for budget in budgets:
+        compared += [of_budget(objective, budget) for objective in objectives]
+        compared += [swept(kind, budget) for kind in baselines]
+    return tuple(compared)
+
+
 DEMO = Configuration(
     seeds=(0, 1, 2),
     temperatures=(1.0, 3.0),
@@ -53,8 +78,8 @@ DEMO = Configuration(
         LABEL_ONLY,
         rounding(1),
         rounding(2),
-        _noise("laplace", 0.2),
-        _noise("gaussian", 0.2),
+        swept("laplace", 0.2),
+        swept("gaussian", 0.2),
         of_budget("equilibrium", 0.05),
         of_budget("equilibrium", 0.1),
         of_budget("equilibrium", 0.2),
@@ -94,4 +119,17 @@ QUICK = Configuration(
     adversary=AdversarySettings(epochs=8, wide_epochs=8, neighbours=(10,)),
 )
 
-PRESETS = {"demo": DEMO, "quick": QUICK, "mnist": MNIST, "faces": FACES}
+# What the objectives and the baselines are compared at: the mean l1.
+BUDGETS = (0.025, 0.05, 0.1, 0.2)
+OBJECTIVES = ("equilibrium", "generator", "decoy", "ascent", "alignment")
+BASELINES = tuple(kind for kind in SWEPT if kind not in ("gaussian", "high_confidence"))
+
+# With adversaries who ask again or know more.
+STANDARD = replace(
+    DEMO,
+    methods=compared_at(BUDGETS, OBJECTIVES, BASELINES),
+    checked_methods=("none", "lpa-equilibrium-l1-0.1"),
+    worst_case_methods=("lpa-equilibrium-l1-0.1", "laplace-0.1"),
+)
+
+PRESETS = {"demo": DEMO, "quick": QUICK, "mnist": MNIST, "faces": FACES, "standard": STANDARD}

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from statistics import mean, stdev
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from mipoison.eval.metrics import gain
 
-Statistic = dict[str, float | int | None]
+Statistic: TypeAlias = dict[str, float | int | None]
+# Defense to the name of a number to the number.
+FlatCell: TypeAlias = dict[str, dict[str, float | None]]
+# The parts of a cell that belong to no defense, and those that not every defense has.
+_OF_ALL: Final = ("target", "floors")
+_OF_SOME: Final = ("doubled_epochs", "worst_cases")
 
 
 def summarise(cells: Sequence[dict[str, Any]]) -> dict[str, dict[str, Any]]:
@@ -26,24 +31,57 @@ def summarise(cells: Sequence[dict[str, Any]]) -> dict[str, dict[str, Any]]:
     summary: dict[str, dict[str, Any]] = {}
     for temperature in sorted({cell["temperature"] for cell in cells}):
         group = [cell for cell in cells if cell["temperature"] == temperature]
-        summary[f"{temperature:g}"] = {
-            "seeds": [cell["seed"] for cell in group],
-            "target": _statistics([cell["target"] for cell in group]),
-            "floors": _statistics([cell["floors"] for cell in group]),
-            "defenses": {
-                name: _statistics([_flatten(cell, name) for cell in group])
-                for name in group[0]["defenses"]
-            },
-            "doubled_epochs": {
-                name: _statistics([_flat(cell["doubled_epochs"][name]) for cell in group])
-                for name in group[0]["doubled_epochs"]
-            },
-            "worst_cases": {
-                name: _statistics([worst_of(cell["worst_cases"][name]) for cell in group])
-                for name in group[0].get("worst_cases", {})
-            },
-        }
+        seeds = [cell["seed"] for cell in group]
+        summary[f"{temperature:g}"] = summarise_flat(seeds, [flatten_cell(cell) for cell in group])
     return summary
+
+
+def flatten_cell(cell: dict[str, Any]) -> FlatCell:
+    """A cell's numbers by defense and by a name with dots, "A1.mse"; under "" those that belong to no defense."""
+    flat: FlatCell = {
+        "": {
+            f"{part}.{name}": value for part in _OF_ALL for name, value in cell[part].items()
+        }
+    }
+    for name in cell["defenses"]:
+        flat[name] = _flat_defense(cell, name)
+    for name, numbers in cell["doubled_epochs"].items():
+        flat[name] |= {f"doubled_epochs.{key}": value for key, value in _flat(numbers).items()}
+    for name, case in cell.get("worst_cases", {}).items():
+        flat[name] |= {f"worst_cases.{key}": value for key, value in worst_of(case).items()}
+    return flat
+
+
+def summarise_flat(seeds: Sequence[int], cells: Sequence[FlatCell]) -> dict[str, Any]:
+    """The statistics of one temperature's flattened cells, as `summarise` has them."""
+    names = [name for name in cells[0] if name]
+    of_all = _statistics([cell[""] for cell in cells])
+    of_each = {name: _statistics([cell[name] for cell in cells]) for name in names}
+    return {
+        "seeds": list(seeds),
+        **{part: _part(of_all, part) for part in _OF_ALL},
+        "defenses": {
+            name: {
+                key: value
+                for key, value in measured.items()
+                if not key.startswith(tuple(f"{part}." for part in _OF_SOME))
+            }
+            for name, measured in of_each.items()
+        },
+        **{
+            part: {name: own for name in names if (own := _part(of_each[name], part))}
+            for part in _OF_SOME
+        },
+    }
+
+
+def _part(statistics: Mapping[str, Statistic], part: str) -> dict[str, Statistic]:
+    """Those whose name begins with the part's, without it."""
+    return {
+        key.removeprefix(f"{part}."): value
+        for key, value in statistics.items()
+        if key.startswith(f"{part}.")
+    }
 
 
 def statistic(values: Sequence[float | None]) -> Statistic:
@@ -72,7 +110,7 @@ def _statistics(rows: Sequence[Mapping[str, float | None]]) -> dict[str, Statist
     return {key: statistic([row[key] for row in rows]) for key in rows[0]}
 
 
-def _flatten(cell: dict[str, Any], name: str) -> dict[str, float | None]:
+def _flat_defense(cell: dict[str, Any], name: str) -> dict[str, float | None]:
     defense = cell["defenses"][name]
     flat = _flat(defense["attacks"]) | {"all.gain": _gain_of_all(cell, name)}
     for part in ("utility", "cost", "train_test"):

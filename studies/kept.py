@@ -1,0 +1,82 @@
+"""The studies whose numbers are kept, each with all that was run in its situation."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from mipoison.eval import leaderboard
+
+NUMBERS = Path(__file__).parent / "numbers"
+TITLES = {
+    "standard": "Digits",
+    "study-mnist": "MNIST-5k, softened",
+    "study-mnist-confident": "MNIST-5k, confident",
+    "study-faces": "ORL faces, softened",
+    "study-faces-confident": "ORL faces, confident",
+    "study-decoder": "Digits, with other losses and decoders among the adversaries",
+    "study-yang": "MNIST-5k, Yang et al.'s classifier and decoder",
+    "study-strangers": "ORL faces, an adversary who has photos of other people alone",
+    "study-nls": "Digits, a target trained with negative label smoothing",
+    "study-vib": "Digits, a target trained with an information bottleneck",
+    "study-bido": "Digits, a target trained with bilateral dependency",
+    "study-ablation": "Digits, the equilibrium by other rules",
+}
+# What is asked again where, in the situation of a study: in its table of worst cases.
+ASKED = {"study-mnist": "asked-mnist", "study-faces": "asked-faces"}
+# The rest of the defenses in the same situation: one table with those of the study.
+REST = {
+    "standard": "more-digits",
+    "study-mnist": "more-mnist",
+    "study-mnist-confident": "more-mnist-confident",
+    "study-faces": "more-faces",
+    "study-faces-confident": "more-faces-confident",
+}
+
+def joined(kept: dict[str, Any], rest: dict[str, Any]) -> dict[str, Any]:
+    """A study with the defenses and the worst cases of another run in the same situation.
+
+    Raises:
+        SystemExit: if the situations differ, or what the adversaries make of undefended vectors.
+    """
+    own, other = kept["configuration"], rest["configuration"]
+    asked = ("methods", "checked_methods", "worst_case_methods")
+    if differing := [name for name in own if name not in asked and own[name] != other[name]]:
+        raise SystemExit(f"expected two runs in one situation, they differ in {differing}")
+    summary = {}
+    for temperature, part in kept["summary"].items():
+        defenses, added = part["defenses"], rest["summary"][temperature]["defenses"]
+        bare, again = (group["none"]["A3.mse"]["mean"] for group in (defenses, added))
+        if abs(bare - again) > 0.001 * bare:
+            raise SystemExit(f"expected one undefended MSE, got {bare:.5f} and {again:.5f}")
+        worst = (group.get("worst_cases", {}) for group in (part, rest["summary"][temperature]))
+        summary[temperature] = part | {
+            "defenses": added | defenses,
+            "worst_cases": {name: case for group in worst for name, case in group.items()},
+        }
+    known = {method["name"] for method in own["methods"]}
+    new = [method for method in other["methods"] if method["name"] not in known]
+    configuration = own | {"methods": own["methods"] + new}
+    # Whoever was asked again elsewhere was so in that run's environment.
+    where = rest["environment"] if other["worst_case_methods"] else kept.get("asked_in")
+    return kept | {"configuration": configuration, "summary": summary, "asked_in": where}
+
+
+def studies_kept() -> dict[str, dict[str, Any]]:
+    """The studies that there are, each with the rest of its defenses."""
+    runs = leaderboard.read(NUMBERS)
+    studies = {name: runs[name] for name in TITLES if name in runs}
+    for name, rest in (*REST.items(), *ASKED.items()):
+        if name in studies and rest in runs:
+            studies[name] = joined(studies[name], runs[rest])
+    return studies
+
+
+def missing() -> list[str]:
+    """Names the studies that are not there, and what they would show."""
+    wanted = TITLES | {
+        rest: f"the rest of the defenses of: {TITLES[name]}" for name, rest in REST.items()
+    }
+    wanted |= {asked: f"worst cases of: {TITLES[name]}" for name, asked in ASKED.items()}
+    there = leaderboard.read_runs(NUMBERS)
+    return [f"`{name}` ({title})" for name, title in wanted.items() if name not in there]

@@ -1,0 +1,138 @@
+"""Compare the defenses at equal realised mean l1: what `make study` runs."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from mipoison.defenses.lpa.candidates import KINDS
+from mipoison.eval.configuration import Configuration
+from mipoison.eval.methods import Method
+from mipoison.eval.presets import (
+    BASELINES,
+    BUDGETS,
+    DEMO,
+    FACES,
+    LABEL_ONLY,
+    MNIST,
+    NONE,
+    OBJECTIVES,
+    STANDARD,
+    SWEPT,
+    compared_at,
+    lfp,
+    of_budget,
+    rounding,
+    swept,
+)
+
+FEW = ("swap", "contract", "laplace")
+# What a confident classifier's vectors tell beyond the label is told by far smaller changes: faces' softened vectors move
+# by .8 to become the label alone, confident ones by .06.
+_SMALL = (0.003, 0.01, 0.03, 0.06)
+_SOFTENED = compared_at(BUDGETS, OBJECTIVES, BASELINES)
+_CONFIDENT = compared_at(_SMALL, OBJECTIVES, BASELINES)
+
+MNIST_SOFTENED = replace(MNIST, temperatures=(4.0,), methods=_SOFTENED, checked_methods=("none",))
+MNIST_CONFIDENT = replace(MNIST, temperatures=(1.0,), methods=_CONFIDENT, checked_methods=("none",))
+FACES_SOFTENED = replace(FACES, methods=_SOFTENED, checked_methods=("none",))
+FACES_CONFIDENT = replace(FACES, temperatures=(1.0,), methods=_CONFIDENT, checked_methods=("none",))
+
+# Other losses, and a second kind of adversary, which learns pixels: do they rank the defenses alike?
+DECODER = replace(
+    DEMO,
+    temperatures=(3.0,),
+    methods=compared_at((0.1,), OBJECTIVES, (*FEW, "purifier")),
+    checked_methods=("none",),
+    adversary=replace(
+        DEMO.adversary, losses=("l1", "mse+ssim"), decoders=("raw", "raw+log", "top-5")
+    ),
+)
+
+
+def _rest(study: Configuration, budgets: tuple[float, ...]) -> Configuration:
+    """The defenses that a study leaves out, in its situation: two runs, so that the first takes no half hour."""
+    compared = [NONE, LABEL_ONLY, rounding(3), rounding(4)]
+    compared += [lfp(rate) for rate in (0.01, 0.025, 0.05, 0.1)]
+    for budget in budgets:
+        compared += [of_budget(objective, budget) for objective in ("direction", "alignment-full")]
+        compared += [swept(kind, budget) for kind in SWEPT if kind not in BASELINES]
+    return replace(study, methods=tuple(compared), checked_methods=("none",), worst_case_methods=())
+
+
+def _asked_again(study: Configuration) -> Configuration:
+    """The default in a study's situation, under who asks again or knows more."""
+    default = of_budget("equilibrium", 0.1)
+    return replace(study, methods=(NONE, LABEL_ONLY, default), worst_case_methods=(default.name,))
+
+
+# A few defenses where the situation is another one.
+_AT_A_TENTH = compared_at((0.1,), ("equilibrium", "generator", "decoy"), FEW)
+
+# Yang et al.'s classifier and decoder, both at a width that a CPU trains, with the preprocessing that they published.
+YANG = replace(
+    MNIST,
+    temperatures=(4.0,),
+    target="yang",
+    methods=_AT_A_TENTH,
+    checked_methods=("none",),
+    adversary=replace(MNIST.adversary, decoders=("raw+log", "top-10"), decoder_epochs=20),
+)
+
+# An adversary who has no photo of anyone whom the target knows.
+STRANGERS = replace(
+    FACES, temperatures=(4.0,), auxiliary="other", methods=_AT_A_TENTH, checked_methods=("none",)
+)
+
+
+def _retrained(way: str) -> Configuration:
+    """Targets that were trained to leak less, served bare and defended."""
+    return replace(
+        DEMO,
+        target=f"mlp+{way}",
+        temperatures=(3.0,),
+        methods=_AT_A_TENTH,
+        checked_methods=("none",),
+    )
+
+
+def _changed(name: str, **options: float | str) -> Method:
+    """The equilibrium with one rule changed."""
+    return Method(name, name, "ablation", (("budget", 0.1), *options.items()))
+
+
+ABLATION = replace(
+    DEMO,
+    temperatures=(3.0,),
+    methods=(
+        NONE,
+        LABEL_ONLY,
+        _changed("as it is"),
+        *(_changed(f"{n} rounds", rounds=n) for n in (1, 3, 6, 20)),
+        *(_changed(f"memory of {n}", memory=n) for n in (1, 3)),
+        *(_changed(f"without {kind}", without=kind) for kind in KINDS),
+        _changed("squared error", error="squared"),
+    ),
+    checked_methods=("none",),
+)
+
+STUDIES: dict[str, Configuration] = {
+    "standard": STANDARD,
+    "study-mnist": MNIST_SOFTENED,
+    "study-mnist-confident": MNIST_CONFIDENT,
+    "study-faces": FACES_SOFTENED,
+    "study-faces-confident": FACES_CONFIDENT,
+    "more-digits": _rest(STANDARD, BUDGETS),
+    "more-mnist": _rest(MNIST_SOFTENED, BUDGETS),
+    "more-mnist-confident": _rest(MNIST_CONFIDENT, _SMALL),
+    "more-faces": _rest(FACES_SOFTENED, BUDGETS),
+    "more-faces-confident": _rest(FACES_CONFIDENT, _SMALL),
+    "asked-mnist": _asked_again(MNIST_SOFTENED),
+    "asked-faces": _asked_again(FACES_SOFTENED),
+    "study-decoder": DECODER,
+    "study-yang": YANG,
+    "study-strangers": STRANGERS,
+    "study-nls": _retrained("nls"),
+    "study-vib": _retrained("vib"),
+    "study-bido": _retrained("bido"),
+    "study-ablation": ABLATION,
+}

@@ -1,0 +1,161 @@
+"""Writes docs/results.md, its pictures, and the numbers of docs/defenses.md, out of `studies/numbers`.
+
+    python studies/results_page.py
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from defenses_table import in_numbers
+from kept import TITLES, missing, studies_kept
+from keys_section import draw_keys
+from matplotlib.figure import Figure
+from PIL import Image
+
+from mipoison.eval.figures import privacy_utility
+from mipoison.eval.frontier import budget_of
+from mipoison.eval.markdown import described, mean_alone
+from mipoison.eval.page import own_style
+
+DOCS = Path(__file__).parents[1] / "docs"
+PAGE, PICTURES = DOCS / "results.md", DOCS / "results"
+# The settings, their temperatures, and the two budgets of each table.
+SHOWN = (
+    ("standard", "3", (0.05, 0.1)),
+    ("standard", "1", (0.05, 0.1)),
+    ("study-mnist", "4", (0.05, 0.1)),
+    ("study-mnist-confident", "1", (0.01, 0.03)),
+    ("study-faces", "4", (0.05, 0.1)),
+    ("study-faces-confident", "1", (0.01, 0.03)),
+)
+# What the other studies are read for, and the settings that they stand beside.
+ELSEWHERE = ("lpa-equilibrium-l1-0.1", "lpa-generator-l1-0.1", "lpa-decoy-l1-0.1", "laplace-0.1")
+HEAD = """# The defenses compared
+
+Every defense at equal mean l1, under adversaries who train on defended vectors. `python studies/results_page.py` writes
+this page from the CSV files in `studies/numbers`; `make study` measures them anew (hours). `make pages` writes the long
+tables (all budgets, spreads, worst deciles, costs, who asks again) and the leaderboard to `build/pages`.
+
+- *Gain*: 0 where a defense wins nothing, 1 where only the label still leaks.
+- *g2*: gain under an MLP that learns from defended vectors. *g3*: under the strongest, on the victims, of wide MLPs on raw
+  and logarithmic features, their means, nearest neighbours and label only. *median*: of the victims' own gains under g3's.
+- *l1*: mean distance of the victims' vectors, as realised. Means over seeds 0-2; nothing was tuned on them.
+- A dash: that adversary learns nothing beyond the label even without a defense, so its gain is undefined.
+"""
+
+
+def write() -> None:
+    """Writes the page, its pictures, and the numbers of docs/defenses.md."""
+    studies = studies_kept()
+    PICTURES.mkdir(exist_ok=True)
+    sections = [f"\n**Not run yet:** {', '.join(lacking)}.\n"] if (lacking := missing()) else []
+    for name, temperature, budgets in SHOWN:
+        picture = f"{name.removeprefix('study-')}-T{temperature}.png"
+        draw(studies[name], temperature, PICTURES / picture)
+        sections.append(setting(name, studies[name], temperature, budgets, picture))
+    sections.append(elsewhere(studies))
+    draw_keys(PICTURES / "keys.png")
+    sections.append(
+        "\nWhat averaging the answers to altered copies of a query wins back, at the budget 0.1 on the digits:\n\n"
+        "![g3 against the number of averaged copies](results/keys.png)\n"
+    )
+    PAGE.write_text(HEAD + "".join(sections))
+    marks = "<!-- numbers: studies/results_page.py -->", "<!-- end -->"
+    write_between(DOCS / "defenses.md", *marks, in_numbers(studies))
+
+
+def setting(
+    name: str,
+    kept: Mapping[str, Any],
+    temperature: str,
+    budgets: tuple[float, float],
+    picture: str,
+) -> str:
+    """A setting: its conditions, the families at two budgets, the rest in a sentence, the curves."""
+    part, made = kept["summary"][temperature], kept["environment"]
+    methods, bare = kept["configuration"]["methods"], part["defenses"]["none"]
+    errors = [bare["A2.mse"], bare["A3.mse"], part["floors"]["label_only"]]
+    undefended, strongest, label = (f"{error['mean']:.4f}" for error in errors)
+    by_family: dict[str, dict[float, Mapping[str, Any]]] = {}
+    for method in methods:
+        budget = budget_of(method)
+        if budget in budgets:
+            measured = part["defenses"][method["name"]]
+            by_family.setdefault(method["family"], {})[budget] = measured
+    ranked = sorted(by_family, key=lambda family: -by_family[family][budgets[1]]["A3.gain"]["mean"])
+    rows = "".join(
+        f"| {family} | {' | '.join(cells(by_family[family][budget]) for budget in budgets)} |\n"
+        for family in ranked
+    )
+    heads = " | ".join(f"l1 near {budget:g}: realised | g2 | g3 | median" for budget in budgets)
+    rest = ", ".join(
+        f"{method['name']} {mean_alone(part['defenses'][method['name']]['A3.gain'])} "
+        f"({part['defenses'][method['name']]['utility.l1_mean']['mean']:.3f})"
+        for method in methods
+        if budget_of(method) is None and method["name"] != "none"
+    )
+    return (
+        f"\n## {TITLES[name]}, T = {temperature}\n\n"
+        f"{described(kept['configuration'])}. Target {kept['configuration']['target']}, accuracy "
+        f"{part['target']['accuracy']['mean']:.3f}. Undefended MSE {undefended} (standard adversary), {strongest} "
+        f"(strongest); label only {label}. {made['processor']}, {made['date']}.\n\n"
+        f"| defense | {heads} |\n{'|---' * 9}|\n{rows}\n"
+        f"Without a budget, g3 (l1): {rest}.\n\n"
+        f"![{TITLES[name]}, T = {temperature}: gain against mean l1](results/{picture})\n"
+    )
+
+
+def cells(measured: Mapping[str, Any]) -> str:
+    """Realised l1 and three gains."""
+    gains = (mean_alone(measured[key]) for key in ("A2.gain", "A3.gain", "A3.median"))
+    return " | ".join([f"{measured['utility.l1_mean']['mean']:.3f}", *gains])
+
+
+def elsewhere(studies: Mapping[str, Mapping[str, Any]]) -> str:
+    """g3 in every other situation, a line a study."""
+    lines = [
+        "\n## In other situations\n\ng3 at a mean l1 near 0.1.\n\n"
+        f"| situation | T | {' | '.join(ELSEWHERE)} |\n{'|---' * (len(ELSEWHERE) + 2)}|\n"
+    ]
+    for name, kept in studies.items():
+        if name in {shown for shown, *_ in SHOWN}:
+            continue
+        for temperature, part in kept["summary"].items():
+            gains = [
+                mean_alone(part["defenses"][defense]["A3.gain"])
+                if defense in part["defenses"]
+                else "–"
+                for defense in ELSEWHERE
+            ]
+            if set(gains) != {"–"}:
+                lines.append(f"| {TITLES[name]} | {temperature} | {' | '.join(gains)} |\n")
+    return "".join(lines)
+
+
+@own_style()
+def draw(kept: Mapping[str, Any], temperature: str, to: Path) -> None:
+    """The curves of one setting."""
+    summary = {temperature: kept["summary"][temperature]}
+    save_small(privacy_utility(summary, kept["configuration"]["methods"]), to)
+
+
+def save_small(figure: Figure, to: Path) -> None:
+    """Saves a picture of few colours in few bytes."""
+    drawn = io.BytesIO()
+    figure.savefig(drawn, dpi=85)
+    Image.open(drawn).convert("RGB").quantize(64).save(to, optimize=True)
+
+
+def write_between(page: Path, start: str, end: str, text: str) -> None:
+    """Replaces what stands between two marks."""
+    before, rest = page.read_text().split(start)
+    _, after = rest.split(end)
+    page.write_text(f"{before}{start}\n{text}{end}{after}")
+
+
+if __name__ == "__main__":
+    write()

@@ -1,0 +1,47 @@
+"""Runs studies and keeps their numbers in `studies/numbers`.
+
+    python studies/run.py [--jobs JOBS] [--out runs/study] NAME...
+
+An interrupted study goes on where it was; the cells of a finished one are not run again. Each leaves a report of its own
+in its folder.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+from kept import NUMBERS
+from presets import STUDIES
+from rich.console import Console
+
+from mipoison.eval import leaderboard
+from mipoison.eval.experiment import run
+from mipoison.eval.report import write_report
+from mipoison.eval.run_folder import RESULTS
+
+
+def run_study(name: str, out: Path, jobs: int) -> None:
+    """Runs a study, writes its report and keeps its numbers.
+
+    Raises:
+        SystemExit: if a cell failed, or the run was interrupted.
+    """
+    outcome = run(STUDIES[name], out, jobs=jobs, console=Console(stderr=True))
+    if not outcome.complete:
+        raise SystemExit(
+            "\n".join(outcome.failed.values()) or f"{name}: interrupted; run it again to go on"
+        )
+    write_report(out)
+    leaderboard.add(json.loads((out / RESULTS).read_text()), NUMBERS, name)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("names", nargs="+", metavar="NAME", choices=STUDIES)
+    parser.add_argument("--jobs", type=int, default=1)
+    parser.add_argument("--out", type=Path, default=Path("runs/study"))
+    given = parser.parse_args()
+    for study in given.names:
+        run_study(study, given.out / study, given.jobs)
