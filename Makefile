@@ -19,7 +19,7 @@ SOURCES := pyproject.toml setup.py constraints.txt $(wildcard csrc/*)
 INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt $(PIP_ARGS)
 
 .DELETE_ON_ERROR:
-.PHONY: demo test test-full test-scale test-torch-range bench bench-gpu render resources sanitize soak study study-defenses docs lint format clean
+.PHONY: demo test test-full test-scale test-torch-range bench bench-gpu render resources sanitize soak study study-defenses pages docs lint format clean
 
 demo: $(VENV)/.eval
 	@if [ -e $(RUN)/.finished ]; then \
@@ -101,28 +101,25 @@ soak: $(VENV)/.test
 
 # Every defense at equal mean l1 on all data sets, and the rest of docs/results.md: hours. A study goes on where it was
 # interrupted, and its cells that are finished are not run again. What the defenses are compared by alone: study-defenses.
-# On a GPU also: make study STUDIES=study-yang-full PARTS=
 COMPARED = standard study-mnist study-mnist-confident study-faces study-faces-confident
 REST = more-digits more-mnist more-mnist-confident more-faces more-faces-confident
-ASKED = asked-mnist asked-faces
-DEFENSES = $(COMPARED) $(REST) $(ASKED) study-decoder study-ablation
+DEFENSES = $(COMPARED) $(REST) asked-mnist asked-faces study-decoder study-ablation
 STUDIES ?= $(DEFENSES) study-yang study-strangers study-nls study-vib study-bido
 PARTS ?= keys retrained
-BOARD = $(COMPARED) $(REST)
 study-defenses:
 	$(MAKE) study STUDIES="$(DEFENSES)" PARTS=
 study: $(VENV)/.test
-	for study in $(STUDIES); do \
-	  $(BIN)/mipoison evaluate --preset $$study --out runs/study/$$study --jobs $(JOBS) || exit 1; \
-	done
-	for part in $(PARTS); do $(BIN)/python docs/$$part.py runs/study/$$part.json $(JOBS) || exit 1; done
-	$(BIN)/python docs/results_page.py $(STUDIES:%=runs/study/%) $(PARTS:%=runs/study/%.json)
-	$(BIN)/mipoison leaderboard docs/leaderboard $$(ls $(BOARD:%=docs/study/%.json) 2> /dev/null)
+	$(BIN)/python studies/run.py $(STUDIES) --jobs $(JOBS)
+	for part in $(PARTS); do $(BIN)/python studies/$$part.py --jobs $(JOBS) || exit 1; done
+	$(BIN)/python studies/results_page.py
+
+# The long tables and the leaderboard, from the numbers that are committed.
+pages: $(VENV)/.eval
+	$(BIN)/python studies/long_pages.py build/pages
 
 # Takes a finished demo into the docs: its numbers, its picture, and the README's table.
 docs: demo
-	cp $(RUN)/results.json $(RUN)/config.json $(RUN)/figures/privacy-utility.png docs/demo/
-	$(BIN)/python docs/readme_table.py
+	$(BIN)/python studies/demo.py $(RUN)
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

@@ -1,4 +1,4 @@
-// 1. No ball: the label cone and the simplex, two roots of one equation (MATH.md 1).
+// 1. No ball: the label cone and the simplex, two roots of one equation (docs/mathematics.md 1).
 #pragma once
 
 #include <algorithm>

@@ -33,6 +33,7 @@ REST = {
     "study-faces-confident": "more-faces-confident",
 }
 
+
 def joined(kept: dict[str, Any], rest: dict[str, Any]) -> dict[str, Any]:
     """A study with the defenses and the worst cases of another run in the same situation.
 

@@ -10,9 +10,9 @@ from __future__ import annotations
 import argparse
 from typing import Any, Final
 
+from csv_rows import Row, write_rows
 from joblib import Parallel, delayed
 from kept import NUMBERS
-from tables import Row, write_rows
 
 from mipoison.eval.environment import describe_environment
 from mipoison.eval.presets import STANDARD, of_budget

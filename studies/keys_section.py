@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from csv_rows import read_rows
 from keys import BUDGET, CASES, FILE, TEMPERATURE
 from matplotlib.figure import Figure
-from tables import read_rows
 
 from mipoison.eval.markdown import spread
 from mipoison.eval.summary import Statistic, statistic
@@ -62,9 +62,7 @@ def objectives(rows: Rows) -> list[str]:
 
 def averaged(rows: Rows, objective: str, width: str | None = None) -> dict[str, Statistic]:
     """g3 over the seeds by the number of copies, at a cell width, or at the objective's own: the first."""
-    own = [
-        row for row in rows if row["objective"] == objective and row["adversary"] == "averages"
-    ]
+    own = [row for row in rows if row["objective"] == objective and row["adversary"] == "averages"]
     width = width or own[0]["cell_width"]
     gains: dict[str, list[float]] = {}
     for row in own:

@@ -1,6 +1,6 @@
 """Writes the long pages: everything that the studies measured, and the leaderboard.
 
-    python studies/long_pages.py FOLDER
+python studies/long_pages.py FOLDER
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from mipoison.eval import leaderboard
 
 HEAD = """# Everything that was measured
 
-Gains, costs and distortion of every defense at equal mean l1, under adversaries who train on defended vectors, out of the
-CSV files in `studies/numbers`. `make study` runs it all anew (hours; cell by cell: what is finished is not run again).
+Gains, costs and distortion of every defense at equal mean l1, under adversaries who train on defended vectors, out of
+the CSV files in `studies/numbers`. `make study` measures it all anew (hours; finished cells are not run again).
 
 *Gain* is 0 where a defense wins nothing and 1 where only the label still leaks. g2: an MLP on the raw defended vectors.
 g3: the strongest, on the victims, of wide MLPs on raw and raw+log features (entries below 1e-6 raised to that; another

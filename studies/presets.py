@@ -26,8 +26,8 @@ from mipoison.eval.presets import (
 )
 
 FEW = ("swap", "contract", "laplace")
-# What a confident classifier's vectors tell beyond the label is told by far smaller changes: faces' softened vectors move
-# by .8 to become the label alone, confident ones by .06.
+# What a confident classifier's vectors tell beyond the label is told by far smaller changes: faces' softened vectors
+# move by .8 to become the label alone, confident ones by .06.
 _SMALL = (0.003, 0.01, 0.03, 0.06)
 _SOFTENED = compared_at(BUDGETS, OBJECTIVES, BASELINES)
 _CONFIDENT = compared_at(_SMALL, OBJECTIVES, BASELINES)

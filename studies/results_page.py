@@ -1,6 +1,6 @@
 """Writes docs/results.md, its pictures, and the numbers of docs/defenses.md, out of `studies/numbers`.
 
-    python studies/results_page.py
+python studies/results_page.py
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ this page from the CSV files in `studies/numbers`; `make study` measures them an
 tables (all budgets, spreads, worst deciles, costs, who asks again) and the leaderboard to `build/pages`.
 
 - *Gain*: 0 where a defense wins nothing, 1 where only the label still leaks.
-- *g2*: gain under an MLP that learns from defended vectors. *g3*: under the strongest, on the victims, of wide MLPs on raw
-  and logarithmic features, their means, nearest neighbours and label only. *median*: of the victims' own gains under g3's.
+- *g2*: gain under an MLP that learns from defended vectors. *g3*: under the strongest, on the victims, of wide MLPs on
+  raw and logarithmic features, their means, nearest neighbours and label only. *median*: of a victim's gain under it.
 - *l1*: mean distance of the victims' vectors, as realised. Means over seeds 0-2; nothing was tuned on them.
 - A dash: that adversary learns nothing beyond the label even without a defense, so its gain is undefined.
 """

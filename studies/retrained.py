@@ -14,8 +14,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
+from csv_rows import Row, write_rows
 from kept import NUMBERS
-from tables import Row, write_rows
 
 from mipoison.eval.environment import together
 from mipoison.eval.experiment import run

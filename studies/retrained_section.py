@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from csv_rows import read_rows
 from retrained import FILE, PLAIN
-from tables import read_rows
 
 from mipoison.eval.markdown import spread
 from mipoison.eval.metrics import gain

@@ -2,8 +2,8 @@
 
     python studies/run.py [--jobs JOBS] [--out runs/study] NAME...
 
-An interrupted study goes on where it was; the cells of a finished one are not run again. Each leaves a report of its own
-in its folder.
+An interrupted study goes on where it was; the cells of a finished one are not run again. Each leaves a report of its
+own in its folder.
 """
 
 from __future__ import annotations

@@ -26,10 +26,9 @@ from mipoison.eval.report import write_report
 from mipoison.eval.results_file import expecting_results, read_results
 from mipoison.eval.run_folder import RESULTS
 from mipoison.eval.signals import caught_signals
-from mipoison.eval.studies import STUDIES
 
 _INTERRUPTED: Final = 130
-NAMED: Final = PRESETS | STUDIES
+NAMED: Final = dict(PRESETS)
 # tyro lists and checks the names; a type checker sees any text.
 if TYPE_CHECKING:
     Preset: TypeAlias = str
@@ -54,8 +53,7 @@ class Evaluate:
     preset: Preset = "demo"
     """Experiment whose values the other options change. "demo": digits, seeds 0-2, T = 1 and 3, eleven defenses.
     "quick": one short cell. "mnist", "faces": the demo's defenses on MNIST-5k and on ORL faces; need the extra [data].
-    "standard": defenses and baselines at four strengths on digits. "full": the same on MNIST-5k with Yang et al.'s
-    classifier and with decoders: hours. "study-…", "more-…", "asked-…": the parts of docs/results.md."""
+    "standard": defenses and baselines at four strengths on digits, and adversaries who ask again or know more."""
     defenses: tuple[str, ...] = ()
     """Only these of the preset's defenses; "none" and "label-only" always take part."""
     outside: tuple[str, ...] = ()
@@ -85,12 +83,12 @@ class Report:
 
 @dataclass(frozen=True)
 class Leaderboard:
-    """Add finished runs to a leaderboard, one JSON file a defense and setting, and write its page anew."""
+    """Add finished runs to a leaderboard, a row a defense and seed in its CSV, and write its page anew."""
 
     folder: Annotated[Path, tyro.conf.Positional]
     """Where the leaderboard lies, or is begun."""
     runs: Annotated[tuple[Path, ...], tyro.conf.Positional] = ()
-    """Folders that `mipoison evaluate` wrote, or JSON files like results.json; none: only the page is written."""
+    """Folders that `mipoison evaluate` wrote, each named by its last part; none: only the page is written."""
 
 
 @dataclass(frozen=True)
@@ -197,11 +195,15 @@ def _report(command: Report) -> int:
 
 
 def _leaderboard(command: Leaderboard) -> int:
-    for given in command.runs:
-        file = given if given.is_file() else given / RESULTS
-        results = read_results(file)
-        with expecting_results(file):
-            leaderboard.add(results, command.folder)
+    names = [given.resolve().name for given in command.runs]
+    if repeated := sorted({name for name in names if names.count(name) > 1}):
+        raise ValueError(
+            f"runs: expected folders of different names, got several named {', '.join(repeated)}; rename one"
+        )
+    for given, name in zip(command.runs, names, strict=True):
+        results = read_results(given / RESULTS)
+        with expecting_results(given / RESULTS):
+            leaderboard.add(results, command.folder, name)
     _say(f"leaderboard: {leaderboard.write_page(command.folder)}")
     return 0
 

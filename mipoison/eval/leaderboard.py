@@ -37,7 +37,7 @@ independent classifier takes for the victim's class, *largest* is the largest l1
 share of victims served as they were; *fit* and *µs* a row are on one thread. Mean ± sd over the seeds. A dash: for some
 seed, that adversary learns nothing beyond the label even without a defense, so its gain is undefined.
 """
-Row: TypeAlias = dict[str, str]
+Line: TypeAlias = dict[str, str]
 
 
 def add(results: Mapping[str, Any], folder: Path, name: str) -> None:
@@ -53,14 +53,14 @@ def add(results: Mapping[str, Any], folder: Path, name: str) -> None:
     """
     if not results["complete"]:
         raise ValueError("expected a finished run, got one that lacks cells; run it again")
-    runs, rows = read_runs(folder), [row for row in _read_rows(folder) if row["run"] != name]
+    runs, lines = read_runs(folder), [line for line in _read_rows(folder) if line["run"] != name]
     runs[name] = {
         "environment": results["environment"],
         "configuration": results["configuration"],
         "seconds": [round(cell["seconds"]) for cell in results["cells"]],
     }
     for cell in results["cells"]:
-        rows += [
+        lines += [
             {
                 "run": name,
                 "temperature": f"{cell['temperature']:g}",
@@ -71,7 +71,7 @@ def add(results: Mapping[str, Any], folder: Path, name: str) -> None:
             for defense, numbers in flatten_cell(cell).items()
         ]
     folder.mkdir(parents=True, exist_ok=True)
-    write_text(folder / RESULTS, _as_csv(rows))
+    write_text(folder / RESULTS, _as_csv(lines))
     write_json(folder / RUNS, dict(sorted(runs.items())))
 
 
@@ -87,17 +87,16 @@ def read(folder: Path) -> dict[str, dict[str, Any]]:
     Raises:
         ValueError: if the CSV and the list of runs do not belong together, or one of them is damaged.
     """
-    runs, rows = read_runs(folder), _read_rows(folder)
-    if {row["run"] for row in rows} != set(runs):
+    runs, lines = read_runs(folder), _read_rows(folder)
+    if {line["run"] for line in lines} != set(runs):
         raise ValueError(
             f"expected the same runs in {folder / RESULTS} and {folder / RUNS}; restore both from one commit"
         )
     for name, run in runs.items():
         groups: dict[str, dict[str, FlatCell]] = {}
-        for row in rows:
-            if row["run"] == name:
-                cell = groups.setdefault(row["temperature"], {}).setdefault(row["seed"], {})
-                cell[row["defense"]] = _numbers(row, folder)
+        for own in (line for line in lines if line["run"] == name):
+            cell = groups.setdefault(own["temperature"], {}).setdefault(own["seed"], {})
+            cell[own["defense"]] = _numbers(own, folder)
         seeds = run["configuration"]["seeds"]
         run["summary"] = {
             temperature: summarise_flat(seeds, list(cells.values()))
@@ -137,27 +136,27 @@ def read_runs(folder: Path) -> dict[str, dict[str, Any]]:
     return read_json(folder / RUNS) if (folder / RUNS).exists() else {}
 
 
-def _read_rows(folder: Path) -> list[Row]:
+def _read_rows(folder: Path) -> list[Line]:
     path = folder / RESULTS
     if not path.exists():
         return []
     with path.open(encoding="utf-8", newline="") as stream:
         reader = csv.DictReader(stream, strict=True, restval="")
         try:
-            rows = list(reader)
+            columns, lines = reader.fieldnames or (), list(reader)
         except csv.Error as error:
             raise ValueError(f"{path}: expected CSV, got {error}; restore it") from None
-    if lacking := [column for column in _KEY if column not in (reader.fieldnames or ())]:
+    if lacking := [column for column in _KEY if column not in columns]:
         raise ValueError(f"{path}: expected the columns {_KEY}, got none named {lacking}")
-    return rows
+    return lines
 
 
-def _as_csv(rows: Sequence[Row]) -> str:
-    columns = dict.fromkeys((*_KEY, *(column for row in rows for column in row)))
+def _as_csv(lines: Sequence[Line]) -> str:
+    columns = dict.fromkeys((*_KEY, *(column for line in lines for column in line)))
     text = io.StringIO()
     writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
     writer.writeheader()
-    writer.writerows(rows)
+    writer.writerows(lines)
     return text.getvalue()
 
 
@@ -166,15 +165,15 @@ def _written(value: float | None) -> str:
     return "nan" if value is None else f"{value:.{_DIGITS}g}"
 
 
-def _numbers(row: Row, folder: Path) -> dict[str, float | None]:
+def _numbers(line: Line, folder: Path) -> dict[str, float | None]:
     numbers = {}
-    for column, text in row.items():
+    for column, text in line.items():
         if column in _KEY or not text:
             continue
         try:
             value = float(text)
         except ValueError:
-            where = ", ".join(f"{name} {row[name]}" for name in _KEY)
+            where = ", ".join(f"{name} {line[name]}" for name in _KEY)
             raise ValueError(
                 f"{folder / RESULTS}: expected a number in column {column} of {where}, got {text!r}; restore the file"
             ) from None
@@ -189,7 +188,7 @@ def _section(
     losses = f", MLPs for {', '.join(adversary['losses'])}" if adversary["losses"] else ""
     decoders = f", decoders ({', '.join(adversary['decoders'])})" if adversary["decoders"] else ""
     ranked = sorted(defenses.items(), key=lambda entry: entry[1]["utility.l1_mean"]["mean"])
-    lines = [row(name, measured) for name, measured in ranked]
+    table = "".join(row(name, measured) for name, measured in ranked)
     return (
         f"\n## {setting['dataset']}, {setting['target']}, T = {temperature:g}\n\n"
         f"{described(setting)}. Target {setting['target']}, {setting['target_epochs']} epochs; "
@@ -198,5 +197,5 @@ def _section(
         f"{adversary['wide_width']} for {adversary['wide_epochs']} (logarithms down to "
         f"{adversary['log_floor']:g} and {adversary['deep_floor']:g}), nearest neighbours, label only"
         f"{losses}{decoders}.\n\n"
-        f"{COLUMNS}{''.join(lines)}"
+        f"{COLUMNS}{table}"
     )

@@ -39,9 +39,7 @@ def summarise(cells: Sequence[dict[str, Any]]) -> dict[str, dict[str, Any]]:
 def flatten_cell(cell: dict[str, Any]) -> FlatCell:
     """A cell's numbers by defense and by a name with dots, "A1.mse"; under "" those that belong to no defense."""
     flat: FlatCell = {
-        "": {
-            f"{part}.{name}": value for part in _OF_ALL for name, value in cell[part].items()
-        }
+        "": {f"{part}.{name}": value for part in _OF_ALL for name, value in cell[part].items()}
     }
     for name in cell["defenses"]:
         flat[name] = _flat_defense(cell, name)

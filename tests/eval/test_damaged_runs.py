@@ -48,6 +48,7 @@ def test_results_that_are_none(command, content, run, one_line):
     if told is None:
         plain = json.loads(file.read_text())
         plain["summary"]["3"]["defenses"] = {}
+        plain["cells"] = [{}]
         told = json.dumps(plain)
     write(file, told)
     line = one_line(READERS[command](str(run)))
@@ -96,19 +97,25 @@ def test_a_cell_without_its_pictures_is_run_again(run, tiny, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
-    [("hello", "damaged"), ("[]", "got list"), ("{}", "expected an entry of format"), (None, "")],
+    ("name", "content", "said"),
+    [
+        ("runs.json", "hello", "damaged"),
+        ("runs.json", "[]", "got list"),
+        ("runs.json", "{}", "expected the same runs"),
+        ("runs.json", '{"run": {}}', "KeyError: 'configuration'"),
+        ("results.csv", "hello", "expected the columns"),
+        ("results.csv", "", "expected the columns"),
+        ("results.csv", "run,temperature,defense,seed,x\nrun,3,none,0,y\n", "column x of run run"),
+        ("results.csv", 'run,temperature,defense,seed\n"run', "expected CSV"),
+    ],
 )
-def test_leaderboard_entries_that_are_none(content, said, run, tmp_path, one_line, capsys):
+def test_damaged_leaderboard_is_named(name, content, said, run, tmp_path, one_line, capsys):
     board = tmp_path / "board"
     cli.main(["leaderboard", str(board), str(run)])
     capsys.readouterr()
-    file = next(board.glob("*/*.json"))
-    plain = json.loads(file.read_text())
-    del plain["measured"]
-    file.write_text(json.dumps(plain) if content is None else content)
+    (board / name).write_text(content)
     line = one_line(["leaderboard", str(board)])
-    assert str(file) in line and said in line
+    assert str(board / name) in line and said in line
 
 
 COMMANDS = [
@@ -121,7 +128,7 @@ COMMANDS = [
     ("report RUN --out x", "--out: expected none for one run"),
     ("report RUN RUN --out RUN", "out: expected a new folder"),
     ("leaderboard", "leaderboard --help"),
-    ("leaderboard RUN/config.json RUN", "RUN/config.json"),
+    ("leaderboard RUN-board RUN RUN", "expected folders of different names"),
 ]
 
 

@@ -23,7 +23,7 @@ def cell(seed, temperature, mse):
         },
         "doubled_epochs": {"none": {"A2": {"mse": mse, "change": -0.01}}},
         "worst_cases": {
-            "noise": {
+            "none": {
                 "copies": {"1": mse, "8": 0.5},
                 "other_keys": 0.4,
                 "key_leaked": 0.3,
@@ -43,7 +43,7 @@ def test_cells_are_gathered_by_temperature():
     assert row["utility.l1_mean"]["sd"] == 0.0
     assert "A2.variant" not in row
     assert summary["3"]["doubled_epochs"]["none"]["A2.change"]["mean"] == -0.01
-    worst = summary["3"]["worst_cases"]["noise"]
+    worst = summary["3"]["worst_cases"]["none"]
     assert list(worst) == ["copies.1", "copies.8", "other_keys", "key_leaked", "strongest"]
     assert worst["copies.1"]["mean"] == pytest.approx(0.3)
 

@@ -7,10 +7,9 @@ import torch
 
 from mipoison.defenses.lpa.cells import GRID
 from mipoison.eval.cell import run_cell
-from mipoison.eval.presets import QUICK, of_budget, rounding
+from mipoison.eval.presets import QUICK, of_budget, rounding, swept
 from mipoison.eval.simulation import simulated_draws
 from mipoison.eval.stage import Stage
-from mipoison.eval.studies import swept
 from mipoison.eval.worst_cases import WorstCases, grid_of, worst_cases
 
 CASES = WorstCases(copies=(1, 2), grids=(0.5,), grid_copies=(2,), draws=1, altered=1)

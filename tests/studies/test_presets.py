@@ -3,10 +3,10 @@
 from collections import Counter
 
 import pytest
+from presets import STUDIES
 
 from mipoison.defenses.lpa.defense import OBJECTIVES
 from mipoison.eval.methods import BUILDERS
-from mipoison.eval.studies import STUDIES
 
 PAIRS = {
     "standard": "more-digits",

@@ -1,16 +1,28 @@
-"""Writes the README's table from the committed run; `make docs` copies a new run first."""
+"""Takes a finished demo into the documentation: its numbers, its picture, and the README's table.
+
+    python studies/demo.py [runs/demo]
+
+Without a run, the table is written anew from the numbers that are kept.
+"""
 
 from __future__ import annotations
 
 import json
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
-from mipoison.eval.markdown import mean_alone
+from kept import NUMBERS
+from results_page import PICTURES, save_small
 
-ROOT = Path(__file__).parents[1]
-RESULTS = ROOT / "docs/demo/results.json"
+from mipoison.eval import leaderboard
+from mipoison.eval.figures import privacy_utility
+from mipoison.eval.markdown import mean_alone
+from mipoison.eval.page import own_style
+
+README = Path(__file__).parents[1] / "README.md"
+NAME = "demo"
 ROWS = (
     ("LPA equilibrium, budget 0.1", "3", "lpa-equilibrium-l1-0.1"),
     ("LPA equilibrium, budget 0.2", "3", "lpa-equilibrium-l1-0.2"),
@@ -40,16 +52,26 @@ def table(summary: dict[str, Any]) -> str:
     return HEAD + "".join(lines)
 
 
-def fill(readme: str, results: dict[str, Any]) -> str:
+def fill(readme: str, summary: dict[str, Any]) -> str:
     """The README with its table written anew."""
-    return re.sub(
-        r"\| defense \| T .*?\n(?=\n)",
-        lambda _: table(results["summary"]),
-        readme,
-        flags=re.DOTALL,
-    )
+    return re.sub(r"\| defense \| T .*?\n(?=\n)", lambda _: table(summary), readme, flags=re.DOTALL)
+
+
+def keep(run: Path) -> None:
+    """Keeps a run's numbers."""
+    leaderboard.add(json.loads((run / "results.json").read_text()), NUMBERS, NAME)
+
+
+@own_style()
+def write() -> None:
+    """Writes the README's table and its picture from the numbers that are kept."""
+    kept = leaderboard.read(NUMBERS)[NAME]
+    README.write_text(fill(README.read_text(), kept["summary"]))
+    picture = privacy_utility(kept["summary"], kept["configuration"]["methods"])
+    save_small(picture, PICTURES / "demo.png")
 
 
 if __name__ == "__main__":
-    path = ROOT / "README.md"
-    path.write_text(fill(path.read_text(), json.loads(RESULTS.read_text())))
+    for given in sys.argv[1:]:
+        keep(Path(given))
+    write()

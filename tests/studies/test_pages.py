@@ -1,0 +1,132 @@
+"""docs/results.md, docs/defenses.md and the README's table are what the committed numbers give."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import kept
+import long_pages
+import pytest
+import retrained_section
+from csv_rows import write_rows
+from kept import joined
+from study_section import strongest
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.mark.parametrize(
+    ("script", "pages"),
+    [
+        ("results_page.py", ("docs/results.md", "docs/defenses.md")),
+        ("demo.py", ("README.md",)),
+    ],
+)
+def test_committed_pages_are_those_of_the_committed_numbers(script, pages, tmp_path):
+    shutil.copytree(ROOT / "studies", tmp_path / "studies")
+    (tmp_path / "docs/results").mkdir(parents=True)
+    for page in ("README.md", "docs/defenses.md"):
+        shutil.copy(ROOT / page, tmp_path / page)
+    subprocess.run([sys.executable, tmp_path / "studies" / script], check=True, timeout=120)
+    for page in pages:
+        assert (tmp_path / page).read_text() == (ROOT / page).read_text(), page
+    drawn = {path.name for path in (tmp_path / "docs/results").glob("*.png")}
+    assert drawn <= {path.name for path in (ROOT / "docs/results").glob("*.png")}
+
+
+def test_results_page_is_short():
+    assert len((ROOT / "docs/results.md").read_text().splitlines()) <= 200
+
+
+def test_long_pages_show_every_run(tmp_path):
+    long_pages.write(tmp_path)
+    everything = (tmp_path / "results-in-full.md").read_text()
+    assert all(f"## {kept.TITLES[name]}\n" in everything for name in kept.studies_kept())
+    assert "## What the key is worth" in everything and "## Trained to leak less" in everything
+    assert (tmp_path / "leaderboard.md").read_text().count("\n## ") >= 6
+
+
+def test_everything_committed_beside_code_is_small():
+    names = subprocess.run(
+        ["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=False
+    ).stdout.decode()
+    if not names:
+        pytest.skip("this is no git checkout")
+    code = {".py", ".pyi", ".h", ".cpp"}
+    paths = [ROOT / name for name in names.split("\0") if name]
+    assert sum(p.stat().st_size for p in paths if p.suffix not in code and p.exists()) <= 3e6
+
+
+def study(bare, *names, dataset="digits", asked=()):
+    """What is kept of a run of these methods."""
+    measured = {"A3.mse": {"mean": bare}}
+    methods = [{"name": name} for name in names]
+    part = {
+        "seeds": [0],
+        "defenses": dict.fromkeys(names, measured),
+        "worst_cases": {name: {"key_leaked": {"mean": 0.5}} for name in asked},
+    }
+    return {
+        "configuration": {"dataset": dataset, "methods": methods, "worst_case_methods": [*asked]},
+        "environment": {"date": f"of {', '.join(names)}"},
+        "summary": {"3": part},
+    }
+
+
+def test_two_runs_of_one_situation_are_one_table():
+    whole = joined(study(0.02, "none", "swap"), study(0.02, "none", "lfp"))
+    assert [m["name"] for m in whole["configuration"]["methods"]] == ["none", "swap", "lfp"]
+    assert set(whole["summary"]["3"]["defenses"]) == {"none", "swap", "lfp"}
+    for other, why in (
+        (study(0.02, "none", dataset="orl"), "dataset"),
+        (study(0.021, "none"), "undefended MSE"),
+    ):
+        with pytest.raises(SystemExit, match=why):
+            joined(study(0.02, "none", "swap"), other)
+
+
+def test_worst_cases_of_another_run_are_joined():
+    plain = joined(study(0.02, "none", "swap"), study(0.02, "none", "lfp"))
+    assert not plain["summary"]["3"]["worst_cases"] and not plain["asked_in"]
+    whole = joined(plain, study(0.02, "none", "lpa", asked=("lpa",)))
+    assert list(whole["summary"]["3"]["worst_cases"]) == ["lpa"]
+    assert whole["asked_in"] == {"date": "of none, lpa"}
+    assert whole["environment"] == {"date": "of none, swap"}
+
+
+def test_the_strongest_variants_are_counted():
+    def errors(first, second):
+        return {
+            "variant.a": {"mean": first},
+            "variant.b": {"mean": second},
+            "variant.c": {"mean": 9},
+            "variant.a, trained clean": {"mean": 0},
+            "variant.denoiser, a": {"mean": 0},
+        }
+
+    part = {"defenses": {"none": errors(1, 2), "x": errors(2, 1), "y": errors(3, 1)}}
+    assert strongest(part) == (
+        "Strongest by the mean over seeds, and behind how many of 2 defenses: b (2). Behind none: a; c.\n\n"
+    )
+
+
+def test_retrained_targets_are_compared_with_the_plain_one(tmp_path, monkeypatch):
+    def trial(target, seed, mse):
+        return {
+            "target": target,
+            "seed": seed,
+            "accuracy": 0.9,
+            "label_only": 0.04,
+            "A2": 0.05,
+            "A3": mse,
+            "identity": 0.8,
+        }
+
+    rows = [trial("mlp", 0, 0.02), trial("mlp", 1, 0.02)]
+    rows += [trial("mlp+vib:0.1", 0, 0.03), trial("mlp+vib:0.1", 1, 0.04)]
+    write_rows(tmp_path / "rows.csv", rows, {"processor": "a processor", "date": "a day"})
+    monkeypatch.setattr(retrained_section, "FILE", tmp_path / "rows.csv")
+    assert retrained_section.retrained_section().splitlines()[-1] == (
+        "| information bottleneck, β = 0.1 | 0.900 ± 0.000 | 0.0500 | 0.0350 | 0.0400 | – | 0.75 ± 0.35 | 80% |"
+    )
