@@ -1,18 +1,11 @@
 """What the tests of the harness share."""
 
-from dataclasses import replace
-
 import pytest
 import torch
+from tiny import TINY
 
 from mipoison.eval import cli
-from mipoison.eval.adversaries import AdversarySettings
 from mipoison.eval.experiment import run
-from mipoison.eval.presets import QUICK
-
-TINY = AdversarySettings(
-    width=16, epochs=2, wide_width=16, wide_epochs=2, neighbours=(5,), held_out=100
-)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -27,8 +20,7 @@ def one_thread():
 @pytest.fixture(scope="session")
 def tiny():
     """Two cells of baselines that need no fitting, with adversaries that hardly train."""
-    chosen = replace(QUICK, seeds=(100,), temperatures=(1.5, 3.0), target_epochs=3, adversary=TINY)
-    return chosen.with_methods(("rounding-1",))
+    return TINY
 
 
 @pytest.fixture(scope="session")

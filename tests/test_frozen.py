@@ -1,0 +1,26 @@
+"""What is computed is what it was, bit for bit, on every processor that `frozen.json` has an entry of."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+
+import frozen
+import pytest
+from torch import Tensor
+
+KNOWN = json.loads(frozen.FILE.read_text()).get(frozen.machine(), {})
+pytestmark = pytest.mark.skipif(not KNOWN, reason=f"nothing is frozen of {frozen.machine()}")
+
+
+def same(found: dict[str, str]) -> None:
+    changed = [name for name, digest in found.items() if KNOWN[name] != digest]
+    assert not changed, f"expected the answers of before, they differ in {changed}"
+
+
+def test_operations() -> None:
+    same(frozen.operations())
+
+
+def test_defenses(fitted: dict[str, Callable[[Tensor], Tensor]]) -> None:
+    same(frozen.defenses(fitted))
