@@ -2,7 +2,7 @@
 
     PYTHONPATH=tests python tests/frozen.py    # writes tests/frozen.json anew: for a change that is meant to
 
-Digests of one processor say nothing about another, whose instructions may round otherwise: each has an entry of its own, and
+Digests of one processor say nothing about another, whose instructions may round otherwise. Each has an entry, and
 `test_frozen.py` compares with that of the processor at hand.
 """
 
