@@ -38,12 +38,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
             stream.reconfigure(errors="backslashreplace")
     try:
         _run(given)
-        sys.stdout.flush()
+        # A process that was started without an output has none to write to.
+        if sys.stdout is not None:
+            sys.stdout.flush()
     except KeyboardInterrupt:
         _stop("interrupted", _INTERRUPTED)
     except OSError as error:
         # Whoever reads the output has left, or the disk that it goes to is full: nothing more can be printed there.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if sys.stdout is not None:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         if isinstance(error, BrokenPipeError):
             sys.exit(1)
         _stop(f"cannot print the answer: {error}", 2)

@@ -1,4 +1,4 @@
-"""Whether `torch.export` is at work, in every version of torch."""
+"""Whether a program is being written down, by `torch.export` or another tracer, in every version of torch."""
 
 from __future__ import annotations
 
@@ -9,3 +9,16 @@ def exporting() -> bool:
     """`torch.compiler.is_exporting`, which in torch 2.11 is true under `torch.compile` as well; this flag is not."""
     flag: bool = torch.compiler._is_exporting_flag
     return flag
+
+
+def tracing() -> bool:
+    """Whether `torch.jit.trace` or `make_fx` turns calls into a graph, and tensors into its constants."""
+    if torch.compiler.is_dynamo_compiling():
+        # (Also true of `is_tracing` in torch 2.11.)
+        return False
+    if torch.jit.is_tracing():  # type: ignore[attr-defined, no-untyped-call]
+        return True
+    # What `torch.fx.experimental.proxy_tensor.get_proxy_mode` looks at; its module would import sympy.
+    proxy = torch._C._TorchDispatchModeKey.PROXY
+    modes = torch._C._get_dispatch_mode(proxy), torch._ops._get_dispatch_mode_pre_dispatch(proxy)
+    return any(mode is not None for mode in modes)

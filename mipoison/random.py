@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mipoison.exporting import exporting
+from mipoison.exporting import exporting, tracing
 
 Secret: TypeAlias = "int | bytes | bytearray | memoryview | np.integer[Any]"
 KeyLike: TypeAlias = "Secret | Key | None"
@@ -106,11 +106,11 @@ class Key:
             # A tensor of the key's own is handed to the graph at each call; one that is made there is a constant of
             # the graph, and of the files that compilers keep.
             return self._lifted
-        # (Not before: the compiler of torch 2.11 takes `is_tracing` for true.)
-        if exporting() or torch.jit.is_tracing():  # type: ignore[attr-defined, no-untyped-call]
+        if exporting() or tracing():
             raise RuntimeError(
-                "expected no key under torch.export and torch.jit.trace, got one: the program would hold it, and who "
-                "has the file could undo what it hides; export the model alone, and call the operation on its outputs"
+                "expected no key under torch.export, torch.jit.trace and make_fx, got one: the program would hold it, "
+                "and who has the program could undo what it hides; export the model alone, and call the operation on "
+                "its outputs"
             )
         return torch.tensor(self.words, dtype=torch.int64, device="cpu")
 

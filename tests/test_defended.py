@@ -119,7 +119,7 @@ def test_wrong_settings_are_refused() -> None:
     model = Classifier(softmax=False)
     with pytest.raises(ValueError, match="expected gives to be one of"):
         mp.Defended(model, LabelOnly(), gives="scores")
-    for temperature in (0.0, -1.0, float("nan")):
+    for temperature in (0.0, -1.0, float("nan"), float("inf"), 1e8, 1e-45):
         with pytest.raises(ValueError, match="expected temperature in"):
             mp.Defended(model, LabelOnly(), gives="logits", temperature=temperature)
     with pytest.raises(ValueError, match="a temperature acts on logits"):

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.autograd import forward_ad
 
 import mipoison as mp
+from mipoison.defenses import Rounding
 
 OPS = torch.ops.mipoison
 Projection = Callable[[Tensor], Tensor]
@@ -184,6 +185,14 @@ def test_vmap_of_the_other_operations() -> None:
     }
     for name, call in calls.items():
         assert torch.equal(torch.vmap(call)(p), torch.stack([call(x) for x in p])), name
+
+
+def test_vmap_of_a_defense_cannot_read_which_rows_are_valid_and_says_so() -> None:
+    p = torch.softmax(Z, 1)
+    defense = Rounding(1)
+    assert torch.equal(torch.vmap(lambda p: defense(p, validate=False))(p[None])[0], defense(p))
+    with pytest.raises(RuntimeError, match=r"expected validate=False under torch\.vmap"):
+        torch.vmap(defense)(p[None])
 
 
 def test_vmap_cannot_read_the_number_of_refused_rows_and_says_so() -> None:

@@ -45,6 +45,11 @@ def test_ids_of_every_kind() -> None:
     texts = mp.row_bits(p, key=1, ids=["a", "é", ""])
     assert torch.equal(texts, mp.row_bits(p, key=1, ids=[b"a", "é".encode(), b""]))
     assert np.array_equal(texts, mp.row_bits(p.numpy(), key=1, ids=np.array(["a", "é", ""])))
+    objects = np.array([np.int64(i) for i in ints], dtype=object)
+    assert np.array_equal(expected, mp.row_bits(p.numpy(), key=1, ids=objects))
+    # Names of files that are no UTF-8.
+    odd = mp.row_bits(p, key=1, ids=["\udcff", "\udcfe", "\udcff"])
+    assert torch.equal(odd[0], odd[2]) and not torch.equal(odd[0], odd[1])
     every = torch.cat((expected, small, texts, mp.row_bits(p, key=1, ids=["1", "2", "3"])))
     assert len(every.unique(dim=0)) == 12
     assert mp.row_bits(p[:0], key=1, ids=[]).shape == (0, 4)

@@ -169,6 +169,13 @@ def test_a_reader_that_leaves_is_no_traceback(reader: str, code: int, tmp_path: 
     assert done.returncode == code and done.stderr.count("\n") == code - 1
 
 
+@pytest.mark.parametrize("given", ["--version", "--help", "", "evaluate --help"])
+def test_no_output_is_no_traceback(given: str, tmp_path: Path) -> None:
+    shell = f"{sys.executable} -m mipoison {given} >&-"
+    done = subprocess.run(["bash", "-c", shell], capture_output=True, text=True, cwd=tmp_path)
+    assert "Traceback" not in done.stderr and done.returncode == (0 if given else 2)
+
+
 def test_with_the_harness_the_script_hands_over(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -236,7 +236,7 @@ def test_integers_of_other_kinds(kind: str) -> None:
     ("labels", "error", "words"),
     [
         ("a" * N, TypeError, "got str"),
-        (["a"] * N, TypeError, "hold numbers"),
+        (["a"] * N, TypeError, r"hold numbers, got <U1.*numpy\.unique\("),
         (LABELS.astype(object), TypeError, "hold numbers, got object"),
         (LABELS / 2, TypeError, "hold integers, got torch.float64"),
         (LABELS > 3, TypeError, "hold integers, got torch.bool"),

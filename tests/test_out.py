@@ -227,6 +227,30 @@ def test_out_over_a_part_of_an_input_is_refused(backend: str | None) -> None:
         mp.step(p[:1].expand(9, 6), g, alpha=0.1, out=p)
 
 
+class Marked(Tensor):
+    """A subclass that adds nothing."""
+
+
+@pytest.mark.parametrize("marked", ["input", "out"])
+def test_subclasses_share_memory_too(marked: str) -> None:
+    p, _ = rows(9, 6)
+    flat = torch.cat([p.flatten(), torch.zeros(6)])
+    z, out = flat[:54].view(9, 6), flat[6:].view(9, 6)
+    if marked == "input":
+        z = z.as_subclass(Marked)
+    else:
+        out = out.as_subclass(Marked)
+    with pytest.raises(ValueError, match="expected out to be z itself"):
+        mp.project(z, out=out)
+
+
+def test_out_that_negates_its_memory_is_refused() -> None:
+    p, _ = rows(9, 6)
+    negated = torch.imag(torch.zeros(9, 6, dtype=torch.complex64).conj())
+    with pytest.raises(ValueError, match="whose memory holds its entries, got a view that negates"):
+        mp.project(p, out=negated)
+
+
 def test_out_whose_entries_lie_over_each_other_is_refused() -> None:
     p, _ = rows(9, 6)
     with pytest.raises(RuntimeError, match="single memory location"):

@@ -188,6 +188,23 @@ def test_what_does_not_fit_is_refused(fitted: Fitted, name: str) -> None:
             load(lambda settings, tensors: tensors.clear())
 
 
+@pytest.mark.parametrize("name", ["decoy", "generator", "equilibrium", "swap", "purifier"])
+def test_numbers_that_no_save_writes_are_refused(fitted: Fitted, name: str) -> None:
+    def halve(settings: dict[str, Any], tensors: dict[str, Tensor]) -> None:
+        for part, x in tensors.items():
+            tensors[part] = x.half() if x.is_floating_point() else x
+
+    def spoil(settings: dict[str, Any], tensors: dict[str, Tensor]) -> None:
+        next(x for x in tensors.values() if x.is_floating_point()).view(-1)[0] = float("nan")
+
+    options = {"key": 1} if name in KEYED else {}
+    for change, got in ((halve, "float16"), (spoil, "NaN")):
+        with pytest.raises(
+            ValueError, match=f"expected float32 or float64 numbers of .* got {got}"
+        ):
+            mp.load(altered(stored(fitted[name]), change), **options)
+
+
 def test_an_unknown_setting_of_a_part_is_refused(fitted: Fitted) -> None:
     def louder(settings: dict[str, Any], tensors: dict[str, Tensor]) -> None:
         settings["parts"]["objective"]["volume"] = 11

@@ -16,9 +16,9 @@ from torch import Tensor
 from mipoison.defenses import compiled
 from mipoison.defenses.lead import keep_lead
 from mipoison.defenses.saving import Saved
-from mipoison.exporting import exporting
+from mipoison.exporting import exporting, tracing
 from mipoison.neutral import neutral
-from mipoison.ops.answers import Rows, like
+from mipoison.ops.answers import Rows, like, read_back
 from mipoison.ops.identity import Ids, RequestKey, as_requests
 from mipoison.ops.validation import as_choice, as_number, as_rows, require_probabilities
 from mipoison.random import Key
@@ -175,11 +175,11 @@ class Defense(Saved):
             TypeError: for a wrong kind or dtype.
             ValueError: for a wrong shape, for ids where there is no key or, with on_invalid="raise",
                 for rows that are no probability vectors.
-            RuntimeError: under torch.export, if the defense has a key.
+            RuntimeError: under torch.export and make_fx, if the defense has a key.
         """
-        if self._key is not None and exporting():
+        if self._key is not None and (exporting() or tracing()):
             raise RuntimeError(
-                f"expected a defense without a key under torch.export, got {self.name}: the exported program "
+                f"expected a defense without a key under torch.export and make_fx, got {self.name}: the program "
                 "would hold the key; export the model alone and defend its answers where they are served"
             )
         # Torch sums rows of another layout in another order.
@@ -205,7 +205,7 @@ class Defense(Saved):
         """Answers, reads back which rows are valid, and raises or counts."""
         with torch.no_grad(), neutral(p.device):
             valid = valid_rows(p)
-            all_valid = bool(valid.all())
+            all_valid = bool(read_back(valid.all()))
             if self.on_invalid == "raise" and not all_valid:
                 require_probabilities("outputs", p)
             answered = acting._defended(p, valid, everywhere=False)

@@ -16,6 +16,8 @@ from mipoison.reference import valid_rows
 from mipoison.reference.rounding import finite_rows
 
 GIVES: Final = ("probabilities", "logits")
+# Beyond these, float32 cannot tell the classes apart: all are alike, or all but one are zero.
+TEMPERATURES: Final = (1e-4, 1e4)
 
 
 def answers_of(given: Any) -> Tensor:
@@ -73,7 +75,7 @@ class Defended(nn.Module):
         defense: any defense of this package.
         gives: "probabilities" (default) or "logits", what the model returns; None finds it out
             from the example.
-        temperature: T > 0 of the softmax over logits.
+        temperature: T of the softmax over logits, in [1e-4, 1e4].
         example: inputs that the model is asked once, here, with gives=None alone; a few typical
             rows.
         validate: False raises for no row, counts and reads back nothing, so that graphs can be
@@ -113,7 +115,7 @@ class Defended(nn.Module):
             raise ValueError(
                 f"expected an example with gives=None alone, got one with gives={gives!r}; leave one of them out"
             )
-        temperature = as_number("temperature", temperature, 0.0, open_low=True)
+        temperature = as_number("temperature", temperature, *TEMPERATURES)
         self.model = model
         self.defense = defense
         self.eval()

@@ -125,6 +125,7 @@ def restored(cls: type[_Own], content: storage.Content, key: KeyLike) -> _Own:
         raise ValueError(
             f"expected no key for {cls.__name__}, which has none, got one; leave it out"
         )
+    _check_numbers(cls, content)
     # What is made here is served anywhere: neither inference tensors nor on a device of the moment.
     with torch.inference_mode(False), torch.device("cpu"):
         try:
@@ -143,6 +144,20 @@ def restored(cls: type[_Own], content: storage.Content, key: KeyLike) -> _Own:
             f"expected the tensors of {cls.__name__} in {content.where}, got missing or unknown ones ({', '.join(odd)})"
         )
     return made
+
+
+def _check_numbers(cls: type[Saved], content: storage.Content) -> None:
+    """Raises ValueError for numbers that `save` never writes, and with which a defense fails or does nothing."""
+    for name, tensor in content.tensors.items():
+        if not tensor.is_floating_point():
+            continue
+        what = str(tensor.dtype).removeprefix("torch.")
+        if tensor.dtype not in (torch.float32, torch.float64) or bool(tensor.isnan().any()):
+            what = "NaN" if tensor.dtype in (torch.float32, torch.float64) else what
+            raise ValueError(
+                f"expected float32 or float64 numbers of {cls.__name__} in {content.where}, got {what} in {name}: the "
+                "file was changed after it was saved"
+            )
 
 
 def _part(

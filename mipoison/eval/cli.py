@@ -119,7 +119,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         try:
             code = _run(given)
         except KeyboardInterrupt:
-            code = _say("interrupted", signals.code)
+            code = _say("interrupted", signals.code or _INTERRUPTED)
         except BrokenPipeError:
             raise
         except OSError as error:

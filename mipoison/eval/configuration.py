@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Annotated, Any
 
 import tyro
 
+from mipoison.defenses.defended import TEMPERATURES
 from mipoison.eval.adversaries import AdversarySettings
 from mipoison.eval.architectures import choices, known
 from mipoison.eval.data import check_auxiliary, check_dataset
@@ -68,8 +68,11 @@ class Configuration:
             )
         if not self.seeds or len(set(self.seeds)) != len(self.seeds):
             raise ValueError(f"seeds: expected at least one, all different, got {self.seeds}")
-        if not self.temperatures or not all(0 < heat < math.inf for heat in self.temperatures):
-            raise ValueError(f"temperatures: expected numbers > 0, got {self.temperatures}")
+        low, high = TEMPERATURES
+        if not self.temperatures or not all(low <= heat <= high for heat in self.temperatures):
+            raise ValueError(
+                f"temperatures: expected numbers in [{low:g}, {high:g}], got {self.temperatures}"
+            )
         # As reports write them.
         if len({f"{heat:g}" for heat in self.temperatures}) < len(self.temperatures):
             raise ValueError(f"temperatures: expected different ones, got {self.temperatures}")

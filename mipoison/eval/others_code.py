@@ -31,7 +31,7 @@ def in_one_line(said: str, *, advice: str = "") -> Iterator[None]:
     """
     try:
         yield
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         lines = [line.strip() for line in str(error).splitlines() if line.strip()] or ["no message"]
         # TorchScript puts its own source before what went wrong.
         message = lines[-1] if "Traceback" in str(error) else lines[0]

@@ -22,7 +22,7 @@ def like(result: Tensor, given: Rows) -> Rows:
 
 def refuse(status: Tensor, *checks: Callable[[], None], overwritten: bool = False) -> None:
     """Raises what the checks find when the operation counted invalid rows; reading the count synchronises."""
-    count = _read(status)
+    count = read_back(status)
     if count == 0:
         return
     if overwritten:
@@ -39,9 +39,18 @@ def refuse(status: Tensor, *checks: Callable[[], None], overwritten: bool = Fals
     )
 
 
-def _read(status: Tensor) -> int:
+def read_back(number: Tensor) -> int:
+    """What a tensor of one entry holds.
+
+    Raises:
+        RuntimeError: if it holds nothing that can be read.
+    """
+    if number.is_meta:
+        raise RuntimeError(
+            "expected rows with entries, got a meta tensor, which has none to check; pass validate=False"
+        )
     try:
-        return int(status)
+        return int(number)
     except RuntimeError as error:
         if "vmap" not in str(error):
             raise

@@ -12,6 +12,7 @@ from torch import Tensor
 
 # Bools, integers and floats. Complex numbers, texts, dates and objects are no confidences, labels or inputs.
 _NUMBERS: Final = "biuf"
+_TEXTS: Final = "UST"
 
 
 def holds_tensors(value: Any) -> bool:
@@ -86,8 +87,13 @@ def _from_numpy(name: str, array: npt.NDArray[Any]) -> Tensor:
             "use numpy.lib.recfunctions.structured_to_unstructured"
         )
     if array.dtype.kind not in _NUMBERS or array.dtype.itemsize > 8:
+        texts = (
+            f", and names with numpy.unique({name}, return_inverse=True)[1]"
+            if array.dtype.kind in _TEXTS
+            else ""
+        )
         raise TypeError(
-            f"expected {name} to hold numbers, got {array.dtype}; convert them, as with .astype('float32')"
+            f"expected {name} to hold numbers, got {array.dtype}; convert them, as with .astype('float32'){texts}"
         )
     native = array.astype(array.dtype.newbyteorder("="), copy=False)
     return torch.from_numpy(np.require(native, requirements=["C", "A", "W"]))
@@ -95,6 +101,10 @@ def _from_numpy(name: str, array: npt.NDArray[Any]) -> Tensor:
 
 def _dense(name: str, x: Tensor) -> Tensor:
     """The tensor, if its entries lie in memory one by one."""
+    if x.is_nested:
+        raise TypeError(
+            f"expected {name} to be a dense tensor, got a nested one; use torch.stack({name}.unbind())"
+        )
     if x.layout != torch.strided:
         raise TypeError(
             f"expected {name} to be a dense tensor, got layout {x.layout}; use .to_dense()"

@@ -47,6 +47,10 @@ def as_destination(out: Any, given: Any, rows: Tensor) -> Tensor:
         if out.dtype != dtype:
             raise TypeError(f"expected out of dtype {dtype}, got {out.dtype}")
         out = torch.from_numpy(out)
+    if out.is_neg():
+        raise ValueError(
+            "expected out whose memory holds its entries, got a view that negates them; pass torch.empty_like(out)"
+        )
     return check.same_rows("out", out, rows)
 
 
@@ -85,8 +89,15 @@ def _same_rows(x: Tensor, y: Tensor) -> bool:
 
 
 def _has_memory(x: Tensor) -> bool:
-    """Meta tensors have none, nor do the subclasses that trace."""
-    return type(x) in (Tensor, Parameter) and not x.is_meta and x.numel() > 0
+    """Whether its entries lie at an address; not so for meta tensors, and for the subclasses that trace."""
+    if x.is_meta or x.numel() == 0:
+        return False
+    if type(x) in (Tensor, Parameter):
+        return True
+    try:
+        return x.data_ptr() != 0
+    except RuntimeError:
+        return False
 
 
 def _stretch(x: Tensor) -> tuple[int, int]:

@@ -47,7 +47,7 @@ def as_requests(ids: Any, rows: Tensor) -> Tensor:
     if shape != (len(rows),):
         raise ValueError(f"expected ids of shape ({len(rows)},), one a row, got {shape}")
     if isinstance(given, np.ndarray) and given.dtype.kind not in _PLAIN:
-        given = given.tolist()
+        given = [scalar(value) for value in given.tolist()]
     if not isinstance(given, list):
         return _pieces(_whole(as_tensor("ids", given)).to(rows.device))
     if given and isinstance(given[0], str | bytes):
@@ -93,7 +93,8 @@ def _digests(ids: Sequence[str | bytes]) -> Tensor:
             raise TypeError(
                 f"expected ids all ints, all bytes or all str, got {type(value).__name__} among them"
             )
-        text = value.encode() if isinstance(value, str) else value
+        # File names that are no UTF-8 are strings with surrogates.
+        text = value.encode(errors="surrogatepass") if isinstance(value, str) else value
         digest = hashlib.blake2b(text, digest_size=16, person=b"mipoison id").digest()
         rows.append([*np.frombuffer(digest, "<u2").tolist(), 1])
     return torch.tensor(rows, dtype=torch.float32, device="cpu")

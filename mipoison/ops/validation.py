@@ -111,7 +111,9 @@ def as_labels(name: str, value: Any, like: Tensor) -> Tensor:
         # An empty list has no integers to tell its dtype by.
         labels = labels.to(torch.int64)
     if labels.dtype == torch.bool or labels.is_floating_point() or labels.is_complex():
-        raise TypeError(f"expected {name} to hold integers, got {labels.dtype}")
+        raise TypeError(
+            f"expected {name} to hold integers, got {labels.dtype}; convert them, as with .astype('int64') or .long()"
+        )
     if labels.shape != like.shape[:1]:
         raise ValueError(
             f"expected {name} of shape ({like.shape[0]},), one integer a row, got {tuple(labels.shape)}"

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from mipoison.eval import cli, leaderboard
-from mipoison.eval.outside import outside_defense
+from mipoison.eval.outside import outside_defense, try_out
 from mipoison.eval.presets import outside
 
 DOCS = Path(__file__).parents[2] / "docs/adding-a-defense.md"
@@ -32,6 +32,7 @@ def folder(tmp_path, monkeypatch):
         "import torch\n"
         "def fresh(p): return torch.softmax(p + 0.1 * torch.randn_like(p), 1)\n"
         "number = 3\n"
+        "def leaving(p): raise SystemExit(5)\n"
         "def inplace(p): p[:, 0] = 1; p[:, 1:] = 0; return p\n"
         "class Inplace:\n"
         "    @staticmethod\n"
@@ -110,6 +111,20 @@ def test_answers_that_are_no_vectors_are_refused(folder, name, said):
     p, _ = world()
     with pytest.raises(ValueError, match=said):
         build(f"wrong:{name}")(p)
+
+
+def test_one_that_ends_the_process_is_named(folder):
+    with pytest.raises(
+        ValueError, match=r"wrong:leaving, asked with 8 vectors.* raised SystemExit: 5"
+    ):
+        try_out("wrong:leaving", 4)
+
+
+def test_an_import_that_is_interrupted_is_no_success(folder, capsys):
+    (folder / "stopping.py").write_text("raise KeyboardInterrupt\n")
+    with pytest.raises(SystemExit) as stopped:
+        cli.main(["evaluate", "--outside", "stopping:x", "--out", "run"])
+    assert stopped.value.code == 130 and "interrupted" in capsys.readouterr().err
 
 
 def test_it_runs_by_the_command_line_and_gets_on_the_leaderboard(folder, monkeypatch, tiny, capsys):

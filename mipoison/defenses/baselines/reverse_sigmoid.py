@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from mipoison.defenses.baselines.reshaped import Reshaped
+from mipoison.ops.elementwise import entrywise
 from mipoison.ops.validation import as_number
 
 # Where ART cuts the confidences off before it takes their logits.
@@ -44,8 +45,9 @@ class ReverseSigmoid(Reshaped):
 
     def reshape(self, p: Tensor, label: Tensor, given: Tensor) -> Tensor:
         """See `Reshaped.reshape`."""
-        logits = torch.logit(p, eps=_CLIP)
-        return (p - self.beta * (torch.sigmoid(self.gamma * logits) - 0.5)).clamp(0.0, 1.0)
+        logits = entrywise(lambda x: torch.logit(x, eps=_CLIP), p)
+        pushed = entrywise(torch.sigmoid, self.gamma * logits)
+        return (p - self.beta * (pushed - 0.5)).clamp(0.0, 1.0)
 
     def extra_repr(self) -> str:
         """Settings."""

@@ -7,6 +7,7 @@ from typing import ClassVar
 from torch import Tensor
 
 from mipoison.defenses.baselines.reshaped import Reshaped
+from mipoison.ops.elementwise import entrywise
 from mipoison.ops.validation import as_number
 from mipoison.reference.rounding import at
 
@@ -40,7 +41,8 @@ class Temperature(Reshaped):
     def reshape(self, p: Tensor, label: Tensor, given: Tensor) -> Tensor:
         """See `Reshaped.reshape`."""
         # Relative to the largest entry, so that no temperature underflows the whole row.
-        return (p / at(p, label).unsqueeze(-1)) ** (1 / self.temperature)
+        relative = p / at(p, label).unsqueeze(-1)
+        return entrywise(lambda x: x ** (1 / self.temperature), relative)
 
     def extra_repr(self) -> str:
         """Settings."""
