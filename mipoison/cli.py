@@ -32,21 +32,21 @@ def main(arguments: Sequence[str] | None = None) -> None:
         arguments: instead of the process's own.
     """
     given = sys.argv[1:] if arguments is None else list(arguments)
+    # A process that was started without an output has none: what is written to it goes nowhere.
+    sys.stdout = sys.stdout or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
+    sys.stderr = sys.stderr or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
     for stream in (sys.stdout, sys.stderr):
         # A terminal that knows few letters gets escapes for the others, and no traceback.
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     try:
         _run(given)
-        # A process that was started without an output has none to write to.
-        if sys.stdout is not None:
-            sys.stdout.flush()
+        sys.stdout.flush()
     except KeyboardInterrupt:
         _stop("interrupted", _INTERRUPTED)
     except OSError as error:
         # Whoever reads the output has left, or the disk that it goes to is full: nothing more can be printed there.
-        if sys.stdout is not None:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         if isinstance(error, BrokenPipeError):
             sys.exit(1)
         _stop(f"cannot print the answer: {error}", 2)

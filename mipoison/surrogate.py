@@ -174,7 +174,7 @@ class Surrogate(Steady):
         """∇_q of a score of the rows at q = outputs, tile by tile; works under `inference_mode`.
 
         Args:
-            score: (q, *others), a tile of each, to a tensor whose sum is taken; what it says of one
+            score: ``(q, *others)``, a tile of each, to a tensor whose sum is taken; what it says of one
                 row may not depend on another.
             outputs: q, [N, K].
             others: what else the score takes of each row, [N, ...] each.

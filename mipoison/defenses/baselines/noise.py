@@ -68,7 +68,7 @@ class LaplaceNoise(KeyedNoise):
 
     @staticmethod
     def quantile(u: Tensor) -> Tensor:
-        """−sgn(u − ½)·ln(1 − |2u − 1|)."""
+        """``−sgn(u − ½)·ln(1 − |2u − 1|)``."""
         centred = 2 * u - 1
         return -centred.sign() * torch.log1p(-centred.abs())
 
