@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import os
+
+# The Triton kernels are tested under the interpreter of Triton, which chooses it when it is first imported. PyTorch may
+# import Triton early.
+os.environ["TRITON_INTERPRET"] = "1"
+
 from collections.abc import Callable, Iterator
 
 import pytest

@@ -54,6 +54,7 @@ def test_few_rows_or_groups_are_not_halved(rows: int, each: int) -> None:
     assert _half(p, None if each == 1 else group, seed=0) is None
 
 
+@pytest.mark.full
 def test_fresh_rows_spend_the_budget_where_own_rows_are_copies(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -74,6 +75,7 @@ def test_fresh_rows_spend_the_budget_where_own_rows_are_copies(
     assert all(half[group == number].unique().numel() == 1 for number in group.unique())
 
 
+@pytest.mark.full
 def test_from_a_thousand_rows_on_fresh_rows_spend_the_budget_within_a_tenth() -> None:
     p, x = world(1200, K, 6, seed=1)
     fresh, _ = world(4000, K, seed=2)

@@ -15,6 +15,7 @@ from distributions import DISTRIBUTIONS, directions, draw
 from functorch.compile import aot_function, nop
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from later import later
 from torch import Tensor
 from torch.fx.experimental.proxy_tensor import make_fx
 
@@ -197,10 +198,10 @@ def test_2_the_caller_s_autocast_changes_nothing(fitted: dict[str, mp.LPA]) -> N
 # 3. Batch invariance, bit for bit.
 
 
-@pytest.mark.parametrize("k", [2, 10, 100])
+@pytest.mark.parametrize("k", [*later(2), 10, *later(100)])
 def test_3_a_row_does_not_know_its_batch(k: int) -> None:
     outputs, inputs = draw("plain", 200, k).float(), torch.rand(200, 12)
-    p = torch.cat([draw(d, 30, k, seed=4) for d in DISTRIBUTIONS]).float()
+    p = torch.cat([draw(d, 8, k, seed=4) for d in DISTRIBUTIONS]).float()
     defenses = [
         mp.LPA.fit(outputs, inputs, key=1),
         mp.LPA.fit(outputs, inputs, objective="generator", key=1),
@@ -229,11 +230,12 @@ def test_3_a_row_does_not_know_its_batch(k: int) -> None:
         for threads in (1, 2, 3):
             torch.set_num_threads(threads)
             assert torch.equal(defense(p[order]), whole[order])
-            for start, stop in ((0, 1), (17, 18), (3, 70), (100, 210)):
+            for start, stop in ((0, 1), (17, 18), (3, 40)):
                 assert torch.equal(defense(p[start:stop]), whole[start:stop])
         torch.set_num_threads(1)
 
 
+@pytest.mark.full
 def test_3_a_row_of_the_full_alignment_does_not_know_its_batch() -> None:
     """Apart, on fewer batches: its gradients take ten times as long as those of the others."""
     outputs, inputs = draw("plain", 150, K).float(), torch.rand(150, 12)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from distributions import draw
+from later import later
 from torch import Tensor
 from worlds import world
 
@@ -47,7 +48,9 @@ def test_the_rate_of_random_rows_is_binomial(rate: float, targets: str) -> None:
 
 
 @pytest.mark.parametrize("rate", [0.01, 0.05, 0.3])
-@pytest.mark.parametrize(("n", "distribution"), [(400, "plain"), (400, "peaked"), (3000, "plain")])
+@pytest.mark.parametrize(
+    ("n", "distribution"), [(400, "plain"), *later((400, "peaked"), (3000, "plain"))]
+)
 def test_fresh_rows_flip_at_the_rate(n: int, distribution: str, rate: float) -> None:
     fresh = draw(distribution, 40_000, K, seed=99)
     fresh = torch.unique(fresh, dim=0)

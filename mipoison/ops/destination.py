@@ -47,7 +47,7 @@ def as_destination(out: Any, given: Any, rows: Tensor) -> Tensor:
         if out.dtype != dtype:
             raise TypeError(f"expected out of dtype {dtype}, got {out.dtype}")
         out = torch.from_numpy(out)
-    if out.is_neg():
+    if not torch.compiler.is_compiling() and out.is_neg():
         raise ValueError(
             "expected out whose memory holds its entries, got a view that negates them; pass torch.empty_like(out)"
         )
