@@ -19,7 +19,7 @@ SOURCES := pyproject.toml setup.py constraints.txt $(wildcard csrc/*)
 INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt $(PIP_ARGS)
 
 .DELETE_ON_ERROR:
-.PHONY: demo test test-full test-scale test-torch-range bench bench-gpu render resources sanitize soak study study-defenses pages docs lint format clean
+.PHONY: demo test test-full test-scale test-torch-range bench bench-gpu render resources sanitize soak study study-defenses docs docs-site lint help format clean
 
 demo: $(VENV)/.eval
 	@if [ -e $(RUN)/.finished ]; then \
@@ -29,24 +29,13 @@ demo: $(VENV)/.eval
 	  $(BIN)/mipoison evaluate --preset demo --out $(RUN) --overwrite && touch $(RUN)/.finished; \
 	fi && echo "Open $(RUN)/report.html"
 
-# Triton chooses its interpreter when it is first imported: those tests are a process of their own. Long tables, and tests
-# that need one thread alone, are shared by workers, who steal from each other's ends: neighbours in a table have one
-# answer of the reference.
-SHARED = tests/test_kernels.py tests/test_crossfit.py tests/test_generator.py tests/test_equilibrium.py tests/test_priced.py \
-  tests/test_lpa.py tests/test_alignment.py tests/test_lfp.py tests/test_defended.py tests/test_operators.py \
-  tests/test_reference.py tests/test_ops.py tests/test_surrogate.py tests/test_baselines.py tests/test_random.py \
-  tests/test_packaging.py tests/test_wire.py tests/test_batch_sizes.py tests/test_neutrality.py tests/test_saving.py \
-  tests/test_arguments.py tests/test_kinds.py tests/test_guarantees.py tests/test_fail_closed.py tests/test_out.py \
-  tests/test_export.py tests/test_derivative.py tests/test_environment.py tests/test_flags.py tests/test_import_again.py tests/eval
+# Two workers, who take tests from each other's ends. What takes long, and is much like what is always tried, is --full.
+WORKERS ?= 2
 test: $(VENV)/.test
-	$(BIN)/python -m pytest $(SHARED) -n 2 --dist worksteal
-	$(BIN)/python -m pytest $(SHARED:%=--ignore=%)
-	TRITON_INTERPRET=1 $(BIN)/python -m pytest tests/triton -n 2 --dist worksteal
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 
-test-full: test
-	$(BIN)/python -m pytest tests/test_guarantees.py tests/test_kernels.py tests/test_export.py tests/test_flags.py --full \
-	  -m full
-	TRITON_INTERPRET=1 $(BIN)/python -m pytest tests/triton --full
+test-full: $(VENV)/.test
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal --full
 
 # Ray and Dask, each on a cluster that the test starts here. They are 300 MB, and the first tests do without them.
 test-scale: $(VENV)/.test
@@ -113,13 +102,32 @@ study: $(VENV)/.test
 	for part in $(PARTS); do $(BIN)/python studies/$$part.py --jobs $(JOBS) || exit 1; done
 	$(BIN)/python studies/results_page.py
 
-# The long tables and the leaderboard, from the numbers that are committed.
-pages: $(VENV)/.eval
-	$(BIN)/python studies/long_pages.py build/pages
+# The documentation as a site: quickstart, guides, reference, results. A warning is an error.
+docs-site: $(VENV)/.docs
+	$(BIN)/python studies/long_pages.py docs/pages
+	$(BIN)/sphinx-build -q -W --keep-going -b html docs build/site
+	@echo "Open build/site/index.html"
 
 # Takes a finished demo into the docs: its numbers, its picture, and the README's table.
 docs: demo
 	$(BIN)/python studies/demo.py $(RUN)
+
+help:
+	@echo "make demo              attack a defended classifier on real images, and write a report (5 minutes)"
+	@echo "make test              the tests (5 minutes on two cores)"
+	@echo "make test-full         every size, dtype and option of them (an hour)"
+	@echo "make lint              the linters; make format mends what they can"
+	@echo "make docs-site         the documentation, in build/site"
+	@echo "make bench             the CPU benchmarks; make render writes docs/performance.md from them"
+	@echo "make study             everything in docs/results.md (hours)"
+	@echo "make docs              takes a finished demo into the README"
+	@echo "make sanitize          the extension under sanitizers (half an hour)"
+	@echo "make soak              ten million random rows against the guarantees"
+	@echo "make test-torch-range  every version of torch that is declared (gigabytes)"
+	@echo "make test-scale        experiments on a Ray and a Dask cluster"
+	@echo "make bench-gpu         on a GPU: the tests there, then the benchmarks"
+	@echo "make resources         what each Triton kernel takes of a GPU"
+	@echo "Variables, such as PIP_ARGS, stand at the top of the Makefile."
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
@@ -148,6 +156,10 @@ $(VENV)/.test: $(SOURCES) | $(VENV)/bin/python
 	$(INSTALL) -e '.[eval,test]'
 	@touch $@ $(VENV)/.eval
 
+$(VENV)/.docs: $(SOURCES) docs/conf.py | $(VENV)/bin/python
+	$(INSTALL) -e '.[docs]'
+	@touch $@ $(VENV)/.eval
+
 $(VENV)/.dev: $(SOURCES) | $(VENV)/bin/python
 	$(INSTALL) -e '.[dev]'
-	@touch $@ $(VENV)/.eval $(VENV)/.test
+	@touch $@ $(VENV)/.eval $(VENV)/.test $(VENV)/.docs

@@ -33,7 +33,9 @@ def main() -> None:
     outputs[3] = float("nan")
     careful = TowardUniform(epsilon=0.1, on_invalid="label")
     answers = careful(outputs)
-    print(f"rows answered by their label alone: {careful.failures}, all finite: {bool(answers.isfinite().all())}")
+    print(
+        f"rows answered by their label alone: {careful.failures}, all finite: {bool(answers.isfinite().all())}"
+    )
 
 
 if __name__ == "__main__":

@@ -37,8 +37,8 @@ ELSEWHERE = ("lpa-equilibrium-l1-0.1", "lpa-generator-l1-0.1", "lpa-decoy-l1-0.1
 HEAD = """# The defenses compared
 
 Every defense at equal mean l1, under adversaries who train on defended vectors. `python studies/results_page.py` writes
-this page from the CSV files in `studies/numbers`; `make study` measures them anew (hours). `make pages` writes the long
-tables (all budgets, spreads, worst deciles, costs, who asks again) and the leaderboard to `build/pages`.
+this page from the CSV files in `studies/numbers`; `make study` measures them anew (hours). The documentation that
+`make docs-site` builds has the long tables too: all budgets, spreads, worst deciles, costs, and who asks again.
 
 - *Gain*: 0 where a defense wins nothing, 1 where only the label still leaks.
 - *g2*: gain under an MLP that learns from defended vectors. *g3*: under the strongest, on the victims, of wide MLPs on

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 from distributions import directions, draw
+from later import later
 from torch import Tensor
 
 import mipoison as mp
@@ -232,12 +233,12 @@ def test_a_forked_child_does_not_hang() -> None:
 
 
 @pytest.mark.parametrize("distribution", ["one-hot", "ties", "peaked"])
-@pytest.mark.parametrize("k", [2, 3, 10])
+@pytest.mark.parametrize("k", [*later(2, 3), 10])
 def test_no_row_goes_out_bare(k: int, distribution: str) -> None:
-    p = draw(distribution, 200, k).float()
+    p = draw(distribution, 60, k).float()
     outputs, inputs = draw("plain", 60, k).float(), torch.rand(60, 5)
     for objective in ("decoy", "ascent", "direction", "alignment", "alignment-full"):
-        for key in range(3):
+        for key in range(2):
             q = mp.LPA.fit(outputs, inputs, objective=objective, epsilon=0.1, key=key)(p)
             # A row that moves less than a thousandth of epsilon counts as bare.
             assert float((q - p).abs().sum(1).min()) > 0.99e-4

@@ -100,7 +100,7 @@ def test_1_step_keeps_the_contract_of_a_row(
 def test_1_lpa_keeps_the_contract_of_a_row(
     fitted: dict[str, mp.LPA], objective: str, distribution: str, dtype: torch.dtype
 ) -> None:
-    p = draw(distribution, 130, K, seed=9).to(dtype)
+    p = draw(distribution, 40, K, seed=9).to(dtype)
     assert_row_contract(fitted[objective](p), p, 0.2, "l1", label_of(p))
 
 
@@ -139,7 +139,7 @@ BASELINES = {
 def test_1_baselines_keep_the_contract_of_a_row(
     fitted: dict[str, mp.LPA], name: str, distribution: str, dtype: torch.dtype
 ) -> None:
-    p = draw(distribution, 130, K, seed=9).to(dtype)
+    p = draw(distribution, 40, K, seed=9).to(dtype)
     assert_row_contract(fitted[name](p), p, BASELINES[name], "l1", label_of(p))
 
 
