@@ -58,7 +58,7 @@ class Evaluate:
     """Only these of the preset's defenses; "none" and "label-only" always take part."""
     outside: tuple[str, ...] = ()
     """Defenses of yours beside the preset's, each "module:name": a callable from vectors to vectors, or something whose
-    fit gives one; see docs/adding-a-defense.md. The working folder is searched for the module."""
+    fit gives one; see docs/guides/add-a-defense.md. The working folder is searched for the module."""
     worst_cases: tuple[str, ...] = ()
     """Defenses of the run that are also asked again with altered queries, and attacked by who simulates other keys and
     by who holds theirs, instead of those that the preset names. Each takes as long as twenty defenses."""

@@ -14,7 +14,7 @@ from mipoison.eval import cli, leaderboard
 from mipoison.eval.outside import outside_defense, try_out
 from mipoison.eval.presets import outside
 
-DOCS = Path(__file__).parents[2] / "docs/adding-a-defense.md"
+DOCS = Path(__file__).parents[2] / "docs/guides/add-a-defense.md"
 
 
 @pytest.fixture
