@@ -1,4 +1,4 @@
-// philox.h for the float32 rows of a lot: the same integers, sixteen rows side by side.
+// philox.h for the float32 rows of a tile: the same integers, sixteen rows side by side.
 #pragma once
 
 #include "philox.h"
@@ -81,7 +81,7 @@ inline Sixteen hash_columns(const float* columns, int64_t k, const Canonical& ca
   return result;
 }
 
-// The first two of words_of(hash, key, 0), for each row of a lot.
+// The first two of words_of(hash, key, 0), for each row of a tile.
 template <class S>
 struct TwoWords {
   uint64_t first[S::kRows], second[S::kRows];

@@ -8,8 +8,8 @@
 
 #include <cmath>
 
-#include "attempt.h"
 #include "rows32.h"
+#include "stages.h"
 
 namespace mipoison {
 namespace MIPOISON_ISA {

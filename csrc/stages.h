@@ -36,7 +36,7 @@ inline bool moderate(const Region& region, const Call<T>& call) {
 
 // Where to look for tau first: the largest entry, a guess, and from how many entries it came.
 template <class S>
-struct Hint {
+struct TauStart {
   typename S::Single top, start, count;
 };
 
@@ -54,14 +54,14 @@ struct Output {
 };
 
 template <class S>
-class Attempt {
+class Stages {
  public:
   using Value = typename S::Value;
   using Truth = typename S::Truth;
   using Single = typename S::Single;
 
   // q receives the answers; spare is scratch, y too but needed in the l2 ball alone.
-  Attempt(const Rows32<S>& rows, const Region& region, bool ball, float* q, float* spare, float* y)
+  Stages(const Rows32<S>& rows, const Region& region, bool ball, float* q, float* spare, float* y)
       : rows_(rows),
         ball_(ball),
         norm_(region.norm),
@@ -70,13 +70,14 @@ class Attempt {
         spare_(spare),
         y_(y) {}
 
-  // Without the ball. clue: what the next stage starts from, the tau found, or in l2 the distance.
-  Verdict<S> without_ball(const Truth& good, const Hint<S>& hint, Value* clue,
+  // Without the ball. warm_start: where the next stage starts, the tau found or in l2 the distance.
+  Verdict<S> without_ball(const Truth& good, const TauStart<S>& tau_start, Value* warm_start,
                           const Output& output = {}) {
     const Single z_t = S::take(rows_.z, rows_.t);
     S::put(rows_.z, rows_.t, S::rounded(Value(kNothing)));
-    Levels32<S> at = solve_levels32<S, false>(rows_.z, rows_.blocks, z_t, rows_.margin, hint.top,
-                                              hint.start, hint.count, spare_);
+    Levels32<S> at =
+        solve_levels32<S, false>(rows_.z, rows_.blocks, z_t, rows_.margin, tau_start.top,
+                                 tau_start.start, tau_start.count, spare_);
     Single lead;
     Truth whole = write(at, output, &lead);
     const Truth usable = good & (size_of(at.w) <= Value(kModerate));
@@ -88,25 +89,25 @@ class Attempt {
       }
     }
     S::put(q_, rows_.t, lead);
-    *clue = at.tau;
+    *warm_start = at.tau;
     if (!ball_) return {Truth(usable & whole), Truth(usable & !usable)};
     const Value far = measure<S>(q_, rows_.p, rows_.blocks, norm_).distance;
-    if (norm_ == Norm::kL2) *clue = root_of(far);
+    if (norm_ == Norm::kL2) *warm_start = root_of(far);
     const Truth inside = far <= Value(norm_ == Norm::kL2 ? epsilon_ * epsilon_ : epsilon_);
     return {Truth(usable & whole & inside), Truth(usable & !inside)};
   }
 
   // In the ball; in l1 and l-infinity with the label left to itself.
-  Verdict<S> in_ball(const Truth& good, const Value& clue) {
+  Verdict<S> in_ball(const Truth& good, const Value& warm_start) {
     if (norm_ == Norm::kL2) {
       // The search starts at p, which must belong to the set as nearly as float32 can tell.
       const Value lead = S::exact(S::take(rows_.p, rows_.t)) -
                          S::exact(rival_of<S>(rows_.p, rows_.blocks, rows_.t));
-      const Solved<S> found = project_l2_32(rows_, epsilon_, clue, y_, q_);
+      const Solved<S> found = project_l2_32(rows_, epsilon_, warm_start, y_, q_);
       return finish(good & found.solved & (lead >= rows_.margin - 1e-6), found.q_t, rival());
     }
-    const Solved<S> found = norm_ == Norm::kL1 ? free_l1_32(rows_, epsilon_, clue, q_)
-                                               : free_linf32(rows_, epsilon_, clue, q_);
+    const Solved<S> found = norm_ == Norm::kL1 ? free_l1_32(rows_, epsilon_, warm_start, q_)
+                                               : free_linf32(rows_, epsilon_, warm_start, q_);
     const Single most = rival();
     const Truth leads = found.solved & (found.q_t >= S::exact(most) + rows_.margin);
     const Verdict<S> verdict = finish(good & leads, found.q_t, most);
@@ -115,7 +116,7 @@ class Attempt {
 
   // With ball and label. In l1 and with a margin, many entries may be held at a cap that is the
   // small difference of two large numbers: float64 decides those rows.
-  Verdict<S> cornered(const Truth& good) {
+  Verdict<S> in_ball_with_label(const Truth& good) {
     if (norm_ == Norm::kLinf) {
       const Solved<S> found = bound_linf32(rows_, epsilon_, q_);
       return finish(good & found.solved, found.q_t, rival());
