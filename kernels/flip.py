@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 import triton
 import triton.language as tl
-from mipoison.kernels.launch import exact_shape, in_columns, outputs
+from mipoison.kernels.launch import float64_shape, in_columns, outputs
 from mipoison.kernels.roots import any_of
 from mipoison.kernels.rounding import leading_entry, rounded
 from mipoison.kernels.rows import (
@@ -91,8 +91,8 @@ def flip_kernel(
     total = tl.where(valid, total, 1.0)
     lift, scale = (total * 0 + 1)[:, None], (total * 0)[:, None]
     sums, sound = total[:, None], valid[:, None]
-    z, centre = form(p_at, p_at, p_at, lift, scale, sums, sound, k, cols)
-    rows = Rows(z, centre, cols, p_at, p_at, p_at, lift, scale, sums, sound, k)
+    z, center = form(p_at, p_at, p_at, lift, scale, sums, sound, k, cols)
+    rows = Rows(z, center, cols, p_at, p_at, p_at, lift, scale, sums, sound, k)
     at_old, at_new, base, tau = total * 0, total * 0, total * 0, total * 0
     if PROJECT:
         # Slid all the way, z is p renormalised.
@@ -129,7 +129,7 @@ def flip(
     p = in_columns(p)
     n, k = p.shape
     labels = torch.empty((n,), dtype=torch.int64, device=p.device)
-    shape = exact_shape(k, "none")
+    shape = float64_shape(k, "none")
     out, status = outputs(p, None, shape)
     if n > 0:
         flip_kernel[shape.grid(n)](

@@ -22,7 +22,7 @@ _SHARED = 128
 
 @dataclass(frozen=True)
 class Shape:
-    """R rows a program, B columns of each in registers; the exact way has C, CHUNKS of which are a row."""
+    """R rows a program, B columns of each in registers; in float64 C columns, CHUNKS of which are a row."""
 
     R: int
     B: int
@@ -35,7 +35,7 @@ class Shape:
         return {"R": self.R, "B": self.B, "C": self.C, "CHUNKS": self.CHUNKS}
 
     def tile(self) -> dict[str, int]:
-        """The same for kernels that know the exact way only."""
+        """The same for kernels that compute in float64 only."""
         return {"R": self.R, "B": self.C, "CHUNKS": self.CHUNKS}
 
     def options(self) -> dict[str, Any]:
@@ -53,21 +53,21 @@ def _width(k: int) -> int:
     return max(_NARROWEST, int(triton.next_power_of_2(k)))
 
 
-def quick_shape(k: int) -> Shape | None:
+def float32_shape(k: int) -> Shape | None:
     """For rows in float32 registers; None where a row is too long."""
     width = _width(k)
     if width > (_WIDEST if k % _ALIGNED == 0 else _WIDEST_UNALIGNED):
         return None
     if width <= _SHARED:
         return Shape(512 // width, width, width, 1, 4)
-    # Eight columns a thread, up to 32 where there are no more threads; the exact way, which few rows
+    # Eight columns a thread, up to 32 where there are no more threads; float64, which few rows
     # take, reads four at a time.
     warps = min(16, width // 256)
     chunk = 128 * warps
     return Shape(1, width, chunk, triton.cdiv(k, chunk), warps)
 
 
-def exact_shape(k: int, norm: str) -> Shape:
+def float64_shape(k: int, norm: str) -> Shape:
     """For rows in float64 registers, or longer ones in chunks."""
     width = _width(k)
     if width <= _SHARED:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import triton
 import triton.language as tl
-from mipoison.kernels.launch import exact_shape, in_columns, outputs
+from mipoison.kernels.launch import float64_shape, in_columns, outputs
 from mipoison.kernels.roots import MOST_TURNS, any_of
 from mipoison.kernels.rounding import leading_entry, rounded
 from mipoison.kernels.rows import (
@@ -179,7 +179,7 @@ def move(
     """Moves the rows of p toward target; returns the rows and the number of invalid ones."""
     p, target = in_columns(p), in_columns(target)
     n, k = p.shape
-    shape = exact_shape(k, norm)
+    shape = float64_shape(k, norm)
     out, status = outputs(p, None, shape)
     if n > 0:
         move_kernel[shape.grid(n)](

@@ -7,9 +7,9 @@ import math
 import torch
 import triton
 import triton.language as tl
-from mipoison.kernels.exact import project_exact
-from mipoison.kernels.launch import Shape, exact_shape, in_columns, outputs, quick_shape
-from mipoison.kernels.quick import project_quick
+from mipoison.kernels.launch import Shape, float32_shape, float64_shape, in_columns, outputs
+from mipoison.kernels.project_float32 import project_float32
+from mipoison.kernels.project_float64 import project_float64
 from mipoison.kernels.roots import any_of
 from mipoison.kernels.rows import begin_count, count_refused, rows_of_program
 from torch import Tensor
@@ -41,7 +41,7 @@ def project_kernel(
     NORM: tl.constexpr,
     SHRINK: tl.constexpr,
     SAME: tl.constexpr,
-    QUICK: tl.constexpr,
+    TRY_FLOAT32: tl.constexpr,
     R: tl.constexpr,
     B: tl.constexpr,
     C: tl.constexpr,
@@ -65,13 +65,13 @@ def project_kernel(
     epsilon = tl.full([R], epsilon, tl.float64)
     margin = tl.full([R], margin, tl.float64)
     left = ok
-    if QUICK:
-        served = project_quick(
+    if TRY_FLOAT32:
+        served = project_float32(
             q_at, g_at, p_at, t_at, out_at, cols, k, ok, alpha, margin, TOLERANCE, SHRINK, SAME
         )
         left = ok & ~served
     if any_of(left):
-        refused = project_exact(
+        refused = project_float64(
             q_at,
             g_at,
             p_at,
@@ -92,9 +92,9 @@ def project_kernel(
 
 
 def plan(k: int, dtype: torch.dtype, norm: str) -> tuple[Shape, bool]:
-    """The launch's shape, and whether rows go the quick way first; norm "none" for no ball."""
-    quick = quick_shape(k) if norm == "none" and dtype != torch.float64 else None
-    return quick or exact_shape(k, norm), quick is not None
+    """The launch's shape, and whether float32 is tried first; norm "none" for no ball."""
+    shape = float32_shape(k) if norm == "none" and dtype != torch.float64 else None
+    return shape or float64_shape(k, norm), shape is not None
 
 
 def _launch(
@@ -115,7 +115,7 @@ def _launch(
     n, k = q.shape
     reach = radius(epsilon)
     norm = norm if p is not None and not math.isinf(reach) else "none"
-    shape, quick = plan(k, q.dtype, norm)
+    shape, try_float32 = plan(k, q.dtype, norm)
     result, status = outputs(q, out, shape)
     if n > 0:
         project_kernel[shape.grid(n)](
@@ -139,7 +139,7 @@ def _launch(
             NORM=norm,
             SHRINK=shrink,
             SAME=same,
-            QUICK=quick,
+            TRY_FLOAT32=try_float32,
             **shape.constants(),
             **shape.options(),
         )

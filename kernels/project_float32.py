@@ -1,6 +1,6 @@
 """The common case in float32 registers: no ball, rows of at most 32 bits, entries of moderate size.
 
-It may decline a row; `exact` then decides that row from scratch. So nothing here has to know what an
+It may decline a row; `project_float64` then decides that row from scratch. So nothing here has to know what an
 invalid row deserves.
 """
 
@@ -102,7 +102,7 @@ def _threshold(rest, w, cap, todo):
 
 
 @triton.jit
-def project_quick(
+def project_float32(
     q_at,
     g_at,
     p_at,
@@ -122,7 +122,7 @@ def project_quick(
     Args:
         q_at: pointers [R, 1] to z, or to q.
         g_at: pointers to the directions, or None: z is given.
-        p_at: pointers to the centres, or None.
+        p_at: pointers to the centers, or None.
         t_at: pointers [R] to the labels, or None.
         out_at: pointers to the results.
         cols: columns, [1, B], B ≥ k.

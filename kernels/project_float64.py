@@ -88,7 +88,7 @@ def _farthest(rows, CHUNKS: tl.constexpr):
 
 
 @triton.jit
-def project_exact(
+def project_float64(
     q_at,
     g_at,
     p_at,
@@ -107,7 +107,7 @@ def project_exact(
 ):
     """Projects the rows of a program and writes them; returns which of them are invalid, [R].
 
-    Arguments as in `project_quick`; NORM is "none" for no ball, CHUNKS how many tiles make up a row.
+    Arguments as in `project_float32`; NORM is "none" for no ball, CHUNKS how many tiles make up a row.
     """
     T: tl.constexpr = q_at.dtype.element_ty
     # What came, and the label.
@@ -118,9 +118,9 @@ def project_exact(
         extent, total, low, label = survey(p_at, cols, k, ok, CHUNKS)
         known = ok & (extent <= LARGEST)
         valid = valid & is_probability(extent, total, low, TOLERANCE)
-        centre = p_at
+        center = p_at
     else:
-        centre = q_at
+        center = q_at
         total = total * 0 + 1
     if t_at is not None:
         label, known = given_label(t_at, known, k)
@@ -141,8 +141,8 @@ def project_exact(
             gap = lead(p_at, total, cols, k, valid, t, CHUNKS)
         m = tl.minimum(m, gap)
     wide = lift[:, None], scale[:, None], total[:, None], valid[:, None]
-    z, p = form(q_at, along, centre, wide[0], wide[1], wide[2], wide[3], k, cols)
-    rows = Rows(z, p, cols, q_at, along, centre, wide[0], wide[1], wide[2], wide[3], k)
+    z, p = form(q_at, along, center, wide[0], wide[1], wide[2], wide[3], k, cols)
+    rows = Rows(z, p, cols, q_at, along, center, wide[0], wide[1], wide[2], wide[3], k)
     valid = valid & (_farthest(rows, CHUNKS) <= FARTHEST)
 
     # 1. Without the ball.

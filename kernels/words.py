@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 import triton
 import triton.language as tl
-from mipoison.kernels.launch import exact_shape, in_columns
+from mipoison.kernels.launch import float64_shape, in_columns
 from mipoison.kernels.rows import rows_of_program
 from torch import Tensor
 
@@ -148,7 +148,7 @@ def row_bits(p: Tensor, key: Tensor, draw: int, grid: float, words: int) -> Tens
     p = in_columns(p)
     n, k = p.shape
     out = torch.empty((n, words), dtype=torch.int64, device=p.device)
-    shape = exact_shape(k, "none")
+    shape = float64_shape(k, "none")
     if n > 0:
         row_bits_kernel[shape.grid(n)](
             p,
