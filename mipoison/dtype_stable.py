@@ -7,10 +7,10 @@ from typing import TypeVar
 
 from torch import Tensor, nn
 
-Self = TypeVar("Self", bound="Steady")
+Self = TypeVar("Self", bound="DtypeStable")
 
 
-class Steady(nn.Module):
+class DtypeStable(nn.Module):
     """Moves between devices but is never cast: `.half()` on a served model must not change what a defense computes."""
 
     def _apply(self: Self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:

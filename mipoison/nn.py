@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from mipoison.dtype_stable import DtypeStable
 from mipoison.neutral import neutral
 from mipoison.progress import Report
-from mipoison.steady import Steady
 
 # Log features end here: below, float32 confidences are noise.
 LOG_FLOOR: Final = 1e-7
@@ -129,7 +129,7 @@ def train(
     return [value.detach() for value in state]
 
 
-class Network(Steady):
+class Network(DtypeStable):
     """One network on [p, log p] with two hidden layers, served in tiles of fixed height.
 
     Args:

@@ -9,7 +9,9 @@ import torch
 from torch import Tensor
 
 from mipoison.construction import constructor
-from mipoison.networks import (
+from mipoison.dtype_stable import DtypeStable
+from mipoison.neutral import neutral, neutrally
+from mipoison.nn import (
     evaluate,
     features,
     in_tiles,
@@ -17,7 +19,6 @@ from mipoison.networks import (
     train,
     whole_lanes,
 )
-from mipoison.neutral import neutral, neutrally
 from mipoison.ops.validation import (
     as_count,
     as_inputs,
@@ -26,7 +27,6 @@ from mipoison.ops.validation import (
     require_probabilities,
 )
 from mipoison.progress import Report, as_report
-from mipoison.steady import Steady
 
 _BATCH: Final = 128
 
@@ -38,7 +38,7 @@ def _principal_components(x: Tensor, most: int) -> tuple[Tensor, Tensor]:
     return offset, basis[: max(1, min(most, x.shape[1], x.shape[0] - 1))].contiguous()
 
 
-class Surrogate(Steady):
+class Surrogate(DtypeStable):
     """An ensemble of small inversion models: [p, log p] → principal components of the inputs.
 
     The pixel MSE of a reconstruction is the MSE of its coefficients plus a constant, so training on
@@ -161,7 +161,7 @@ class Surrogate(Steady):
         Args:
             outputs: q, [N, K].
             goal: coefficients, [N, C].
-            reach: ≥ 0; see `mipoison.networks.features`.
+            reach: ≥ 0; see `mipoison.nn.features`.
 
         Returns:
             [N, K], float32.

@@ -28,7 +28,7 @@ from mipoison.defenses.lpa.ascent import Ascent
 from mipoison.defenses.lpa.decoy import Decoy
 from mipoison.defenses.lpa.equilibrium import Equilibrium
 from mipoison.defenses.lpa.generator import Generator
-from mipoison.defenses.lpa.priced import Priced
+from mipoison.defenses.lpa.penalized import Penalized
 
 K, N = 10, 60
 P, X = draw("plain", N, K, seed=2).float(), torch.rand(N, 3)
@@ -232,7 +232,7 @@ def test_a_class_method_is_not_called_on_an_object(fitted: dict[str, Any]) -> No
 
 
 @pytest.mark.parametrize(
-    "objective", [n for n, kind in OBJECTIVES.items() if not issubclass(kind, Priced)]
+    "objective", [n for n, kind in OBJECTIVES.items() if not issubclass(kind, Penalized)]
 )
 def test_what_an_objective_does_not_have_is_refused(untrained: None, objective: str) -> None:
     for given in ({"error": "root"}, {"groups": torch.arange(N)}):
@@ -288,9 +288,13 @@ def test_objects_of_another_kind_are_refused_by_name(wrong: Any) -> None:
         "reformer": [lambda: Purifier(wrong, key=1)],
         "defense": [lambda: mp.Defended(nn.Identity(), wrong)],
         "targets": [lambda: Alignment(surrogate, bank, wrong)],
-        "candidates": [lambda: Equilibrium(wrong, wrong, price=0.0, error="root", sharpness=1.0)],
+        "candidates": [
+            lambda: Equilibrium(wrong, wrong, penalty_weight=0.0, error="root", sharpness=1.0)
+        ],
         "network": [
-            lambda: Generator(bank, wrong, P, price=0.0, budget=0.1, error="root", cells=wrong)
+            lambda: Generator(
+                bank, wrong, P, penalty_weight=0.0, budget=0.1, error="root", key_cells=wrong
+            )
         ],
     }
     if wrong is not None:

@@ -10,7 +10,7 @@ from worlds import world
 
 import mipoison as mp
 from mipoison.defenses.base import own_rows
-from mipoison.defenses.lpa.game import toll
+from mipoison.defenses.lpa.game import penalty
 from mipoison.defenses.lpa.generator import _SHARES as SHARES
 from mipoison.defenses.lpa.generator import Generator
 from mipoison.defenses.lpa.recovery import COMPONENTS
@@ -46,7 +46,9 @@ def test_the_move_it_makes_is_as_long_as_the_one_it_chose(
     q = objective.poison(rows, key=KEY, epsilon=0.3, norm=norm)
     chosen, alone = [], []
     for moves in objective._moves(rows, KEY, 0.3, norm):
-        best = (moves.score - objective.price * toll(moves.spent)).argmax(1, keepdim=True)
+        best = (moves.score - objective.penalty_weight * penalty(moves.spent)).argmax(
+            1, keepdim=True
+        )
         chosen.append(moves.spent.gather(1, best))
         alone.append(moves.alone)
     known = ~torch.cat(alone).squeeze(1)

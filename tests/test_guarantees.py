@@ -48,13 +48,13 @@ def assert_row_contract(q: Tensor, p: Tensor, epsilon: float, norm: str, label: 
     """Guarantee 1, measured in float64 from the renormalised row."""
     narrow = p.dtype in (torch.float16, torch.bfloat16)
     slack = ulp_halves(p.dtype, p.shape[1]) if narrow else 0.0
-    exact, centre = q.double(), p.double() / p.double().sum(1, keepdim=True)
+    exact, center = q.double(), p.double() / p.double().sum(1, keepdim=True)
     assert torch.isfinite(exact).all() and (exact >= 0).all()
     top = exact.gather(1, label[:, None])
     others = exact.scatter(1, label[:, None], -1.0)
     assert (top > others).all()
     assert float((exact.sum(1) - 1).abs().max()) <= (slack or 1e-6)
-    moved = torch.linalg.vector_norm(exact - centre, ORDER[norm], dim=1)
+    moved = torch.linalg.vector_norm(exact - center, ORDER[norm], dim=1)
     ulp = torch.finfo(p.dtype).eps
     # Strictness outranks the ball by one ulp of the label's entry.
     assert float((moved - epsilon).max()) <= (slack + ulp if narrow else 2e-7)

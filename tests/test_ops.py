@@ -435,11 +435,11 @@ def test_the_gradient_does_not_depend_on_the_backend(
 
 def test_centre_and_label_are_constants_and_the_status_has_no_gradient() -> None:
     p, g, _ = rows()
-    z, centre = g.requires_grad_(), p.clone().requires_grad_()
-    q, status = operator("project")(z, centre, None, 0.2, "l1", 0.0, False)
+    z, center = g.requires_grad_(), p.clone().requires_grad_()
+    q, status = operator("project")(z, center, None, 0.2, "l1", 0.0, False)
     assert q.requires_grad and not status.requires_grad
     (q * p).sum().backward()
-    assert z.grad is not None and centre.grad is None
+    assert z.grad is not None and center.grad is None
 
 
 def test_refused_rows_have_no_gradient() -> None:

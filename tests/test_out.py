@@ -331,7 +331,7 @@ def test_what_requires_grad_is_refused_as_torch_refuses_it() -> None:
         "operator step out": lambda: operator.step_out(
             p, g, p, None, 0.1, 0.2, "l1", 0.0, False, z
         ),
-        "operator centre": lambda: operator.step_out(
+        "operator center": lambda: operator.step_out(
             p, g, z, None, 0.1, 0.2, "l1", 0.0, False, out
         ),
     }

@@ -1,4 +1,4 @@
-"""Objectives with a price: the budget, the key, batches of every size, saved state, and data of every kind."""
+"""Objectives with a penalty: the budget, the key, batches of every size, saved state, and data of every kind."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor
 from worlds import world
 
 import mipoison as mp
-from mipoison.defenses.lpa.priced import Priced
+from mipoison.defenses.lpa.penalized import Penalized
 from mipoison.reference import label_of
 
 K = 10
@@ -115,16 +115,11 @@ def test_a_saved_defense_answers_the_same_bits(defense: mp.LPA, tmp_path: Path) 
     assert not torch.equal(mp.LPA.load(tmp_path / "lpa.safetensors", key=2)(p), defense(p))
 
 
-def test_a_price_of_an_older_version_is_refused(defense: mp.LPA) -> None:
-    """It was set for another charge: its moves would not spend the budget."""
+def test_extra_state_of_another_length_is_refused(defense: mp.LPA) -> None:
     objective = defense.objective
-    assert isinstance(objective, Priced)
-    older = {name: value for name, value in objective.settings().items() if name != "charge"}
-    with pytest.raises(ValueError, match=r"got none: an older version saved it; fit"):
-        type(objective).restore(older, objective.state_dict())
-    for numbers, said in ((3, "got 3 numbers of an older version"), (4, "got 1: an older version")):
-        with pytest.raises(ValueError, match=said):
-            objective.set_extra_state(torch.ones(numbers, dtype=torch.float64))
+    assert isinstance(objective, Penalized)
+    with pytest.raises(ValueError, match="expected penalty weight, budget and temperature, got 4"):
+        objective.set_extra_state(torch.ones(4, dtype=torch.float64))
 
 
 def test_it_is_fitted_and_served_under_inference_mode(fit: Fit, defense: mp.LPA) -> None:

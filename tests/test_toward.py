@@ -40,7 +40,7 @@ def test_near_copies_swap_alike_on_the_grid() -> None:
     p = torch.full((1, K), 0.1)
     p[0, 2] = 0.5
     near = p + 1e-3 * torch.tensor([[1.0, -1.0, 0.0, 0.0, 0.0, 0.0]])
-    # The grid's cells are centred on multiples of their width.
+    # The grid's cells are centered on multiples of their width.
     coarse, exact = (Swap.fit(outputs, epsilon=2.0, grid=grid, key=1) for grid in (0.2, 0.0))
     p, near = p + 0.02 * (p == 0.1), near + 0.02 * (p == 0.1)
     p[0, 2], near[0, 2] = 0.4, 0.4

@@ -11,10 +11,10 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
+from mipoison.dtype_stable import DtypeStable
 from mipoison.random import mulhi32
 from mipoison.reference import label_of
 from mipoison.reference.rounding import at
-from mipoison.steady import Steady
 
 # A bank vector nearer than this (l1) to the query is the query itself.
 SAME: Final = 1e-7
@@ -25,7 +25,7 @@ _NOISE: Final = 5e-5
 _TRIES: Final = 4
 
 
-class Bank(Steady):
+class Bank(DtypeStable):
     """Vectors grouped by label.
 
     Args:

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from mipoison.construction import constructor
 from mipoison.defenses import storage
+from mipoison.dtype_stable import DtypeStable
 from mipoison.random import KeyLike, resolve_key
-from mipoison.steady import Steady
 
 # Builds a part of a defense from what its `settings()` and `state_dict()` gave.
 Restore: TypeAlias = Callable[[dict[str, Any], dict[str, Tensor]], Any]
@@ -22,7 +22,7 @@ _Own = TypeVar("_Own", bound="Saved")
 _EXTRA: Final = "_extra_state"
 
 
-class Saved(Steady):
+class Saved(DtypeStable):
     """A module that is made again from its file: constructor arguments that are settings, and those that are parts.
 
     Attributes:

@@ -19,7 +19,7 @@ from torch import Tensor
 
 File: TypeAlias = "str | PathLike[str] | BinaryIO"
 
-_FORMAT: Final = 2
+_FORMAT: Final = 1
 # The length of the header, in front of it.
 _LENGTH: Final = 8
 

@@ -70,7 +70,7 @@ class _Set:
         return self.epsilon, self.norm, self.margin, self.shrink
 
     def check(self) -> None:
-        """Raises ValueError naming the rows with a wrong label, a wrong centre or an empty set."""
+        """Raises ValueError naming the rows with a wrong label, a wrong center or an empty set."""
         if self.t is not None:
             check.require_range("label", self.t, 0, self.rows.shape[1])
         if self.p is None:

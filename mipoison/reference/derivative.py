@@ -53,7 +53,7 @@ def tangent(
     Args:
         v: directions, float64 [N, K].
         q: the exact projections, float64 [N, K].
-        p: centres, float64 [N, K].
+        p: centers, float64 [N, K].
         t: labels, int64 [N].
         m: margins, float64 [N].
         epsilon: radius; inf for no ball.

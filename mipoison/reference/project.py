@@ -112,20 +112,20 @@ def prepare(
     known = (label >= 0) & (label < z.shape[-1])
     valid = near_rows(z) & known & (finite_rows(source) if p is None else valid_rows(source))
     label = torch.where(known, label, 0)
-    centre = torch.zeros_like(z, dtype=torch.float64) if p is None else renormalise(p, valid)
-    m = row_margin(centre, label, margin, shrink)
+    center = torch.zeros_like(z, dtype=torch.float64) if p is None else renormalise(p, valid)
+    m = row_margin(center, label, margin, shrink)
     if not math.isinf(reach):
         (full,) = on_rows(
             valid,
             (valid,),
             lambda p, t, m: (feasible_rows(p, t, m, reach, norm),),
-            centre,
+            center,
             label,
             m,
         )
         valid = valid & full
     point = torch.where(valid.unsqueeze(-1), z.to(torch.float64), 0.0)
-    return point, centre, label, m, valid
+    return point, center, label, m, valid
 
 
 def project(
@@ -148,13 +148,13 @@ def project(
     """
     dtype = dtype or z.dtype
     source, reach = z if p is None else p, _reach(epsilon, p)
-    point, centre, label, m, valid = prepare(z, p, t, epsilon, norm, margin, shrink)
+    point, center, label, m, valid = prepare(z, p, t, epsilon, norm, margin, shrink)
     (q,) = on_rows(
         valid,
         (safe_answer(source, label_of(source) if t is None else t, dtype),),
         lambda z, p, t, m: (finish(solve(z, p, t, m, reach, norm)[0], t, m, dtype),),
         point,
-        centre,
+        center,
         label,
         m,
     )
@@ -179,7 +179,7 @@ def project_vjp(
         kind = "none" if math.isinf(reach) else norm
         return (s.unsqueeze(-1) * tangent(v, q, p, t, m, reach, kind),)
 
-    point, centre, label, m, valid = prepare(z, p, t, epsilon, norm, margin, shrink)
+    point, center, label, m, valid = prepare(z, p, t, epsilon, norm, margin, shrink)
     v64 = v.to(torch.float64)
-    (result,) = on_rows(valid, (torch.zeros_like(v64),), pull, v64, point, centre, label, m)
+    (result,) = on_rows(valid, (torch.zeros_like(v64),), pull, v64, point, center, label, m)
     return result.to(v.dtype)

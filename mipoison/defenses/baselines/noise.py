@@ -69,8 +69,8 @@ class LaplaceNoise(KeyedNoise):
     @staticmethod
     def quantile(u: Tensor) -> Tensor:
         """−sgn(u − ½)·ln(1 − |2u − 1|)."""
-        centred = 2 * u - 1
-        return -centred.sign() * torch.log1p(-centred.abs())
+        centered = 2 * u - 1
+        return -centered.sign() * torch.log1p(-centered.abs())
 
 
 class GaussianNoise(KeyedNoise):

@@ -15,17 +15,17 @@ from mipoison.construction import constructor
 from mipoison.defenses.base import Defense, as_dtype, own_rows
 from mipoison.defenses.baselines.noise import GaussianNoise
 from mipoison.defenses.saving import Restore
-from mipoison.networks import features, in_tiles, whole_lanes
+from mipoison.dtype_stable import DtypeStable
 from mipoison.neutral import neutral, neutrally
+from mipoison.nn import features, in_tiles, whole_lanes
 from mipoison.ops.validation import as_count, as_number, as_part, as_seed
 from mipoison.random import Key, KeyLike, resolve_key, uniforms
 from mipoison.reference import label_of
-from mipoison.steady import Steady
 
 _BATCH: Final = 128
 _LEARNING_RATE: Final = 1e-3
 # The label is kept whatever the decoder says: its cross-entropy only helps, and more would sharpen the vectors.
-_LABEL_PRICE: Final = 1e-2
+_LABEL_WEIGHT: Final = 1e-2
 
 
 def _layers(*sizes: int) -> nn.Sequential:
@@ -38,7 +38,7 @@ def _layers(*sizes: int) -> nn.Sequential:
     return nn.Sequential(*stack)
 
 
-class Reformer(Steady):
+class Reformer(DtypeStable):
     """The autoencoder: encoder ([p, log p], label) → code, decoder (code, label) → vector.
 
     All layers are whole lanes wide and rows are seen in tiles, so that bits do not depend on the
@@ -92,8 +92,8 @@ class Reformer(Steady):
         mean, spread = self._encoded(p, hot)
         logits = self._decoded(mean + (spread / 2).exp() * normal, hot)
         error = (torch.softmax(logits, -1) - p).square().sum(-1).mean()
-        price = 0.5 * (mean.square() + spread.exp() - 1 - spread).sum(-1).mean()
-        return error + _LABEL_PRICE * F.cross_entropy(logits, label) + divergence * price
+        penalty = 0.5 * (mean.square() + spread.exp() - 1 - spread).sum(-1).mean()
+        return error + _LABEL_WEIGHT * F.cross_entropy(logits, label) + divergence * penalty
 
     def forward(self, p: Tensor, normal: Tensor) -> Tensor:
         """Vectors redrawn from their codes, float32 [N, K].
@@ -176,7 +176,7 @@ class Purifier(Defense):
             outputs: undefended confidence vectors of non-private data, [N, K]; tensor or array.
             latent: size of the code, ≥ 1; rounded up to a multiple of 32.
             width: units of the hidden layers, ≥ 1; rounded up likewise.
-            divergence: price ≥ 0 of the code's divergence from a standard normal; more tells less.
+            divergence: weight ≥ 0 of the penalty on the code, its KL divergence from a standard normal.
             epochs: passes over the data, ≥ 1.
             seed: of initialisation and batches.
             settings: as in `Purifier`.
@@ -194,13 +194,13 @@ class Purifier(Defense):
         """
         latent, width = as_count("latent", latent, 1), as_count("width", width, 1)
         epochs, seed = as_count("epochs", epochs, 1), as_seed(seed)
-        price = as_number("divergence", divergence, 0.0)
+        weight = as_number("divergence", divergence, 0.0)
         rows = as_dtype(own_rows(outputs), torch.float32)
         with torch.inference_mode(False), torch.enable_grad():
             rows = rows.clone()
             # Made before it is trained: a wrong setting is found now.
             made = cls(_untrained(rows, latent, width, seed), **settings)
-            _train(made.reformer, rows, price, epochs, seed)
+            _train(made.reformer, rows, weight, epochs, seed)
         return made
 
     def answer(self, p: Tensor) -> Tensor:

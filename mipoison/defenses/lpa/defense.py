@@ -21,7 +21,7 @@ from mipoison.defenses.lpa.equilibrium import Equilibrium
 from mipoison.defenses.lpa.game import EXPONENTS
 from mipoison.defenses.lpa.generator import Generator
 from mipoison.defenses.lpa.objective import Objective
-from mipoison.defenses.lpa.priced import Priced
+from mipoison.defenses.lpa.penalized import Penalized
 from mipoison.defenses.saving import Restore
 from mipoison.defenses.storage import File
 from mipoison.neutral import neutrally
@@ -142,10 +142,10 @@ class LPA(Defense):
                 form for the first layer) or "alignment-full" (all layers, by gradient steps).
             epsilon: hard cap on each row's move, in (0, 2]. By default min(1, 8 budget) for
                 "equilibrium" and "generator"; for the others 0.2, or what meets a given budget.
-            budget: mean l1 move to aim at, in (0, 2]. Those two put a price on moves that
-                meets it (default 0.1, or half of a smaller epsilon than 0.2), and leave rows
-                unmoved that are not worth it; the other objectives know no price and spend
-                epsilon on every row: epsilon is then calibrated on the given outputs.
+            budget: mean l1 move to aim at, in (0, 2]. "equilibrium" and "generator" penalize moves
+                so that the mean meets it (default 0.1, or epsilon / 2 where that is less), and may
+                leave rows unmoved. The other objectives spend epsilon on every row: a budget
+                calibrates epsilon on the given outputs.
             norm: "l1", "l2" or "linf".
             error: "root" (default) or "squared" error of the adversaries, for those two alone. Root
                 protects more of the rows, squared has the larger mean.
@@ -154,7 +154,7 @@ class LPA(Defense):
             on_invalid: see `Defense`.
             margin: see `Defense`.
             groups: integers [N], for "equilibrium" and "generator" alone: rows with one number are
-                altered copies of one input, and must not count as fresh to each other where the price is set.
+                altered copies of one input, which cross-fitting of the penalty weight keeps together.
             progress: called with the share that is done, rising to 1; what it raises ends the fit.
 
         Raises:
@@ -171,7 +171,7 @@ class LPA(Defense):
             True
         """
         kind = OBJECTIVES[as_choice("objective", objective, tuple(OBJECTIVES))]
-        game = issubclass(kind, Priced)
+        game = issubclass(kind, Penalized)
         for name, value in {"error": error, "groups": groups}.items():
             if value is not None and not game:
                 raise ValueError(
@@ -198,7 +198,7 @@ class LPA(Defense):
                 f"expected inputs with objective {objective!r}, got none; pass what produced the outputs"
             )
         x = None if inputs is None else as_inputs(inputs, rows)
-        if issubclass(kind, Priced) and goal is not None and x is not None:
+        if issubclass(kind, Penalized) and goal is not None and x is not None:
             defense.objective = fit_cross(
                 kind,
                 rows,

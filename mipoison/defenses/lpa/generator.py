@@ -14,20 +14,19 @@ from mipoison import ops
 from mipoison.defenses.bank import SAME, Bank, away
 from mipoison.defenses.base import as_dtype
 from mipoison.defenses.lpa.candidates import kept
-from mipoison.defenses.lpa.cells import Cells
-from mipoison.defenses.lpa.game import EXPONENTS, Rules, Table, gumbel, play, toll
-from mipoison.defenses.lpa.priced import (
+from mipoison.defenses.lpa.game import EXPONENTS, Rules, Table, gumbel, penalty, play
+from mipoison.defenses.lpa.key_cells import KeyCells
+from mipoison.defenses.lpa.penalized import (
     DRAWS,
     TABLE,
-    Priced,
+    Penalized,
     Weighed,
-    require_charge,
     require_pairs,
-    require_reach,
+    require_reachable,
 )
 from mipoison.defenses.lpa.recovery import COMPONENTS, Recovery
 from mipoison.defenses.storage import below
-from mipoison.networks import Network
+from mipoison.nn import Network
 from mipoison.ops.validation import as_part
 from mipoison.progress import Progress
 from mipoison.random import Key
@@ -67,7 +66,7 @@ class _Moves(NamedTuple):
     alone: Tensor
 
 
-class Generator(Priced):
+class Generator(Penalized):
     """Answers with the row itself or a point on the way to a keyed bank vector of its label, whichever a table prefers.
 
     The game is that of `Equilibrium`, on moves toward the bank alone. What its adversaries recover of every bank
@@ -79,10 +78,10 @@ class Generator(Priced):
         network: predicts what the clean surrogate recovers of a row, what the adversaries do, and their deviation.
         recovered: what the adversaries recover of the bank's vectors, G(v), their deviation, and the square of both
             together, [M, COMPONENTS + 2].
-        price: λ.
+        penalty_weight: λ.
         budget: mean l1 move.
         error: "root" or "squared" error of the adversaries.
-        cells: which rows share their keyed words.
+        key_cells: which rows share their keyed words.
     """
 
     name: ClassVar[str] = "generator"
@@ -94,20 +93,20 @@ class Generator(Priced):
         network: Network,
         recovered: Tensor,
         *,
-        price: float,
+        penalty_weight: float,
         budget: float,
         error: str,
-        cells: Cells,
+        key_cells: KeyCells,
     ) -> None:
         super().__init__()
         self.bank = as_part("bank", bank, Bank, "mp.LPA.fit")
         self.network = as_part("network", network, Network, "mp.LPA.fit")
         self.register_buffer("recovered", recovered)
-        self.price = price
+        self.penalty_weight = penalty_weight
         self.sharpness = 1.0
         self.budget = budget
         self.error = error
-        self.cells = cells
+        self.key_cells = key_cells
 
     @property
     def classes(self) -> int:
@@ -142,7 +141,7 @@ class Generator(Priced):
             answers = _trials(own, bank, budget, epsilon, norm, draws=draws, seed=seed)
             everyone = own.repeat(draws, 1)
             moved = (answers - everyone.unsqueeze(1)).abs().sum(-1)
-            require_reach(float(moved.amax(1).double().mean()), budget, epsilon)
+            require_reachable(float(moved.amax(1).double().mean()), budget, epsilon)
             places = answers.flatten(0, 1)
             seen, clean = surrogate(places), surrogate(own)
             recovery = Recovery.of(seen, clean, own)
@@ -173,17 +172,17 @@ class Generator(Priced):
             size = torch.linalg.vecdot(recovered, recovered).unsqueeze(1)
             recovered = torch.cat((recovered, size), 1)
 
-            # 3. The price.
+            # 3. The penalty weight.
             fitted = cls(
                 bank,
                 network,
                 recovered,
-                price=0.0,
+                penalty_weight=0.0,
                 budget=budget,
                 error=error,
-                cells=Cells.of(own),
+                key_cells=KeyCells.of(own),
             )
-            fitted.price = fitted.price_of(own, budget, epsilon=epsilon, norm=norm)
+            fitted.penalty_weight = fitted.weight_for(own, budget, epsilon=epsilon, norm=norm)
         return fitted
 
     def poison(self, p: Tensor, *, key: Key, epsilon: float, norm: str) -> Tensor:
@@ -191,7 +190,9 @@ class Generator(Priced):
         label = label_of(p)
         vectors, shares, alone = [], [], []
         for moves in self._moves(as_dtype(p, torch.float32, label), key, epsilon, norm):
-            best = (moves.score - self.price * toll(moves.spent)).argmax(1, keepdim=True)
+            best = (moves.score - self.penalty_weight * penalty(moves.spent)).argmax(
+                1, keepdim=True
+            )
             slots = moves.place.shape[1]
             slot, share = (best - 1) % slots, torch.div(best - 1, slots, rounding_mode="floor") + 1
             vectors.append(self.bank.vectors[moves.place.gather(1, slot).squeeze(1)])
@@ -202,7 +203,7 @@ class Generator(Priced):
         return ops.move(p, target, epsilon=epsilon, norm=norm)
 
     def weigh(self, p: Tensor, *, key: Key, epsilon: float, norm: str) -> Weighed:
-        """See `Priced.weigh`."""
+        """See `Penalized.weigh`."""
         made = list(self._moves(p, key, epsilon, norm))
         score = torch.cat([moves.score for moves in made])
         # Rows that move in any case leave so much less to the others.
@@ -215,7 +216,7 @@ class Generator(Priced):
         label = label_of(p)
         slots = self.bank.slots(_SLOTS)
         halvings = max(1, (slots // _LEFT).bit_length() - 1)
-        words = self.cells.words(p, halvings * -(-slots // _BITS), key=key)
+        words = self.key_cells.words(p, halvings * -(-slots // _BITS), key=key)
         # A vector stays where all its bits are one.
         words = functools.reduce(torch.bitwise_and, words.chunk(halvings, dim=1))
         predicted = self.network(p)[:, : 2 * COMPONENTS + 1]
@@ -274,12 +275,11 @@ class Generator(Priced):
     @classmethod
     def restore(cls, settings: dict[str, Any], tensors: dict[str, Tensor]) -> Generator:
         """See `Objective.restore`."""
-        require_charge(settings.get("charge"))
         bank = Bank(tensors["bank.vectors"])
         network = Network(below("network", tensors))
-        kept = {name: settings[name] for name in ("price", "budget", "error")}
-        cells = Cells(settings["grid"], settings["temperature"])
-        return cls(bank, network, tensors["recovered"], cells=cells, **kept)
+        kept = {name: settings[name] for name in ("penalty_weight", "budget", "error")}
+        key_cells = KeyCells(settings["grid"], settings["temperature"])
+        return cls(bank, network, tensors["recovered"], key_cells=key_cells, **kept)
 
 
 def _trials(

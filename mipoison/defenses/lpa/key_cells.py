@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from mipoison import ops
-from mipoison.networks import in_tiles
+from mipoison.nn import in_tiles
 from mipoison.random import Key
 
 # Coarser than that of the other objectives: eight jittered copies of a query gain least from it.
@@ -27,7 +27,7 @@ _TILE: Final = 256
 
 
 @dataclass
-class Cells:
+class KeyCells:
     """Cells of equal width over rows served at a temperature of their own: rows of one cell share their words.
 
     A cell must hold the altered copies of one query, whose average would undo the defense otherwise, and not all rows
@@ -44,7 +44,7 @@ class Cells:
     temperature: float
 
     @classmethod
-    def of(cls, rows: Tensor) -> Cells:
+    def of(cls, rows: Tensor) -> KeyCells:
         """The temperature that brings the defender's own rows [N, K] to the usual mean top confidence."""
         rows = rows[:: -(-rows.numel() // _MOST)]
         wanted = 1 / rows.shape[1] + _SHARE * (1 - 1 / rows.shape[1])

@@ -7,15 +7,15 @@ from typing import Any, ClassVar, Final
 
 from torch import Tensor
 
+from mipoison.dtype_stable import DtypeStable
 from mipoison.random import Key
-from mipoison.steady import Steady
 
 # Cell width of the key's hash, in units of confidence: rows in the same cells draw the same words, so that slightly
 # changed copies of a query are not a way to average the key out.
 GRID: Final = 0.1
 
 
-class Objective(Steady):
+class Objective(DtypeStable):
     """Chooses where in its ε-set each row goes; one file each beside this one.
 
     An objective is stateless in its answers: what it does to a row is a function of (fitted state,

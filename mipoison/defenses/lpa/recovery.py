@@ -33,8 +33,8 @@ class Recovery:
     def of(cls, recovered: Tensor, clean: Tensor, rows: Tensor) -> Recovery:
         """Components of what is recovered [M, D] around the rows [N, K], of which clean [N, D] is."""
         offset = recovered.mean(0)
-        centred = recovered - offset
-        *_, directions = torch.linalg.svd(centred.T @ centred)
+        centered = recovered - offset
+        *_, directions = torch.linalg.svd(centered.T @ centered)
         basis = directions[:COMPONENTS]
         basis = torch.nn.functional.pad(basis, (0, 0, 0, COMPONENTS - len(basis)))
         return cls(offset, basis, _spread(clean, label_of(rows)))

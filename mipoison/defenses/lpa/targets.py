@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from mipoison.defenses.lpa.gradients import Gradient, factors, summed
+from mipoison.dtype_stable import DtypeStable
 from mipoison.neutral import neutral
 from mipoison.ops.validation import as_choice
 from mipoison.reference import label_of
-from mipoison.steady import Steady
 from mipoison.surrogate import Surrogate
 
 LOSSES: Final = ("decoy", "clean")
@@ -19,7 +19,7 @@ LOSSES: Final = ("decoy", "clean")
 _TARGETS: Final = 8
 
 
-class Targets(Steady):
+class Targets(DtypeStable):
     """A few target gradients, each of the defensive loss on a share of the defender's rows.
 
     Args:
