@@ -1,10 +1,10 @@
-"""Small inversion networks whose answers do not depend on the batch: what they see, training, fixed tiles."""
+"""Small networks on [p, log p] whose answers do not depend on the batch: training, and evaluation in fixed tiles."""
 
 from __future__ import annotations
 
 import math
 from itertools import pairwise
-from typing import Final
+from typing import Any, Final
 
 import torch
 from torch import Tensor
@@ -14,35 +14,40 @@ from mipoison.dtype_stable import DtypeStable
 from mipoison.neutral import neutral
 from mipoison.progress import Report
 
-# Log features end here: below, float32 confidences are noise.
+# The logarithms of smaller entries are those of this floor: below it, float32 confidences are noise.
 LOG_FLOOR: Final = 1e-7
-# Networks see this many rows at a time, always: a matrix product changes bits with its batch size.
+# Rows in a tile. A matrix product rounds differently at another batch size, so every tile has the same height.
 TILE: Final = 64
-# A small network makes up for its size with fewer tiles.
+# `Network`, which is smaller, runs faster in fewer and taller tiles.
 _TILE: Final = 256
-# And every layer is this much or a multiple: narrow edges of a matrix product are summed in another order than its
-# middle, which would let a row's bits depend on its place in the tile.
+# Layer widths are multiples of this: a matrix product sums its narrow edges in another order, which would make a row's
+# bits depend on its place in the tile.
 _LANES: Final = 32
 _RATE: Final = 2e-3
 
 
-def features(outputs: Tensor, *, reach: float = 0.0) -> Tensor:
+def features(outputs: Tensor, *, smoothing: float = 0.0) -> Tensor:
     """[p, log p] with a floor, padded with zeros to whole lanes: [..., K] → [..., F].
 
     An adversary who takes logarithms recovers far more than one who does not, so a surrogate must see both.
 
     Args:
         outputs: confidence vectors.
-        reach: how far a step along the derivative will move an entry, if more than nothing. The derivative of a
-            logarithm is then that of log(p + reach): the exact one, up to 1e7 and zero below the floor, makes a step
-            follow whichever entry is smallest, and the row's last bits decide which that is.
+        smoothing: s ≥ 0. The derivative of log p is taken as that of log(p + s); s is about how far a step will move
+            an entry. The derivative without smoothing, up to 1e7 and zero below the floor, makes a step follow
+            whichever entry is smallest, which the row's last bits decide.
     """
     log = outputs.clamp_min(LOG_FLOOR).log()
-    if reach > 0:
-        slow = (outputs + reach).log()
-        log = log.detach() + (slow - slow.detach())
+    if smoothing > 0:
+        smooth = (outputs + smoothing).log()
+        log = log.detach() + (smooth - smooth.detach())
     both = torch.cat((outputs, log), dim=-1)
     return F.pad(both, (0, -both.shape[-1] % _LANES))
+
+
+def standardizer(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of every column, the latter no less than 1e-6."""
+    return x.mean(0), x.std(0).clamp_min(1e-6)
 
 
 def whole_lanes(size: int) -> int:
@@ -57,8 +62,38 @@ def in_tiles(*tensors: Tensor, height: int = TILE) -> list[tuple[Tensor, ...]]:
     return list(zip(*(torch.split(x, height) for x in padded), strict=True))
 
 
+def initial(
+    inputs: int,
+    width: int,
+    outputs: int,
+    *,
+    members: int,
+    generator: torch.Generator,
+    device: torch.device,
+) -> list[Tensor]:
+    """Weights [M, in, out] and biases [M, 1, out] in turn of two hidden layers, uniform within ±1/√in.
+
+    Args:
+        inputs: features, whole lanes.
+        width: units of each hidden layer; rounded up to whole lanes.
+        outputs: what is predicted; rounded up likewise.
+        members: M networks.
+        generator: what the entries are drawn with.
+        device: where they go.
+    """
+    sizes = (inputs, whole_lanes(width), whole_lanes(width), whole_lanes(outputs))
+    state = []
+    for fan_in, fan_out in pairwise(sizes):
+        for rows in (fan_in, 1):
+            draw = torch.rand(
+                (members, rows, fan_out), generator=generator, dtype=torch.float32, device="cpu"
+            )
+            state.append(((2 * draw - 1) / math.sqrt(fan_in)).to(device))
+    return state
+
+
 def evaluate(state: list[Tensor], x: Tensor) -> list[Tensor]:
-    """Activations of every layer, ReLU between them, for x [M, B, F]; weights [M, in, out], biases [M, 1, out]."""
+    """Activations of every layer, ReLU between them, for x [M, B, F], which comes first."""
     hidden = [x]
     for i, (weight, bias) in enumerate(zip(state[::2], state[1::2], strict=True)):
         last = 2 * i + 2 == len(state)
@@ -67,16 +102,18 @@ def evaluate(state: list[Tensor], x: Tensor) -> list[Tensor]:
     return hidden
 
 
-def initial(sizes: list[int], members: int, generator: torch.Generator) -> list[Tensor]:
-    """Weights and biases in turn, uniform within ±1/√in."""
-    state = []
-    for inside, outside in pairwise(sizes):
-        for rows in (inside, 1):
-            draw = torch.rand(
-                (members, rows, outside), generator=generator, dtype=torch.float32, device="cpu"
-            )
-            state.append((2 * draw - 1) / math.sqrt(inside))
-    return state
+def backpropagate(state: list[Tensor], hidden: list[Tensor], error: Tensor) -> list[Tensor]:
+    """The error [M, B, out] at every layer before its ReLU, first layer first.
+
+    Args:
+        state: weights and biases in turn.
+        hidden: what `evaluate` gave.
+        error: at the last layer.
+    """
+    errors = [error]
+    for weight, active in zip(state[-2:0:-2], hidden[-2:0:-1], strict=True):
+        errors.append(torch.bmm(errors[-1], weight.transpose(1, 2)) * (active > 0))
+    return errors[::-1]
 
 
 def train(
@@ -89,7 +126,7 @@ def train(
     generator: torch.Generator,
     progress: Report | None = None,
 ) -> list[Tensor]:
-    """Continues from a state on the squared error, AdamW with a one-cycle rate.
+    """Continues training on the squared error, AdamW with a one-cycle rate.
 
     Args:
         state: what `initial` or `train` gave.
@@ -97,7 +134,7 @@ def train(
         goal: [n, C], C no more than the last layer.
         epochs: passes over the rows.
         batch: rows a step.
-        generator: of the order of the rows, another one for each member.
+        generator: draws each member's order of the rows.
         progress: told after every epoch.
 
     Returns:
@@ -129,11 +166,39 @@ def train(
     return [value.detach() for value in state]
 
 
-class Network(DtypeStable):
-    """One network on [p, log p] with two hidden layers, served in tiles of fixed height.
+def fit_networks(
+    rows: Tensor,
+    goal: Tensor,
+    *,
+    members: int = 1,
+    width: int,
+    epochs: int,
+    batch: int,
+    seed: int,
+    progress: Report | None = None,
+) -> dict[str, Tensor]:
+    """The tensors of an `Ensemble` trained on rows [n, K], float32, and what to predict for them, [n, C]."""
+    x = features(rows)
+    mean, scale = standardizer(x)
+    generator = torch.Generator().manual_seed(seed)
+    state = initial(
+        x.shape[1], width, goal.shape[1], members=members, generator=generator, device=x.device
+    )
+    x = ((x - mean) / scale).unsqueeze(0)
+    state = train(
+        state, x, goal, epochs=epochs, batch=batch, generator=generator, progress=progress
+    )
+    tensors = {"mean": mean, "scale": scale}
+    for i in range(len(state) // 2):
+        tensors |= {f"weight{i}": state[2 * i], f"bias{i}": state[2 * i + 1]}
+    return tensors
+
+
+class Ensemble(DtypeStable):
+    """M networks of one shape on standardised features, and the tensors beside them.
 
     Args:
-        tensors: the tensors of `state_dict`.
+        tensors: the tensors of `state_dict`; `fit_networks` gives those of the networks.
     """
 
     mean: Tensor
@@ -142,60 +207,54 @@ class Network(DtypeStable):
     def __init__(self, tensors: dict[str, Tensor]) -> None:
         super().__init__()
         for name, value in tensors.items():
+            # Not an inference tensor, even where one is fitted or loaded under inference_mode.
             with torch.inference_mode(False):
                 self.register_buffer(name, value.detach().clone())
+        self.layers = sum(name.startswith("weight") for name in tensors)
+
+    @property
+    def members(self) -> int:
+        """M."""
+        return len(self.get_buffer("weight0"))
+
+    def state(self) -> list[Tensor]:
+        """Weights [M, in, out] and biases [M, 1, out] in turn, layer by layer."""
+        return [
+            self.get_buffer(f"{kind}{i}") for i in range(self.layers) for kind in ("weight", "bias")
+        ]
+
+    def inside(self, outputs: Tensor, *, smoothing: float = 0.0) -> Tensor:
+        """Standardised features of the vectors, [..., K] → [..., F]; see `features`."""
+        return (features(outputs, smoothing=smoothing) - self.mean) / self.scale
+
+
+class Network(Ensemble):
+    """One network, served in tiles of fixed height."""
 
     @classmethod
-    def fit(
-        cls,
-        rows: Tensor,
-        goal: Tensor,
-        *,
-        width: int,
-        epochs: int,
-        batch: int,
-        seed: int,
-        progress: Report | None = None,
-    ) -> Network:
-        """Trains on rows [n, K] and what to predict for them, [n, C]."""
-        x = features(rows)
-        mean, scale = x.mean(0), x.std(0).clamp_min(1e-6)
-        generator = torch.Generator().manual_seed(seed)
-        sizes = [x.shape[1], width, width, whole_lanes(goal.shape[1])]
-        state = [value.to(x.device) for value in initial(sizes, 1, generator)]
-        x = ((x - mean) / scale).unsqueeze(0)
-        how = {"epochs": epochs, "batch": batch}
-        state = train(state, x, goal, **how, generator=generator, progress=progress)
-        tensors = {f"layer{i}": value for i, value in enumerate(state)}
-        return cls(tensors | {"mean": mean, "scale": scale})
-
-    def _state(self) -> list[Tensor]:
-        return [self.get_buffer(f"layer{i}") for i in range(6)]
+    def fit(cls, rows: Tensor, goal: Tensor, **how: Any) -> Network:
+        """Trains on rows [n, K] and what to predict for them, [n, C]; see `fit_networks`."""
+        return cls(fit_networks(rows, goal, **how))
 
     def forward(self, rows: Tensor) -> Tensor:
         """Predicts for rows [N, K], padded to whole lanes: [N, C], float32."""
-        state = self._state()
+        state = self.state()
         with neutral(rows.device):
-            x = (features(rows) - self.mean) / self.scale
             tiles = [
-                evaluate(state, tile.unsqueeze(0))[-1][0] for (tile,) in in_tiles(x, height=_TILE)
+                evaluate(state, tile.unsqueeze(0))[-1][0]
+                for (tile,) in in_tiles(self.inside(rows), height=_TILE)
             ]
         return torch.cat(tiles)[: len(rows)]
 
     def gradient(self, rows: Tensor, goal: Tensor) -> Tensor:
-        """∇ ½‖G(q) − goal‖² at q = rows, [N, K], float32; the chain rule by hand, so that no graph is built."""
-        state, k = self._state(), rows.shape[1]
+        """∇ ½‖G(q) − goal‖² at q = rows, [N, K], float32; by the chain rule, without a graph."""
+        state, k = self.state(), rows.shape[1]
         with neutral(rows.device):
-            x = (features(rows) - self.mean) / self.scale
             pulled = []
-            for tile, wanted in in_tiles(x, goal, height=_TILE):
-                *hidden, out = evaluate(state, tile.unsqueeze(0))
-                g = out - wanted
-                for i in (2, 1, 0):
-                    g = torch.bmm(g, state[2 * i].transpose(1, 2))
-                    if i > 0:
-                        g = g * (hidden[i] > 0)
-                pulled.append(g[0])
+            for tile, wanted in in_tiles(self.inside(rows), goal, height=_TILE):
+                hidden = evaluate(state, tile.unsqueeze(0))
+                first = backpropagate(state, hidden, hidden[-1] - wanted)[0]
+                pulled.append(torch.bmm(first, state[0].transpose(1, 2))[0])
             g = torch.cat(pulled)[: len(rows)] / self.scale
         # Below their floor the logarithms are constant.
         inverse = torch.where(rows > LOG_FLOOR, 1 / rows.clamp_min(LOG_FLOOR), 0.0)

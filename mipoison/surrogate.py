@@ -9,16 +9,8 @@ import torch
 from torch import Tensor
 
 from mipoison.construction import constructor
-from mipoison.dtype_stable import DtypeStable
 from mipoison.neutral import neutral, neutrally
-from mipoison.nn import (
-    evaluate,
-    features,
-    in_tiles,
-    initial,
-    train,
-    whole_lanes,
-)
+from mipoison.nn import Ensemble, evaluate, fit_networks, in_tiles
 from mipoison.ops.validation import (
     as_count,
     as_inputs,
@@ -38,7 +30,7 @@ def _principal_components(x: Tensor, most: int) -> tuple[Tensor, Tensor]:
     return offset, basis[: max(1, min(most, x.shape[1], x.shape[0] - 1))].contiguous()
 
 
-class Surrogate(DtypeStable):
+class Surrogate(Ensemble):
     """An ensemble of small inversion models: [p, log p] → principal components of the inputs.
 
     The pixel MSE of a reconstruction is the MSE of its coefficients plus a constant, so training on
@@ -49,19 +41,12 @@ class Surrogate(DtypeStable):
         input_shape: shape of one input, without the batch.
     """
 
-    mean: Tensor
-    scale: Tensor
     offset: Tensor
     basis: Tensor
     k: Tensor
 
     def __init__(self, state: dict[str, Tensor], input_shape: tuple[int, ...]) -> None:
-        super().__init__()
-        for name, value in state.items():
-            # Not an inference tensor, even where one is fitted or loaded under inference_mode.
-            with torch.inference_mode(False):
-                self.register_buffer(name, value.detach().clone())
-        self.layers = sum(name.startswith("weight") for name in state)
+        super().__init__(state)
         self.input_shape = tuple(input_shape)
 
     @property
@@ -127,12 +112,10 @@ class Surrogate(DtypeStable):
                 tuple(x.shape[1:]),
             )
 
-    def _tile(self, outputs: Tensor, reach: float = 0.0) -> Tensor:
+    def _tile(self, outputs: Tensor, smoothing: float = 0.0) -> Tensor:
         """Mean prediction for one tile, [TILE, C]."""
-        pairs = zip(self.parameters_of("weight"), self.parameters_of("bias"), strict=True)
-        state = [value for pair in pairs for value in pair]
-        x = self.inside(outputs, reach=reach).expand(len(state[0]), -1, -1)
-        return evaluate(state, x)[-1].mean(0)[:, : self.basis.shape[0]]
+        x = self.inside(outputs, smoothing=smoothing).expand(self.members, -1, -1)
+        return evaluate(self.state(), x)[-1].mean(0)[:, : self.basis.shape[0]]
 
     def forward(self, outputs: Any) -> Tensor:
         """Coefficients predicted for confidence vectors: [N, K] → [N, C], float32.
@@ -155,19 +138,19 @@ class Surrogate(DtypeStable):
             flat = coefficients @ self.basis + self.offset
         return flat.reshape(-1, *self.input_shape)
 
-    def gradient(self, outputs: Tensor, goal: Tensor, *, reach: float = 0.0) -> Tensor:
+    def gradient(self, outputs: Tensor, goal: Tensor, *, smoothing: float = 0.0) -> Tensor:
         """∇_q ½‖G(q) − goal‖² at q = outputs; works under `inference_mode`.
 
         Args:
             outputs: q, [N, K].
             goal: coefficients, [N, C].
-            reach: ≥ 0; see `mipoison.nn.features`.
+            smoothing: ≥ 0; see `mipoison.nn.features`.
 
         Returns:
             [N, K], float32.
         """
         return self.gradient_of(
-            lambda q, wanted: 0.5 * (self._tile(q, reach) - wanted).square(), outputs, goal
+            lambda q, wanted: 0.5 * (self._tile(q, smoothing) - wanted).square(), outputs, goal
         )
 
     def gradient_of(self, score: Callable[..., Tensor], outputs: Tensor, *others: Tensor) -> Tensor:
@@ -211,19 +194,11 @@ class Surrogate(DtypeStable):
         """Builds the surrogate from what `settings` and `state_dict` gave."""
         return cls(tensors, tuple(settings["input_shape"]))
 
-    def inside(self, outputs: Tensor, *, reach: float = 0.0) -> Tensor:
-        """What the networks see of the vectors: standardised features, [..., K] → [..., F]."""
-        return (features(outputs, reach=reach) - self.mean) / self.scale
-
-    def parameters_of(self, kind: str) -> list[Tensor]:
-        """Layer by layer, "weight" [M, in, out] or "bias" [M, 1, out] of all M members."""
-        return [self.get_buffer(f"{kind}{i}") for i in range(self.layers)]
-
     def extra_repr(self) -> str:
         """K, members and the size of what is predicted."""
-        members, width = self.get_buffer("weight1").shape[:2]
+        width = self.get_buffer("weight1").shape[1]
         return (
-            f"classes={self.classes}, members={members}, width={width}, "
+            f"classes={self.classes}, members={self.members}, width={width}, "
             f"components={self.basis.shape[0]}, input_shape={self.input_shape}"
         )
 
@@ -242,22 +217,8 @@ def _fitted(
     """The tensors of a surrogate trained on rows [N, K] and inputs [N, ...]."""
     flat = x.reshape(len(x), -1)
     offset, basis = _principal_components(flat, components)
-    inside = features(rows)
-    mean, scale = inside.mean(0), inside.std(0).clamp_min(1e-6)
-    generator = torch.Generator().manual_seed(seed)
-    hidden = whole_lanes(width)
-    sizes = [inside.shape[1], hidden, hidden, whole_lanes(len(basis))]
-    state = [value.to(rows.device) for value in initial(sizes, members, generator)]
     goal = (flat - offset) @ basis.T
-    standard = ((inside - mean) / scale).unsqueeze(0)
-    how = {"epochs": epochs, "batch": _BATCH}
-    state = train(state, standard, goal, **how, generator=generator, progress=progress)
-    layers = {f"weight{i}": weight for i, weight in enumerate(state[::2])}
-    layers |= {f"bias{i}": bias for i, bias in enumerate(state[1::2])}
-    return layers | {
-        "mean": mean,
-        "scale": scale,
-        "offset": offset,
-        "basis": basis,
-        "k": torch.tensor(rows.shape[1], dtype=torch.int64, device="cpu"),
-    }
+    how = {"members": members, "width": width, "epochs": epochs, "batch": _BATCH}
+    networks = fit_networks(rows, goal, **how, seed=seed, progress=progress)
+    k = torch.tensor(rows.shape[1], dtype=torch.int64, device="cpu")
+    return networks | {"offset": offset, "basis": basis, "k": k}

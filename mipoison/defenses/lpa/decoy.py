@@ -23,7 +23,7 @@ _STEPS: Final = 12
 # back.
 _STEP: Final = 0.1
 # How far the steps move an entry, about: with exact derivatives one answer in sixty depended on a row's last bits.
-_REACH: Final = 0.1
+_SMOOTHING: Final = 0.1
 
 
 class Decoy(Objective):
@@ -63,7 +63,7 @@ class Decoy(Objective):
         for _ in range(_STEPS):
             q = ops.step(
                 q,
-                -self.surrogate.gradient(q, goal, reach=_REACH).to(p.dtype),
+                -self.surrogate.gradient(q, goal, smoothing=_SMOOTHING).to(p.dtype),
                 center=p,
                 alpha=_STEP * epsilon,
                 epsilon=epsilon,

@@ -8,7 +8,7 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from mipoison.nn import evaluate, features, initial, train, whole_lanes
+from mipoison.nn import evaluate, features, initial, standardizer, train
 from mipoison.progress import Report
 from mipoison.random import uniforms
 
@@ -162,14 +162,14 @@ def play(
     """
     lines, count, k = table.candidates.shape
     flat = features(table.candidates.reshape(-1, k))
-    mean, scale = flat.mean(0), flat.std(0).clamp_min(1e-6)
+    mean, scale = standardizer(flat)
     flat = (flat - mean) / scale
     raw = flat * (torch.arange(flat.shape[1], device=flat.device) < k)
     kinds = torch.stack((raw, flat))
     generator = torch.Generator().manual_seed(seed)
     depth = table.clean.shape[1]
-    sizes = [flat.shape[1], _WIDTH, _WIDTH, whole_lanes(depth)]
-    state = [value.to(flat.device) for value in initial(sizes, len(kinds), generator)]
+    shape = flat.shape[1], _WIDTH, depth
+    state = initial(*shape, members=len(kinds), generator=generator, device=flat.device)
     clean = table.clean.unsqueeze(1)
 
     def harm(recovered: Tensor) -> Tensor:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from mipoison.nn import backpropagate, evaluate
 from mipoison.surrogate import Surrogate
 
 # A layer each: what enters it [M, B, in], and the error carried back to it [M, B, out].
@@ -32,19 +33,12 @@ def factors(surrogate: Surrogate, q: Tensor, goal: Tensor) -> Factors:
         q: vectors, float32 [B, K].
         goal: coefficients, [B, C].
     """
-    weights, biases = surrogate.parameters_of("weight"), surrogate.parameters_of("bias")
-    inside = surrogate.inside(q)
-    entering = [inside.expand(len(weights[0]), *inside.shape)]
-    for weight, bias in zip(weights[:-1], biases[:-1], strict=True):
-        entering.append(F.relu(torch.baddbmm(bias, entering[-1], weight)))
-    answer = torch.baddbmm(biases[-1], entering[-1], weights[-1])
-    # Units beyond the coefficients only fill the lanes: nothing is asked of them.
-    coefficients = goal.shape[-1]
+    state, inside = surrogate.state(), surrogate.inside(q)
+    hidden = evaluate(state, inside.expand(surrogate.members, *inside.shape))
+    answer, coefficients = hidden[-1], goal.shape[-1]
+    # Units beyond the coefficients only fill the lanes: they have no error.
     error = F.pad(answer[..., :coefficients] - goal, (0, answer.shape[-1] - coefficients))
-    carried = [error]
-    for weight, active in zip(weights[:0:-1], entering[:0:-1], strict=True):
-        carried.append((carried[-1] @ weight.transpose(1, 2)) * (active > 0))
-    return list(zip(entering, reversed(carried), strict=True))
+    return list(zip(hidden[:-1], backpropagate(state, hidden, error), strict=True))
 
 
 def summed(pairs: Factors) -> Gradient:
