@@ -1,6 +1,6 @@
 // flip in float32: flip.h for rows of either shape.
 //
-// Rows that this declines are decided by flip.h from scratch, in float64.
+// Rows that this declines are solved by flip.h from the start, in float64.
 #pragma once
 
 #include "flip.h"
@@ -35,7 +35,7 @@ class Flipper32 {
         canonical_(call.classes, call.key),
         scratch_(2, S::kRows * padded<float>(call.classes)) {}
 
-  // Writes the rows [begin, end) that it can decide, and calls decline(row) for the others.
+  // Writes the rows [begin, end) that it can solve, and calls decline(row) for the others.
   template <class Decline>
   void operator()(int64_t begin, int64_t end, const Decline& decline) {
     const auto work = [&](const Tile<S>& tile) {
@@ -50,8 +50,8 @@ class Flipper32 {
  private:
   static constexpr double kMissing = 3e-7;  // as in stages.h
 
-  // Rows to be projected, until they fill a tile: what becomes of a row must not depend on how many
-  // of its neighbours flip. A tile may add as many again.
+  // Rows that wait for their projection until they fill a tile: an answer must not depend on how
+  // many neighbours flip. One tile may add as many again.
   struct Queue {
     int size = 0;
     int64_t row[2 * S::kRows], label[2 * S::kRows];
@@ -112,7 +112,7 @@ class Flipper32 {
     const Judged<S> row = judge(p_, k_, S{});
     renormalise<S>(p_, blocks_, row.sum);
     const typename S::Single highest = S::take(p_, row.label);
-    // Padding is no part of what is projected.
+    // Padding takes no part in the projection.
     std::fill(p_ + S::kRows * k_, p_ + blocks_ * kLanes<float>, kNothing);
     Rows32<S> rows{p_, p_, blocks_, {}, Value(0)};
     for (int lane = 0; lane < S::kRows; ++lane)
@@ -121,7 +121,7 @@ class Flipper32 {
     Value tau = 0;
     const TauStart<S> tau_start{highest, S::rounded(Value(0)), S::rounded(Value(-1))};
     const Truth solved = stages.without_ball(row.valid, tau_start, &tau).answered;
-    // Many equal entries can deceive the sum that the stages compute.
+    // The stages' sum is not exact for many equal entries, so it is checked again.
     const Value sum = S::gather(exact_sum(q_, blocks_));
     const uint32_t answered = bits(solved & (size_of(sum - 1) <= Value(kMissing)));
     store_rows(q_, k_, tile, answered, call_.out);

@@ -1,8 +1,8 @@
 // project and step for rows of few classes in float32 or less, sixteen at a time, each in its own
 // lane.
 //
-// A lane may decline; project.h then decides its row from scratch, in float64. So nothing here has
-// to know what an invalid row deserves, and no lane ever depends on its neighbours.
+// A lane may decline; project.h then solves its row from the start, in float64. So invalid rows are
+// never handled here, and no lane depends on its neighbours.
 #pragma once
 
 #include "row.h"
@@ -25,7 +25,7 @@ class GroupProjector {
         ball_(call.in_ball(region)),
         scratch_(ball_ ? 4 : 2, kGroup * padded_columns(classes)) {}
 
-  // Writes the rows [begin, end) that it can decide, and calls decline(row) for the others.
+  // Writes the rows [begin, end) that it can solve, and calls decline(row) for the others.
   template <class Decline>
   void operator()(int64_t begin, int64_t end, const Decline& decline) {
     for (int64_t i = begin; i < end; i += kGroup) {
@@ -40,7 +40,7 @@ class GroupProjector {
  private:
   enum Stage { kWithoutBall, kInBall, kInBallWithLabel };
 
-  // Rows on their way to a stage, until they fill a group. A group may add as many again.
+  // Rows that wait for a stage until they fill a group. One group may add as many again.
   struct Queue {
     int size = 0;
     int64_t row[2 * kGroup];
@@ -158,7 +158,7 @@ class GroupProjector {
     return s;
   }
 
-  // z = p + alpha * z / |z|. Where it may.
+  // z = p + alpha * z / |z|. Returns where the length allows it.
   WideMask ascend(TauStart<S>* tau_start) {
     Wide squares[1];
     accumulate<S>(k_, squares, [&](int64_t i, Block<float>* part) {
@@ -180,14 +180,14 @@ class GroupProjector {
       sum = add_where(sum, x > zero, x);
       count = add_where(count, x > zero, one);
     }
-    // The first Newton step comes free: from tau = 0, near which a short step ends.
+    // The first Newton step, from tau = 0, costs no extra pass; a short step ends near tau = 0.
     const Mask<float> some = count > zero;
     *tau_start = {high, select(some, (sum - one) / max(count, one), zero),
                   select(some, count, zero) - one};
     return (squares[0] > Wide(1e-24)) & (squares[0] < Wide(1e24));
   }
 
-  // z = p, moved to where its largest entry is 0 if it is large: that saves digits.
+  // z = p; a row of large entries is shifted so that the largest is 0, to keep digits.
   void lower(Block<float> high, TauStart<S>* tau_start) {
     const Block<float> zero = Block<float>::all(0), moderate = Block<float>::all(kModerate);
     const Block<float> shift = select(max(high, zero - high) > moderate, high, zero);
@@ -207,7 +207,7 @@ class GroupProjector {
     return Block<float>::load(valid) > Block<float>::all(0);
   }
 
-  // p / sum, by what the sum is more than 1: that loses fewer digits than a division.
+  // p / sum as p + p * (1 / sum - 1), which loses fewer digits than a division.
   void renormalise(const Wide& sum) {
     const Block<float> more = narrow(Wide(1) / sum - 1);
     for (int64_t i = 0; i < k_ * kGroup; i += kGroup) {

@@ -92,7 +92,7 @@ inline TwoWords<Columns> two_words(const float* columns, int64_t k, const Key& k
   const Sixteen hash = hash_columns(columns, k, canonical);
   Sixteen first, second;
   for (int i = 0; i < 2 * kParts; ++i) {
-    // What the upper halves of words hold never comes down.
+    // `product` reads lower halves only, so the upper halves need no masking.
     WordVector c0 = hash.part[i], c1 = c0 >> 32, c2 = {}, c3 = WordVector{} + uint64_t{key.word[2]};
     uint32_t key0 = key.word[0], key1 = key.word[1];
     for (int round = 0; round < 10; ++round) {

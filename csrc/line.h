@@ -84,7 +84,7 @@ class LineProjector {
     float low, high;
   };
 
-  // Row i of a matrix in float32: where it lies, or copied to a row of scratch kept for that.
+  // Row i of a matrix in float32: in place, or converted into a row of scratch.
   const float* row_of(const T* matrix, int64_t i, int kept) {
     if (!matrix) return nullptr;
     const T* from = matrix + i * k_;
@@ -100,8 +100,8 @@ class LineProjector {
     }
   }
 
-  // Writes the answer where it belongs. A long one would only crowd the caches: streamed, it leaves
-  // them to what the next row will be measured by.
+  // Writes the answer directly to the output. A long answer is streamed past the caches, which
+  // keeps the next row's inputs there.
   bool without_ball(const Rows32<S>& rows, const TauStart<S>& tau_start, const float* along,
                     float* out) {
     Stages<S> stages(rows, region_, false, out, q_, nullptr);
@@ -155,9 +155,8 @@ class LineProjector {
     return s;
   }
 
-  // What will be read is fetched while there is something else to do: in a long row the entries of
-  // `from` while `along` is measured; in a shorter one, which is soon done, the row after it. An
-  // address beyond the last row is no fault.
+  // Prefetches what will be read next: in a long row the entries of `from` while `along` is
+  // measured, in a shorter one the next row. Prefetching beyond the last row is harmless.
   static void prefetch(const float* entry) { __builtin_prefetch(entry, 0, 2); }
 
   // z = from + alpha * along / |along|, and what summarise(from) says.
@@ -201,7 +200,7 @@ class LineProjector {
     });
     Summary s{sum[0], S::lowest(low), S::highest(high)};
     if (whole_ < k_) {
-      // Filled up with what is far below every entry, and no part of the summary.
+      // Padding is far below every entry, and the summary leaves it out.
       float x[n], g[n];
       load_tail(from + whole_, k_ - whole_, kNothing, x);
       load_tail(along + whole_, k_ - whole_, 0.f, g);
@@ -215,14 +214,14 @@ class LineProjector {
         s.high = std::max(s.high, from[i]);
       }
     }
-    // The first Newton step comes free: from tau = 0, near which a short step ends.
+    // The first Newton step, from tau = 0, costs no extra pass; a short step ends near tau = 0.
     tau_start->top = S::highest(top);
     tau_start->start = sum[2] > 0 ? static_cast<float>((sum[1] - 1) / sum[2]) : 0;
     tau_start->count = sum[2] > 0 ? static_cast<float>(sum[2] - 1) : -1;
     return s;
   }
 
-  // z = from, moved to where its largest entry is 0 if it is large: that saves digits.
+  // z = from; a row of large entries is shifted so that the largest is 0, to keep digits.
   Summary lower(const float* from, TauStart<S>* tau_start) {
     const Summary s = summarise(from);
     const float shift = std::abs(s.high) > kModerate ? s.high : 0;
@@ -232,7 +231,7 @@ class LineProjector {
     return s;
   }
 
-  // center / sum, by what the sum is more than 1: that loses fewer digits than a division.
+  // center / sum as center + center * (1 / sum - 1), which loses fewer digits than a division.
   void renormalise(const float* center, double sum) {
     const Block<float> more = Block<float>::all(static_cast<float>(1 / sum - 1));
     each_block(center, 0.f,
@@ -255,7 +254,7 @@ class LineProjector {
     return std::min(region_.margin, std::max(lead, 0.0));
   }
 
-  // Whether no input shares memory with the output: a declined row must still be there.
+  // Whether no input overlaps the output: a declined row must still be intact.
   bool apart(const Call<T>& call) const {
     const int64_t entries = call.rows * k_;
     for (const T* in : {call.from, call.along, call.center})
@@ -264,7 +263,7 @@ class LineProjector {
     return true;
   }
 
-  // The last: packing writes up to a block beyond the answer's end.
+  // The last row of scratch: packing writes up to a block beyond the answer's end.
   int64_t answer_row() const { return (ball_ ? 3 : 1) + (kSixteen<T> ? 3 : 0); }
 
   int64_t k_, whole_, width_;

@@ -1,6 +1,6 @@
-// 4. move in float32: move.h for rows of either shape.
+// 7. move in float32: move.h for rows of either shape.
 //
-// Rows that this declines are decided by move.h from scratch, in float64.
+// Rows that this declines are solved by move.h from the start, in float64.
 #pragma once
 
 #include "rows32.h"
@@ -63,7 +63,7 @@ class Mover32 {
         blocks_(S::blocks(call.classes)),
         scratch_(2, S::kRows * padded<float>(call.classes)) {}
 
-  // Writes the rows [begin, end) that it can decide, and calls decline(row) for the others.
+  // Writes the rows [begin, end) that it can solve, and calls decline(row) for the others.
   template <class Decline>
   void operator()(int64_t begin, int64_t end, const Decline& decline) {
     each_tile<S>(
@@ -71,7 +71,7 @@ class Mover32 {
   }
 
  private:
-  // As in stages.h: the rest of the 2e-7 that are promised is p's own rounding.
+  // As in stages.h: the rest of the guaranteed 2e-7 is the rounding of p.
   static constexpr double kMissing = 3e-7, kBeyond = 8e-8;
 
   // Writes a tile's rows. Returns which it has written.

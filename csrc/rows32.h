@@ -1,5 +1,4 @@
-// float32 probability vectors on their way in and out, in either shape: loaded, judged, labelled,
-// renormalised.
+// Loads, validates, labels, renormalises and stores float32 probability vectors, in either shape.
 #pragma once
 
 #include <algorithm>
@@ -14,7 +13,7 @@ namespace MIPOISON_ISA {
 // The widest rows that are worth turning into columns.
 constexpr int64_t kWidestColumns = 320;
 
-// The rows that are worked on at a time.
+// A tile: the rows that are worked on at a time.
 template <class S>
 struct Tile;
 template <>
@@ -95,7 +94,7 @@ inline void each_tile(int64_t begin, int64_t end, int64_t k, const Work& work,
   }
 }
 
-// What a row is found to be.
+// What validation finds: the sum, whether the row is a probability vector, and its label.
 template <class S>
 struct Judged {
   typename S::Value sum;
@@ -103,7 +102,7 @@ struct Judged {
   typename S::Index label;
 };
 
-// The sum has all its digits: see exact_sum.
+// The sum is exact: see exact_sum.
 inline Judged<Columns> judge(const float* columns, int64_t k, Columns) {
   Block<float> low = Block<float>::all(0), high = Block<float>::all(-1), label = low, j = low;
   const Block<float> zero = low, one = Block<float>::all(1);
@@ -148,7 +147,7 @@ inline WideMask same_label(const Columns::Index& a, const Columns::Index& b) {
 
 inline bool same_label(int64_t a, int64_t b) { return a == b; }
 
-// row / sum, by what the sum is more than 1: that loses fewer digits than a division. No entry is
+// row / sum as row + row * (1 / sum - 1), which loses fewer digits than a division. No entry is
 // left a negative zero.
 template <class S>
 inline void renormalise(float* row, int64_t blocks, const typename S::Value& sum) {

@@ -1,5 +1,6 @@
-// What float32 can decide of a prepared row, or of sixteen of them, in three stages. A row goes on
-// to the next stage where the last one's answer breaks a constraint that it left out.
+// project in float32, for one row or sixteen, in three stages: without the ball, in the ball, in
+// the ball with the label. A row goes on to the next stage where the answer violates a constraint
+// that the stage left out.
 #pragma once
 
 #include "l1_32.h"
@@ -9,10 +10,10 @@
 namespace mipoison {
 namespace MIPOISON_ISA {
 
-// Entries beyond this would lose more than 1e-7 to float32.
+// Larger entries lose more than 1e-7 in float32.
 constexpr float kModerate = 2;
 
-// Smaller balls than this are worth float64.
+// Smaller balls are solved in float64.
 constexpr double kSmallestBall = 1e-5;
 
 // The rows of a call, as project.h knows them; for project, alpha is 0 and `along` null.
@@ -27,20 +28,20 @@ struct Call {
   bool in_ball(const Region& region) const { return center && region.epsilon < kInfinity; }
 };
 
-// Whether calls of this kind are worth a try in float32.
+// Whether float32 is tried for calls of this kind.
 template <class T>
 inline bool moderate(const Region& region, const Call<T>& call) {
   return region.margin <= 1 && std::abs(call.alpha) <= 1 &&
          (!call.in_ball(region) || region.epsilon >= kSmallestBall);
 }
 
-// Where to look for tau first: the largest entry, a guess, and from how many entries it came.
+// Where the search for tau starts: the largest entry, a guess, and the support that it came from.
 template <class S>
 struct TauStart {
   typename S::Single top, start, count;
 };
 
-// Of the rows that `good` names, those answered and those for the next stage.
+// Of the rows in `good`, those that are answered and those for the next stage.
 template <class S>
 struct Verdict {
   typename S::Truth answered, next;
@@ -60,7 +61,7 @@ class Stages {
   using Truth = typename S::Truth;
   using Single = typename S::Single;
 
-  // q receives the answers; spare is scratch, y too but needed in the l2 ball alone.
+  // q receives the answers; spare and y are scratch, y for the l2 ball only.
   Stages(const Rows32<S>& rows, const Region& region, bool ball, float* q, float* spare, float* y)
       : rows_(rows),
         ball_(ball),
@@ -82,7 +83,7 @@ class Stages {
     Truth whole = write(at, output, &lead);
     const Truth usable = good & (size_of(at.w) <= Value(kModerate));
     if constexpr (S::kRough) {
-      // What many float32 terms have lost is found where it shows.
+      // Many float32 terms can lose too much; only rows whose sum shows it are refined.
       if (any(usable & !whole)) {
         at.tau = refine<S>(at.rest, at.w - 1, at.tau, usable & !whole, Value(-1));
         whole = write(at, output, &lead);
@@ -97,10 +98,10 @@ class Stages {
     return {Truth(usable & whole & inside), Truth(usable & !inside)};
   }
 
-  // In the ball; in l1 and l-infinity with the label left to itself.
+  // In the ball; in l1 and l-infinity without the label constraint.
   Verdict<S> in_ball(const Truth& good, const Value& warm_start) {
     if (norm_ == Norm::kL2) {
-      // The search starts at p, which must belong to the set as nearly as float32 can tell.
+      // The search starts at p, which must lie in the set up to float32 rounding.
       const Value lead = S::exact(S::take(rows_.p, rows_.t)) -
                          S::exact(rival_of<S>(rows_.p, rows_.blocks, rows_.t));
       const Solved<S> found = project_l2_32(rows_, epsilon_, warm_start, y_, q_);
@@ -114,8 +115,8 @@ class Stages {
     return {verdict.answered, Truth(good & !leads)};
   }
 
-  // With ball and label. In l1 and with a margin, many entries may be held at a cap that is the
-  // small difference of two large numbers: float64 decides those rows.
+  // In the ball, with the label binding. In l1 with a margin, many entries may lie at a cap that is
+  // the small difference of two large numbers: those rows are left to float64.
   Verdict<S> in_ball_with_label(const Truth& good) {
     if (norm_ == Norm::kLinf) {
       const Solved<S> found = bound_linf32(rows_, epsilon_, q_);
@@ -126,11 +127,11 @@ class Stages {
   }
 
  private:
-  // How much of a row's sum may be missing after rounding, and how far the ball may be left. The
-  // renormalised p is itself rounded, so the rest of the 2e-7 that are promised is needed.
+  // Tolerances after rounding of a row's sum and of the ball. The guarantee for the ball is 2e-7;
+  // the rest is left for the rounding of the renormalised p.
   static constexpr double kMissing = 3e-7, kBeyond = 8e-8;
 
-  // Writes all of q but the label's entry. Returns whose sums are 1.
+  // Writes q except q_t. Returns which rows sum to 1.
   Truth write(const Levels32<S>& at, const Output& output, Single* lead) {
     const Written<S> written = output.streams ? stream_simplex<S>(at, q_, output.ahead)
                                               : write_simplex<S>(at, q_, output.last);
@@ -138,7 +139,7 @@ class Stages {
     return size_of(written.sum + S::exact(*lead) - 1) <= Value(kMissing);
   }
 
-  // The largest entry of the answer but the label's.
+  // The largest entry of the answer other than q_t.
   Single rival() const { return rival_of<S>(q_, rows_.blocks, rows_.t); }
 
   Verdict<S> finish(const Truth& good, const Value& q_t, const Single& rival) {

@@ -31,7 +31,7 @@ from mipoison.reference.rounding import SUM_TOLERANCE
 def _flipped(
     rows, i, old, new, at_old, at_new, base, tau, PROJECT: tl.constexpr, CHUNKS: tl.constexpr
 ):
-    """The i-th chunk of the exact answer, and the columns; rows with new = old stay."""
+    """The i-th chunk of the answer before rounding, and the columns; rows with new = old stay."""
     _, p, cols = part(rows, i, tau, CHUNKS, False)
     was, now = cols == old[:, None], cols == new[:, None]
     if PROJECT:
@@ -95,7 +95,7 @@ def flip_kernel(
     rows = Rows(z, center, cols, p_at, p_at, p_at, lift, scale, sums, sound, k)
     at_old, at_new, base, tau = total * 0, total * 0, total * 0, total * 0
     if PROJECT:
-        # Slid all the way, z is p renormalised.
+        # At slide 0 the point z is p, renormalised.
         base, tau = simplex_levels(rows, new, base, base, valid & (new != old), CHUNKS, True)
     else:
         for i in range(CHUNKS):
@@ -113,7 +113,7 @@ def flip_kernel(
         q, here = _flipped(rows, i, old, new, at_old, at_new, base, tau, PROJECT, CHUNKS)
         answer = tl.where(here == new[:, None], entry[:, None], rounded(q, T))
         tl.store(out_at + here, answer, mask=valid[:, None] & (here < k))
-    # The safe answer's own label is what an invalid row is served with.
+    # An invalid row is served with the label of its safe answer.
     served = tl.where(valid, new, tl.where(known, old, 0))
     tl.store(labels + row, served.to(tl.int64), mask=ok)
     refused = ok & ~valid

@@ -18,7 +18,7 @@ from mipoison.reference.project import radius
 from mipoison.reference.rounding import SUM_TOLERANCE
 
 
-# How many rows there are is never part of what is compiled: one kernel serves every batch.
+# The number of rows is not compiled in: one kernel serves every batch size.
 @triton.jit(do_not_specialize=["n"])
 def project_kernel(
     q,
@@ -60,7 +60,7 @@ def project_kernel(
     if t is not None:
         t_at = t + row * t_stride
     out_at = out + (row * out_stride)[:, None]
-    # The interpreter hands over Python's floats, which operations would round to float32.
+    # The interpreter passes Python floats, which operations would round to float32.
     alpha = tl.full([R], alpha, tl.float64)
     epsilon = tl.full([R], epsilon, tl.float64)
     margin = tl.full([R], margin, tl.float64)
@@ -110,11 +110,11 @@ def _launch(
     out: Tensor | None,
 ) -> tuple[Tensor, Tensor]:
     q, g, p = in_columns(q), in_columns(g), in_columns(p)
-    # By address: the dispatcher may hand one tensor over as two.
+    # By address: the dispatcher may pass one tensor as two objects.
     same = p is not None and p.data_ptr() == q.data_ptr() and p.stride() == q.stride()
     n, k = q.shape
-    reach = radius(epsilon)
-    norm = norm if p is not None and not math.isinf(reach) else "none"
+    ball = radius(epsilon)
+    norm = norm if p is not None and not math.isinf(ball) else "none"
     shape, try_float32 = plan(k, q.dtype, norm)
     result, status = outputs(q, out, shape)
     if n > 0:
@@ -133,7 +133,7 @@ def _launch(
             0 if t is None else t.stride(0),
             result.stride(0),
             alpha,
-            reach,
+            ball,
             margin,
             TOLERANCE=SUM_TOLERANCE[q.dtype],
             NORM=norm,

@@ -1,6 +1,6 @@
 """Compiles the kernels ahead of time, without a GPU, and records what they need: registers, shared memory, stack.
 
-A kernel spills exactly where it has a stack: none of them may. Run
+A kernel that has a stack spills registers; none of them may. Run
 `python -m mipoison.kernels.resources --out benchmarks/results/triton-resources.json`.
 """
 

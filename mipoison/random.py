@@ -1,4 +1,4 @@
-"""Keyed counter-based randomness: Philox4x32-10 on a hash of the row (MATH: Salmon et al., SC 2011).
+"""Keyed counter-based randomness: Philox4x32-10 on a hash of the row (Salmon et al., SC 2011).
 
 All randomness of a defense derives from (key, row), so that a repeated query gets the same answer
 and teaches nothing. Only integer arithmetic is used: every backend draws the same bits. Philox is a
