@@ -11,10 +11,10 @@ Self = TypeVar("Self", bound="DtypeStable")
 
 
 class DtypeStable(nn.Module):
-    """Moves between devices but is never cast: `.half()` on a served model must not change what a defense computes."""
+    """Moves between devices but is never cast: `.half()` on a served model must not change a defense's answers."""
 
     def _apply(self: Self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
-        """What `.to()`, `.half()` and their like go through."""
+        """Applies `.to()`, `.half()` and the like."""
 
         def move(x: Tensor) -> Tensor:
             moved = fn(x)

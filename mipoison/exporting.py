@@ -1,4 +1,4 @@
-"""Whether `torch.export` is at work, in every version of torch."""
+"""Whether `torch.export` is tracing, in every supported version of torch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The surrogate: inversion models that the defender trains, standing in for the adversary's."""
+"""The surrogate: inversion models that the defender trains in place of the adversary's."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _BATCH: Final = 128
 
 
 def _principal_components(x: Tensor, most: int) -> tuple[Tensor, Tensor]:
-    """Mean [D] and an orthonormal basis [C, D] of the leading min(most, D, n − 1) components."""
+    """The mean [D], and an orthonormal basis [C, D] of the leading min(most, D, n − 1) components."""
     offset = x.mean(0)
     *_, basis = torch.linalg.svd(x - offset, full_matrices=False)
     return offset, basis[: max(1, min(most, x.shape[1], x.shape[0] - 1))].contiguous()
@@ -68,17 +68,17 @@ class Surrogate(Ensemble):
         seed: int = 0,
         progress: Report | None = None,
     ) -> Surrogate:
-        """Trains the ensemble on the defender's own, non-private, pairs.
+        """Trains the ensemble on the defender's non-private pairs.
 
         Args:
             outputs: undefended confidence vectors, [N, K], N ≥ 2; tensor or array.
-            inputs: what produced them, [N, ...] of any shape; tensor or array, a list of either, or
+            inputs: the inputs that produced them, [N, ...] of any shape; tensor or array, a list of either, or
                 a list of images of one size.
             members: networks in the ensemble, ≥ 1.
             width: units of each of the two hidden layers, ≥ 1; rounded up to a multiple of 32.
             epochs: passes over the data, ≥ 1.
             components: most principal components to predict, ≥ 1.
-            seed: of initialisation and batches. Training is not keyed: the surrogate is no secret.
+            seed: of initialisation and batches. Training is not keyed: the surrogate is not secret.
             progress: called with the share done, in (0, 1], after every pass.
 
         Returns:
@@ -104,7 +104,7 @@ class Surrogate(Ensemble):
             raise ValueError(
                 f"expected at least 2 outputs to train a surrogate on, got {len(rows)}; pass more of your own data"
             )
-        # Clones made out here are ordinary tensors, which training needs, even under inference_mode.
+        # Clones made outside inference mode are ordinary tensors, which training needs.
         with torch.inference_mode(False):
             pairs = rows.to(torch.float32).clone(), x.clone()
             return cls(
@@ -118,7 +118,7 @@ class Surrogate(Ensemble):
         return evaluate(self.state(), x)[-1].mean(0)[:, : self.basis.shape[0]]
 
     def forward(self, outputs: Any) -> Tensor:
-        """Coefficients predicted for confidence vectors: [N, K] → [N, C], float32.
+        """Coefficients predicted from confidence vectors: [N, K] → [N, C], float32.
 
         Raises:
             TypeError: for a wrong kind or dtype.
@@ -132,7 +132,7 @@ class Surrogate(Ensemble):
         return torch.cat(tiles)[: len(rows)]
 
     def reconstruct(self, outputs: Any) -> Tensor:
-        """Inputs predicted for confidence vectors: [N, K] → [N, ...], float32; see `forward`."""
+        """Inputs predicted from confidence vectors: [N, K] → [N, ...], float32; see `forward`."""
         coefficients = self.forward(outputs)
         with neutral(coefficients.device):
             flat = coefficients @ self.basis + self.offset
@@ -157,10 +157,10 @@ class Surrogate(Ensemble):
         """∇_q of a score of the rows at q = outputs, tile by tile; works under `inference_mode`.
 
         Args:
-            score: (q, *others), a tile of each, to a tensor whose sum is taken; what it says of one
+            score: maps tiles (q, *others) to a tensor whose sum is differentiated; its value for one
                 row may not depend on another.
             outputs: q, [N, K].
-            others: what else the score takes of each row, [N, ...] each.
+            others: further arguments of the score for each row, [N, ...] each.
 
         Returns:
             [N, K], float32.
@@ -177,7 +177,7 @@ class Surrogate(Ensemble):
         return torch.cat(gradients)[: len(rows)]
 
     def _seen(self, outputs: Any) -> Tensor:
-        """Rows of the K that it was fitted on, in float32."""
+        """The rows in float32, checked to have the K of the fit."""
         rows = as_rows("outputs", outputs)
         if rows.shape[1] != self.classes:
             raise ValueError(
@@ -186,16 +186,16 @@ class Surrogate(Ensemble):
         return rows.to(torch.float32)
 
     def settings(self) -> dict[str, Any]:
-        """What `restore` needs beside the tensors; JSON types."""
+        """The arguments of `restore` beside the tensors; JSON types."""
         return {"input_shape": list(self.input_shape)}
 
     @classmethod
     def restore(cls, settings: dict[str, Any], tensors: dict[str, Tensor]) -> Surrogate:
-        """Builds the surrogate from what `settings` and `state_dict` gave."""
+        """Builds the surrogate from the values of `settings` and `state_dict`."""
         return cls(tensors, tuple(settings["input_shape"]))
 
     def extra_repr(self) -> str:
-        """K, members and the size of what is predicted."""
+        """K, the number of members, and sizes."""
         width = self.get_buffer("weight1").shape[1]
         return (
             f"classes={self.classes}, members={self.members}, width={width}, "

@@ -9,7 +9,7 @@ from worlds import world
 
 import mipoison as mp
 from mipoison.defenses.bank import Bank
-from mipoison.defenses.base import own_rows
+from mipoison.defenses.base import defender_rows
 from mipoison.defenses.lpa.candidates import KINDS, Candidates
 from mipoison.defenses.lpa.equilibrium import Equilibrium
 from mipoison.defenses.lpa.game import SHARPNESS, Rules, _Memory, bisect_penalty_weight, choose
@@ -24,7 +24,7 @@ K = 10
 
 def test_every_candidate_is_a_lawful_answer() -> None:
     defense = mp.LPA.fit(*world(150, K, 3), objective="equilibrium", key=1)
-    p = own_rows(torch.cat([draw(d, 40, K, seed=4) for d in DISTRIBUTIONS]).float())
+    p = defender_rows(torch.cat([draw(d, 40, K, seed=4) for d in DISTRIBUTIONS]).float())
     answers, words = defense.objective.candidates.make(p, key=Key(3), epsilon=0.5, norm="l1")
     assert answers.shape == (len(p), Candidates.COUNT, K)
     assert words.shape == (len(p), Candidates.COUNT)
@@ -57,7 +57,7 @@ def test_the_last_part_of_a_long_move_is_penalized_more_than_the_first() -> None
 
 def test_moves_that_were_made_before_are_not_made_again() -> None:
     defense = mp.LPA.fit(*world(60, K, 3), objective="equilibrium", key=1)
-    p, given = own_rows(world(20, K)[0]), {"key": Key(3), "epsilon": 0.5, "norm": "l1"}
+    p, given = defender_rows(world(20, K)[0]), {"key": Key(3), "epsilon": 0.5, "norm": "l1"}
     candidates = defense.objective.candidates
     answers, words = candidates.make(p, **given)
     moves = answers[:, :-4].clone()
@@ -91,7 +91,7 @@ def test_only_the_last_rounds_count_where_memory_ends() -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_kind_of_candidates_is_left_out(kind: str) -> None:
     p, x = world(60, K, 3)
-    rows, rules = own_rows(p), Rules(rounds=2, memory=1, without=(kind,))
+    rows, rules = defender_rows(p), Rules(rounds=2, memory=1, without=(kind,))
     played = Equilibrium.fit(
         rows, x, budget=0.1, epsilon=0.8, norm="l1", progress=Progress(None), rules=rules
     )
@@ -105,6 +105,6 @@ def test_a_kind_of_candidates_is_left_out(kind: str) -> None:
 
 
 def test_an_unknown_kind_is_refused() -> None:
-    rows = own_rows(world(20, K)[0])
+    rows = defender_rows(world(20, K)[0])
     with pytest.raises(ValueError, match=r"kinds out of .*'decoys'.* got \('decoy',\)"):
         Candidates(Bank(rows), None, budget=0.1, key_cells=KeyCells.of(rows), without=("decoy",))

@@ -9,7 +9,7 @@ from torch import Tensor
 from worlds import world
 
 import mipoison as mp
-from mipoison.defenses.base import own_rows
+from mipoison.defenses.base import defender_rows
 from mipoison.defenses.lpa.game import penalty
 from mipoison.defenses.lpa.generator import _SHARES as SHARES
 from mipoison.defenses.lpa.generator import Generator
@@ -32,7 +32,7 @@ def objective() -> Generator:
 
 @pytest.fixture(scope="module")
 def rows() -> Tensor:
-    return own_rows(torch.cat([draw(d, 40, K, seed=4) for d in DISTRIBUTIONS]).float())
+    return defender_rows(torch.cat([draw(d, 40, K, seed=4) for d in DISTRIBUTIONS]).float())
 
 
 def l1(q: Tensor, p: Tensor) -> Tensor:
@@ -50,7 +50,7 @@ def test_the_move_it_makes_is_as_long_as_the_one_it_chose(
             1, keepdim=True
         )
         chosen.append(moves.spent.gather(1, best))
-        alone.append(moves.alone)
+        alone.append(moves.without_bank)
     known = ~torch.cat(alone).squeeze(1)
     expected = torch.cat(chosen).squeeze(1).double()
     assert float(expected.max()) > 0.1

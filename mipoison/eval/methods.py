@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from mipoison.defenses import LFP, LPA, LabelOnly, Rounding
-from mipoison.defenses.base import own_rows
+from mipoison.defenses.base import defender_rows
 from mipoison.defenses.lfp.selection import ROWS
 from mipoison.defenses.lfp.targets import TARGETS
 from mipoison.defenses.lpa import OBJECTIVES
@@ -156,7 +156,7 @@ def _ablation(own: Own, options: Options) -> Defense:
     budget = float(options["budget"])
     epsilon = min(1.0, 8 * budget)
     played = Equilibrium.fit(
-        own_rows(own.outputs),
+        defender_rows(own.outputs),
         own.inputs,
         budget=budget,
         epsilon=epsilon,
