@@ -178,7 +178,7 @@ def test_full_steps_align_better_than_their_start(
 
 @pytest.mark.parametrize("objective", ["alignment", "alignment-full"])
 @pytest.mark.parametrize("loss", ["decoy", "clean"])
-def test_the_key_decides(
+def test_answers_depend_on_the_key(
     surrogate: mp.Surrogate, pairs: tuple[Tensor, Tensor], objective: str, loss: str
 ) -> None:
     kind = {"alignment": Alignment, "alignment-full": FullAlignment}[objective]

@@ -25,14 +25,14 @@ def words(p: Tensor, cells: KeyCells | None = None) -> Tensor:
 
 
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 3.0, 10.0])
-def test_cells_see_a_classifier_alike_at_any_temperature(temperature: float) -> None:
+def test_key_cells_are_invariant_to_temperature(temperature: float) -> None:
     # Between rounding dust and cells' borders a few rows differ.
     same = words(served(logits(), temperature)) == words(served(logits(), 2.0))
     assert float(same.all(1).double().mean()) > 0.98
 
 
 @pytest.mark.parametrize("temperature", [0.5, 3.0])
-def test_copies_share_and_others_do_not(temperature: float) -> None:
+def test_altered_copies_share_key_cells_and_other_rows_do_not(temperature: float) -> None:
     scores = logits()
     near = scores + 0.02 * torch.randn(scores.shape, generator=torch.Generator().manual_seed(1))
     p = served(scores, temperature)
@@ -64,13 +64,13 @@ def test_bits_do_not_depend_on_the_batch() -> None:
     ],
     ids=["one-hot", "uniform", "two classes", "1000 classes"],
 )
-def test_no_rows_are_beyond_it(p: Tensor) -> None:
+def test_key_cells_of_extreme_rows(p: Tensor) -> None:
     cells = KeyCells.of(p)
     assert 0 < cells.temperature < float("inf")
     assert words(p, cells).shape == (len(p), 4)
 
 
-def test_a_grid_of_zero_keys_rows_apart_but_for_their_last_bits() -> None:
+def test_grid_zero_separates_rows_up_to_last_bits() -> None:
     p = served(logits(50), 1.0)
     last = p.clone()
     last[:, 0] = torch.nextafter(last[:, 0], torch.tensor(2.0))

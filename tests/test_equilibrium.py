@@ -22,7 +22,7 @@ from mipoison.reference import label_of
 K = 10
 
 
-def test_every_candidate_is_a_lawful_answer() -> None:
+def test_every_candidate_is_feasible() -> None:
     defense = mp.LPA.fit(*world(150, K, 3), objective="equilibrium", key=1)
     p = defender_rows(torch.cat([draw(d, 40, K, seed=4) for d in DISTRIBUTIONS]).float())
     answers, words = defense.objective.candidates.make(p, key=Key(3), epsilon=0.5, norm="l1")
@@ -55,7 +55,7 @@ def test_the_last_part_of_a_long_move_is_penalized_more_than_the_first() -> None
     assert choose(score, moved, noise, 1 / (1 + 0.8), 10.0).tolist() == [1, 1]
 
 
-def test_moves_that_were_made_before_are_not_made_again() -> None:
+def test_given_moves_are_reused() -> None:
     defense = mp.LPA.fit(*world(60, K, 3), objective="equilibrium", key=1)
     p, given = defender_rows(world(20, K)[0]), {"key": Key(3), "epsilon": 0.5, "norm": "l1"}
     candidates = defense.objective.candidates
@@ -67,7 +67,7 @@ def test_moves_that_were_made_before_are_not_made_again() -> None:
     assert torch.equal(candidates.make(p, **given, moves=moves)[0][0, 1], p[0].flip(0))
 
 
-def test_the_gradient_by_hand_is_autograd_s() -> None:
+def test_network_gradient_matches_autograd() -> None:
     p, x = world(300, K, 40)
     network = Network.fit(p, x, width=32, epochs=2, batch=64, seed=0)
     goal = network(p.flip(0))

@@ -40,7 +40,7 @@ def l1(q: Tensor, p: Tensor) -> Tensor:
 
 
 @pytest.mark.parametrize("norm", ["l1", "l2", "linf"])
-def test_the_move_it_makes_is_as_long_as_the_one_it_chose(
+def test_the_move_has_the_length_that_was_scored(
     objective: Generator, rows: Tensor, norm: str
 ) -> None:
     q = objective.poison(rows, key=KEY, epsilon=0.3, norm=norm)
@@ -74,7 +74,7 @@ def test_the_score_is_the_error_of_what_is_interpolated(objective: Generator, ro
     torch.testing.assert_close(moves.score.double()[known], expected[known], atol=2e-3, rtol=1e-3)
 
 
-def test_the_key_forbids_half_of_the_moves(objective: Generator, rows: Tensor) -> None:
+def test_the_key_excludes_half_of_the_moves(objective: Generator, rows: Tensor) -> None:
     allowed, present = 0, 0
     for key in range(8):
         (moves,) = objective._moves(rows, Key(key), EPSILON, "l1")

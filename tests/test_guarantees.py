@@ -182,7 +182,7 @@ def test_2_another_key_gives_other_answers() -> None:
     assert not torch.equal(mp.lfp(p, rate=0.5, key=1), mp.lfp(p, rate=0.5, key=2))
 
 
-def test_2_the_caller_s_autocast_changes_nothing(fitted: dict[str, mp.LPA]) -> None:
+def test_2_autocast_invariance(fitted: dict[str, mp.LPA]) -> None:
     # Many rows: where a choice among moves is close, fewer bits make another.
     p = draw("plain", 400, K, seed=2).float()
     for defense in fitted.values():
@@ -195,7 +195,7 @@ def test_2_the_caller_s_autocast_changes_nothing(fitted: dict[str, mp.LPA]) -> N
 
 
 @pytest.mark.parametrize("k", [2, 10, 100])
-def test_3_a_row_does_not_know_its_batch(k: int) -> None:
+def test_3_batch_invariance(k: int) -> None:
     outputs, inputs = draw("plain", 200, k).float(), torch.rand(200, 12)
     p = torch.cat([draw(d, 30, k, seed=4) for d in DISTRIBUTIONS]).float()
     defenses = [
@@ -231,7 +231,7 @@ def test_3_a_row_does_not_know_its_batch(k: int) -> None:
         torch.set_num_threads(1)
 
 
-def test_3_a_row_of_the_full_alignment_does_not_know_its_batch() -> None:
+def test_3_batch_invariance_of_the_full_alignment() -> None:
     """Apart, on fewer batches: its gradients take ten times as long as those of the others."""
     outputs, inputs = draw("plain", 150, K).float(), torch.rand(150, 12)
     p = torch.cat([draw(d, 10, K, seed=4) for d in DISTRIBUTIONS]).float()
@@ -245,7 +245,7 @@ def test_3_a_row_of_the_full_alignment_does_not_know_its_batch() -> None:
 
 @pytest.mark.parametrize("backend", ["cpp", "reference"])
 @pytest.mark.parametrize(("n", "k"), [(64, 10), (9, 1000), (3, 40_000)])
-def test_3_an_operation_does_not_know_its_batch(n: int, k: int, backend: str) -> None:
+def test_3_batch_invariance_of_operations(n: int, k: int, backend: str) -> None:
     p, g = draw("plain", n, k).float(), directions(n, k).float()
     balls = ((None, "l1"), (0.2, "l1"), (0.05, "linf"), (0.1, "l2"))
     for epsilon, norm in balls[: 1 if k > 1000 and backend == "reference" else 4]:

@@ -26,7 +26,7 @@ def step(q: Tensor, g: Tensor, p: Tensor | None = None, t: Tensor | None = None)
     return OPS.step(q, g, p, t, 0.1, INF, "l1", 0.0, False)
 
 
-def test_arguments_that_a_kernel_would_read_beyond_are_refused() -> None:
+def test_out_of_bounds_arguments_are_refused() -> None:
     p, g = draw("plain", 4, 6).float(), directions(4, 6).float()
     labels = torch.zeros(4, dtype=torch.int64)
     refused: dict[str, tuple[Callable[[], Any], str]] = {

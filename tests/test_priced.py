@@ -88,7 +88,7 @@ def test_another_key_gives_another_answer(defense: mp.LPA) -> None:
 
 
 @pytest.mark.parametrize("k", [2, 10, 130])
-def test_a_row_does_not_know_its_batch(fit: Fit, k: int) -> None:
+def test_batch_invariance(fit: Fit, k: int) -> None:
     served = (
         fit(*world(2 * k + 150, k, 4), budget=0.05) if k < 100 else fit(*paired(k), budget=0.05)
     )
@@ -128,7 +128,7 @@ def test_it_is_fitted_and_served_under_inference_mode(fit: Fit, defense: mp.LPA)
         assert torch.equal(fit(*world(300, K, 3, 4))(p), defense(p))
 
 
-def test_a_single_row_of_a_label_is_served_like_one_without_data(fit: Fit) -> None:
+def test_a_label_with_one_row_is_served_like_one_without_data(fit: Fit) -> None:
     p, x = world(200, K, 3)
     alone = label_of(p) == 3
     keep = ~alone | (torch.arange(200) == int(alone.nonzero()[0]))

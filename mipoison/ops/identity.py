@@ -18,7 +18,7 @@ from mipoison.random import Key
 Ids: TypeAlias = (
     "Tensor | npt.NDArray[Any] | Sequence[int] | Sequence[str] | Sequence[bytes] | None"
 )
-# An id becomes a row with sixteen bits an entry, which float32 holds exactly, so that the row hash of every backend works
+# An id becomes a row with sixteen bits an entry, which float32 holds exactly, so that every row hash works
 # on ids. An int takes four entries; the digest of a text takes eight, and a ninth marks it.
 _ENTRIES: Final = 9
 # Kinds of arrays whose entries need not be checked one by one.

@@ -22,7 +22,7 @@ def arguments(p: torch.Tensor, g: torch.Tensor, norm: str) -> tuple[object, ...]
 
 
 @pytest.mark.parametrize("norm", NORMS)
-def test_a_row_does_not_know_its_batch(norm: str) -> None:
+def test_batch_invariance(norm: str) -> None:
     k = 11
     p, g = table.rows_of(k, 1)[2:5].float(), directions(3, k).float()
     whole, _ = TRITON["step"](*arguments(p, g, norm))
