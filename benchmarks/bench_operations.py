@@ -1,4 +1,4 @@
-"""The other operations, and `step` from a point that is not its centre; each with a new output."""
+"""The other operations, and `step` from a point that is not its center; each with a new output."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def ball_project(p: Tensor, g: Tensor) -> Case:
 
 
 def second_step(p: Tensor, g: Tensor) -> Case:
-    """What every gradient step but the first is: q is on its way, p stays the centre."""
+    """What every gradient step but the first is: q is on its way, p stays the center."""
     epsilon = binding_radius(p, g, "l1")
     q = torch.ops.mipoison.step(*arguments(p, -g, epsilon))[0]
     return Case("step", arguments(q, g, epsilon, center=p), 4, "l1", ALPHA, epsilon)

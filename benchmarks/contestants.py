@@ -25,7 +25,7 @@ MOST_STEPS = 20
 def arguments(
     p: Tensor, g: Tensor, epsilon: float = math.inf, norm: str = "l1", center: Tensor | None = None
 ) -> tuple[object, ...]:
-    """What the `step` operator takes: q is p, but for a centre that lies elsewhere."""
+    """What the `step` operator takes: q is p, but for a center that lies elsewhere."""
     around = None if math.isinf(epsilon) else p if center is None else center
     return (p, g, around, None, ALPHA, epsilon, norm, 0.0, False)
 

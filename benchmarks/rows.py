@@ -54,9 +54,9 @@ def sample(x: Tensor) -> Tensor:
 
 def distances(q: Tensor, p: Tensor, norm: str) -> Tensor:
     """‖q − p‖ in float64 of the sampled rows, from the renormalised p."""
-    centre = sample(p).to(torch.float64)
-    centre = centre / centre.sum(1, keepdim=True)
-    return torch.linalg.vector_norm(sample(q).to(torch.float64) - centre, ORDER[norm], dim=1)
+    center = sample(p).to(torch.float64)
+    center = center / center.sum(1, keepdim=True)
+    return torch.linalg.vector_norm(sample(q).to(torch.float64) - center, ORDER[norm], dim=1)
 
 
 def binding_radius(p: Tensor, g: Tensor, norm: str) -> float:

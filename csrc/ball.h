@@ -26,8 +26,7 @@ inline double distance(const double* a, const double* b, int64_t width, Norm nor
   return norm == Norm::kL1 ? total(sum) : std::sqrt(total(sum));
 }
 
-// The entries that label t competes with: a row without its own entry, which reads `blank`
-// meanwhile.
+// Replaces entry t of a row by `blank` for its lifetime.
 class Blanked {
  public:
   Blanked(double* row, int64_t t, double blank) : entry_(row + t), value_(row[t]) {

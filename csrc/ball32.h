@@ -1,4 +1,4 @@
-// 2. A row in a ball, in either shape: what the three norms share.
+// What the three balls share in float32, in either shape.
 #pragma once
 
 #include <cmath>
@@ -20,14 +20,14 @@ struct Rows32 {
   typename S::Value margin;
 };
 
-// An answer but for the last rounding: q with its label's entry, and which rows are solved.
+// An answer before the last rounding: q_t, and which rows are solved.
 template <class S>
 struct Solved {
   typename S::Value q_t;
   typename S::Truth solved;
 };
 
-// A row without its label's own entries, as long as this lives.
+// Takes the label's entries out of z and p for its lifetime.
 template <class S>
 class WithoutLabel {
  public:
@@ -50,15 +50,15 @@ class WithoutLabel {
   typename S::Single z_t_, p_t_;
 };
 
-// The smallest and the largest z_j - p_j: between them, or not far, lie the levels of a ball that
-// leaves the label alone.
+// The smallest and the largest z_j - p_j: a bracket, within epsilon, of the levels of a ball
+// without the label constraint.
 template <class S>
-struct Reach {
+struct LevelRange {
   typename S::Value low, high;
 };
 
 template <class S>
-inline Reach<S> reach_of(const Rows32<S>& rows) {
+inline LevelRange<S> level_range_of(const Rows32<S>& rows) {
   Block<float> low = Block<float>::all(-kNothing), high = Block<float>::all(kNothing);
   for (int64_t i = 0; i < rows.blocks * kLanes<float>; i += kLanes<float>) {
     const Block<float> z = Block<float>::load(rows.z + i);
@@ -102,7 +102,7 @@ inline Measured<S> measure(const float* q, const float* p, int64_t blocks, Norm 
   return {sum[0], sum[1]};
 }
 
-// The largest entry but the label's own; q is left as it was.
+// The largest entry other than q_t; q is left as it was.
 template <class S>
 inline typename S::Single rival_of(float* q, int64_t blocks, const typename S::Index& t) {
   const typename S::Single own = S::take(q, t);
@@ -114,8 +114,8 @@ inline typename S::Single rival_of(float* q, int64_t blocks, const typename S::I
   return S::highest(high);
 }
 
-// A function that jumps from `left` to `right` >= left at a point, the root perhaps between,
-// negated.
+// The negative of a function that jumps from `left` to `right` >= left at a point; 0 if the root
+// lies in the jump.
 template <class S>
 struct Jump {
   typename S::Value value, slope;

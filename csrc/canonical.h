@@ -1,5 +1,5 @@
-// What the row hash sees of a row: four cells that rounding noise of the classifier hardly ever
-// changes.
+// The canonical cells of a row, which the row hash is taken of: four cells that a classifier's
+// rounding noise hardly ever changes.
 //
 // A float32 pattern, read as an integer, is a piecewise linear logarithm. Four keyed sums of them,
 // cut into cells, are integers throughout: every backend and instruction set finds the same ones
@@ -42,8 +42,8 @@ inline uint64_t depth_of(float x) {
   return static_cast<uint64_t>((pattern > kFloor ? pattern : kFloor) - kFloor);
 }
 
-// What the cells follow from: sums of depths, weighted by the key and by one, and the largest
-// depth.
+// What determines the cells: sums of depths, with the key's weights and with weight 1, and the
+// largest depth.
 struct Sums {
   uint64_t weighted[kCells], plain, top;
 };

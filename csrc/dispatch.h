@@ -1,4 +1,5 @@
-// Which of the compiled instruction sets serves: the widest that this processor has, unless told.
+// Chooses among the compiled instruction sets: the widest that this processor has, unless told
+// otherwise.
 #pragma once
 
 #include <cmath>
@@ -11,7 +12,7 @@
 
 namespace mipoison {
 
-// The words that select a row: a share of all, 2^32 at rate 1, so that every word lies below it.
+// A row is selected if its word lies below this: rate * 2^32, so that rate 1 selects every row.
 inline uint64_t threshold_of(double rate) {
   if (!(rate >= 0 && rate <= 1)) throw std::invalid_argument("expected rate in [0, 1]");
   return static_cast<uint64_t>(std::floor(std::ldexp(rate, 32)));

@@ -1,6 +1,5 @@
-// How floating point is computed: to nearest and with denormal numbers, whatever the caller's
-// thread is set to (torch.set_flush_denormal, fesetround, a library that was linked with
-// -ffast-math).
+// The floating-point environment: rounding to nearest and subnormal numbers, whatever the calling
+// thread is set to (torch.set_flush_denormal, fesetround, a library linked with -ffast-math).
 #pragma once
 
 #if defined(__SSE2__)
@@ -67,8 +66,8 @@ class StandardFloats {
   FloatState::State before_;
 };
 
-// work(begin, end) under the standard. A call of its own: the compiler knows nothing of the state
-// and must move no arithmetic past where it is set.
+// work(begin, end) in that environment. Not inline: the compiler does not know about the state and
+// could move arithmetic past the point where it is set.
 template <class Work>
 __attribute__((noinline)) int64_t call_alone(const Work& work, int64_t begin, int64_t end) {
   return work(begin, end);

@@ -1,12 +1,12 @@
 // flip in float32: flip.h for rows of either shape.
 //
-// Rows that this declines are decided by flip.h from scratch, in float64.
+// Rows that this declines are solved by flip.h from the start, in float64.
 #pragma once
 
-#include "attempt.h"
 #include "flip.h"
 #include "hash32.h"
 #include "scratch.h"
+#include "stages.h"
 
 namespace mipoison {
 namespace MIPOISON_ISA {
@@ -35,36 +35,36 @@ class Flipper32 {
         canonical_(call.classes, call.key),
         scratch_(2, S::kRows * padded<float>(call.classes)) {}
 
-  // Writes the rows [begin, end) that it can decide, and calls decline(row) for the others.
+  // Writes the rows [begin, end) that it can solve, and calls decline(row) for the others.
   template <class Decline>
   void operator()(int64_t begin, int64_t end, const Decline& decline) {
-    const auto work = [&](const Lot<S>& lot) {
-      const uint32_t answered = flip(lot);
+    const auto work = [&](const Tile<S>& tile) {
+      const uint32_t answered = flip(tile);
       if (waiting_.size >= S::kRows) project_waiting(decline);
       return answered;
     };
-    each_lot<S>(begin, end, k_, work, decline);
+    each_tile<S>(begin, end, k_, work, decline);
     if (waiting_.size > 0) project_waiting(decline);
   }
 
  private:
-  static constexpr double kMissing = 3e-7;  // as in attempt.h
+  static constexpr double kMissing = 3e-7;  // as in stages.h
 
-  // Rows to be projected, until they fill a lot: what becomes of a row must not depend on how many
-  // of its neighbours flip. A lot may add as many again.
+  // Rows that wait for their projection until they fill a tile: an answer must not depend on how
+  // many neighbours flip. One tile may add as many again.
   struct Queue {
     int size = 0;
     int64_t row[2 * S::kRows], label[2 * S::kRows];
   };
 
-  // Returns which rows of a lot are written, or wait.
-  uint32_t flip(const Lot<S>& lot) {
-    load_rows(call_.p, call_.rows, k_, lot, p_);
+  // Returns which rows of a tile are written, or wait.
+  uint32_t flip(const Tile<S>& tile) {
+    load_rows(call_.p, call_.rows, k_, tile, p_);
     const Judged<S> row = judge(p_, k_, S{});
     uint32_t good = bits(row.valid);
     if (!good) return 0;
     typename S::Index t = row.label;
-    const uint32_t flipped = choose(lot, &good, &t);
+    const uint32_t flipped = choose(tile, &good, &t);
     renormalise<S>(p_, blocks_, row.sum);
     if (flipped) {
       const typename S::Single old = S::take(p_, row.label), other = S::take(p_, t);
@@ -74,18 +74,18 @@ class Flipper32 {
     const Value own = S::exact(S::take(p_, t));
     S::put(p_, t, leading_entry32<S>(own, rival_of<S>(p_, blocks_, t), Value(0)));
     const uint32_t waits = call_.style == Exchange::kProject ? flipped : 0;
-    store_rows(p_, k_, lot, good & ~waits, call_.out);
+    store_rows(p_, k_, tile, good & ~waits, call_.out);
     return good;
   }
 
-  // Draws the labels of a lot's good rows, of which those without a valid target are taken out;
+  // Draws the labels of a tile's good rows, of which those without a valid target are taken out;
   // makes rows wait for their projection. Returns which change their labels.
-  uint32_t choose(const Lot<S>& lot, uint32_t* good, typename S::Index* t) {
+  uint32_t choose(const Tile<S>& tile, uint32_t* good, typename S::Index* t) {
     const TwoWords<S> words = two_words(p_, k_, call_.key, canonical_, S{});
     uint32_t flipped = 0;
     for (int lane = 0; lane < S::kRows; ++lane) {
       const uint32_t bit = uint32_t{1} << lane;
-      const int64_t row = row_at(lot, lane), own = label_at(*t, lane);
+      const int64_t row = row_at(tile, lane), own = label_at(*t, lane);
       const int64_t* target = call_.targets ? call_.targets + row : nullptr;
       if (target && (*target < -1 || *target >= k_)) *good &= ~bit;
       if (!(*good & bit)) continue;
@@ -95,7 +95,7 @@ class Flipper32 {
       if (label == own) continue;
       set_label(t, lane, label);
       flipped |= bit;
-      if (call_.style == Exchange::kProject && has_row(lot, lane)) {
+      if (call_.style == Exchange::kProject && has_row(tile, lane)) {
         waiting_.row[waiting_.size] = row;
         waiting_.label[waiting_.size++] = label;
       }
@@ -107,25 +107,25 @@ class Flipper32 {
   void project_waiting(const Decline& decline) {
     const int taken = std::min(waiting_.size, S::kRows);
     waiting_.size -= taken;
-    const Lot<S> lot = lot_of(waiting_.row + waiting_.size, taken, k_, S{});
-    load_rows(call_.p, call_.rows, k_, lot, p_);
+    const Tile<S> tile = tile_of(waiting_.row + waiting_.size, taken, k_, S{});
+    load_rows(call_.p, call_.rows, k_, tile, p_);
     const Judged<S> row = judge(p_, k_, S{});
     renormalise<S>(p_, blocks_, row.sum);
     const typename S::Single highest = S::take(p_, row.label);
-    // Padding is no part of what is projected.
+    // Padding takes no part in the projection.
     std::fill(p_ + S::kRows * k_, p_ + blocks_ * kLanes<float>, kNothing);
     Rows32<S> rows{p_, p_, blocks_, {}, Value(0)};
     for (int lane = 0; lane < S::kRows; ++lane)
       set_label(&rows.t, lane, waiting_.label[waiting_.size + std::min(lane, taken - 1)]);
-    Attempt<S> attempt(rows, {kInfinity, Norm::kL1, 0, false}, false, q_, q_, nullptr);
+    Stages<S> stages(rows, {kInfinity, Norm::kL1, 0, false}, false, q_, q_, nullptr);
     Value tau = 0;
-    const Hint<S> hint{highest, S::rounded(Value(0)), S::rounded(Value(-1))};
-    const Truth solved = attempt.without_ball(row.valid, hint, &tau).answered;
-    // Many equal entries can deceive the attempt's own sum.
+    const TauStart<S> tau_start{highest, S::rounded(Value(0)), S::rounded(Value(-1))};
+    const Truth solved = stages.without_ball(row.valid, tau_start, &tau).answered;
+    // The stages' sum is not exact for many equal entries, so it is checked again.
     const Value sum = S::gather(exact_sum(q_, blocks_));
     const uint32_t answered = bits(solved & (size_of(sum - 1) <= Value(kMissing)));
-    store_rows(q_, k_, lot, answered, call_.out);
-    decline_others(lot, answered, decline);
+    store_rows(q_, k_, tile, answered, call_.out);
+    decline_others(tile, answered, decline);
   }
 
   FlipCall call_;

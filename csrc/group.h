@@ -1,14 +1,14 @@
 // project and step for rows of few classes in float32 or less, sixteen at a time, each in its own
 // lane.
 //
-// A lane may decline; project.h then decides its row from scratch, in float64. So nothing here has
-// to know what an invalid row deserves, and no lane ever depends on its neighbours.
+// A lane may decline; project.h then solves its row from the start, in float64. So invalid rows are
+// never handled here, and no lane depends on its neighbours.
 #pragma once
 
-#include "attempt.h"
 #include "row.h"
 #include "rows32.h"
 #include "scratch.h"
+#include "stages.h"
 
 namespace mipoison {
 namespace MIPOISON_ISA {
@@ -25,26 +25,26 @@ class GroupProjector {
         ball_(call.in_ball(region)),
         scratch_(ball_ ? 4 : 2, kGroup * padded_columns(classes)) {}
 
-  // Writes the rows [begin, end) that it can decide, and calls decline(row) for the others.
+  // Writes the rows [begin, end) that it can solve, and calls decline(row) for the others.
   template <class Decline>
   void operator()(int64_t begin, int64_t end, const Decline& decline) {
     for (int64_t i = begin; i < end; i += kGroup) {
       run(kWithoutBall, group_at(i, end, k_), Wide(0), decline);
-      for (int stage = kInBall; stage <= kCornered; ++stage)
+      for (int stage = kInBall; stage <= kInBallWithLabel; ++stage)
         if (waiting_[stage].size >= kGroup) run_waiting(stage, decline);
     }
-    for (int stage = kInBall; stage <= kCornered; ++stage)
+    for (int stage = kInBall; stage <= kInBallWithLabel; ++stage)
       while (waiting_[stage].size > 0) run_waiting(stage, decline);
   }
 
  private:
-  enum Stage { kWithoutBall, kInBall, kCornered };
+  enum Stage { kWithoutBall, kInBall, kInBallWithLabel };
 
-  // Rows on their way to a stage, until they fill a group. A group may add as many again.
+  // Rows that wait for a stage until they fill a group. One group may add as many again.
   struct Queue {
     int size = 0;
     int64_t row[2 * kGroup];
-    double clue[2 * kGroup];
+    double warm_start[2 * kGroup];
   };
 
   template <class Decline>
@@ -54,40 +54,41 @@ class GroupProjector {
     queue.size -= taken;
     Group group;
     group.lanes = ~uint32_t{0} >> (32 - taken);
-    double clue[kGroup];
+    double warm_start[kGroup];
     for (int i = 0; i < kGroup; ++i) {
       const int from = queue.size + std::min(i, taken - 1);
       group.row[i] = queue.row[from];
       group.place[i] = group.row[i] * k_;
-      clue[i] = queue.clue[from];
+      warm_start[i] = queue.warm_start[from];
     }
     Wide start;
-    std::memcpy(&start, clue, sizeof start);
+    std::memcpy(&start, warm_start, sizeof start);
     run(stage, group, start, decline);
   }
 
   template <class Decline>
-  void run(int stage, const Group& group, Wide clue, const Decline& decline) {
+  void run(int stage, const Group& group, Wide warm_start, const Decline& decline) {
     Rows32<S> rows{z_, p_, k_, {}, Wide(0)};
-    Hint<S> hint;
-    const WideMask good = prepare(group, &rows, &hint);
-    Attempt<S> attempt(rows, region_, ball_, q_, q_, y_);
-    const Verdict<S> verdict = stage == kWithoutBall ? attempt.without_ball(good, hint, &clue)
-                               : stage == kInBall    ? attempt.in_ball(good, clue)
-                                                     : attempt.cornered(good);
+    TauStart<S> tau_start;
+    const WideMask good = prepare(group, &rows, &tau_start);
+    Stages<S> stages(rows, region_, ball_, q_, q_, y_);
+    const Verdict<S> verdict = stage == kWithoutBall
+                                   ? stages.without_ball(good, tau_start, &warm_start)
+                               : stage == kInBall ? stages.in_ball(good, warm_start)
+                                                  : stages.in_ball_with_label(good);
     const uint32_t answered = bits(verdict.answered) & group.lanes;
     const uint32_t next = bits(verdict.next) & group.lanes & ~answered;
     if constexpr (kSixteen<T>) round_answer<T, S>(q_, k_, rows.t, rows.margin);
     store_columns(q_, k_, group, answered, call_.out);
     if (answered == group.lanes) return;
     double level[kGroup];
-    std::memcpy(level, &clue, sizeof level);
+    std::memcpy(level, &warm_start, sizeof level);
     for (int i = 0; i < kGroup; ++i) {
       const uint32_t lane = uint32_t{1} << i;
       if (next & lane) {
         Queue& queue = waiting_[stage + 1];
         queue.row[queue.size] = group.row[i];
-        queue.clue[queue.size++] = level[i];
+        queue.warm_start[queue.size++] = level[i];
       } else if (group.lanes & ~answered & lane) {
         decline(group.row[i]);
       }
@@ -101,7 +102,7 @@ class GroupProjector {
   };
 
   // Loads a group, forms z and the renormalised p. Returns which lanes may be tried.
-  WideMask prepare(const Group& group, Rows32<S>* rows, Hint<S>* hint) {
+  WideMask prepare(const Group& group, Rows32<S>* rows, TauStart<S>* tau_start) {
     const Block<float> moderate = Block<float>::all(kModerate), zero = Block<float>::all(0);
     load(call_.from, group, p_);
     Summary own = summarise();
@@ -109,11 +110,11 @@ class GroupProjector {
     WideMask whole = size_of(own.sum) <= Wide(std::numeric_limits<float>::max());
     if (call_.along) {
       load(call_.along, group, z_);
-      whole = whole & ascend(hint);
+      whole = whole & ascend(tau_start);
     } else {
       const Block<float> farthest = Block<float>::all(kFarthest);
       if (!ball_) good = (own.high <= farthest) & (own.low >= zero - farthest);
-      lower(own.high, hint);
+      lower(own.high, tau_start);
     }
     if (call_.center) {
       if (call_.center != call_.from) {
@@ -157,8 +158,8 @@ class GroupProjector {
     return s;
   }
 
-  // z = p + alpha * z / |z|. Where it may.
-  WideMask ascend(Hint<S>* hint) {
+  // z = p + alpha * z / |z|. Returns where the length allows it.
+  WideMask ascend(TauStart<S>* tau_start) {
     Wide squares[1];
     accumulate<S>(k_, squares, [&](int64_t i, Block<float>* part) {
       const Block<float> x = Block<float>::load(z_ + i);
@@ -179,20 +180,20 @@ class GroupProjector {
       sum = add_where(sum, x > zero, x);
       count = add_where(count, x > zero, one);
     }
-    // The first Newton step comes free: from tau = 0, near which a short step ends.
+    // The first Newton step, from tau = 0, costs no extra pass; a short step ends near tau = 0.
     const Mask<float> some = count > zero;
-    *hint = {high, select(some, (sum - one) / max(count, one), zero),
-             select(some, count, zero) - one};
+    *tau_start = {high, select(some, (sum - one) / max(count, one), zero),
+                  select(some, count, zero) - one};
     return (squares[0] > Wide(1e-24)) & (squares[0] < Wide(1e24));
   }
 
-  // z = p, moved to where its largest entry is 0 if it is large: that saves digits.
-  void lower(Block<float> high, Hint<S>* hint) {
+  // z = p; a row of large entries is shifted so that the largest is 0, to keep digits.
+  void lower(Block<float> high, TauStart<S>* tau_start) {
     const Block<float> zero = Block<float>::all(0), moderate = Block<float>::all(kModerate);
     const Block<float> shift = select(max(high, zero - high) > moderate, high, zero);
     for (int64_t i = 0; i < k_ * kGroup; i += kGroup)
       (Block<float>::load(p_ + i) - shift).store(z_ + i);
-    *hint = {high - shift, zero - shift, zero - Block<float>::all(1)};
+    *tau_start = {high - shift, zero - shift, zero - Block<float>::all(1)};
   }
 
   Mask<float> read_labels(const Group& group, S::Index* t) const {
@@ -206,7 +207,7 @@ class GroupProjector {
     return Block<float>::load(valid) > Block<float>::all(0);
   }
 
-  // p / sum, by what the sum is more than 1: that loses fewer digits than a division.
+  // p / sum as p + p * (1 / sum - 1), which loses fewer digits than a division.
   void renormalise(const Wide& sum) {
     const Block<float> more = narrow(Wide(1) / sum - 1);
     for (int64_t i = 0; i < k_ * kGroup; i += kGroup) {
@@ -230,7 +231,7 @@ class GroupProjector {
   float *z_ = scratch_.row(0), *p_ = scratch_.row(1);
   float* q_ = ball_ ? scratch_.row(2) : p_;
   float* y_ = ball_ ? scratch_.row(3) : nullptr;
-  Queue waiting_[kCornered + 1];
+  Queue waiting_[kInBallWithLabel + 1];
 };
 
 }  // namespace MIPOISON_ISA

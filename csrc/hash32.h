@@ -1,4 +1,4 @@
-// philox.h for the float32 rows of a lot: the same integers, sixteen rows side by side.
+// philox.h for the float32 rows of a tile: the same integers, sixteen rows side by side.
 #pragma once
 
 #include "philox.h"
@@ -81,7 +81,7 @@ inline Sixteen hash_columns(const float* columns, int64_t k, const Canonical& ca
   return result;
 }
 
-// The first two of words_of(hash, key, 0), for each row of a lot.
+// The first two of words_of(hash, key, 0), for each row of a tile.
 template <class S>
 struct TwoWords {
   uint64_t first[S::kRows], second[S::kRows];
@@ -92,7 +92,7 @@ inline TwoWords<Columns> two_words(const float* columns, int64_t k, const Key& k
   const Sixteen hash = hash_columns(columns, k, canonical);
   Sixteen first, second;
   for (int i = 0; i < 2 * kParts; ++i) {
-    // What the upper halves of words hold never comes down.
+    // `product` reads lower halves only, so the upper halves need no masking.
     WordVector c0 = hash.part[i], c1 = c0 >> 32, c2 = {}, c3 = WordVector{} + uint64_t{key.word[2]};
     uint32_t key0 = key.word[0], key1 = key.word[1];
     for (int round = 0; round < 10; ++round) {

@@ -1,4 +1,4 @@
-// The one place that knows for which instruction set a translation unit is compiled.
+// Names the instruction set that a translation unit is compiled for.
 //
 // Every row algorithm lives in `namespace mipoison::MIPOISON_ISA`, so that the same headers
 // compiled with other flags give other symbols, and no inline function of a wide build can end up
@@ -12,7 +12,7 @@
 #define MIPOISON_STRING_(x) #x
 #define MIPOISON_STRING(x) MIPOISON_STRING_(x)
 
-// setup.py names its flags last, so that they win over the user's; what it forgets is told here.
+// setup.py's flags come last and override the user's; what they miss is refused here.
 #if defined(__FAST_MATH__) || (defined(__FINITE_MATH_ONLY__) && __FINITE_MATH_ONLY__)
 #error \
     "mipoison refuses rows with NaN and cannot be compiled with -ffast-math or -ffinite-math-only"

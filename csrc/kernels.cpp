@@ -1,4 +1,4 @@
-// Every operation for one instruction set: dtypes resolved, rows shared out over threads.
+// Every operation for one instruction set: chooses by dtype and splits the rows over threads.
 #include "kernels.h"
 
 #include <stdexcept>
@@ -48,7 +48,7 @@ const int64_t* entry_of(const int64_t* column, int64_t row) {
   return column ? column + row : nullptr;
 }
 
-// Invalid rows among [begin, end), of which one(i) writes the i-th.
+// Writes the rows [begin, end) by one(i); returns how many are invalid.
 template <class One>
 int64_t count_invalid(int64_t begin, int64_t end, const One& one) {
   int64_t invalid = 0;
@@ -56,7 +56,8 @@ int64_t count_invalid(int64_t begin, int64_t end, const One& one) {
   return invalid;
 }
 
-// In float32 what can be decided there; in float64 the other rows, and every row of that dtype.
+// Tries float32 and falls back to float64 for the rows that it declines. float64 input is always
+// computed in float64.
 int64_t project_origin(const Batch& batch, const void* from, const void* along, double alpha,
                        const void* center, const int64_t* label, const Region& region, void* out) {
   const int64_t k = batch.classes;
@@ -109,8 +110,7 @@ int64_t step(const Batch& batch, const void* q, const void* g, const void* cente
   return project_origin(batch, q, g, alpha, center, label, region, out);
 }
 
-// Invalid rows among [begin, end): by Worker32 what it can decide in float32, the others by
-// one(i).
+// The same, by Worker32 in float32 where it can and by one(i) for the rows that it declines.
 template <template <class> class Worker32, class Call32, class One>
 int64_t count_invalid32(const Call32& call, int64_t begin, int64_t end, const One& one) {
   int64_t invalid = 0;

@@ -1,4 +1,4 @@
-// The operations on raw pointers. Row-major [rows, classes]; nothing here knows a framework.
+// The operations on raw pointers to row-major [rows, classes]; no framework is used here.
 #pragma once
 
 #include <cstdint>

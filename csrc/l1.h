@@ -1,5 +1,5 @@
-// 2. The l1 ball: what is raised and what is lowered have a budget of epsilon / 2 each, and a root
-// of their own; under a binding label, an outer root in u = q_t.
+// 2. The l1 ball: raises and lowers sum to epsilon / 2 each, which gives two independent roots,
+// tau_plus and tau_minus; 4. under a binding label, an outer root in u = q_t.
 #pragma once
 
 #include "ball.h"
@@ -8,8 +8,8 @@
 namespace mipoison {
 namespace MIPOISON_ISA {
 
-// Raised entries min(z_j - plus, cap) > p_j, lowered ones min((z_j - minus)_+, cap) < p_j, the
-// others stay. Padding and a blanked label: z = -inf, p = 0.
+// Raised entries min(z_j - tau_plus, c) > p_j, lowered ones min((z_j - tau_minus)_+, c) < p_j; the
+// others stay at p_j. Padding and a blanked label: z = -inf, p = 0.
 struct Moves {
   double *z, *p;
   int64_t width;
@@ -25,17 +25,17 @@ struct Moves {
   Side raise(Level plus, double cap) const {
     const Block<double> base = Block<double>::all(plus.base),
                         rest = Block<double>::all(plus.offset);
-    const Block<double> ceiling = Block<double>::all(cap), zero = Block<double>::all(0);
+    const Block<double> caps = Block<double>::all(cap), zero = Block<double>::all(0);
     Block<double> sum = zero, force = zero, tied = zero;
     Counter<double> free, held;
     for (int64_t i = 0; i < width; i += kLanes<double>) {
       const Block<double> y = Block<double>::load(z + i) - base - rest;
       const Block<double> from = Block<double>::load(p + i);
-      sum = sum + max(min(y, ceiling) - from, zero);
-      free.add((y > from) & (ceiling > y));
-      const Mask<double> over = (ceiling > from) & (y > ceiling);
-      tied = tied + keep(y - ceiling, (ceiling == from) & (y > ceiling));
-      force = force + keep(y - ceiling, over);
+      sum = sum + max(min(y, caps) - from, zero);
+      free.add((y > from) & (caps > y));
+      const Mask<double> over = (caps > from) & (y > caps);
+      tied = tied + keep(y - caps, (caps == from) & (y > caps));
+      force = force + keep(y - caps, over);
       held.add(over);
     }
     return {total(sum), static_cast<double>(free.total()), static_cast<double>(held.total()),
@@ -45,17 +45,17 @@ struct Moves {
   Side lower(Level minus, double cap) const {
     const Block<double> base = Block<double>::all(minus.base),
                         rest = Block<double>::all(minus.offset);
-    const Block<double> ceiling = Block<double>::all(cap), zero = Block<double>::all(0);
+    const Block<double> caps = Block<double>::all(cap), zero = Block<double>::all(0);
     Block<double> sum = zero, force = zero, tied = zero;
     Counter<double> free, held;
     for (int64_t i = 0; i < width; i += kLanes<double>) {
       const Block<double> y = Block<double>::load(z + i) - base - rest;
       const Block<double> from = Block<double>::load(p + i);
-      sum = sum + max(from - min(max(y, zero), ceiling), zero);
-      free.add((from > y) & (ceiling > y) & (y > zero));
-      const Mask<double> over = (from > ceiling) & (y > ceiling);
-      tied = tied + keep(y - ceiling, (ceiling == from) & (y > ceiling));
-      force = force + keep(y - ceiling, over);
+      sum = sum + max(from - min(max(y, zero), caps), zero);
+      free.add((from > y) & (caps > y) & (y > zero));
+      const Mask<double> over = (from > caps) & (y > caps);
+      tied = tied + keep(y - caps, (caps == from) & (y > caps));
+      force = force + keep(y - caps, over);
       held.add(over);
     }
     return {total(sum), static_cast<double>(free.total()), static_cast<double>(held.total()),
@@ -67,17 +67,17 @@ struct Moves {
     const Block<double> up = Block<double>::all(plus.base), more = Block<double>::all(plus.offset);
     const Block<double> down = Block<double>::all(minus.base);
     const Block<double> less = Block<double>::all(minus.offset);
-    const Block<double> ceiling = Block<double>::all(cap), zero = Block<double>::all(0);
+    const Block<double> caps = Block<double>::all(cap), zero = Block<double>::all(0);
     for (int64_t i = 0; i < width; i += kLanes<double>) {
       const Block<double> x = Block<double>::load(z + i), from = Block<double>::load(p + i);
-      const Block<double> raised = min(x - up - more, ceiling);
-      const Block<double> lowered = min(from, min(max(x - down - less, zero), ceiling));
+      const Block<double> raised = min(x - up - more, caps);
+      const Block<double> lowered = min(from, min(max(x - down - less, zero), caps));
       max(lowered, keep(raised, raised > from)).store(q + i);
     }
   }
 };
 
-// Where the raised and the lowered entries stop. `inactive`: the ball does not bind.
+// tau_plus and tau_minus. `inactive`: the ball does not bind.
 struct ExchangeLevels {
   Level plus, minus;
   bool inactive;
@@ -134,7 +134,7 @@ inline bool project_l1(double* z, double* p, int64_t k, int64_t width, int64_t t
   double first = std::max(margin, (1 + (n - 1) * margin) / n);
   const double last = std::min(1.0, p_t + half);
   {
-    // Below the pool of p, the cap forces more than the budget down.
+    // Below this u, the cap forces more than epsilon / 2 down.
     const Blanked own(p, t, p_t - margin);
     if (excess(p, width, first - margin).sum > half)
       first = water_level(p, width, 0, -half, first - margin) + margin;
@@ -150,13 +150,13 @@ inline bool project_l1(double* z, double* p, int64_t k, int64_t width, int64_t t
     at = exchange_levels(row, gain, loss, cap, box.lo, box.hi, at);
     if (at.inactive) tau = box.level(1 - u, cap, tau);
   };
-  // The root is sought in the cap u - m, at whose crossings of p_j the function jumps.
+  // The root is sought in the cap c = u - m; the function jumps at every c = p_j.
   double cap = std::min(first, last) - m;
   if (first < last)
     cap = decreasing_root(
         first - m, last - m, p_t - m,
         [&](double c) {
-          // Exactly p_t where the search tries p_t - m.
+          // Without rounding, so that the jump at u = p_t is hit.
           const double u = c == p_t - m ? p_t : c + m;
           solve_at(u, c);
           if (at.inactive) return pull_on_label(box, u, c, z_t, tau);
@@ -164,7 +164,7 @@ inline bool project_l1(double* z, double* p, int64_t k, int64_t width, int64_t t
           const double fixed = u - up.force - down.force;
           const double raised = fixed + (at.plus.base - z_t + at.plus.offset);
           const double lowered = fixed + (at.minus.base - z_t + at.minus.offset);
-          // It jumps, too, where the label itself starts to rise.
+          // It also jumps at u = p_t, where the label changes sides.
           const double left = (u > p_t ? raised : lowered) - down.tied;
           const double right = (u < p_t ? lowered : raised) - up.tied;
           const double pushed_up = up.held + (u > p_t), pushed_down = down.held + (u < p_t);

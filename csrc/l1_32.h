@@ -6,8 +6,8 @@
 namespace mipoison {
 namespace MIPOISON_ISA {
 
-// Raised entries min(z_j - plus, cap) > p_j, lowered ones min((z_j - minus)_+, cap) < p_j, the
-// others stay.
+// Raised entries min(z_j - tau_plus, c) > p_j, lowered ones min((z_j - tau_minus)_+, c) < p_j; the
+// others stay at p_j.
 template <class S>
 struct Moves32 {
   using Value = typename S::Value;
@@ -65,25 +65,25 @@ struct Moves32 {
   }
 };
 
-// Writes q for rows whose projection without ball, at tau near `start`, lies outside the ball; no
-// label to keep. A row that lies inside once its label is free is not solved.
+// Writes q for rows whose projection without ball, at tau near `start`, lies outside the ball;
+// without the label constraint. A row that lies in the ball once that is dropped is not solved.
 template <class S>
 inline Solved<S> free_l1_32(const Rows32<S>& rows, double epsilon, const typename S::Value& start,
                             float* q) {
   using Value = typename S::Value;
   const Moves32<S> moves{rows.z, rows.p, rows.blocks, Block<float>::all(2)};
   const Value half = epsilon / 2;
-  const Reach<S> reach = reach_of(rows);
-  // What rises most rises by half of epsilon at most.
-  Search<S> plus(reach.high - half - 2e-6, reach.high, start, start == start);
-  Search<S> minus(reach.low, reach.high, start, start == start);
+  const LevelRange<S> range = level_range_of(rows);
+  // No entry rises by more than epsilon / 2.
+  Search<S> plus(range.high - half - 2e-6, range.high, start, start == start);
+  Search<S> minus(range.low, range.high, start, start == start);
   moves.solve(half, half, &plus, &minus);
   moves.write({plus.x, minus.x}, q);
   const typename S::Truth open = plus.running | minus.running;
   return {S::exact(S::take(q, rows.t)), typename S::Truth((plus.x > minus.x) & !open)};
 }
 
-// The same where the label binds: an outer root in its cap u - m, u = q_t.
+// The same where the label binds: an outer root in the cap c = u - m, u = q_t.
 template <class S>
 inline Solved<S> bound_l1_32(const Rows32<S>& rows, double epsilon, float* q) {
   using Value = typename S::Value;
@@ -98,7 +98,7 @@ inline Solved<S> bound_l1_32(const Rows32<S>& rows, double epsilon, float* q) {
   Value tau = 0;
   typename Moves32<S>::Levels at{zero, zero};
   Truth inactive = lost;
-  // Entries above the cap must come down, by half of epsilon at most.
+  // The entries above the cap may come down by epsilon / 2 in total.
   Block<float> tallest = nothing;
   for (int64_t i = 0; i < rows.blocks * kLanes<float>; i += kLanes<float>)
     tallest = max(tallest, Block<float>::load(rows.p + i));
@@ -106,8 +106,8 @@ inline Solved<S> bound_l1_32(const Rows32<S>& rows, double epsilon, float* q) {
   Search<S> cap(deepest, min(p_t + half, Value(1)) - m, p_t - m, !lost);
   cap.fine = size_of(cap.hi) * Value(kSingle);
 
-  // Levels under the cap, where `wanted`. Returns where the cap asks too much of the ball, or the
-  // row for a larger cap.
+  // Levels under the cap, where `wanted`. Returns where the cap is too low: the ball does not allow
+  // it, or the row cannot sum to one under it.
   const auto solve_at = [&](const Truth& wanted) {
     const Value u = cap.x + m;
     moves.cap = box.cap = S::spread(S::rounded(cap.x));
@@ -123,7 +123,7 @@ inline Solved<S> bound_l1_32(const Rows32<S>& rows, double epsilon, float* q) {
     const Value loss = max(half - max(p_t - u, zero), zero);
     const Truth too_low = (sum[0] > loss) | (u + sum[2] < Value(1));
     const Truth fits = wanted & !too_low;
-    // With more to gain than the cap leaves room for, the ball is inactive.
+    // Where the cap leaves less room than `gain`, the ball is inactive.
     Truth open = fits & (gain < sum[1]);
     Truth slack = fits & !(gain < sum[1]);
     typename Moves32<S>::Levels found = at;
@@ -142,7 +142,7 @@ inline Solved<S> bound_l1_32(const Rows32<S>& rows, double epsilon, float* q) {
 
   while (cap.goes_on()) {
     cap.x = S::exact(S::rounded(cap.x));
-    // The label's own entry at p_t exactly is a jump, too.
+    // u = p_t is a jump as well.
     const Truth too_low = solve_at(cap.running);
     const Value u = cap.x + m;
     const Value plus = select(inactive, tau, at.plus), minus = select(inactive, tau, at.minus);
@@ -188,7 +188,7 @@ inline Solved<S> bound_l1_32(const Rows32<S>& rows, double epsilon, float* q) {
   lost = lost | (solve_at(!lost) & !lost);
   moves.write(at, q);
   if (any(inactive)) {
-    // Rows of both kinds may stand side by side.
+    // Some rows of the group may have an active ball, and others not.
     const SplitLevel<S> level(tau);
     const Mask<float> whole = S::lanes(inactive);
     for (int64_t i = 0; i < rows.blocks * kLanes<float>; i += kLanes<float>)

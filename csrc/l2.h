@@ -1,4 +1,4 @@
-// 3. The l2 ball: q = Proj(p + s (z - p)) onto the set without ball, and a search on s in (0, 1].
+// 5. The l2 ball: q = Proj(p + s (z - p)) onto the set without ball, and a search on s in (0, 1].
 #pragma once
 
 #include "ball.h"
@@ -16,7 +16,7 @@ struct Quadratic {
 // support; zero elsewhere.
 inline Quadratic slide(const double* q, const double* p, const double* d, int64_t width, int64_t t,
                        double margin) {
-  // An entry counts as capped within rounding; the search survives a wrong guess.
+  // An entry counts as capped within rounding; the bracketed search tolerates a wrong guess.
   const Block<double> cap = Block<double>::all(q[t] - margin - 1e-15), zero = Block<double>::all(0);
   Block<double> pooled = zero, free = zero;
   Counter<double> members, others;
@@ -75,7 +75,7 @@ inline bool project_l2(const double* z, const double* p, int64_t k, int64_t widt
     const double n = project_at(s);
     (n <= epsilon ? lo : hi) = s;
     const auto [a, b] = slide(q, p, d, width, t, margin);
-    // Exact while the piece lasts.
+    // Exact while the active set stays the same.
     const double c = (n - epsilon) * (n + epsilon);
     const double root = b + std::sqrt(b * b - a * c);
     const double delta = a > 0 && root > 0 ? -c / root : kInfinity;

@@ -1,4 +1,4 @@
-// 3. The l2 ball in float32: l2.h for rows of moderate size, in either shape.
+// 5. The l2 ball in float32: l2.h for rows of moderate size, in either shape.
 #pragma once
 
 #include <cmath>
@@ -31,10 +31,10 @@ inline Solved<S> project_l2_32(const Rows32<S>& rows, double epsilon, const type
   const Value d_t = S::exact(S::take(rows.z, rows.t)) - p_t;
 
   // Projections are non-expansive: from p inside the set, a step of epsilon never leaves the ball.
-  // And the distance is about linear in s, or grows less and less as entries reach zero.
+  // The distance is linear in s or concave, as entries reach zero.
   const Value safe = Value(epsilon) / root_of(length[0]);
   Search<S> slide(zero, one, max(safe, Value(epsilon) / far), zero == zero);
-  // What was computed last is the answer: nothing is computed anew after the last step.
+  // The answer is what the last step computed; nothing is computed after it.
   slide.fine = Value(6e-8) / root_of(length[0]);
   slide.none = 0;
   Single near = S::rounded(zero);  // a row's last tau
@@ -53,7 +53,7 @@ inline Solved<S> project_l2_32(const Rows32<S>& rows, double epsilon, const type
     });
     const Single y_t = S::take(y, rows.t);
     S::put(y, rows.t, S::rounded(Value(kNothing)));
-    // The first Newton step comes free, as in a step's ascent.
+    // The first Newton step is formed in this pass, as in `ascend` of group.h.
     const Truth some = above[1] > zero;
     const Value start = S::exact(near) + (above[0] - one) / max(above[1], one);
     return solve_levels32<S>(y, rows.blocks, y_t, rows.margin, S::highest(high),
@@ -74,7 +74,7 @@ inline Solved<S> project_l2_32(const Rows32<S>& rows, double epsilon, const type
       const Block<float> x = max(tau.below(min(point, cap)), nothing);
       const Mask<float> support = x > nothing, pooled = support & (point >= cap);
       const Mask<float> free = support & (cap > point);
-      // The label's own entry is added below.
+      // The label's entry is added below.
       const Block<float> d = Block<float>::load(rows.z + i) - p;
       const Block<float> r = keep(x - p, point > absent);
       const Block<float> along = keep(d, free);
@@ -97,12 +97,12 @@ inline Solved<S> project_l2_32(const Rows32<S>& rows, double epsilon, const type
     const Value b = together * pool_r + sum[8] - mean * sum[7];
     const Value c = sum[0] + r_t * r_t - radius;
     const Value root = b + root_of(max(b * b - a * c, zero));
-    // As a decreasing function of about the size of the distance; Newton's step on it is exact
-    // while the piece lasts.
+    // Scaled to a decreasing function of about the size of the distance; Newton's step is exact
+    // while the active set stays the same.
     const Value scale = 0.5 / epsilon;
     slide.advance((zero - c) * scale, select(a > zero, (zero - root) * scale, zero));
     if (!slide.goes_on()) break;
-    // Rows that have their answer are computed once more as they were, from the same start.
+    // Solved rows are computed again from the same start, so that their answer stays the same.
     near = select(slide.running, S::rounded(at.tau), near);
     at = levels_at();
   }

@@ -63,7 +63,7 @@ struct Block {
   }
 };
 
-// Past the caches, to an address that is a multiple of kBlockBytes; `settle_streams` makes it seen.
+// Streaming store to a multiple of kBlockBytes; `settle_streams` makes it visible.
 inline void stream(const Block<float>& b, float* to) {
   for (int i = 0; i < kParts; ++i) {
     float* at = to + i * (kVectorBytes / sizeof(float));
@@ -79,7 +79,7 @@ inline void stream(const Block<float>& b, float* to) {
   }
 }
 
-// Streamed stores keep no order with others, not even with those that hand a result to a thread.
+// Streaming stores are not ordered with others, even those that hand a result to another thread.
 inline void settle_streams() {
 #if defined(__SSE2__)
   _mm_sfence();

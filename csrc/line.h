@@ -5,9 +5,9 @@
 
 #include <functional>
 
-#include "attempt.h"
 #include "row.h"
 #include "scratch.h"
+#include "stages.h"
 #include "transpose.h"
 
 namespace mipoison {
@@ -38,8 +38,8 @@ class LineProjector {
     const float* center = call_.center == call_.from ? from : row_of(call_.center, i, 2);
     T* out = call_.out + i * k_;
     Rows32<S> rows{z_, p_, width_ / kLanes<float>, 0, 0};
-    Hint<S> hint;
-    Summary own = along ? ascend(from, along, &hint) : lower(from, &hint);
+    TauStart<S> tau_start;
+    Summary own = along ? ascend(from, along, &tau_start) : lower(from, &tau_start);
     if (!(std::abs(own.sum) <= std::numeric_limits<float>::max())) return false;
     if (along || ball_) {
       if (!(own.high <= kModerate && own.low >= -kModerate)) return false;
@@ -64,9 +64,9 @@ class LineProjector {
       rows.margin = region_.shrink ? 0 : region_.margin;
     }
     if constexpr (!kSixteen<T>) {
-      if (in_place_) return without_ball(rows, hint, along, out);
+      if (in_place_) return without_ball(rows, tau_start, along, out);
     }
-    if (!solve(rows, hint)) return false;
+    if (!solve(rows, tau_start)) return false;
     if constexpr (kSixteen<T>) {
       round_answer<T, S>(q_, rows.blocks, rows.t, rows.margin);
       for (int64_t j = 0; j < whole_; j += kLanes<float>)
@@ -84,7 +84,7 @@ class LineProjector {
     float low, high;
   };
 
-  // Row i of a matrix in float32: where it lies, or copied to a row of scratch kept for that.
+  // Row i of a matrix in float32: in place, or converted into a row of scratch.
   const float* row_of(const T* matrix, int64_t i, int kept) {
     if (!matrix) return nullptr;
     const T* from = matrix + i * k_;
@@ -100,28 +100,29 @@ class LineProjector {
     }
   }
 
-  // Writes the answer where it belongs. A long one would only crowd the caches: streamed, it leaves
-  // them to what the next row will be measured by.
-  bool without_ball(const Rows32<S>& rows, const Hint<S>& hint, const float* along, float* out) {
-    Attempt<S> attempt(rows, region_, false, out, q_, nullptr);
+  // Writes the answer directly to the output. A long answer is streamed past the caches, which
+  // keeps the next row's inputs there.
+  bool without_ball(const Rows32<S>& rows, const TauStart<S>& tau_start, const float* along,
+                    float* out) {
+    Stages<S> stages(rows, region_, false, out, q_, nullptr);
     double tau = 0;
     Output output;
     output.last = static_cast<int>(k_ - (width_ - kLanes<float>));
     output.streams = streams_;
     output.ahead = along && k_ >= kLong ? along + k_ : nullptr;
-    return attempt.without_ball(true, hint, &tau, output).answered;
+    return stages.without_ball(true, tau_start, &tau, output).answered;
   }
 
-  bool solve(const Rows32<S>& rows, const Hint<S>& hint) {
-    Attempt<S> attempt(rows, region_, ball_, q_, q_, y_);
-    double clue = 0;
+  bool solve(const Rows32<S>& rows, const TauStart<S>& tau_start) {
+    Stages<S> stages(rows, region_, ball_, q_, q_, y_);
+    double warm_start = 0;
     const float z_t = z_[rows.t];
-    Verdict<S> verdict = attempt.without_ball(true, hint, &clue);
+    Verdict<S> verdict = stages.without_ball(true, tau_start, &warm_start);
     if (!verdict.next) return verdict.answered;
     z_[rows.t] = z_t;
-    verdict = attempt.in_ball(true, clue);
+    verdict = stages.in_ball(true, warm_start);
     if (!verdict.next) return verdict.answered;
-    return attempt.cornered(true).answered;
+    return stages.in_ball_with_label(true).answered;
   }
 
   // Blocks of a row in memory: body(i, block) for each, the last filled up.
@@ -154,13 +155,12 @@ class LineProjector {
     return s;
   }
 
-  // What will be read is fetched while there is something else to do: in a long row the entries of
-  // `from` while `along` is measured; in a shorter one, which is soon done, the row after it. An
-  // address beyond the last row is no fault.
+  // Prefetches what will be read next: in a long row the entries of `from` while `along` is
+  // measured, in a shorter one the next row. Prefetching beyond the last row is harmless.
   static void prefetch(const float* entry) { __builtin_prefetch(entry, 0, 2); }
 
   // z = from + alpha * along / |along|, and what summarise(from) says.
-  Summary ascend(const float* from, const float* along, Hint<S>* hint) {
+  Summary ascend(const float* from, const float* along, TauStart<S>* tau_start) {
     constexpr int n = kLanes<float>;
     const Block<float> zero = Block<float>::all(0), one = Block<float>::all(1);
     // (Not members, which the compiler would read anew after every store.)
@@ -200,7 +200,7 @@ class LineProjector {
     });
     Summary s{sum[0], S::lowest(low), S::highest(high)};
     if (whole_ < k_) {
-      // Filled up with what is far below every entry, and no part of the summary.
+      // Padding is far below every entry, and the summary leaves it out.
       float x[n], g[n];
       load_tail(from + whole_, k_ - whole_, kNothing, x);
       load_tail(along + whole_, k_ - whole_, 0.f, g);
@@ -214,24 +214,24 @@ class LineProjector {
         s.high = std::max(s.high, from[i]);
       }
     }
-    // The first Newton step comes free: from tau = 0, near which a short step ends.
-    hint->top = S::highest(top);
-    hint->start = sum[2] > 0 ? static_cast<float>((sum[1] - 1) / sum[2]) : 0;
-    hint->count = sum[2] > 0 ? static_cast<float>(sum[2] - 1) : -1;
+    // The first Newton step, from tau = 0, costs no extra pass; a short step ends near tau = 0.
+    tau_start->top = S::highest(top);
+    tau_start->start = sum[2] > 0 ? static_cast<float>((sum[1] - 1) / sum[2]) : 0;
+    tau_start->count = sum[2] > 0 ? static_cast<float>(sum[2] - 1) : -1;
     return s;
   }
 
-  // z = from, moved to where its largest entry is 0 if it is large: that saves digits.
-  Summary lower(const float* from, Hint<S>* hint) {
+  // z = from; a row of large entries is shifted so that the largest is 0, to keep digits.
+  Summary lower(const float* from, TauStart<S>* tau_start) {
     const Summary s = summarise(from);
     const float shift = std::abs(s.high) > kModerate ? s.high : 0;
     const Block<float> down = Block<float>::all(shift);
     each_block(from, kNothing, [&](int64_t i, const Block<float>& x) { (x - down).store(z_ + i); });
-    *hint = {s.high - shift, -shift, -1};
+    *tau_start = {s.high - shift, -shift, -1};
     return s;
   }
 
-  // center / sum, by what the sum is more than 1: that loses fewer digits than a division.
+  // center / sum as center + center * (1 / sum - 1), which loses fewer digits than a division.
   void renormalise(const float* center, double sum) {
     const Block<float> more = Block<float>::all(static_cast<float>(1 / sum - 1));
     each_block(center, 0.f,
@@ -254,7 +254,7 @@ class LineProjector {
     return std::min(region_.margin, std::max(lead, 0.0));
   }
 
-  // Whether no input shares memory with the output: a declined row must still be there.
+  // Whether no input overlaps the output: a declined row must still be intact.
   bool apart(const Call<T>& call) const {
     const int64_t entries = call.rows * k_;
     for (const T* in : {call.from, call.along, call.center})
@@ -263,7 +263,7 @@ class LineProjector {
     return true;
   }
 
-  // The last: packing writes up to a block beyond the answer's end.
+  // The last row of scratch: packing writes up to a block beyond the answer's end.
   int64_t answer_row() const { return (ball_ ? 3 : 1) + (kSixteen<T> ? 3 : 0); }
 
   int64_t k_, whole_, width_;

@@ -1,4 +1,5 @@
-// 2. The l-infinity ball: a box, one root in tau; under a binding label, a second one in u = q_t.
+// 3. The l-infinity ball: a box, one root in tau; 4. under a binding label, an outer root in u =
+// q_t.
 #pragma once
 
 #include "ball.h"
@@ -20,20 +21,20 @@ struct Box {
 
   Fill fill(Level tau, double cap) const {
     const Block<double> base = Block<double>::all(tau.base), rest = Block<double>::all(tau.offset);
-    const Block<double> ceiling = Block<double>::all(cap);
+    const Block<double> caps = Block<double>::all(cap);
     Block<double> sum = Block<double>::all(0);
     Counter<double> free;
     for (int64_t i = 0; i < width; i += kLanes<double>) {
       const Block<double> y = Block<double>::load(z + i) - base - rest;
       const Block<double> l = Block<double>::load(low + i);
-      const Block<double> h = min(Block<double>::load(high + i), ceiling);
+      const Block<double> h = min(Block<double>::load(high + i), caps);
       sum = sum + max(min(y, h), l);
       free.add((y > l) & (h > y));
     }
     return {total(sum), static_cast<double>(free.total())};
   }
 
-  // tau at which the entries sum to `target`, which must be within reach.
+  // tau at which the entries sum to `target`, which must lie between their least and largest sum.
   Level level(double target, double cap, Level start) const {
     return decreasing_level(lo, hi, start, [&](Level tau) {
       const Fill at = fill(tau, cap);
@@ -42,60 +43,60 @@ struct Box {
   }
 
   struct Pressure {
-    double sum;    // of the multipliers of the entries that the cap alone holds down
+    double sum;    // of the multipliers of the entries that only the cap holds down
     double count;  // of these entries
-    double tied;   // of the multipliers of those whose own bound is the cap
+    double tied;   // of the multipliers of entries whose bound high_j equals the cap
   };
 
   Pressure pressure(Level tau, double cap) const {
     const Block<double> base = Block<double>::all(tau.base), rest = Block<double>::all(tau.offset);
-    const Block<double> ceiling = Block<double>::all(cap), zero = Block<double>::all(0);
+    const Block<double> caps = Block<double>::all(cap), zero = Block<double>::all(0);
     Block<double> sum = zero, tied = zero;
     Counter<double> count;
     for (int64_t i = 0; i < width; i += kLanes<double>) {
-      const Block<double> over = Block<double>::load(z + i) - base - rest - ceiling;
+      const Block<double> over = Block<double>::load(z + i) - base - rest - caps;
       const Block<double> h = Block<double>::load(high + i);
-      const Mask<double> held = (h > ceiling) & (over > zero);
+      const Mask<double> held = (h > caps) & (over > zero);
       sum = sum + keep(over, held);
       count.add(held);
-      tied = tied + keep(over, (h == ceiling) & (over > zero));
+      tied = tied + keep(over, (h == caps) & (over > zero));
     }
     return {total(sum), static_cast<double>(count.total()), total(tied)};
   }
 
   // Total of min(high_j, cap) and how many entries the cap shortens.
-  Fill reach(double cap) const {
-    const Block<double> ceiling = Block<double>::all(cap);
+  Fill capacity(double cap) const {
+    const Block<double> caps = Block<double>::all(cap);
     Block<double> sum = Block<double>::all(0);
     Counter<double> shortened;
     for (int64_t i = 0; i < width; i += kLanes<double>) {
       const Block<double> h = Block<double>::load(high + i);
-      sum = sum + min(h, ceiling);
-      shortened.add(h > ceiling);
+      sum = sum + min(h, caps);
+      shortened.add(h > caps);
     }
     return {total(sum), static_cast<double>(shortened.total())};
   }
 
   void write(Level tau, double cap, double* q) const {
     const Block<double> base = Block<double>::all(tau.base), rest = Block<double>::all(tau.offset);
-    const Block<double> ceiling = Block<double>::all(cap);
+    const Block<double> caps = Block<double>::all(cap);
     for (int64_t i = 0; i < width; i += kLanes<double>) {
-      const Block<double> h = min(Block<double>::load(high + i), ceiling);
+      const Block<double> h = min(Block<double>::load(high + i), caps);
       max(min(Block<double>::load(z + i) - base - rest, h), Block<double>::load(low + i))
           .store(q + i);
     }
   }
 };
 
-// A function that jumps from `left` to `right` >= left at a point, the root perhaps between,
-// negated.
+// The negative of a function that jumps from `left` to `right` >= left at a point; 0 if the root
+// lies in the jump.
 inline Tangent negated_jump(double left, double right, double slope) {
   if (left <= 0 && right >= 0) return {0, 0};
   return {left > 0 ? -left : -right, left == right ? -slope : 0};
 }
 
 // phi(u), u = cap + margin, the derivative of the smallest squared distance once q_t = u; negated.
-// It jumps up where the cap lets go of an entry at its own bound.
+// It jumps up where the cap rises past a bound high_j.
 inline Tangent pull_on_label(const Box& box, double u, double cap, double z_t, Level tau) {
   const Box::Pressure held = box.pressure(tau, cap);
   const double free = box.fill(tau, cap).free;
@@ -129,7 +130,7 @@ inline bool project_linf(double* z, const double* p, int64_t k, int64_t width, i
   double first = std::max(own_low.value(), max_of(low, width) + margin);
   const double last = std::min(own_high.value(), 1 - sum_of(low, width));
   const auto missing = [&](double u) {
-    const Box::Fill at = box.reach(u - margin);
+    const Box::Fill at = box.capacity(u - margin);
     return Tangent{1 - u - at.sum, -1 - at.free};
   };
   if (first < last && missing(first).value > 0) {

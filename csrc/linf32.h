@@ -1,4 +1,4 @@
-// 2. The l-infinity ball in float32: linf.h for rows of moderate size, in either shape.
+// 3. The l-infinity ball in float32: linf.h for rows of moderate size, in either shape.
 #pragma once
 
 #include "ball32.h"
@@ -28,8 +28,8 @@ struct Box32 {
   template <class S>
   typename S::Value level(const typename S::Value& target, const typename S::Value& start,
                           typename S::Truth* wanted,
-                          const Reach<S>& bracket = {typename S::Value(kDeepest),
-                                                     typename S::Value(kHighest)}) const {
+                          const LevelRange<S>& bracket = {typename S::Value(kDeepest),
+                                                          typename S::Value(kHighest)}) const {
     using Value = typename S::Value;
     const Block<float> one = Block<float>::all(1);
     Search<S> tau(bracket.low, bracket.high, start, *wanted);
@@ -56,8 +56,8 @@ struct Box32 {
   }
 };
 
-// Writes q for rows whose projection without ball, at tau near `start`, lies outside the ball; no
-// label to keep.
+// Writes q for rows whose projection without ball, at tau near `start`, lies outside the ball;
+// without the label constraint.
 template <class S>
 inline Solved<S> free_linf32(const Rows32<S>& rows, double epsilon, const typename S::Value& start,
                              float* q) {
@@ -65,14 +65,14 @@ inline Solved<S> free_linf32(const Rows32<S>& rows, double epsilon, const typena
   const Box32 box{rows.z, rows.p, rows.blocks, Block<float>::all(static_cast<float>(epsilon)),
                   Block<float>::all(1)};
   typename S::Truth open = start == start;
-  const Reach<S> reach = reach_of(rows);
+  const LevelRange<S> range = level_range_of(rows);
   const Value tau =
-      box.level<S>(Value(1), start, &open, {reach.low - epsilon, reach.high + epsilon});
+      box.level<S>(Value(1), start, &open, {range.low - epsilon, range.high + epsilon});
   box.write<S>(tau, q);
   return {S::exact(S::take(q, rows.t)), !open};
 }
 
-// The same where the label binds: a second root in its cap u - m, u = q_t.
+// 4. The same where the label binds: an outer root in the cap c = u - m, u = q_t.
 template <class S>
 inline Solved<S> bound_linf32(const Rows32<S>& rows, double epsilon, float* q) {
   using Value = typename S::Value;
@@ -105,13 +105,13 @@ inline Solved<S> bound_linf32(const Rows32<S>& rows, double epsilon, float* q) {
   while (cap.goes_on()) {
     cap.x = S::exact(S::rounded(cap.x));
     box.cap = S::spread(S::rounded(cap.x));
-    // Below, the row cannot hold a sum of one under the cap.
-    Value reach[1];
-    accumulate<S>(rows.blocks, reach, [&](int64_t i, Block<float>* part) {
+    // Under a lower cap the row cannot sum to one.
+    Value capacity[1];
+    accumulate<S>(rows.blocks, capacity, [&](int64_t i, Block<float>* part) {
       const Block<float> high = min(Block<float>::load(rows.p + i) + box.radius, box.cap);
       part[0] = part[0] + keep(high, Block<float>::load(rows.z + i) > Block<float>::all(kNothing));
     });
-    const Truth short_of = cap.x + m + reach[0] < Value(1);
+    const Truth short_of = cap.x + m + capacity[0] < Value(1);
     solve_at(cap.running & !short_of);
     const SplitLevel<S> at(tau);
     Value sum[4];

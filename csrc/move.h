@@ -1,4 +1,4 @@
-// 4. move: a bounded step toward a vector of the same label, along the segment or by water-filling.
+// 7. move: a bounded step toward a vector of the same label, along the segment or by water-filling.
 #pragma once
 
 #include "ball.h"
@@ -52,7 +52,7 @@ class Mover {
   double water_line(const double* changes) const {
     const double surplus = sum_of(changes, rows_.width()) - epsilon_ / 2;
     if (surplus <= 0) return kInfinity;
-    // With nothing to spend, rounding can put the root just below zero.
+    // Where epsilon is 0, rounding can put the root just below zero.
     return std::max(water_level(changes, rows_.width(), 0, -surplus, 0), 0.0);
   }
 

@@ -1,11 +1,11 @@
-// 4. move in float32: move.h for rows of either shape.
+// 7. move in float32: move.h for rows of either shape.
 //
-// Rows that this declines are decided by move.h from scratch, in float64.
+// Rows that this declines are solved by move.h from the start, in float64.
 #pragma once
 
-#include "attempt.h"
 #include "rows32.h"
 #include "scratch.h"
+#include "stages.h"
 
 namespace mipoison {
 namespace MIPOISON_ISA {
@@ -63,21 +63,22 @@ class Mover32 {
         blocks_(S::blocks(call.classes)),
         scratch_(2, S::kRows * padded<float>(call.classes)) {}
 
-  // Writes the rows [begin, end) that it can decide, and calls decline(row) for the others.
+  // Writes the rows [begin, end) that it can solve, and calls decline(row) for the others.
   template <class Decline>
   void operator()(int64_t begin, int64_t end, const Decline& decline) {
-    each_lot<S>(begin, end, call_.classes, [&](const Lot<S>& lot) { return move(lot); }, decline);
+    each_tile<S>(
+        begin, end, call_.classes, [&](const Tile<S>& tile) { return move(tile); }, decline);
   }
 
  private:
-  // As in attempt.h: the rest of the 2e-7 that are promised is p's own rounding.
+  // As in stages.h: the rest of the guaranteed 2e-7 is the rounding of p.
   static constexpr double kMissing = 3e-7, kBeyond = 8e-8;
 
-  // Writes a lot's rows. Returns which it has written.
-  uint32_t move(const Lot<S>& lot) {
-    load_rows(call_.p, call_.rows, call_.classes, lot, p_);
+  // Writes a tile's rows. Returns which it has written.
+  uint32_t move(const Tile<S>& tile) {
+    load_rows(call_.p, call_.rows, call_.classes, tile, p_);
     const Judged<S> from = judge(p_, call_.classes, S{});
-    load_rows(call_.target, call_.rows, call_.classes, lot, v_);
+    load_rows(call_.target, call_.rows, call_.classes, tile, v_);
     const Judged<S> to = judge(v_, call_.classes, S{});
     Truth good = from.valid & to.valid & same_label(from.label, to.label);
     if (!any(good)) return 0;
@@ -93,7 +94,7 @@ class Mover32 {
     const typename S::Single rival = rival_of<S>(v_, blocks_, from.label);
     S::put(v_, from.label, leading_entry32<S>(own, rival, Value(0)));
     good = good & keeps_promises();
-    store_rows(v_, call_.classes, lot, bits(good), call_.out);
+    store_rows(v_, call_.classes, tile, bits(good), call_.out);
     return bits(good);
   }
 

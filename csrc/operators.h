@@ -1,5 +1,5 @@
-// The operators as torch's dispatcher calls them for CPU tensors, without a detour through Python:
-// a row of few classes takes less time than that detour.
+// The operators that torch's dispatcher calls for CPU tensors, without going through Python, which
+// would take longer than a row of few classes.
 #pragma once
 
 #include <limits>
@@ -94,7 +94,7 @@ inline Tensor new_labels(const Tensor& rows) {
 
 inline Tensor new_status() { return Tensor::empty(0, nullptr, stable::torch.int64); }
 
-// None is no ball: the kernels know that as an infinite one.
+// None means no ball, which is infinite for the kernels.
 inline double radius_of(Arguments& in) {
   return in.maybe_number(std::numeric_limits<double>::infinity());
 }
@@ -209,7 +209,7 @@ void into_given(Value* stack, uint64_t, uint64_t) {
   operation.check();
   Tensor status = new_status();
   if (out.is_contiguous()) {
-    // The kernel writes by address, so autograd must be told that what it may have saved is gone.
+    // The kernel writes by address: tell autograd that what it may have saved has changed.
     overwrite(out, out);
     *status.data<int64_t>() = operation.write(batch, out.data());
   } else {

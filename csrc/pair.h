@@ -8,8 +8,8 @@
 
 #include <cmath>
 
-#include "attempt.h"
 #include "rows32.h"
+#include "stages.h"
 
 namespace mipoison {
 namespace MIPOISON_ISA {
@@ -61,9 +61,9 @@ inline void store_pairs(const Pairs& pairs, float* to) {
   }
 }
 
-// How far u may go from p_t: |q - p| is 2, sqrt(2) or once as much. Short of the ball's border by
-// what float32 may add to it.
-inline float reach_of_pair(double epsilon, Norm norm) {
+// How far u may be from p_t: |q - p| is 2, sqrt(2) or 1 times as much. Leaves room for float32
+// rounding at the ball's border.
+inline float radius_of_pair(double epsilon, Norm norm) {
   const double radius = epsilon * (1 - 2.4e-7) - 1e-7;
   const double size = norm == Norm::kL1 ? 2 : norm == Norm::kL2 ? std::sqrt(2.0) : 1;
   return static_cast<float>(radius / size);
@@ -74,9 +74,9 @@ class PairProjector {
   PairProjector(const Region& region, const Call<float>& call)
       : call_(call),
         ball_(call.in_ball(region)),
-        reach_(ball_ ? reach_of_pair(region.epsilon, region.norm) : 0) {}
+        radius_(ball_ ? radius_of_pair(region.epsilon, region.norm) : 0) {}
 
-  // Writes the rows [begin, end) that it can decide, and calls decline(row) for the others.
+  // Writes the rows [begin, end) that it can solve, and calls decline(row) for the others.
   template <class Decline>
   void operator()(int64_t begin, int64_t end, const Decline& decline) const {
     int64_t i = begin;
@@ -91,7 +91,7 @@ class PairProjector {
   }
 
  private:
-  // The last rows, fewer than sixteen, through the same code by way of a copy.
+  // The last rows, fewer than sixteen: copied, and computed by the same code.
   template <class Decline>
   void run_last(int64_t i, int rows, const Decline& decline) const {
     float copies[3][2 * kGroup] = {};
@@ -129,7 +129,7 @@ class PairProjector {
     const Block<float> half = Block<float>::all(0.5f);
     Pairs z = load_pairs(from);
     Pairs p = center && center != from ? load_pairs(center) : z;
-    // (What is not finite fails a comparison.)
+    // (An entry that is not finite fails a comparison.)
     const Block<float> far =
         Block<float>::all(along || ball_ ? kModerate : static_cast<float>(kFarthest));
     Mask<float> good =
@@ -155,11 +155,11 @@ class PairProjector {
     Block<float> u = min(half + min(lead, one) * half, one);
     u = max(u, next_above(half));
     if (ball_) {
-      const Block<float> own = select(second, p.second, p.first);
-      // p_t / sum is own - shift, but for the square of `more`.
-      const Block<float> shift = own * (more - more * more);
-      const Block<float> reach = Block<float>::all(reach_);
-      const Block<float> low = own - (reach + shift), high = own + (reach - shift);
+      const Block<float> p_t = select(second, p.second, p.first);
+      // p_t / sum is p_t - shift, up to the square of `more`.
+      const Block<float> shift = p_t * (more - more * more);
+      const Block<float> radius = Block<float>::all(radius_);
+      const Block<float> low = p_t - (radius + shift), high = p_t + (radius - shift);
       good = good & (high > Block<float>::all(0.5f + 1e-6f)) & (low < one);
       u = min(max(u, low), high);
       u = min(max(u, next_above(half)), one);
@@ -169,7 +169,7 @@ class PairProjector {
     return bits(good);
   }
 
-  // How much more than 1 the sum of a row is, to the last digit.
+  // The sum of a row less 1, exactly.
   static Block<float> excess(const Pairs& p) {
     const Block<float> high = max(p.first, p.second), low = min(p.first, p.second);
     const Block<float> sum = high + low;
@@ -189,7 +189,7 @@ class PairProjector {
 
   Call<float> call_;
   bool ball_;
-  float reach_;
+  float radius_;
 };
 
 }  // namespace MIPOISON_ISA

@@ -1,5 +1,4 @@
-// Rows shared out over plain threads that live for one call: nothing outlives it, so a process may
-// fork between calls.
+// Splits rows over threads that live for one call, so that a process may fork between calls.
 #pragma once
 
 #include <algorithm>
@@ -15,7 +14,7 @@
 namespace mipoison {
 namespace MIPOISON_ISA {
 
-// Below this a thread costs more to start than it saves.
+// With less work than this, starting a thread costs more than it saves.
 constexpr int64_t kElementsPerThread = 65536;
 
 // Sum of work(begin, end) over a partition of [0, rows).
@@ -40,7 +39,7 @@ inline int64_t parallel_rows(int64_t rows, int64_t classes, int threads, const W
   try {
     for (; started < parts; ++started) pool.emplace_back(run, started);
   } catch (const std::system_error&) {
-    // The system has no thread to spare: the caller's own does the rest.
+    // No more threads are available: the calling thread does the rest.
   }
   run(0);
   for (int64_t part = started; part < parts; ++part) run(part);

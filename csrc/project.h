@@ -1,5 +1,4 @@
-// project and step in float64, one row at a time: for every row, and the judge of those that
-// float32 declines.
+// project and step in float64, one row at a time: float64 rows, and the rows that float32 declines.
 #pragma once
 
 #include "kernels.h"
@@ -93,7 +92,7 @@ class Projector {
           found = project_linf(z_, p_, k_, width, t, epsilon, margin, a, b, q_);
           break;
       }
-      // What no row may leave with, whatever happened on the way: a move beyond its ball.
+      // Final check of the ball; a row that fails gets the safe answer.
       if (!found || !(distance(q_, p_, width, region_.norm) <= epsilon + 1e-7)) return false;
     }
     return std::abs(sum_of(q_, width) - 1) <= 1e-6;

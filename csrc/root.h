@@ -12,10 +12,11 @@ namespace MIPOISON_ISA {
 
 struct Tangent {
   double value;
-  double slope;  // 0 where the function is flat or jumps: Newton has nothing to say
+  double slope;  // 0 where the function is flat or jumps: bisect
 };
 
-// Reals in order as integers, so that a bracket halves in at most 64 steps whatever its scale.
+// Integers in the order of the reals: halving a bracket in them takes at most 64 steps at any
+// scale.
 inline int64_t rank_of(double x) {
   int64_t bits;
   std::memcpy(&bits, &x, sizeof x);
@@ -44,7 +45,7 @@ constexpr double kRoundoff = 2.3e-16;
 template <class F, class Divide>
 inline double decreasing_root(double lo, double hi, double start, F f, Divide divide) {
   double x = start > lo && start < hi ? start : midpoint(lo, hi);
-  // Newton alone may crawl along one end of the bracket; from here on every other step divides it.
+  // Newton can converge slowly from one end; from here on every other step divides the bracket.
   constexpr int kPatience = 8, kLimit = 160;
   for (int i = 0; i < kLimit; ++i) {
     const Tangent at = f(x);
@@ -82,13 +83,13 @@ struct Level {
   double base, offset;
 };
 
-// Makes room for the rounding of the ends of a bracket.
+// Widens a bracket by the rounding of its ends.
 inline void widen_bracket(double& lo, double& hi) {
   lo -= 1 + 4 * kRoundoff * std::abs(lo);
   hi += 1 + 4 * kRoundoff * std::abs(hi);
 }
 
-// Where to look for a level first: near 0 if z is near the simplex, else near its top.
+// The first guess of a level: 0 if z is near the simplex, else near its largest entry.
 inline Level first_guess(double top) { return std::abs(top) <= 8 ? Level{0, 0} : Level{top, -1}; }
 
 // decreasing_root in a level. f takes a Level.

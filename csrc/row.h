@@ -1,5 +1,4 @@
-// One row on its way in: widened to float64, judged, renormalised; and the answer when it is no
-// good.
+// Widens one row to float64, validates and renormalises it; and the safe answer to an invalid row.
 #pragma once
 
 #include <algorithm>
@@ -29,7 +28,7 @@ class Workspace {
   std::unique_ptr<double[]> memory_;
 };
 
-// How far from 1 a sum may be before the row counts as no probability vector.
+// A row whose sum is farther than this from 1 is no probability vector.
 template <class T>
 constexpr double kSumTolerance = sizeof(T) == 2 ? 1e-2 : 1e-4;
 
@@ -62,7 +61,7 @@ inline double max_of(const double* row, int64_t width) {
 // Beyond this, differences and sums of entries leave the range of float64.
 constexpr double kLargest = 1e200;
 
-// A point to project farther out than this has lost the digits that decide between its entries.
+// A point to project with larger entries than this has lost the digits that distinguish them.
 constexpr double kFarthest = 1e15;
 
 // Widens a row. Returns whether every entry is finite, and small enough to compute with.
@@ -92,7 +91,8 @@ inline Quality load_probability(const T* from, int64_t k, int64_t width, double*
   return Quality::kProbability;
 }
 
-// The answer that gives away nothing but, where it is known, the label. `label` < 0: unknown.
+// The safe answer: it tells the label and nothing else. `label` < 0: unknown, and the answer is
+// uniform.
 template <class T>
 inline void write_safe_answer(int64_t k, int64_t label, T* out) {
   const T fill = Rounded<T>::nearest(label < 0 ? 1.0 / static_cast<double>(k) : 0.0);

@@ -1,5 +1,4 @@
-// float32 probability vectors on their way in and out, in either shape: loaded, judged, labelled,
-// renormalised.
+// Loads, validates, labels, renormalises and stores float32 probability vectors, in either shape.
 #pragma once
 
 #include <algorithm>
@@ -14,54 +13,54 @@ namespace MIPOISON_ISA {
 // The widest rows that are worth turning into columns.
 constexpr int64_t kWidestColumns = 320;
 
-// The rows that are worked on at a time.
+// A tile: the rows that are worked on at a time.
 template <class S>
-struct Lot;
+struct Tile;
 template <>
-struct Lot<Columns> : Group {};
+struct Tile<Columns> : Group {};
 template <>
-struct Lot<Line> {
+struct Tile<Line> {
   int64_t row;
 };
 
-inline void load_rows(const float* matrix, int64_t rows, int64_t k, const Lot<Columns>& lot,
+inline void load_rows(const float* matrix, int64_t rows, int64_t k, const Tile<Columns>& tile,
                       float* to) {
-  load_columns(matrix, matrix + rows * k, k, lot, to);
+  load_columns(matrix, matrix + rows * k, k, tile, to);
 }
 
-inline void load_rows(const float* matrix, int64_t, int64_t k, const Lot<Line>& lot, float* to) {
-  const float* from = matrix + lot.row * k;
+inline void load_rows(const float* matrix, int64_t, int64_t k, const Tile<Line>& tile, float* to) {
+  const float* from = matrix + tile.row * k;
   std::copy(from, from + k, to);
   std::fill(to + k, to + padded<float>(k), 0.f);
 }
 
 // Writes the rows that `wanted` has a bit for.
-inline void store_rows(const float* from, int64_t k, const Lot<Columns>& lot, uint32_t wanted,
+inline void store_rows(const float* from, int64_t k, const Tile<Columns>& tile, uint32_t wanted,
                        float* matrix) {
-  store_columns(from, k, lot, wanted & lot.lanes, matrix);
+  store_columns(from, k, tile, wanted & tile.lanes, matrix);
 }
 
-inline void store_rows(const float* from, int64_t k, const Lot<Line>& lot, uint32_t wanted,
+inline void store_rows(const float* from, int64_t k, const Tile<Line>& tile, uint32_t wanted,
                        float* matrix) {
-  if (wanted) std::copy(from, from + k, matrix + lot.row * k);
+  if (wanted) std::copy(from, from + k, matrix + tile.row * k);
 }
 
-// Lots of rows, or of `n` rows picked out of a matrix; each row's number and label by its lane.
-inline Lot<Columns> lot_of(const int64_t* rows, int n, int64_t k, Columns) {
-  Lot<Columns> lot;
-  lot.lanes = ~uint32_t{0} >> (32 - n);
+// Tiles of rows, or of `n` rows picked out of a matrix; each row's number and label by its lane.
+inline Tile<Columns> tile_of(const int64_t* rows, int n, int64_t k, Columns) {
+  Tile<Columns> tile;
+  tile.lanes = ~uint32_t{0} >> (32 - n);
   for (int i = 0; i < kGroup; ++i) {
-    lot.row[i] = rows[std::min(i, n - 1)];
-    lot.place[i] = lot.row[i] * k;
+    tile.row[i] = rows[std::min(i, n - 1)];
+    tile.place[i] = tile.row[i] * k;
   }
-  return lot;
+  return tile;
 }
-inline Lot<Line> lot_of(const int64_t* rows, int, int64_t, Line) { return {rows[0]}; }
+inline Tile<Line> tile_of(const int64_t* rows, int, int64_t, Line) { return {rows[0]}; }
 
-inline int64_t row_at(const Lot<Columns>& lot, int lane) { return lot.row[lane]; }
-inline int64_t row_at(const Lot<Line>& lot, int) { return lot.row; }
-inline bool has_row(const Lot<Columns>& lot, int lane) { return lot.lanes >> lane & 1; }
-inline bool has_row(const Lot<Line>&, int) { return true; }
+inline int64_t row_at(const Tile<Columns>& tile, int lane) { return tile.row[lane]; }
+inline int64_t row_at(const Tile<Line>& tile, int) { return tile.row; }
+inline bool has_row(const Tile<Columns>& tile, int lane) { return tile.lanes >> lane & 1; }
+inline bool has_row(const Tile<Line>&, int) { return true; }
 inline int64_t label_at(const Columns::Index& t, int lane) { return t.place[lane] / kGroup; }
 inline int64_t label_at(const Line::Index& t, int) { return t; }
 inline void set_label(Columns::Index* t, int lane, int64_t label) {
@@ -69,33 +68,33 @@ inline void set_label(Columns::Index* t, int lane, int64_t label) {
 }
 inline void set_label(Line::Index* t, int, int64_t label) { *t = label; }
 
-// Calls decline(row) for the rows of a lot that are not among the answered.
+// Calls decline(row) for the rows of a tile that are not among the answered.
 template <class Decline>
-inline void decline_others(const Lot<Columns>& lot, uint32_t answered, const Decline& decline) {
-  const uint32_t left = lot.lanes & ~answered;
+inline void decline_others(const Tile<Columns>& tile, uint32_t answered, const Decline& decline) {
+  const uint32_t left = tile.lanes & ~answered;
   for (int lane = 0; left >> lane; ++lane)
-    if (left >> lane & 1) decline(lot.row[lane]);
+    if (left >> lane & 1) decline(tile.row[lane]);
 }
 template <class Decline>
-inline void decline_others(const Lot<Line>& lot, uint32_t answered, const Decline& decline) {
-  if (!answered) decline(lot.row);
+inline void decline_others(const Tile<Line>& tile, uint32_t answered, const Decline& decline) {
+  if (!answered) decline(tile.row);
 }
 
-// Lots of the rows [begin, end); work(lot) returns a bit for each row that it answers.
+// Tiles of the rows [begin, end); work(tile) returns a bit for each row that it answers.
 template <class S, class Work, class Decline>
-inline void each_lot(int64_t begin, int64_t end, int64_t k, const Work& work,
-                     const Decline& decline) {
+inline void each_tile(int64_t begin, int64_t end, int64_t k, const Work& work,
+                      const Decline& decline) {
   for (int64_t i = begin; i < end; i += S::kRows) {
-    Lot<S> lot;
+    Tile<S> tile;
     if constexpr (S::kRows == 1)
-      lot = {i};
+      tile = {i};
     else
-      lot = {group_at(i, end, k)};
-    decline_others(lot, work(lot), decline);
+      tile = {group_at(i, end, k)};
+    decline_others(tile, work(tile), decline);
   }
 }
 
-// What a row is found to be.
+// What validation finds: the sum, whether the row is a probability vector, and its label.
 template <class S>
 struct Judged {
   typename S::Value sum;
@@ -103,7 +102,7 @@ struct Judged {
   typename S::Index label;
 };
 
-// The sum has all its digits: see exact_sum.
+// The sum is exact: see exact_sum.
 inline Judged<Columns> judge(const float* columns, int64_t k, Columns) {
   Block<float> low = Block<float>::all(0), high = Block<float>::all(-1), label = low, j = low;
   const Block<float> zero = low, one = Block<float>::all(1);
@@ -148,7 +147,7 @@ inline WideMask same_label(const Columns::Index& a, const Columns::Index& b) {
 
 inline bool same_label(int64_t a, int64_t b) { return a == b; }
 
-// row / sum, by what the sum is more than 1: that loses fewer digits than a division. No entry is
+// row / sum as row + row * (1 / sum - 1), which loses fewer digits than a division. No entry is
 // left a negative zero.
 template <class S>
 inline void renormalise(float* row, int64_t blocks, const typename S::Value& sum) {

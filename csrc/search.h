@@ -7,16 +7,15 @@ namespace mipoison {
 namespace MIPOISON_ISA {
 
 // The root of f in [lo, hi], f(lo) >= 0 >= f(hi), is x where `running` no longer holds. A row that
-// has its root is left alone: what becomes of it must not depend on its neighbours.
+// has its root no longer changes: its result must not depend on its neighbours.
 template <class S>
 struct Search {
   using Value = typename S::Value;
   using Truth = typename S::Truth;
 
-  // Mass that float32 sums of a row cannot tell from none: an ulp of the largest entry either way.
-  // One last Newton step follows.
+  // A value within float32 rounding of zero counts as zero; one last Newton step follows.
   static constexpr double kNone = 1.2e-7;
-  // Newton alone may crawl along one end of the bracket; from here on every other step divides it.
+  // Newton can converge slowly from one end; from here on every other step divides the bracket.
   static constexpr int kPatience = 8;
   static constexpr int kLimit = 60;
 
@@ -61,10 +60,10 @@ struct Search {
   }
 };
 
-// Where every level of a row of moderate size lies.
+// A bracket of every level of a row of moderate size.
 constexpr double kDeepest = -6, kHighest = 6;
 
-// An ulp, relative: the resolution of a root that is rounded to float32, as caps are.
+// Relative rounding of float32: the resolution of a root that is rounded to float32, as caps are.
 constexpr double kSingle = 1.2e-7;
 
 // Divides a bracket where a function may jump, at min(p_j + offset, 1): at the most central of

@@ -1,11 +1,11 @@
-// Two ways to lay float32 rows out as blocks, and the words in which an algorithm is written once
+// Two layouts of float32 rows in blocks, and the operations in which an algorithm is written once
 // for both.
 //
 // Columns: sixteen rows side by side, block j holds their j-th entries and a value is a Wide.
 // Line: one row fills the blocks and a value is a double.
 //
-// Rows are padded with entries that change no sum, and entries that label t's own should not meet
-// are taken out of the row first (`take`, `put`).
+// Rows are padded with entries that change no sum. Entry t is taken out of a row where the other
+// entries are worked on (`take`, `put`).
 #pragma once
 
 #include <algorithm>
@@ -17,7 +17,7 @@
 namespace mipoison {
 namespace MIPOISON_ISA {
 
-// Keeps the compiler from gathers and scatters, which are slower than what they replace.
+// Keeps the compiler from gathers and scatters, which are slower here.
 inline void one_by_one() { __asm__ volatile(""); }
 
 struct Columns {
@@ -27,11 +27,11 @@ struct Columns {
   struct Index {
     int32_t place[kGroup];  // of each row's entry among the columns
   };
-  // Blocks after which float32 sums are flushed to float64, before their rounding shows.
+  // Blocks after which float32 sums are flushed to float64, so that their rounding stays small.
   static constexpr int64_t kFlush = 8;
-  // Rows are short enough to sum in float32 while their root is only being approached.
+  // Rows are so short that float32 sums suffice until the last steps to a root.
   static constexpr bool kRough = true;
-  // Whether the entries above a lower bound of the root are packed together on the way to it.
+  // Whether the entries above a lower bound of the root are packed together before the search.
   static constexpr bool kPacks = false;
   static constexpr int kRows = kGroup;
 
@@ -101,7 +101,7 @@ inline void accumulate(int64_t blocks, typename S::Value (&sum)[kSums], const Bo
   for (auto& s : sum) s = 0;
   for (int64_t begin = 0; begin < blocks; begin += S::kFlush) {
     const int64_t end = std::min(blocks, begin + S::kFlush);
-    // Two of each, in turn: an addition takes longer than the next one has to wait for its terms.
+    // Two accumulators for each sum hide the latency of an addition.
     Block<float> even[kSums], odd[kSums];
     for (int s = 0; s < kSums; ++s) even[s] = odd[s] = Block<float>::all(0);
     int64_t i = begin;
@@ -114,7 +114,8 @@ inline void accumulate(int64_t blocks, typename S::Value (&sum)[kSums], const Bo
   }
 }
 
-// The same for sums that must keep nearly all digits, however many equal terms round the same way.
+// The same with flushes after every few blocks: nearly exact even where many equal terms round the
+// same way.
 template <class S, int kSums, class Body>
 inline void accumulate_finely(int64_t blocks, typename S::Value (&sum)[kSums], const Body& body) {
   constexpr int64_t kFew = 4;
@@ -130,8 +131,8 @@ inline void accumulate_finely(int64_t blocks, typename S::Value (&sum)[kSums], c
   for (int s = 0; s < kSums; ++s) sum[s] = S::gather(wide[s]);
 }
 
-// The sum of a row with all its digits: many equal entries round the same way, and a sum of them in
-// float32 would be off by more than a ball allows.
+// The exact sum of a row. In float32, many equal entries round the same way, and their sum is off
+// by more than the ball's tolerance.
 inline Wide exact_sum(const float* row, int64_t blocks) {
   Wide sum = 0;
   for (int64_t i = 0; i < blocks * kLanes<float>; i += kLanes<float>)

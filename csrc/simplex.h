@@ -1,4 +1,5 @@
-// 1. No ball: the label cone and the simplex, two roots of one equation (docs/mathematics.md 1).
+// 1. No ball: the pooled level w and the simplex level tau, two roots of one equation
+// (docs/mathematics.md, section 1).
 #pragma once
 
 #include <algorithm>
@@ -10,7 +11,7 @@ namespace mipoison {
 namespace MIPOISON_ISA {
 
 struct Excess {
-  double sum;    // sum of (z_j - theta)_+
+  double sum;    // sum_j (z_j - theta)_+
   double count;  // number of z_j > theta
 };
 
@@ -34,7 +35,8 @@ inline Excess excess(const T* z, int64_t width, T theta) {
   return result;
 }
 
-// Root of  own * theta = x + sum_j (z_j - theta)_+ , own in {0, 1}, by Newton.
+// Root of  own * theta = x + sum_j (z_j - theta)_+ , own in {0, 1}, by Newton: the cap w - m for
+// x = z_t - m, and tau for x = w - 1.
 //
 // The right side minus the left is convex and decreasing, so Newton is monotone from the left, and
 // one step from the right lands on the left. The support is exact once its count repeats. T is the
@@ -56,16 +58,17 @@ inline double water_level(const T* z, int64_t width, double own, double x, doubl
 }
 
 struct Levels {
-  double pool;  // what z_t was lifted to
-  double w;     // the same in the coordinates z is left in
-  double tau;
+  double w;    // the pooled level
+  double z_t;  // w in the coordinates that z is left in
+  double tau;  // the simplex level, in those coordinates
 };
 
 // Levels of the projection of z onto the simplex and the cone q_t >= q_j + margin:
-// q_t = w - tau, q_j = (z_j - tau)_+ with z as this function leaves it, z_t = -inf.
+// q_t = z_t - tau, q_j = (z_j - tau)_+ with z as this function leaves it, but for its entry t,
+// which is -inf.
 //
 // z is padded with -inf, and `top` is its largest entry. `start` is a guess of tau. A pooled row is
-// moved so that w = 0: only there do a huge z and its answer fit into one number.
+// shifted so that w = 0: otherwise a huge z would leave no digits for q.
 template <class T>
 inline Levels solve_levels(T* z, int64_t width, int64_t t, double margin, T top, double start) {
   const double z_t = z[t];
@@ -75,21 +78,21 @@ inline Levels solve_levels(T* z, int64_t width, int64_t t, double margin, T top,
     const double x = z_t - margin;
     const double cap = water_level(z, width, 1, x, x);
     if (cap > x) {
-      at.pool = cap + margin;
-      const Block<T> shift = Block<T>::all(static_cast<T>(at.pool));
+      at.w = cap + margin;
+      const Block<T> shift = Block<T>::all(static_cast<T>(at.w));
       const Block<T> limit = Block<T>::all(static_cast<T>(-margin));
       for (int64_t i = 0; i < width; i += kLanes<T>)
         min(Block<T>::load(z + i) - shift, limit).store(z + i);
-      start -= at.pool;
-      at.w = 0;
+      start -= at.w;
+      at.z_t = 0;
     }
   }
-  at.tau = water_level(z, width, 1, at.w - 1, std::max(start, at.w - 1));
+  at.tau = water_level(z, width, 1, at.z_t - 1, std::max(start, at.z_t - 1));
   return at;
 }
 
-// Projects z (padded with -inf; destroyed) and writes q, padded with zeros.
-// A z near the simplex has tau near 0, the guess to start from.
+// Projects z (padded with -inf; destroyed) and writes q, padded with zeros. Newton starts from
+// tau = 0, which is close for a z near the simplex.
 inline void project_simplex(double* z, int64_t width, int64_t t, double margin, double* q) {
   const double highest = max_of(z, width);
   const Block<double> top = Block<double>::all(highest);
@@ -99,7 +102,7 @@ inline void project_simplex(double* z, int64_t width, int64_t t, double margin, 
   const Block<double> tau = Block<double>::all(at.tau), zero = Block<double>::all(0);
   for (int64_t i = 0; i < width; i += kLanes<double>)
     max(Block<double>::load(z + i) - tau, zero).store(q + i);
-  q[t] = at.w - at.tau;
+  q[t] = at.z_t - at.tau;
 }
 
 }  // namespace MIPOISON_ISA

@@ -11,7 +11,7 @@ namespace MIPOISON_ISA {
 
 constexpr float kNothing = -std::numeric_limits<float>::infinity();
 
-// The entries that t competes with, as they are or cut off at a cap.
+// The entries other than t, as they are or cut off at the cap c = w - m.
 struct Rest {
   const float* z;
   int64_t blocks;
@@ -46,8 +46,9 @@ inline Above<S> above(const Rest& rest, const Block<float>& theta) {
   return {sum[0], sum[1]};
 }
 
-// Newton's steps on theta = x + sum_j (z_j - theta)_+ in float32: near the root, and on its left or
-// as good as. `count`: from how many entries theta came; from how many the result came.
+// Newton's steps in float32 on theta = x + sum_j (z_j - theta)_+. The result is close to the root
+// and, up to rounding, on its left. `count`: the support that theta came from; on return, that of
+// the result.
 inline Block<float> approach(const Rest& rest, const Block<float>& x, Block<float> theta,
                              Mask<float> running, Block<float>* count) {
   constexpr int kLimit = 32;
@@ -84,7 +85,7 @@ inline Block<float> approach(const Rest& rest, const Block<float>& x, Block<floa
   return theta;
 }
 
-// The same with float64 sums, to the last digit: the root is exact once the count repeats.
+// The same with float64 sums, to full precision: the root is exact once the count repeats.
 template <class S>
 __attribute__((noinline)) typename S::Value refine(const Rest& rest, const typename S::Value& x,
                                                    const typename S::Value& start,
@@ -106,15 +107,16 @@ __attribute__((noinline)) typename S::Value refine(const Rest& rest, const typen
 }
 
 // Root of theta = x + sum_j (z_j - theta)_+ where `running`, `start` elsewhere. Newton: monotone
-// from the left, and one step from the right lands on the left. `count`: from how many entries
-// `start` came. kFinely: to the last digit, and not as nearly as float32 sums of columns tell.
+// from the left, and one step from the right lands on the left. `count`: the support
+// that `start` came from. kFinely: to full precision, where columns would otherwise stop at the
+// precision of float32 sums.
 template <class S, bool kFinely>
 inline typename S::Value water(const Rest& rest, const typename S::Value& x,
                                typename S::Single start, const typename S::Truth& running,
                                typename S::Single count) {
   if constexpr (S::kRough) {
     start = approach(rest, S::rounded(x), start, narrow(running), &count);
-    // So few terms lose nothing in float32 that the check of the written sum would not notice.
+    // With so few terms the check of the written sum catches what float32 loses.
     constexpr int64_t kFew = 16;
     if (!kFinely || rest.blocks <= kFew) return S::exact(start);
   }
@@ -128,8 +130,9 @@ struct Levels32 {
   Rest rest;
 };
 
-// `z`: padded, z_t taken out; `top` its largest entry. `start` guesses tau; it came from `count`
-// entries, t left out (-1: from none). spare: scratch as wide as z and a block, or null.
+// `z`: padded, z_t taken out; `top` its largest entry. `start` guesses tau; `count`
+// is the support that it came from, without t (-1: none). spare: scratch as wide as z and a block,
+// or null.
 template <class S, bool kFinely = true>
 inline Levels32<S> solve_levels32(const float* z, int64_t blocks, typename S::Single z_t,
                                   const typename S::Value& margin, typename S::Single top,
@@ -153,7 +156,7 @@ inline Levels32<S> solve_levels32(const float* z, int64_t blocks, typename S::Si
   const Single from = max(start, x_tau);
   count = select(start > x_tau, count, S::rounded(Value(-1)));
   if constexpr (S::kPacks) {
-    // Newton's steps stay left of the root: what lies below the first of them stays zero.
+    // Newton's steps stay left of the root: an entry below the first step ends as zero.
     constexpr float kRounding = 1e-6f;
     if (spare && count >= 0) {
       const Rest few(spare, pack_above(z, blocks, from - kRounding, spare));
@@ -172,7 +175,7 @@ struct Written {
   typename S::Single highest;
 };
 
-// max(z - tau, 0) of each block, and what becomes of a row's sum and largest entry meanwhile.
+// max(z - tau, 0) of each block; accumulates the row's sum and largest entry.
 template <class S>
 struct Leveller {
   SplitLevel<S> tau;
@@ -207,9 +210,9 @@ inline Written<S> write_simplex(const Levels32<S>& at, float* q, int last = kLan
   return {sum[0], S::highest(level.high)};
 }
 
-// The same past the caches, for a whole number of blocks at an aligned address. ahead: as many
-// entries that are fetched meanwhile, or null. (Not inline: the loops of write_simplex would get
-// fewer registers.)
+// The same by streaming stores, for a multiple of blocks at an aligned address. ahead: an array
+// of as many entries to prefetch meanwhile, or null. (Not inline: the loops of write_simplex would
+// get fewer registers.)
 template <class S>
 __attribute__((noinline)) Written<S> stream_simplex(const Levels32<S>& at, float* q,
                                                     const float* ahead) {

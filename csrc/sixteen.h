@@ -1,7 +1,7 @@
 // Blocks of float16 and bfloat16 entries: read as float32, and one rounding on the way back.
 //
-// Software where no instruction does it; values that matter are in [0, 1], but every bit pattern is
-// read as what it means.
+// In software where there is no instruction. Answers are in [0, 1], but every input bit pattern is
+// read correctly.
 #pragma once
 
 #include <algorithm>
@@ -16,8 +16,8 @@
 namespace mipoison {
 namespace MIPOISON_ISA {
 
-// Bits are moved and rounded as unsigned numbers, which may wrap, and compared as signed ones, for
-// which there is an instruction.
+// Bits are shifted and rounded as unsigned numbers, which may wrap, and compared as signed ones,
+// for which there is an instruction.
 using Integers = Native<float>::Mask;
 typedef uint32_t Bits __attribute__((vector_size(kVectorBytes)));
 typedef uint16_t Shorts __attribute__((vector_size(kVectorBytes / 2)));

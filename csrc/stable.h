@@ -1,6 +1,7 @@
-// What the operators need of torch's stable C interface, looked up in the running torch: the build
-// needs no torch, and the binary suits every version that pyproject.toml allows. Names, types and
-// who owns what: torch/csrc/inductor/aoti_torch/c/shim.h and torch/csrc/stable/ of torch 2.11.
+// The functions of torch's stable C interface that the operators use, looked up at run time: the
+// build needs no torch, and one binary serves every version that pyproject.toml allows. Names,
+// types and ownership: torch/csrc/inductor/aoti_torch/c/shim.h and torch/csrc/stable/ of
+// torch 2.11.
 #pragma once
 
 #include <dlfcn.h>
@@ -90,7 +91,7 @@ inline void look_up(const char* module) {
   MIPOISON_FIND(aoti_torch_grad_mode_is_enabled);
   MIPOISON_FIND(torch_call_dispatcher);
 #undef MIPOISON_FIND
-  // Torch numbers its dtypes as it likes, and has a function for each.
+  // Torch's dtype numbers are private; a function returns each.
   const auto code = [&](int32_t& number, const char* name) {
     int32_t (*function)();
     find(function, name);

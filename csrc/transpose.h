@@ -155,7 +155,7 @@ inline void load_columns(const T* matrix, const T* end, int64_t k, const Group& 
     for (int i = 0; i < kGroup; ++i) {
       const T* from = matrix + group.place[i] + c;
       tile[i] = entries(from);
-      // The next group's: sixteen strided streams are too many for the processor to foresee.
+      // Prefetch the next group: the hardware does not follow sixteen strided streams.
       __builtin_prefetch(from + kGroup * k);
     }
     transpose(tile);

@@ -1,5 +1,5 @@
-// One float64 for each of the sixteen rows of a group, and the same words for a single row, where
-// it is a plain double: root searches are written once for both.
+// One float64 for each of the sixteen rows of a group, with the same operations as a plain double
+// for a single row: root searches are written once for both.
 #pragma once
 
 #include <cmath>

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 import triton
 import triton.language as tl
-from mipoison.kernels.launch import exact_shape, in_columns, outputs
+from mipoison.kernels.launch import float64_shape, in_columns, outputs
 from mipoison.kernels.roots import any_of
 from mipoison.kernels.rounding import leading_entry, rounded
 from mipoison.kernels.rows import (
@@ -31,7 +31,7 @@ from mipoison.reference.rounding import SUM_TOLERANCE
 def _flipped(
     rows, i, old, new, at_old, at_new, base, tau, PROJECT: tl.constexpr, CHUNKS: tl.constexpr
 ):
-    """The i-th chunk of the exact answer, and the columns; rows with new = old stay."""
+    """The i-th chunk of the answer before rounding, and the columns; rows with new = old stay."""
     _, p, cols = part(rows, i, tau, CHUNKS, False)
     was, now = cols == old[:, None], cols == new[:, None]
     if PROJECT:
@@ -91,11 +91,11 @@ def flip_kernel(
     total = tl.where(valid, total, 1.0)
     lift, scale = (total * 0 + 1)[:, None], (total * 0)[:, None]
     sums, sound = total[:, None], valid[:, None]
-    z, centre = form(p_at, p_at, p_at, lift, scale, sums, sound, k, cols)
-    rows = Rows(z, centre, cols, p_at, p_at, p_at, lift, scale, sums, sound, k)
+    z, center = form(p_at, p_at, p_at, lift, scale, sums, sound, k, cols)
+    rows = Rows(z, center, cols, p_at, p_at, p_at, lift, scale, sums, sound, k)
     at_old, at_new, base, tau = total * 0, total * 0, total * 0, total * 0
     if PROJECT:
-        # Slid all the way, z is p renormalised.
+        # At slide 0 the point z is p, renormalised.
         base, tau = simplex_levels(rows, new, base, base, valid & (new != old), CHUNKS, True)
     else:
         for i in range(CHUNKS):
@@ -113,7 +113,7 @@ def flip_kernel(
         q, here = _flipped(rows, i, old, new, at_old, at_new, base, tau, PROJECT, CHUNKS)
         answer = tl.where(here == new[:, None], entry[:, None], rounded(q, T))
         tl.store(out_at + here, answer, mask=valid[:, None] & (here < k))
-    # The safe answer's own label is what an invalid row is served with.
+    # An invalid row is served with the label of its safe answer.
     served = tl.where(valid, new, tl.where(known, old, 0))
     tl.store(labels + row, served.to(tl.int64), mask=ok)
     refused = ok & ~valid
@@ -129,7 +129,7 @@ def flip(
     p = in_columns(p)
     n, k = p.shape
     labels = torch.empty((n,), dtype=torch.int64, device=p.device)
-    shape = exact_shape(k, "none")
+    shape = float64_shape(k, "none")
     out, status = outputs(p, None, shape)
     if n > 0:
         flip_kernel[shape.grid(n)](

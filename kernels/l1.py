@@ -1,4 +1,4 @@
-"""2. The l1 ball: raises and lowers have ε/2 each and a root each; under a binding label, an outer root in the cap."""
+"""2. The l1 ball: raises and lowers sum to ε/2 each, two roots; 4. with a binding label, an outer root in the cap."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def _brackets(rows, t, CHUNKS: tl.constexpr):
 
 @triton.jit
 def _most(rows, t, bound, cap, CHUNKS: tl.constexpr):
-    """What can be raised under the cap, and what can be lowered, at most."""
+    """The most that can be raised under the cap, and the most that can be lowered."""
     # The cap may be infinite.
     gain = tl.zeros_like(cap)
     loss = gain
@@ -53,19 +53,19 @@ def _most(rows, t, bound, cap, CHUNKS: tl.constexpr):
 
 @triton.jit
 def _exchange(rows, t, bound, cap, up, plus, down, minus, CHUNKS: tl.constexpr):
-    """Raised above level plus, lowered below level minus; each with how many entries move along."""
+    """What is raised above τ₊ and lowered below τ₋, each with how many entries move with their level."""
     gain, rising, loss, falling = plus * 0, plus * 0, plus * 0, plus * 0
-    lid = cap[:, None]
+    caps = cap[:, None]
     for i in range(CHUNKS):
         z, p, cols = part(rows, i, plus, CHUNKS, False)
         member = ~((cols == t[:, None]) & bound[:, None])
         y = z - up[:, None] - plus[:, None]
-        gain += tl.sum(tl.where(member, tl.maximum(tl.minimum(y, lid) - p, 0.0), 0.0), 1)
-        rising += tl.sum(((y > p) & (lid > y) & member).to(tl.float64), 1)
+        gain += tl.sum(tl.where(member, tl.maximum(tl.minimum(y, caps) - p, 0.0), 0.0), 1)
+        rising += tl.sum(((y > p) & (caps > y) & member).to(tl.float64), 1)
         y = z - down[:, None] - minus[:, None]
-        x = p - tl.minimum(tl.maximum(y, 0.0), lid)
+        x = p - tl.minimum(tl.maximum(y, 0.0), caps)
         loss += tl.sum(tl.where(member, tl.maximum(x, 0.0), 0.0), 1)
-        falling += tl.sum(((p > y) & (lid > y) & (y > 0) & member).to(tl.float64), 1)
+        falling += tl.sum(((p > y) & (caps > y) & (y > 0) & member).to(tl.float64), 1)
     return gain, rising, loss, falling
 
 
@@ -85,7 +85,7 @@ def _fill(rows, t, bound, cap, base, tau, CHUNKS: tl.constexpr):
 
 @triton.jit
 def exchanged(z, p, up, plus, down, minus, cap):
-    """An entry moves to one side at most: raised to min(z − plus, cap), lowered to clip(z − minus, 0, cap), or p."""
+    """An entry is raised to min(z − τ₊, c), lowered to clip(z − τ₋, 0, c), or stays at p."""
     high = tl.minimum(z - up - plus, cap)
     low = tl.minimum(p, tl.minimum(tl.maximum(z - down - minus, 0.0), cap))
     return tl.where(high > p, tl.maximum(high, low), low)
@@ -93,20 +93,20 @@ def exchanged(z, p, up, plus, down, minus, cap):
 
 @triton.jit
 def _leads(rows, t, m, up, plus, down, minus, CHUNKS: tl.constexpr):
-    """Whether the ball's own solution keeps the label."""
-    own, rival = plus * 0, plus * 0
+    """Whether the solution without the label constraint keeps the label."""
+    q_t, rival = plus * 0, plus * 0
     for i in range(CHUNKS):
         z, p, cols = part(rows, i, plus, CHUNKS, False)
         q = exchanged(z, p, up[:, None], plus[:, None], down[:, None], minus[:, None], float("inf"))
         mine = cols == t[:, None]
-        own += tl.sum(tl.where(mine, q, 0.0), 1)
+        q_t += tl.sum(tl.where(mine, q, 0.0), 1)
         rival = tl.maximum(rival, tl.max(tl.where(mine, 0.0, q), 1))
-    return own >= rival + m
+    return q_t >= rival + m
 
 
 @triton.jit
 def _smallest(rows, t, m, p_t, half, start, todo, CHUNKS: tl.constexpr):
-    """The least u ≥ start under whose cap no more than ε/2 has to come down; Newton from the left."""
+    """The least u ≥ start whose cap forces no more than ε/2 down; Newton from the left."""
     u, turn = start, 0
     while any_of(todo) & (turn < MOST_TURNS):
         lowered, count = tl.maximum(p_t - u, 0.0), (p_t > u).to(tl.float64)
@@ -126,42 +126,42 @@ def _smallest(rows, t, m, p_t, half, start, todo, CHUNKS: tl.constexpr):
 def _pull(rows, t, m, u, cap, z_t, p_t, ball, up, plus, down, minus, CHUNKS: tl.constexpr):
     """−φ(u), φ the derivative of the smallest squared distance once q_t = u, and its slope; with the ball or without.
 
-    φ jumps where the cap passes an entry's p_j, and where u passes p_t; where it jumps over zero
-    the value is 0. Without the ball both levels are one, and every capped entry presses.
+    φ jumps where the cap passes a p_j and where u passes p_t; where it jumps over zero the value
+    is 0. Without the ball τ₊ = τ₋, and every capped entry counts.
     """
-    risen, raised, lid_up = u * 0, u * 0, u * 0
-    fallen, lowered, lid_down = u * 0, u * 0, u * 0
+    risen, raised, tied_up = u * 0, u * 0, u * 0
+    fallen, lowered, tied_down = u * 0, u * 0, u * 0
     rising, falling, free = u * 0, u * 0, u * 0
-    lid = cap[:, None]
+    caps = cap[:, None]
     for i in range(CHUNKS):
         z, p, cols = part(rows, i, u, CHUNKS, False)
         rest = cols != t[:, None]
         y = z - up[:, None] - plus[:, None]
-        over = rest & (y > lid)
-        risen += tl.sum(tl.where(over & (lid > p), y - lid, 0.0), 1)
-        raised += tl.sum((over & (lid > p)).to(tl.float64), 1)
-        lid_up += tl.sum(tl.where(over & (lid == p), y - lid, 0.0), 1)
-        rising += tl.sum((rest & (y > p) & (lid > y)).to(tl.float64), 1)
-        free += tl.sum((rest & (y > 0) & (lid > y)).to(tl.float64), 1)
+        over = rest & (y > caps)
+        risen += tl.sum(tl.where(over & (caps > p), y - caps, 0.0), 1)
+        raised += tl.sum((over & (caps > p)).to(tl.float64), 1)
+        tied_up += tl.sum(tl.where(over & (caps == p), y - caps, 0.0), 1)
+        rising += tl.sum((rest & (y > p) & (caps > y)).to(tl.float64), 1)
+        free += tl.sum((rest & (y > 0) & (caps > y)).to(tl.float64), 1)
         y = z - down[:, None] - minus[:, None]
-        over = rest & (y > lid)
-        fallen += tl.sum(tl.where(over & (p > lid), y - lid, 0.0), 1)
-        lowered += tl.sum((over & (p > lid)).to(tl.float64), 1)
-        lid_down += tl.sum(tl.where(over & (lid == p), y - lid, 0.0), 1)
-        falling += tl.sum((rest & (p > y) & (lid > y) & (y > 0)).to(tl.float64), 1)
+        over = rest & (y > caps)
+        fallen += tl.sum(tl.where(over & (p > caps), y - caps, 0.0), 1)
+        lowered += tl.sum((over & (p > caps)).to(tl.float64), 1)
+        tied_down += tl.sum(tl.where(over & (caps == p), y - caps, 0.0), 1)
+        falling += tl.sum((rest & (p > y) & (caps > y) & (y > 0)).to(tl.float64), 1)
     held = raised + lowered
     fixed = u - risen - fallen
     by_plus, by_minus = fixed + (up - z_t + plus), fixed + (down - z_t + minus)
-    left = tl.where(u > p_t, by_plus, by_minus) - lid_down
-    right = tl.where(u < p_t, by_minus, by_plus) - lid_up
+    left = tl.where(u > p_t, by_plus, by_minus) - tied_down
+    right = tl.where(u < p_t, by_minus, by_plus) - tied_up
     pushed_up = raised + (u > p_t).to(tl.float64)
     pushed_down = lowered + (u < p_t).to(tl.float64)
     smooth = ((rising > 0) | (pushed_up == 0)) & ((falling > 0) | (pushed_down == 0))
     slope = 1 + held + pushed_up * pushed_up / tl.maximum(rising, 1.0)
     slope += pushed_down * pushed_down / tl.maximum(falling, 1.0)
     slope = tl.where(smooth, slope, 0.0)
-    alone = by_plus - lid_up
-    left, right = tl.where(ball, left, alone), tl.where(ball, right, alone)
+    no_ball = by_plus - tied_up
+    left, right = tl.where(ball, left, no_ball), tl.where(ball, right, no_ball)
     pushed = (1 + held) * (1 + (1 + held) / tl.maximum(free, 1.0))
     slope = tl.where(ball, slope, tl.where(free > 0, pushed, 0.0))
     value = tl.where(left > 0, -left, -right)
@@ -205,7 +205,7 @@ def l1_levels(rows, t, m, epsilon, todo, CHUNKS: tl.constexpr):
     lo, hi, closing = base * 0, base * 0, todo & False
     turn = 0
     while any_of(todo) & (turn < MOST_TURNS):
-        # 1. The levels of both sides; where the ball does not bind at this u, the one level of the box.
+        # 1. τ₊ and τ₋; where the ball does not bind at this u, one τ for both sides.
         gain = tl.where(bound, tl.maximum(half - tl.maximum(u - p_t, 0.0), 0.0), half)
         loss = tl.where(bound, tl.maximum(half - tl.maximum(p_t - u, 0.0), 0.0), half)
         most_gain, most_loss = _most(rows, t, bound, cap, CHUNKS)
@@ -244,7 +244,7 @@ def l1_levels(rows, t, m, epsilon, todo, CHUNKS: tl.constexpr):
             tl.where(todo, tl.where(ball, minus, tau), less),
         )
         todo = todo & ~closing
-        # 2. Done where the label holds by itself; else the bracket of the cap.
+        # 2. Done where the label holds without its constraint; else the bracket of the cap.
         fresh = todo & ~bound
         if any_of(fresh):
             leads = _leads(rows, t, m, above, more, below, less, CHUNKS)
@@ -260,7 +260,7 @@ def l1_levels(rows, t, m, epsilon, todo, CHUNKS: tl.constexpr):
             point = fresh & ~(first < last)
             cap = tl.where(fresh, tl.where(point, lo, begin(p_t - m, lo, hi)), cap)
             closing = closing | point
-        # 3. The root of φ in the cap where it has been tried.
+        # 3. One step toward the root of φ in the cap.
         searched = todo & bound
         if any_of(searched):
             value, slope = _pull(
@@ -272,12 +272,12 @@ def l1_levels(rows, t, m, epsilon, todo, CHUNKS: tl.constexpr):
             if any_of(refused & searched):
                 divided = _nearest_jump(rows, t, lo, hi, CHUNKS)
             moved, found = advance(cap, lo, hi, ~searched, value, point, refused, arrived, divided)
-            # A last step of Newton still wants its levels.
+            # After a last Newton step the levels are computed once more.
             todo = todo & ~(searched & found & (moved == cap))
             closing = closing | (searched & found)
             cap = tl.where(searched, moved, cap)
         bound = bound | fresh
-        # Exactly p_t where the search tries p_t − m.
+        # Without rounding, so that the jump at u = p_t is hit.
         u = tl.where(bound & todo, tl.where(cap == p_t - m, p_t, cap + m), u)
         turn += 1
     return above, more, below, less, cap, u, empty

@@ -1,4 +1,4 @@
-"""3. The l2 ball: q = Proj(p + s(z − p)) onto the set without ball, and a search on the slide s in [0, 1]."""
+"""5. The l2 ball: q = Proj(p + s(z − p)) onto the set without ball, and a search on the slide s in [0, 1]."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def _slide(rows, t, m, s, base, tau, CHUNKS: tl.constexpr):
     J averages over the label and the entries at its cap, then subtracts the mean over the support;
     zero elsewhere.
     """
-    # An entry counts as capped within rounding; the search survives a wrong guess.
+    # An entry counts as capped within rounding; the bracketed search tolerates a wrong guess.
     cap = -tau - m
     pooled, free, members, others, square = s * 0, s * 0, s * 0, s * 0, s * 0
     one = s * 0 + 1
@@ -74,13 +74,13 @@ def _slide(rows, t, m, s, base, tau, CHUNKS: tl.constexpr):
 
 @triton.jit
 def l2_levels(rows, t, m, epsilon, todo, CHUNKS: tl.constexpr):
-    """The slide and the levels of the projection onto C with the l2 ball, on the rows todo, whose ball is active.
+    """The slide s and the levels of the projection onto C with the l2 ball, on the rows todo, whose ball is active.
 
     Returns:
         s, base, tau as `simplex_levels` has them for the slid rows; and where the set is empty.
     """
     longest, way = _way(rows, CHUNKS)
-    # First s = 0: whether p's own projection is in the ball.
+    # First s = 0: whether the projection of p is in the ball.
     s, lo, hi = way * 0, way * 0, way * 0 + 1
     base, tau = s, s
     empty, closing = todo & False, todo & False
@@ -95,7 +95,7 @@ def l2_levels(rows, t, m, epsilon, todo, CHUNKS: tl.constexpr):
             todo = todo & (far < epsilon)
         lo = tl.where(todo & (far <= epsilon), s, lo)
         hi = tl.where(todo & (far > epsilon), s, hi)
-        # |q − p + δv|² = ε²: exact while the piece lasts.
+        # |q − p + δv|² = ε²: exact while the active set stays the same.
         c = (far - epsilon) * (far + epsilon)
         root = drift + tl.sqrt(tl.maximum(drift * drift - speed * c, 0.0))
         known = (speed > 0) & (root > 0)

@@ -1,4 +1,4 @@
-"""How rows are spread over programs: by K, dtype and norm alone, so that a row's bits do not depend on its batch."""
+"""How rows are spread over programs: by K, dtype and norm only, so that a row's bits do not depend on its batch."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ import torch
 import triton
 from torch import Tensor
 
-# Columns that a program keeps in registers at most: in float32, where every row begins at a multiple of
-# _ALIGNED entries and where not (columns have to be remembered one by one there), and in float64.
-_WIDEST, _WIDEST_UNALIGNED, _WIDEST_EXACT = 16_384, 8192, 2048
+# The most columns that a program keeps in registers: in float32 with rows that begin at a multiple of _ALIGNED entries,
+# in float32 with others (whose columns take registers, too), and in float64.
+_WIDEST, _WIDEST_UNALIGNED, _WIDEST_FLOAT64 = 16_384, 8192, 2048
 _ALIGNED = 16
 _NARROWEST = 16
-# Longer rows go by in chunks of this.
+# Longer rows are read in chunks of this many columns.
 _LONG = 1024
-# Up to here rows share a program.
+# Up to this width several rows share a program.
 _SHARED = 128
 
 
 @dataclass(frozen=True)
 class Shape:
-    """R rows a program, B columns of each in registers; the exact way has C, CHUNKS of which are a row."""
+    """R rows a program, B columns of each in registers; in float64 C columns, CHUNKS of which are a row."""
 
     R: int
     B: int
@@ -31,16 +31,16 @@ class Shape:
     warps: int
 
     def constants(self) -> dict[str, int]:
-        """What the kernels call them."""
+        """The constants under the kernels' names."""
         return {"R": self.R, "B": self.B, "C": self.C, "CHUNKS": self.CHUNKS}
 
     def tile(self) -> dict[str, int]:
-        """The same for kernels that know the exact way only."""
+        """The same for kernels that compute in float64 only."""
         return {"R": self.R, "B": self.C, "CHUNKS": self.CHUNKS}
 
     def options(self) -> dict[str, Any]:
-        """Compiler options. Without fused multiply-adds a row's bits do not depend on the compiler's mood."""
-        # All registers that there are: left to itself ptxas spills a few to run more programs at once.
+        """Compiler options; contraction into FMA would make a row's bits depend on the compiler."""
+        # All registers: by default ptxas spills a few to run more programs at once.
         registers = min(255, 65536 // (32 * self.warps))
         return {"num_warps": self.warps, "enable_fp_fusion": False, "maxnreg": registers}
 
@@ -53,38 +53,38 @@ def _width(k: int) -> int:
     return max(_NARROWEST, int(triton.next_power_of_2(k)))
 
 
-def quick_shape(k: int) -> Shape | None:
+def float32_shape(k: int) -> Shape | None:
     """For rows in float32 registers; None where a row is too long."""
     width = _width(k)
     if width > (_WIDEST if k % _ALIGNED == 0 else _WIDEST_UNALIGNED):
         return None
     if width <= _SHARED:
         return Shape(512 // width, width, width, 1, 4)
-    # Eight columns a thread, up to 32 where there are no more threads; the exact way, which few rows
-    # take, reads four at a time.
+    # Eight columns a thread, up to 32 where there are no more threads. Float64, which few rows need,
+    # reads four at a time.
     warps = min(16, width // 256)
     chunk = 128 * warps
     return Shape(1, width, chunk, triton.cdiv(k, chunk), warps)
 
 
-def exact_shape(k: int, norm: str) -> Shape:
+def float64_shape(k: int, norm: str) -> Shape:
     """For rows in float64 registers, or longer ones in chunks."""
     width = _width(k)
     if width <= _SHARED:
-        # One warp, few rows: they wait for the slowest, and l1 needs the registers for one.
+        # One warp and few rows, since all wait for the slowest; l1 needs all registers for one row.
         return Shape(1 if norm == "l1" else max(1, 32 // width), width, width, 1, 1)
-    if width > _WIDEST_EXACT:
+    if width > _WIDEST_FLOAT64:
         return Shape(1, _LONG, _LONG, triton.cdiv(k, _LONG), 8)
     return Shape(1, width, width, 1, max(1, width // 256))
 
 
 def in_columns(x: Tensor | None) -> Tensor | None:
-    """The tensor with its columns side by side; rows may lie any distance apart."""
+    """The tensor with contiguous columns; the stride of its rows may be anything."""
     return x if x is None or x.stride(1) == 1 or x.shape[1] <= 1 else x.contiguous()
 
 
 def outputs(like: Tensor, out: Tensor | None, shape: Shape) -> tuple[Tensor, Tensor]:
-    """Where the rows and the number of invalid ones go; a program that is alone zeroes the number itself."""
+    """Memory for the rows and for the number of invalid ones, which a single program zeroes itself."""
     programs = shape.grid(like.shape[0])[0]
     fresh = torch.empty if programs == 1 else torch.zeros
     status = fresh((), dtype=torch.int64, device=like.device)

@@ -1,4 +1,4 @@
-"""2. The l∞ ball: a box, one root in τ; under a binding label, a second one in the cap u − m of the others."""
+"""3. The l∞ ball: a box, one root in τ; 4. with a binding label, an outer root in the cap c = u − m."""
 
 from __future__ import annotations
 
@@ -71,16 +71,16 @@ def _fill(rows, t, bound, cap, base, tau, epsilon, CHUNKS: tl.constexpr):
 
 @triton.jit
 def _leads(rows, t, m, base, tau, epsilon, CHUNKS: tl.constexpr):
-    """Whether the box's own solution keeps the label; and its q_t."""
-    own, rival = tau * 0, tau * 0
+    """Whether the solution without the label constraint keeps the label; and its q_t."""
+    q_t, rival = tau * 0, tau * 0
     for i in range(CHUNKS):
         z, p, cols = part(rows, i, tau, CHUNKS, False)
         low, high = _bounds(p, cols, rows.k, epsilon)
         q = tl.maximum(tl.minimum(z - base[:, None] - tau[:, None], high), low)
         mine = cols == t[:, None]
-        own += tl.sum(tl.where(mine, q, 0.0), 1)
+        q_t += tl.sum(tl.where(mine, q, 0.0), 1)
         rival = tl.maximum(rival, tl.max(tl.where(mine, 0.0, q), 1))
-    return own >= rival + m, own
+    return q_t >= rival + m, q_t
 
 
 @triton.jit
@@ -88,15 +88,15 @@ def _smallest(rows, t, m, first, last, epsilon, todo, CHUNKS: tl.constexpr):
     """The least u ≥ first at which the row can still sum to one under the cap u − m; and what is missing there."""
     u, missing, turn = first, first * 0, 0
     while any_of(todo) & (turn < MOST_TURNS):
-        reach, shortened = u * 0, u * 0
+        capacity, shortened = u * 0, u * 0
         for i in range(CHUNKS):
             _, p, cols = part(rows, i, u, CHUNKS, False)
             _, high = _bounds(p, cols, rows.k, epsilon)
             high = tl.where(cols == t[:, None], 0.0, high)
             cap = (u - m)[:, None]
-            reach += tl.sum(tl.minimum(high, cap), 1)
+            capacity += tl.sum(tl.minimum(high, cap), 1)
             shortened += tl.sum((high > cap).to(tl.float64), 1)
-        missing = tl.where(todo, 1 - u - reach, missing)
+        missing = tl.where(todo, 1 - u - capacity, missing)
         point = tl.minimum(u + missing / (1 + shortened), last)
         todo = todo & (point > u)
         u = tl.where(todo, point, u)
@@ -108,8 +108,7 @@ def _smallest(rows, t, m, first, last, epsilon, todo, CHUNKS: tl.constexpr):
 def _pull(rows, t, m, u, cap, z_t, base, tau, free, epsilon, CHUNKS: tl.constexpr):
     """−φ(u), φ the derivative of the smallest squared distance once q_t = u, and its slope.
 
-    φ jumps up where the cap lets go of an entry at its own bound; where it jumps over zero the
-    value is 0.
+    φ jumps up where the cap rises past a bound h_j; where it jumps over zero the value is 0.
     """
     force, held, tied = u * 0, u * 0, u * 0
     for i in range(CHUNKS):
@@ -163,7 +162,7 @@ def linf_levels(rows, t, m, epsilon, todo, CHUNKS: tl.constexpr):
     lo, hi, closing = base * 0, base * 0, todo & False
     turn = 0
     while any_of(todo) & (turn < MOST_TURNS):
-        # 1. The box's τ, the label's entry fixed at u where it is bound.
+        # 1. The box's τ, with q_t = u where the label binds.
         a, b, done, inner = least - base, most - base, ~todo, 0
         tau = tl.where(todo, begin(tau, a, b), tau)
         target = tl.where(bound, 1 - u, 1.0)
@@ -176,10 +175,10 @@ def linf_levels(rows, t, m, epsilon, todo, CHUNKS: tl.constexpr):
             )
             inner += 1
         todo = todo & ~closing
-        # 2. Done where the label holds by itself; else the bracket of the cap.
+        # 2. Done where the label holds without its constraint; else the bracket of the cap.
         fresh = todo & ~bound
         if any_of(fresh):
-            leads, own = _leads(rows, t, m, base, tau, epsilon, CHUNKS)
+            leads, q_t = _leads(rows, t, m, base, tau, epsilon, CHUNKS)
             todo = todo & ~(fresh & leads)
             fresh = fresh & ~leads
             first = tl.maximum(low_t, low_top + m)
@@ -191,9 +190,9 @@ def linf_levels(rows, t, m, epsilon, todo, CHUNKS: tl.constexpr):
             empty, todo, fresh = empty | none, todo & ~none, fresh & ~none
             lo, hi = tl.where(fresh, first - m, lo), tl.where(fresh, last - m, hi)
             point = fresh & ~(first < last)
-            cap = tl.where(fresh, tl.where(point, lo, begin(own - m, lo, hi)), cap)
+            cap = tl.where(fresh, tl.where(point, lo, begin(q_t - m, lo, hi)), cap)
             closing = closing | point
-        # 3. The root of φ in the cap where it has been tried.
+        # 3. One step toward the root of φ in the cap.
         searched = todo & bound
         if any_of(searched):
             value, slope = _pull(rows, t, m, u, cap, z_t, base, tau, free, epsilon, CHUNKS)
@@ -203,7 +202,7 @@ def linf_levels(rows, t, m, epsilon, todo, CHUNKS: tl.constexpr):
             if any_of(refused & searched):
                 divided = _nearest_jump(rows, t, lo, hi, epsilon, CHUNKS)
             moved, found = advance(cap, lo, hi, ~searched, value, point, refused, arrived, divided)
-            # A last step of Newton still wants its τ.
+            # After a last Newton step τ is computed once more.
             todo = todo & ~(searched & found & (moved == cap))
             closing = closing | (searched & found)
             cap = tl.where(searched, moved, cap)

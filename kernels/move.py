@@ -1,10 +1,10 @@
-"""4. The bounded move toward a vector of the same label, along the segment or by water-filling."""
+"""7. The bounded move toward a vector of the same label, along the segment or by water-filling."""
 
 from __future__ import annotations
 
 import triton
 import triton.language as tl
-from mipoison.kernels.launch import exact_shape, in_columns, outputs
+from mipoison.kernels.launch import float64_shape, in_columns, outputs
 from mipoison.kernels.roots import MOST_TURNS, any_of
 from mipoison.kernels.rounding import leading_entry, rounded
 from mipoison.kernels.rows import (
@@ -65,9 +65,9 @@ def _share(
 
 @triton.jit
 def _water_line(p_at, v_at, from_total, to_total, cols, k, ok, budget, sign, CHUNKS: tl.constexpr):
-    """Cap θ of one side's changes d at which Σ min(d, θ) = budget; infinite where they never reach it.
+    """The level θ of one side's changes d with Σ min(d, θ) = budget; infinite where Σd is less.
 
-    Found through what overflows: Σ (d − θ)_+ = Σd − budget, by Newton from the left.
+    θ solves Σ (d − θ)_+ = Σd − budget; Newton from the left.
     """
     total, most = tl.zeros_like(from_total), tl.zeros_like(from_total)
     for i in range(CHUNKS):
@@ -162,7 +162,7 @@ def move_kernel(
 
 @triton.jit
 def _moved(p, v, share, up, down, WATERFILL: tl.constexpr):
-    """The exact answer; no less than zero, which rounding could miss."""
+    """The answer before rounding, cut off at zero."""
     d = v - p
     if WATERFILL:
         raised = tl.minimum(tl.maximum(d, 0.0), up[:, None])
@@ -179,7 +179,7 @@ def move(
     """Moves the rows of p toward target; returns the rows and the number of invalid ones."""
     p, target = in_columns(p), in_columns(target)
     n, k = p.shape
-    shape = exact_shape(k, norm)
+    shape = float64_shape(k, norm)
     out, status = outputs(p, None, shape)
     if n > 0:
         move_kernel[shape.grid(n)](

@@ -7,9 +7,9 @@ import math
 import torch
 import triton
 import triton.language as tl
-from mipoison.kernels.exact import project_exact
-from mipoison.kernels.launch import Shape, exact_shape, in_columns, outputs, quick_shape
-from mipoison.kernels.quick import project_quick
+from mipoison.kernels.launch import Shape, float32_shape, float64_shape, in_columns, outputs
+from mipoison.kernels.project_float32 import project_float32
+from mipoison.kernels.project_float64 import project_float64
 from mipoison.kernels.roots import any_of
 from mipoison.kernels.rows import begin_count, count_refused, rows_of_program
 from torch import Tensor
@@ -18,7 +18,7 @@ from mipoison.reference.project import radius
 from mipoison.reference.rounding import SUM_TOLERANCE
 
 
-# How many rows there are is never part of what is compiled: one kernel serves every batch.
+# The number of rows is not compiled in: one kernel serves every batch size.
 @triton.jit(do_not_specialize=["n"])
 def project_kernel(
     q,
@@ -41,7 +41,7 @@ def project_kernel(
     NORM: tl.constexpr,
     SHRINK: tl.constexpr,
     SAME: tl.constexpr,
-    QUICK: tl.constexpr,
+    TRY_FLOAT32: tl.constexpr,
     R: tl.constexpr,
     B: tl.constexpr,
     C: tl.constexpr,
@@ -60,18 +60,18 @@ def project_kernel(
     if t is not None:
         t_at = t + row * t_stride
     out_at = out + (row * out_stride)[:, None]
-    # The interpreter hands over Python's floats, which operations would round to float32.
+    # The interpreter passes Python floats, which operations would round to float32.
     alpha = tl.full([R], alpha, tl.float64)
     epsilon = tl.full([R], epsilon, tl.float64)
     margin = tl.full([R], margin, tl.float64)
     left = ok
-    if QUICK:
-        served = project_quick(
+    if TRY_FLOAT32:
+        served = project_float32(
             q_at, g_at, p_at, t_at, out_at, cols, k, ok, alpha, margin, TOLERANCE, SHRINK, SAME
         )
         left = ok & ~served
     if any_of(left):
-        refused = project_exact(
+        refused = project_float64(
             q_at,
             g_at,
             p_at,
@@ -92,9 +92,9 @@ def project_kernel(
 
 
 def plan(k: int, dtype: torch.dtype, norm: str) -> tuple[Shape, bool]:
-    """The launch's shape, and whether rows go the quick way first; norm "none" for no ball."""
-    quick = quick_shape(k) if norm == "none" and dtype != torch.float64 else None
-    return quick or exact_shape(k, norm), quick is not None
+    """The launch's shape, and whether float32 is tried first; norm "none" for no ball."""
+    shape = float32_shape(k) if norm == "none" and dtype != torch.float64 else None
+    return shape or float64_shape(k, norm), shape is not None
 
 
 def _launch(
@@ -110,12 +110,12 @@ def _launch(
     out: Tensor | None,
 ) -> tuple[Tensor, Tensor]:
     q, g, p = in_columns(q), in_columns(g), in_columns(p)
-    # By address: the dispatcher may hand one tensor over as two.
+    # By address: the dispatcher may pass one tensor as two objects.
     same = p is not None and p.data_ptr() == q.data_ptr() and p.stride() == q.stride()
     n, k = q.shape
-    reach = radius(epsilon)
-    norm = norm if p is not None and not math.isinf(reach) else "none"
-    shape, quick = plan(k, q.dtype, norm)
+    ball = radius(epsilon)
+    norm = norm if p is not None and not math.isinf(ball) else "none"
+    shape, try_float32 = plan(k, q.dtype, norm)
     result, status = outputs(q, out, shape)
     if n > 0:
         project_kernel[shape.grid(n)](
@@ -133,13 +133,13 @@ def _launch(
             0 if t is None else t.stride(0),
             result.stride(0),
             alpha,
-            reach,
+            ball,
             margin,
             TOLERANCE=SUM_TOLERANCE[q.dtype],
             NORM=norm,
             SHRINK=shrink,
             SAME=same,
-            QUICK=quick,
+            TRY_FLOAT32=try_float32,
             **shape.constants(),
             **shape.options(),
         )

@@ -1,6 +1,6 @@
 """Compiles the kernels ahead of time, without a GPU, and records what they need: registers, shared memory, stack.
 
-A kernel spills exactly where it has a stack: none of them may. Run
+A kernel that has a stack spills registers; none of them may. Run
 `python -m mipoison.kernels.resources --out benchmarks/results/triton-resources.json`.
 """
 
@@ -24,7 +24,7 @@ from typing import Any, Final
 import torch
 import triton
 from mipoison.kernels.flip import flip_kernel
-from mipoison.kernels.launch import Shape, exact_shape
+from mipoison.kernels.launch import Shape, float64_shape
 from mipoison.kernels.move import move_kernel
 from mipoison.kernels.project import plan, project_kernel
 from mipoison.kernels.words import row_bits_kernel
@@ -94,7 +94,7 @@ def _constants(variant: Variant) -> tuple[Any, Shape, dict[str, Any]]:
     """The kernel, its shape, and the arguments that are compiled in."""
     dtype, tolerance = DTYPES[variant.dtype], SUM_TOLERANCE[DTYPES[variant.dtype]]
     if variant.operation in ("step", "project"):
-        shape, quick = plan(variant.k, dtype, variant.norm)
+        shape, try_float32 = plan(variant.k, dtype, variant.norm)
         constants = {
             "t": None,
             "TOLERANCE": tolerance,
@@ -102,13 +102,13 @@ def _constants(variant: Variant) -> tuple[Any, Shape, dict[str, Any]]:
             # The default of the defenses, which costs the most.
             "SHRINK": True,
             "SAME": variant.operation == "step",
-            "QUICK": quick,
+            "TRY_FLOAT32": try_float32,
             **shape.constants(),
         }
         if variant.operation == "project":
             constants["g"] = None
         return project_kernel, shape, constants
-    shape = exact_shape(variant.k, variant.norm)
+    shape = float64_shape(variant.k, variant.norm)
     if variant.operation == "move":
         constants = {"TOLERANCE": tolerance, "NORM": variant.norm}
         constants["WATERFILL"] = variant.norm == "l1"

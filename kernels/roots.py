@@ -1,6 +1,6 @@
 """Bracketed Newton for decreasing, piecewise linear functions, one root a row; rows are frozen once done.
 
-A loop over rows ends when its last row does, so every update is masked: a row's bits must not depend on
+A loop over rows runs until its last row is done. Every update is masked, so that a row's bits do not depend on
 its neighbours.
 """
 
@@ -13,7 +13,7 @@ import triton.language as tl
 RESOLUTION: tl.constexpr = tl.constexpr(1e-17)
 ROUNDOFF: tl.constexpr = tl.constexpr(2.3e-16)
 SLACK: tl.constexpr = tl.constexpr(1e-12)
-# Newton alone may crawl along one end of the bracket, or miss a jump: from here on it has every fourth turn.
+# Newton can converge slowly from one end of the bracket, or miss a jump: from this turn on it takes every fourth turn.
 PATIENCE: tl.constexpr = tl.constexpr(8)
 MOST_TURNS: tl.constexpr = tl.constexpr(200)
 # A level farther from its base than this has lost digits: the search starts again around it.
@@ -28,7 +28,7 @@ def any_of(mask):
 
 @triton.jit
 def _rank(x):
-    """Reals in order as integers, so that a bracket halves in at most 64 steps whatever its scale."""
+    """Integers in the order of the reals: halving a bracket in them takes at most 64 steps at any scale."""
     bits = x.to(tl.int64, bitcast=True)
     return tl.where(bits < 0, -0x8000000000000000 - bits, bits)
 
@@ -59,7 +59,7 @@ def shrink(x, lo, hi, done, value):
 
 @triton.jit
 def newton(x, lo, hi, value, slope, turn):
-    """Newton's point, and whether it has to give way to a division of the bracket; slope 0 says nothing."""
+    """Newton's point, whether the bracket is divided instead (slope 0 among others), and whether x has converged."""
     tangent = slope < 0
     point = tl.where(tangent, x - value / tl.where(tangent, slope, -1.0), lo - 1.0)
     refused = ~((point > lo) & (point < hi)) | ((turn >= PATIENCE) & (turn % 4 != 0))
@@ -89,7 +89,7 @@ def step_level(base, x, lo, hi, done, value, slope, least, most, turn):
         done: rows that have their level, [R].
         value: the decreasing function at the level, [R].
         slope: its slope, [R].
-        least: the level's own bracket, lower end, [R].
+        least: lower end of the level's bracket, [R].
         most: upper end, [R].
         turn: how many turns went before.
 

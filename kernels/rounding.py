@@ -1,4 +1,4 @@
-"""The last rounding of a row: once, to nearest even, and with the label strict afterwards."""
+"""8. The last rounding of a row: once, to nearest even, and with the label strict afterwards."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import triton.language as tl
 def rounded(x, T: tl.constexpr):
     """Rounds x ≥ 0 to the dtype once.
 
-    From float64 to 16 bits the way leads over float32, where a tie could round twice: it is rounded to
-    odd there, which keeps the last rounding's information.
+    From float64 to 16 bits by way of float32, a tie could be rounded twice. Rounding to odd in float32
+    prevents that.
     """
     if (tl.float16 == T or tl.bfloat16 == T) and x.dtype == tl.float64:
         single = x.to(tl.float32)
@@ -52,7 +52,7 @@ def leading_entry(x, rival, m, T: tl.constexpr):
     """The label's entry: x rounded, lifted until it is m above every other entry and no tie.
 
     Args:
-        x: the exact entry, float64 [R].
+        x: the entry before rounding, float64 [R].
         rival: the largest other entry as written, of the dtype, [R].
         m: margins, float64 [R].
         T: the dtype.

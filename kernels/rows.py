@@ -1,7 +1,7 @@
 """A program's rows in float64: validity, labels, and one view of them for rows in registers and rows in chunks.
 
 A tile is [R, B]: R rows a program, B columns a chunk. CHUNKS = 1 keeps the row in registers; longer
-rows are read anew by every pass, chunk by chunk, so that no scratch memory is needed.
+rows are read again by every pass, chunk by chunk, which needs no scratch memory.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import triton.language as tl
 from mipoison.kernels.rounding import rounded
 
 # Beyond the first, differences and sums leave the range of float64; beyond the second, a point to
-# project has lost the digits that decide between its entries.
+# project has lost the digits that distinguish its entries.
 LARGEST: tl.constexpr = tl.constexpr(1e200)
 FARTHEST: tl.constexpr = tl.constexpr(1e15)
 
@@ -43,7 +43,7 @@ def rows_of_program(n, R: tl.constexpr):
 
 @triton.jit
 def given_label(t_at, known, k):
-    """A label given for each row, 0 where it is none, and where it is one; [R] each."""
+    """The given labels, with 0 for an invalid one, and where they are valid; [R] each."""
     label = tl.load(t_at, mask=known, other=-1)
     known = known & (label >= 0) & (label < k)
     return tl.where(known, label, 0).to(tl.int32), known
@@ -51,7 +51,7 @@ def given_label(t_at, known, k):
 
 @triton.jit
 def begin_count(status):
-    """Zeroes the count of invalid rows where no other program counts: that saves a launch."""
+    """Zeroes the count of invalid rows where this is the only program, which saves a launch."""
     if tl.num_programs(0) == 1:
         tl.store(status, tl.full([], 0, tl.int64))
 
@@ -108,7 +108,7 @@ def part(rows, i, s, CHUNKS: tl.constexpr, SLIDE: tl.constexpr):
 
 @triton.jit
 def survey(at, cols, k, ok, CHUNKS: tl.constexpr):
-    """What validity and the label need of the rows at an address, each [R].
+    """What validation and the label need of the rows at an address, each [R].
 
     Returns:
         the largest magnitude (infinite where an entry is NaN), the sum, the smallest entry, and the
@@ -143,14 +143,14 @@ def is_probability(extent, total, low, TOLERANCE: tl.constexpr):
 @triton.jit
 def lead(p_at, total, cols, k, ok, t, CHUNKS: tl.constexpr):
     """How far label t leads the renormalised p; 0 where it does not; [R]."""
-    own, rival = total * 0, total * 0
+    p_t, rival = total * 0, total * 0
     for i in range(CHUNKS):
         here = cols + i * cols.shape[1]
         p = read(p_at, here, ok[:, None] & (here < k)) / total[:, None]
         mine = here == t[:, None]
-        own += tl.sum(tl.where(mine, p, 0.0), 1)
+        p_t += tl.sum(tl.where(mine, p, 0.0), 1)
         rival = tl.maximum(rival, tl.max(tl.where(mine, 0.0, p), 1))
-    return tl.maximum(own - rival, 0.0)
+    return tl.maximum(p_t - rival, 0.0)
 
 
 @triton.jit
@@ -170,7 +170,7 @@ def length(g_at, extent, cols, k, ok, CHUNKS: tl.constexpr):
 
 @triton.jit
 def write_safe_answer(out_at, cols, k, t, known, mask, T: tl.constexpr, CHUNKS: tl.constexpr):
-    """One-hot at t where that is known, else uniform: the answer that gives away nothing else."""
+    """The safe answer: one-hot at t where that is known, else uniform."""
     for i in range(CHUNKS):
         here = cols + i * cols.shape[1]
         hot = (here == t[:, None]).to(tl.float64)

@@ -26,7 +26,7 @@ def warm(variant: resources.Variant, device: torch.device, rows: int = 2) -> Non
     norm = "l1" if variant.norm == "none" else variant.norm
     key = torch.arange(4)
     if variant.operation == "step":
-        # The defenses shrink the margin; plain calls do not. Where q is its own centre it is read once.
+        # The defenses shrink the margin; plain calls do not. Where q is its own center it is read once.
         for shrink in (False, True):
             for start in (p, p.clone()):
                 TRITON["step"](start, p, p, None, 0.1, epsilon, norm, 0.0, shrink)

@@ -1,11 +1,11 @@
-"""A row's keyed words: an order-independent hash of its cells, then Philox4x32-10. Integers only."""
+"""9. A row's keyed words: an order-independent hash of its cells, then Philox4x32-10. Integers only."""
 
 from __future__ import annotations
 
 import torch
 import triton
 import triton.language as tl
-from mipoison.kernels.launch import exact_shape, in_columns
+from mipoison.kernels.launch import float64_shape, in_columns
 from mipoison.kernels.rows import rows_of_program
 from torch import Tensor
 
@@ -34,7 +34,7 @@ def _coarse_cells(x, inverse):
     """The grid cell of a float32 entry, to nearest even, as uint64."""
     scaled = x * inverse
     size = tl.abs(scaled)
-    # From 2²³ on every float32 is an integer; NaN, Inf and the like may have any cell.
+    # From 2²³ on every float32 is an integer; NaN and infinities may get any cell.
     whole = tl.where(size < 8388608.0, (size + 8388608.0) - 8388608.0, size)
     cell = tl.where(size < 9e18, whole, 0.0).to(tl.int64)
     return tl.where(scaled < 0, -cell, cell).to(tl.uint64, bitcast=True)
@@ -56,7 +56,7 @@ def hash_coarse(at, cols, k, ok, seed, inverse, CHUNKS: tl.constexpr):
 
 @triton.jit
 def hash_canonical(at, cols, k, ok, seed, CHUNKS: tl.constexpr):
-    """The same of the canonical cells, see mipoison/random.py; float64 rows are seen through their float32 rounding."""
+    """The same of the canonical cells, see mipoison/random.py; float64 rows are rounded to float32 first."""
     a = tl.zeros_like(ok).to(tl.int64)
     b, c, d, plain, top = a, a, a, a, a
     for i in range(CHUNKS):
@@ -77,7 +77,7 @@ def hash_canonical(at, cols, k, ok, seed, CHUNKS: tl.constexpr):
     digits = tl.zeros_like(k)
     for i in range(31):
         digits += ((k >> i) > 0).to(tl.int32)
-    # Cells are wider the wider the row's logarithms range.
+    # The wider the range of the row's logarithms, the wider the cells.
     classes = k.to(tl.int64)
     total = classes * top - plain
     shift = total * 0 + (24 + digits // 2)
@@ -148,7 +148,7 @@ def row_bits(p: Tensor, key: Tensor, draw: int, grid: float, words: int) -> Tens
     p = in_columns(p)
     n, k = p.shape
     out = torch.empty((n, words), dtype=torch.int64, device=p.device)
-    shape = exact_shape(k, "none")
+    shape = float64_shape(k, "none")
     if n > 0:
         row_bits_kernel[shape.grid(n)](
             p,

@@ -1,4 +1,4 @@
-"""The console script: help and version from the package alone, each command with the extra that it needs."""
+"""The console script: help and version need only the package, commands need the extra [eval]."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ _INTERRUPTED: Final = 130
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs `mipoison …`.
 
-    Exits with 0, with 1 if a cell of an experiment failed, with 2 and one line for what cannot be done, and with 128
-    and the number of a signal that ended it.
+    Exits with 0; with 1 if a cell of an experiment failed; with 2 and a line of explanation if the command cannot be
+    done; and with 128 plus the number of a signal that ended it.
 
     Args:
-        arguments: instead of the process's own.
+        arguments: the command line; by default the process's.
     """
     given = sys.argv[1:] if arguments is None else list(arguments)
     # A process that was started without an output has none: what is written to it goes nowhere.
     sys.stdout = sys.stdout or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
     sys.stderr = sys.stderr or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
     for stream in (sys.stdout, sys.stderr):
-        # A terminal that knows few letters gets escapes for the others, and no traceback.
+        # Letters that a terminal's encoding lacks are escaped instead of raising.
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     try:
@@ -45,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except KeyboardInterrupt:
         _stop("interrupted", _INTERRUPTED)
     except OSError as error:
-        # Whoever reads the output has left, or the disk that it goes to is full: nothing more can be printed there.
+        # The reader of the output has closed it, or the disk is full: nothing more can be printed there.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         if isinstance(error, BrokenPipeError):
             sys.exit(1)
@@ -80,7 +80,7 @@ def _run_command(command: str, given: list[str]) -> None:
         return
     if missing:
         _stop(f"{command} needs {', '.join(missing)}; install them with: {_INSTALL}", 2)
-    # Pictures are drawn into files. A notebook's backend, which its terminals inherit, may not be installed here.
+    # Figures are drawn into files. A notebook's backend, which its terminals inherit, may not be installed here.
     os.environ["MPLBACKEND"] = "agg"
     try:
         from mipoison.eval.cli import main as evaluate

@@ -1,4 +1,4 @@
-"""Class methods that make an object, and must not be called on one."""
+"""Class methods that construct an object and refuse to be called on one."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 else:
 
     class constructor(classmethod):
-        """A class method that refuses to be called on an object, whose settings it would forget.
+        """A class method that refuses to be called on an object, whose settings it would ignore.
 
         Example:
             >>> import mipoison as mp
@@ -20,7 +20,7 @@ else:
         """
 
         def __get__(self, instance: Any, owner: type | None = None) -> Any:
-            """The method of the class; on an object one that says what to write instead."""
+            """The method of the class; on an object, a function that raises."""
             if instance is None:
                 return super().__get__(None, owner)
             kind, name = type(instance).__name__, self.__func__.__name__

@@ -1,7 +1,7 @@
-"""The compiled kernels in ``csrc/``: their registration, and which instruction set serves.
+"""The compiled kernels in ``csrc/``: their registration, and the choice of instruction set.
 
-The operations themselves go through torch's dispatcher, which calls the kernels from C++
-(``csrc/operators.h``): a detour through Python would cost more than a small kernel does.
+Operations go through torch's dispatcher, which calls the kernels from C++ (``csrc/operators.h``):
+going through Python would take longer than a small kernel.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ except ImportError as _error:
 
 
 def register_operators() -> None:
-    """Makes the compiled operators those of CPU tensors in torch's dispatcher."""
+    """Registers the compiled operators for CPU tensors in torch's dispatcher."""
     _C.register_operators(torch._C.__file__)
 
 
@@ -31,15 +31,15 @@ def instruction_set() -> str:
 
 
 def instruction_sets() -> tuple[str, ...]:
-    """Returns those that were compiled and that this processor has, widest first."""
+    """Returns the instruction sets that were compiled and that this processor has, widest first."""
     return tuple(_C.instruction_sets())
 
 
 class StandardFloats:
-    """Floating point of the calling thread to nearest and with denormal numbers meanwhile, as the kernels have it.
+    """A region in which the calling thread rounds to nearest and keeps subnormal numbers, as the kernels do.
 
-    `torch.set_flush_denormal(True)`, a rounding mode, or a library linked with -ffast-math would change what torch
-    computes of very small entries.
+    `torch.set_flush_denormal(True)`, a rounding mode, or a library linked with -ffast-math would change torch's results
+    for very small entries.
     """
 
     def __enter__(self) -> None:
@@ -56,7 +56,7 @@ class StandardFloats:
 
 @contextmanager
 def using(name: str) -> Iterator[None]:
-    """Makes the process use another instruction set meanwhile, to test or to compare them.
+    """A region in which the process uses another instruction set, for tests and comparisons.
 
     Raises:
         ValueError: if this machine or this build has no such kernels.

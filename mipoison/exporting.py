@@ -1,4 +1,4 @@
-"""Whether a program is being written down, by `torch.export` or another tracer, in every version of torch."""
+"""Whether `torch.export` or another tracer is at work, in every supported version of torch."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""The operations on CUDA tensors by way of the Triton kernels in ``kernels/``.
+"""The operations on CUDA tensors, by the Triton kernels in ``kernels/``.
 
-Each function has the signature and the meaning of the operation of the same name; shapes, dtypes and
-options have been checked by :mod:`mipoison.ops`. Triton is imported on the first call.
+Each function has the signature and the meaning of the operation of the same name; :mod:`mipoison.ops`
+has checked the arguments. Triton is imported on the first call.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A package that lacks a part: most often the source folder, which hides the installed package."""
+"""The error for a package that lacks a part: most often the source folder, which hides the installed package."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from pathlib import Path
 
 
 def incomplete(module: str, stem: str, error: ImportError) -> ImportError:
-    """What to raise where a part of the package cannot be imported: the error itself if its file is there.
+    """The error to raise where a part of the package cannot be imported; the given one if the part's file exists.
 
     Args:
         module: the part.
-        stem: what its files in the package's folder begin with.
-        error: what the import raised.
+        stem: the beginning of its file names in the package's folder.
+        error: the error of the import.
     """
     folder = Path(__file__).parent
     built = [path for path in folder.glob(f"{stem}*") if path.suffix != ".pyi"]

@@ -1,7 +1,7 @@
-"""Compute the same bits whatever the caller's process is set to.
+"""Compute the same bits under any settings of the caller's process.
 
-An answer is a function of key and row. Switches of the process that would change it are put to their usual place
-while it is computed, and back afterwards.
+An answer is a function of key and row. Settings of the process that would change it are set to their defaults while it
+is computed, and restored afterwards.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from mipoison import cpu
 
 _Fit = TypeVar("_Fit", bound=Callable[..., Any])
 
-# Where matrix products of float32 may be computed in fewer bits, and what stands for all of them.
+# Settings that let float32 matrix products be computed in fewer bits, and their values for full precision.
 _SWITCHES: Final[tuple[Any, ...]] = (
     torch.backends.mkldnn.matmul,  # type: ignore[attr-defined]
     torch.backends.cuda.matmul,
@@ -31,7 +31,7 @@ _FULL: Final = ("none", "ieee")
 class _Precision:
     """The precision of float32 matrix products, which all threads of a process share.
 
-    The first thread that computes sets it, the last one puts it back.
+    The first thread to enter sets it, and the last to leave restores it.
     """
 
     def __init__(self) -> None:
@@ -40,7 +40,7 @@ class _Precision:
         self._before: dict[int, str] = {}
 
     def enter(self) -> None:
-        """Sets full precision until as many have left as have entered."""
+        """Sets full precision until every thread that entered has left."""
         with self._lock:
             if self._inside == 0:
                 self._before = {
@@ -53,7 +53,7 @@ class _Precision:
             self._inside += 1
 
     def leave(self) -> None:
-        """Puts the caller's setting back, if this is the last to leave."""
+        """Restores the caller's setting if this is the last thread to leave."""
         with self._lock:
             # (A forked child may leave what its parent entered.)
             self._inside = max(0, self._inside - 1)
@@ -61,7 +61,7 @@ class _Precision:
                 self._put_back()
 
     def begin_anew(self) -> None:
-        """In a forked child: the threads that were inside are not there, and one may have held the lock."""
+        """Resets the state in a forked child: its parent's threads do not exist there, and one may hold the lock."""
         self._lock = threading.Lock()
         if self._inside > 0:
             self._inside = 0
@@ -69,7 +69,7 @@ class _Precision:
 
     def _put_back(self) -> None:
         for i, before in self._before.items():
-            # "none" follows a setting for all of torch; a switch set by itself needs its own word.
+            # "none" follows the setting for all of torch; a setting that was made separately is restored as such.
             _SWITCHES[i].fp32_precision = "none"
             if _SWITCHES[i].fp32_precision != before:
                 _SWITCHES[i].fp32_precision = before
@@ -81,10 +81,9 @@ os.register_at_fork(after_in_child=_precision.begin_anew)
 
 
 class neutral:
-    """Full precision, no autocast and the standard floating point, for this thread's computations.
+    """A region with full precision, no autocast and standard floating point for this thread's computations.
 
-    What else a process can be set to (default dtype and device) changes nothing, since every tensor of this package
-    is made with a dtype and a device of its own.
+    The default dtype and device change nothing, since this package gives every tensor an explicit dtype and device.
 
     Args:
         device: of the tensors that are computed with.
@@ -120,7 +119,7 @@ class neutral:
 
 
 def neutrally(fit: _Fit) -> _Fit:
-    """Makes a fit neutral on the device of the first tensor that it is given."""
+    """Runs a fit in a `neutral` region for the device of the first tensor among its arguments."""
 
     @functools.wraps(fit)
     def fitted(*given: Any, **named: Any) -> Any:

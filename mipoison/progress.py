@@ -1,4 +1,4 @@
-"""Tell a caller how much of a fit is done."""
+"""Progress reports of a fit."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ Report: TypeAlias = Callable[[float], None]
 
 
 def as_report(progress: Report | None) -> Report | None:
-    """What is called with the share that is done.
+    """Checks the function that is called with the share done.
 
     Raises:
         TypeError: if it cannot be called.
@@ -26,7 +26,7 @@ class Progress:
     """Reports the share of one part of the work as a share of the whole.
 
     Args:
-        report: who is told; None: nobody.
+        report: called with the share done; None: nothing is called.
         low: share of the whole that is done when the part begins.
         high: share of the whole that is done when it ends.
 
@@ -47,6 +47,6 @@ class Progress:
         return Progress(self._report, self._low + low * width, self._low + high * width)
 
     def __call__(self, share: float) -> None:
-        """Says that so much of this part is done."""
+        """Reports the share of this part that is done."""
         if self._report is not None:
             self._report(self._low + share * (self._high - self._low))

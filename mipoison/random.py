@@ -1,4 +1,4 @@
-"""Keyed counter-based randomness: Philox4x32-10 on a hash of the row (MATH: Salmon et al., SC 2011).
+"""Keyed counter-based randomness: Philox4x32-10 on a hash of the row (Salmon et al., SC 2011).
 
 All randomness of a defense derives from (key, row), so that a repeated query gets the same answer
 and teaches nothing. Only integer arithmetic is used: every backend draws the same bits. Philox is a
@@ -81,7 +81,7 @@ class Key:
 
     @classmethod
     def public(cls, name: bytes) -> Key:
-        """A key that is no secret, for what is drawn while a defense is fitted."""
+        """A key that is not secret, for draws while a defense is fitted."""
         return cls._of(_hashed(b"raw" + name))
 
     @classmethod
@@ -91,20 +91,20 @@ class Key:
         return key
 
     def _hold(self, words: list[int]) -> None:
-        """Takes the words, and a tensor of them, which must be real whatever torch makes of tensors meanwhile."""
+        """Stores the words and a tensor of them, made from a buffer so that it is real even while torch is tracing."""
         self.words = words
         buffer = bytearray(np.array(words, np.int64))
         self._lifted = torch.frombuffer(buffer, dtype=torch.int64)
 
     def tensor(self) -> Tensor:
-        """The words as int64 [4] on the CPU: as a tensor they show in no trace, graph or profile of an operator.
+        """The words as int64 [4] on the CPU: as a tensor they appear in no trace, graph or profile of an operator.
 
         Raises:
             RuntimeError: in a program that is made to be saved.
         """
         if torch.compiler.is_dynamo_compiling() and not exporting():
-            # A tensor of the key's own is handed to the graph at each call; one that is made there is a constant of
-            # the graph, and of the files that compilers keep.
+            # An existing tensor is an input of the graph at each call; a new one would be a constant of the graph, and
+            # of the compiler's cache files.
             return self._lifted
         if exporting() or tracing():
             raise RuntimeError(
@@ -143,9 +143,9 @@ def _hashed(body: bytes) -> list[int]:
 
 
 def _drawn_once() -> Key:
-    """One secret a process, kept where no module takes it along when it is imported again."""
+    """One secret for each process, kept where it survives a second import of the package."""
     drawn = Key(secrets.token_bytes(32))
-    # Of this import's class, which the first one's key may not be.
+    # (An instance of this import's class; the stored key may be of an earlier import.)
     return Key._of(vars(torch.ops.mipoison).setdefault(_MARK, drawn).words)
 
 
@@ -166,8 +166,8 @@ def _hashed_key(secret: Secret) -> Key:
     return Key(secret)
 
 
-# What torch.compiler.assume_constant_result marks a function with; the decorator itself would import the compiler, and
-# with it triton. Only what every version of torch knows as a constant is handed to it.
+# The mark of torch.compiler.assume_constant_result, whose decorator would import the compiler, and with it triton. The
+# function is only called with arguments that every version of torch treats as constants.
 _hashed_key._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
@@ -203,7 +203,7 @@ def _signed64(x: int) -> int:
 
 
 def _shift_right(x: Tensor, bits: int) -> Tensor:
-    """Logical shift of int64, which torch would shift arithmetically."""
+    """Logical right shift of int64; torch's own is arithmetic."""
     return (x >> bits) & ((1 << (64 - bits)) - 1)
 
 
@@ -215,7 +215,7 @@ def _mix(x: Tensor) -> Tensor:
 
 
 def _places(count: int, seed: int, salt: int, device: torch.device) -> Tensor:
-    """Numbers to mix, int64 [count]; other ones for every seed and salt."""
+    """Numbers to mix, int64 [count], different for every seed and salt."""
     position = torch.arange(1, count + 1, device=device, dtype=torch.int64)
     return position * _signed64(_GOLDEN64) + _signed64((seed << 32) + salt)
 
@@ -227,19 +227,19 @@ def coarse_cells(p: Tensor, grid: float) -> Tensor:
 
 
 def canonical_cells(p: Tensor, seed: int) -> Tensor:
-    """What is left of rows when the rounding noise of a classifier is taken away: four cells, int64 [N, 4].
+    """The canonical cells of rows, which a classifier's rounding noise hardly ever changes: int64 [N, 4].
 
-    A classifier's answer to one input differs in its last bits from batch to batch: by some 1e-7 of their range in the
-    logarithms of its entries. A key that is taken from those bits gives one input several answers.
+    A classifier's answer to one input differs in its last bits from batch to batch: in the logarithms of its entries by
+    about 1e-7 of their range. If keyed words depended on those bits, one input would get several answers.
 
     1. The pattern of a float32 number, read as an integer, is a piecewise linear log2; `depth` is how far it lies above
        that of 2⁻¹⁰⁰.
     2. Four sums of the depths, with keyed weights of about mean zero, are cut into cells at keyed places.
-    3. Cells are 2ᵉ/50 to 2ᵉ/25 octaves wide for a typical direction, e the largest power of two within the row's range,
-       the top depth less the mean one. Such noise then moves one row in 10⁴ to 10⁵ into another cell, and rows of a
-       confident classifier, which differ in the logarithms of small entries, lie in cells of their own.
+    3. In a typical direction cells are 2ᵉ/50 to 2ᵉ/25 octaves wide, where 2ᵉ is the largest power of two within the
+       row's range, the top depth less the mean depth. Such noise then moves one row in 10⁴ to 10⁵ into another cell,
+       and rows of a confident classifier, which differ in the logarithms of small entries, lie in different cells.
 
-    Integers throughout: every backend finds the same cells. float64 rows are seen through their float32 rounding, so
+    All arithmetic is in integers, so every backend finds the same cells. float64 rows are rounded to float32 first, so
     that all dtypes of one value share their cells.
     """
     k = p.shape[-1]
@@ -258,7 +258,7 @@ def canonical_cells(p: Tensor, seed: int) -> Tensor:
 def row_hash(p: Tensor, seed: int, grid: float) -> Tensor:
     """Order-independent 64-bit sum over j of mix(j, cell_j); int64 [N].
 
-    The cells are those of the grid, of each entry, or with grid 0 the canonical ones.
+    The cells are those of the entries on the grid; with grid 0 the canonical cells.
     """
     cells = coarse_cells(p, grid) if grid > 0 else canonical_cells(p, seed)
     return _mix(cells + _places(cells.shape[-1], seed, 0, p.device)).sum(-1)

@@ -1,4 +1,4 @@
-"""The surrogate: inversion models that the defender trains, standing in for the adversary's."""
+"""The surrogate: inversion models that the defender trains in place of the adversary's."""
 
 from __future__ import annotations
 
@@ -9,15 +9,8 @@ import torch
 from torch import Tensor
 
 from mipoison.construction import constructor
-from mipoison.networks import (
-    evaluate,
-    features,
-    in_tiles,
-    initial,
-    train,
-    whole_lanes,
-)
 from mipoison.neutral import neutral, neutrally
+from mipoison.nn import Ensemble, evaluate, fit_networks, in_tiles
 from mipoison.ops.validation import (
     as_count,
     as_inputs,
@@ -26,19 +19,18 @@ from mipoison.ops.validation import (
     require_probabilities,
 )
 from mipoison.progress import Report, as_report
-from mipoison.steady import Steady
 
 _BATCH: Final = 128
 
 
 def _principal_components(x: Tensor, most: int) -> tuple[Tensor, Tensor]:
-    """Mean [D] and an orthonormal basis [C, D] of the leading min(most, D, n − 1) components."""
+    """The mean [D], and an orthonormal basis [C, D] of the leading min(most, D, n − 1) components."""
     offset = x.mean(0)
     *_, basis = torch.linalg.svd(x - offset, full_matrices=False)
     return offset, basis[: max(1, min(most, x.shape[1], x.shape[0] - 1))].contiguous()
 
 
-class Surrogate(Steady):
+class Surrogate(Ensemble):
     """An ensemble of small inversion models: [p, log p] → principal components of the inputs.
 
     The pixel MSE of a reconstruction is the MSE of its coefficients plus a constant, so training on
@@ -49,19 +41,12 @@ class Surrogate(Steady):
         input_shape: shape of one input, without the batch.
     """
 
-    mean: Tensor
-    scale: Tensor
     offset: Tensor
     basis: Tensor
     k: Tensor
 
     def __init__(self, state: dict[str, Tensor], input_shape: tuple[int, ...]) -> None:
-        super().__init__()
-        for name, value in state.items():
-            # Not an inference tensor, even where one is fitted or loaded under inference_mode.
-            with torch.inference_mode(False):
-                self.register_buffer(name, value.detach().clone())
-        self.layers = sum(name.startswith("weight") for name in state)
+        super().__init__(state)
         self.input_shape = tuple(input_shape)
 
     @property
@@ -83,17 +68,17 @@ class Surrogate(Steady):
         seed: int = 0,
         progress: Report | None = None,
     ) -> Surrogate:
-        """Trains the ensemble on the defender's own, non-private, pairs.
+        """Trains the ensemble on the defender's non-private pairs.
 
         Args:
             outputs: undefended confidence vectors, [N, K], N ≥ 2; tensor or array.
-            inputs: what produced them, [N, ...] of any shape; tensor or array, a list of either, or
+            inputs: the inputs that produced them, [N, ...] of any shape; tensor or array, a list of either, or
                 a list of images of one size.
             members: networks in the ensemble, ≥ 1.
             width: units of each of the two hidden layers, ≥ 1; rounded up to a multiple of 32.
             epochs: passes over the data, ≥ 1.
             components: most principal components to predict, ≥ 1.
-            seed: of initialisation and batches. Training is not keyed: the surrogate is no secret.
+            seed: of initialisation and batches. Training is not keyed: the surrogate is not secret.
             progress: called with the share done, in (0, 1], after every pass.
 
         Returns:
@@ -119,7 +104,7 @@ class Surrogate(Steady):
             raise ValueError(
                 f"expected at least 2 outputs to train a surrogate on, got {len(rows)}; pass more of your own data"
             )
-        # Clones made out here are ordinary tensors, which training needs, even under inference_mode.
+        # Clones made outside inference mode are ordinary tensors, which training needs.
         with torch.inference_mode(False):
             pairs = rows.to(torch.float32).clone(), x.clone()
             return cls(
@@ -127,15 +112,13 @@ class Surrogate(Steady):
                 tuple(x.shape[1:]),
             )
 
-    def _tile(self, outputs: Tensor, reach: float = 0.0) -> Tensor:
+    def _tile(self, outputs: Tensor, smoothing: float = 0.0) -> Tensor:
         """Mean prediction for one tile, [TILE, C]."""
-        pairs = zip(self.parameters_of("weight"), self.parameters_of("bias"), strict=True)
-        state = [value for pair in pairs for value in pair]
-        x = self.inside(outputs, reach=reach).expand(len(state[0]), -1, -1)
-        return evaluate(state, x)[-1].mean(0)[:, : self.basis.shape[0]]
+        x = self.inside(outputs, smoothing=smoothing).expand(self.members, -1, -1)
+        return evaluate(self.state(), x)[-1].mean(0)[:, : self.basis.shape[0]]
 
     def forward(self, outputs: Any) -> Tensor:
-        """Coefficients predicted for confidence vectors: [N, K] → [N, C], float32.
+        """Coefficients predicted from confidence vectors: [N, K] → [N, C], float32.
 
         Raises:
             TypeError: for a wrong kind or dtype.
@@ -149,35 +132,35 @@ class Surrogate(Steady):
         return torch.cat(tiles)[: len(rows)]
 
     def reconstruct(self, outputs: Any) -> Tensor:
-        """Inputs predicted for confidence vectors: [N, K] → [N, ...], float32; see `forward`."""
+        """Inputs predicted from confidence vectors: [N, K] → [N, ...], float32; see `forward`."""
         coefficients = self.forward(outputs)
         with neutral(coefficients.device):
             flat = coefficients @ self.basis + self.offset
         return flat.reshape(-1, *self.input_shape)
 
-    def gradient(self, outputs: Tensor, goal: Tensor, *, reach: float = 0.0) -> Tensor:
+    def gradient(self, outputs: Tensor, goal: Tensor, *, smoothing: float = 0.0) -> Tensor:
         """∇_q ½‖G(q) − goal‖² at q = outputs; works under `inference_mode`.
 
         Args:
             outputs: q, [N, K].
             goal: coefficients, [N, C].
-            reach: ≥ 0; see `mipoison.networks.features`.
+            smoothing: ≥ 0; see `mipoison.nn.features`.
 
         Returns:
             [N, K], float32.
         """
         return self.gradient_of(
-            lambda q, wanted: 0.5 * (self._tile(q, reach) - wanted).square(), outputs, goal
+            lambda q, wanted: 0.5 * (self._tile(q, smoothing) - wanted).square(), outputs, goal
         )
 
     def gradient_of(self, score: Callable[..., Tensor], outputs: Tensor, *others: Tensor) -> Tensor:
         """∇_q of a score of the rows at q = outputs, tile by tile; works under `inference_mode`.
 
         Args:
-            score: ``(q, *others)``, a tile of each, to a tensor whose sum is taken; what it says of one
+            score: maps tiles ``(q, *others)`` to a tensor whose sum is differentiated; its value for one
                 row may not depend on another.
             outputs: q, [N, K].
-            others: what else the score takes of each row, [N, ...] each.
+            others: further arguments of the score for each row, [N, ...] each.
 
         Returns:
             [N, K], float32.
@@ -194,7 +177,7 @@ class Surrogate(Steady):
         return torch.cat(gradients)[: len(rows)]
 
     def _seen(self, outputs: Any) -> Tensor:
-        """Rows of the K that it was fitted on, in float32."""
+        """The rows in float32, checked to have the K of the fit."""
         rows = as_rows("outputs", outputs)
         if rows.shape[1] != self.classes:
             raise ValueError(
@@ -203,27 +186,19 @@ class Surrogate(Steady):
         return rows.to(torch.float32)
 
     def settings(self) -> dict[str, Any]:
-        """What `restore` needs beside the tensors; JSON types."""
+        """The arguments of `restore` beside the tensors; JSON types."""
         return {"input_shape": list(self.input_shape)}
 
     @classmethod
     def restore(cls, settings: dict[str, Any], tensors: dict[str, Tensor]) -> Surrogate:
-        """Builds the surrogate from what `settings` and `state_dict` gave."""
+        """Builds the surrogate from the values of `settings` and `state_dict`."""
         return cls(tensors, tuple(settings["input_shape"]))
 
-    def inside(self, outputs: Tensor, *, reach: float = 0.0) -> Tensor:
-        """What the networks see of the vectors: standardised features, [..., K] → [..., F]."""
-        return (features(outputs, reach=reach) - self.mean) / self.scale
-
-    def parameters_of(self, kind: str) -> list[Tensor]:
-        """Layer by layer, "weight" [M, in, out] or "bias" [M, 1, out] of all M members."""
-        return [self.get_buffer(f"{kind}{i}") for i in range(self.layers)]
-
     def extra_repr(self) -> str:
-        """K, members and the size of what is predicted."""
-        members, width = self.get_buffer("weight1").shape[:2]
+        """K, the number of members, and sizes."""
+        width = self.get_buffer("weight1").shape[1]
         return (
-            f"classes={self.classes}, members={members}, width={width}, "
+            f"classes={self.classes}, members={self.members}, width={width}, "
             f"components={self.basis.shape[0]}, input_shape={self.input_shape}"
         )
 
@@ -242,22 +217,8 @@ def _fitted(
     """The tensors of a surrogate trained on rows [N, K] and inputs [N, ...]."""
     flat = x.reshape(len(x), -1)
     offset, basis = _principal_components(flat, components)
-    inside = features(rows)
-    mean, scale = inside.mean(0), inside.std(0).clamp_min(1e-6)
-    generator = torch.Generator().manual_seed(seed)
-    hidden = whole_lanes(width)
-    sizes = [inside.shape[1], hidden, hidden, whole_lanes(len(basis))]
-    state = [value.to(rows.device) for value in initial(sizes, members, generator)]
     goal = (flat - offset) @ basis.T
-    standard = ((inside - mean) / scale).unsqueeze(0)
-    how = {"epochs": epochs, "batch": _BATCH}
-    state = train(state, standard, goal, **how, generator=generator, progress=progress)
-    layers = {f"weight{i}": weight for i, weight in enumerate(state[::2])}
-    layers |= {f"bias{i}": bias for i, bias in enumerate(state[1::2])}
-    return layers | {
-        "mean": mean,
-        "scale": scale,
-        "offset": offset,
-        "basis": basis,
-        "k": torch.tensor(rows.shape[1], dtype=torch.int64, device="cpu"),
-    }
+    how = {"members": members, "width": width, "epochs": epochs, "batch": _BATCH}
+    networks = fit_networks(rows, goal, **how, seed=seed, progress=progress)
+    k = torch.tensor(rows.shape[1], dtype=torch.int64, device="cpu")
+    return networks | {"offset": offset, "basis": basis, "k": k}

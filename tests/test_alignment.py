@@ -32,8 +32,8 @@ def surrogate(pairs: tuple[Tensor, Tensor]) -> mp.Surrogate:
 def loss_gradient(surrogate: mp.Surrogate, member: int, q: Tensor, goal: Tensor) -> list[Tensor]:
     """∇_θ ½‖G(q) − goal‖² of one member, summed over the rows, by autograd in a network written anew."""
     weights, biases = (
-        [x[member].clone().requires_grad_() for x in surrogate.parameters_of(kind)]
-        for kind in ("weight", "bias")
+        [x[member].clone().requires_grad_() for x in surrogate.state()[first::2]]
+        for first in (0, 1)
     )
     h = surrogate.inside(q)
     for i, (weight, bias) in enumerate(zip(weights, biases, strict=True)):
@@ -178,7 +178,7 @@ def test_full_steps_align_better_than_their_start(
 
 @pytest.mark.parametrize("objective", ["alignment", "alignment-full"])
 @pytest.mark.parametrize("loss", ["decoy", "clean"])
-def test_the_key_decides(
+def test_answers_depend_on_the_key(
     surrogate: mp.Surrogate, pairs: tuple[Tensor, Tensor], objective: str, loss: str
 ) -> None:
     kind = {"alignment": Alignment, "alignment-full": FullAlignment}[objective]

@@ -28,7 +28,7 @@ from mipoison.defenses.lpa.ascent import Ascent
 from mipoison.defenses.lpa.decoy import Decoy
 from mipoison.defenses.lpa.equilibrium import Equilibrium
 from mipoison.defenses.lpa.generator import Generator
-from mipoison.defenses.lpa.priced import Priced
+from mipoison.defenses.lpa.penalized import Penalized
 
 K, N = 10, 60
 P, X = draw("plain", N, K, seed=2).float(), torch.rand(N, 3)
@@ -66,7 +66,7 @@ def untrained(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("name", [name for name in FITS if name not in ("contract", "swap")])
-def test_the_trap_catches_what_trains(untrained: None, name: str) -> None:
+def test_training_is_detected(untrained: None, name: str) -> None:
     if name == "direction" or name in ("lfp random random", "lfp margin random"):
         FITS[name]()
         return
@@ -191,7 +191,7 @@ def test_a_fit_on_one_row_or_one_class_serves_or_says_why(name: str) -> None:
         assert torch.isfinite(fitted(P)).all()
 
 
-def test_a_surrogate_answers_rows_of_its_classes_alone() -> None:
+def test_surrogate_refuses_another_number_of_classes() -> None:
     surrogate = mp.Surrogate.fit(P, X, epochs=1)
     few = torch.softmax(P[:, :5], 1)
     for call in (
@@ -232,15 +232,15 @@ def test_a_class_method_is_not_called_on_an_object(fitted: dict[str, Any]) -> No
 
 
 @pytest.mark.parametrize(
-    "objective", [n for n, kind in OBJECTIVES.items() if not issubclass(kind, Priced)]
+    "objective", [n for n, kind in OBJECTIVES.items() if not issubclass(kind, Penalized)]
 )
-def test_what_an_objective_does_not_have_is_refused(untrained: None, objective: str) -> None:
+def test_settings_of_other_objectives_are_refused(untrained: None, objective: str) -> None:
     for given in ({"error": "root"}, {"groups": torch.arange(N)}):
         with pytest.raises(ValueError, match=f"expected {next(iter(given))} with objective"):
             mp.LPA.fit(P, X, objective=objective, key=1, **given)
 
 
-def test_inputs_are_asked_for_where_they_are_needed(untrained: None) -> None:
+def test_missing_inputs_are_refused(untrained: None) -> None:
     assert mp.LPA.fit(P, objective="direction", key=1).objective.name == "direction"
     for objective in set(OBJECTIVES) - {"direction"}:
         with pytest.raises(
@@ -267,7 +267,7 @@ def test_lfp_refuses_what_its_choices_do_not_use() -> None:
             mp.LFP(means=wrong, key=1, **leak)
 
 
-def test_an_example_is_refused_where_nothing_is_to_be_found_out() -> None:
+def test_example_without_gives_none_is_refused() -> None:
     for gives in ("probabilities", "logits"):
         with pytest.raises(ValueError, match="expected an example with gives=None alone"):
             mp.Defended(nn.Identity(), LabelOnly(), gives=gives, example=P)
@@ -288,9 +288,13 @@ def test_objects_of_another_kind_are_refused_by_name(wrong: Any) -> None:
         "reformer": [lambda: Purifier(wrong, key=1)],
         "defense": [lambda: mp.Defended(nn.Identity(), wrong)],
         "targets": [lambda: Alignment(surrogate, bank, wrong)],
-        "candidates": [lambda: Equilibrium(wrong, wrong, price=0.0, error="root", sharpness=1.0)],
+        "candidates": [
+            lambda: Equilibrium(wrong, wrong, penalty_weight=0.0, error="root", sharpness=1.0)
+        ],
         "network": [
-            lambda: Generator(bank, wrong, P, price=0.0, budget=0.1, error="root", cells=wrong)
+            lambda: Generator(
+                bank, wrong, P, penalty_weight=0.0, budget=0.1, error="root", key_cells=wrong
+            )
         ],
     }
     if wrong is not None:
@@ -305,7 +309,7 @@ def test_objects_of_another_kind_are_refused_by_name(wrong: Any) -> None:
                 call()
 
 
-def test_a_model_is_something_to_call() -> None:
+def test_model_must_be_callable() -> None:
     with pytest.raises(
         TypeError, match=r"expected model to be a torch\.nn\.Module or a function, got"
     ):

@@ -96,7 +96,7 @@ def test_a_tie_is_broken_for_the_rows_own_label() -> None:
     assert float(q[0, 1]) > float(q[0, 0]) == float(q[0, 2])
 
 
-def test_a_row_that_rounds_to_nothing_shows_its_label() -> None:
+def test_a_row_that_rounds_to_zero_is_answered_with_its_label() -> None:
     p = torch.full((1, 30), 0.03)
     p[0, 17] = 1 - 29 * 0.03
     p = torch.cat((p, torch.full((1, 30), 1 / 30)))

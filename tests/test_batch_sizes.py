@@ -88,7 +88,7 @@ def test_keyed_words_do_not_depend_on_the_batch(
 
 
 @pytest.mark.parametrize("temperature", [1.0, 3.0, 8.0])
-def test_rows_of_other_inputs_are_keyed_apart(
+def test_rows_of_different_inputs_get_different_words(
     answered: Callable[[float], dict[int, Tensor]], temperature: float
 ) -> None:
     rows = answered(temperature)[1]

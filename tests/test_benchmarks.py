@@ -38,7 +38,7 @@ def test_nine_rows_of_ten_touch_their_ball(k: int, norm: str) -> None:
 
 
 @pytest.mark.parametrize("k", [2, 10, 100, 1000])
-def test_rivals_give_the_same_answer(k: int) -> None:
+def test_contestants_give_the_same_answer(k: int) -> None:
     p, g = peaked(k, NBYTES)
     ours = torch.ops.mipoison.step(*arguments(p, g))[0]
     pool, threshold = newton_steps(p, g)
@@ -63,7 +63,7 @@ def test_wrong_answers_are_not_timed() -> None:
         assert_right("step", q, *given)
 
 
-def test_seconds_are_of_one_call_on_all_rows() -> None:
+def test_time_is_of_one_call_on_all_rows() -> None:
     times = {"step": [3.0, 1.0, 2.0], "sort": [4.0, 4.0, 9.0]}
     assert median_seconds(times, 100, {"sort": 10}, 2) == {"step": 1.0, "sort": 20.0}
 
@@ -110,13 +110,13 @@ def test_the_headline_judges_each_figure() -> None:
     )
 
 
-def test_rivals_must_be_slower_by_a_factor() -> None:
+def test_contestants_must_be_slower_by_a_factor() -> None:
     slow = race(10_000, step=1.0, sort=12.0, compiled_newton=3.0)
     row = cells(tables.others([slow], tables.Judge()), "10 000")
     assert "12.0 met" in row and "3.00 missed" in row
 
 
-def test_a_later_file_corrects_an_earlier_one() -> None:
+def test_later_results_replace_earlier_ones() -> None:
     text = tables.steps([race(10, step=1.0, add=1.0), race(10, step=2.0, add=1.0)], tables.Judge())
     assert "2.00 met" in text and "1.00 met" not in text
 
@@ -136,7 +136,7 @@ def test_targets_on_a_gpu(k: int, dtype: str, norm: str, limit: float | None) ->
     assert (target.limit if target else None) == limit
 
 
-def test_a_gpu_has_a_table_of_its_own() -> None:
+def test_separate_table_for_a_gpu() -> None:
     machine = {"last_level_cache": 2**25, "tensor_bytes": 2**27}
     runs = [
         render.Run(
@@ -159,7 +159,7 @@ def test_only_the_generated_part_is_written() -> None:
         render.fill("by hand\n", [])
 
 
-def test_the_page_says_what_its_files_say() -> None:
+def test_the_page_is_up_to_date() -> None:
     page = render.PAGE.read_text()
     generated = page.partition(render.BEGIN)[2].partition(render.END)[0]
     named = re.findall(r"`(benchmarks/results/[^`]+)`:", generated)
@@ -207,9 +207,7 @@ def test_the_suite_runs_and_its_results_render(tmp_path: Path) -> None:
 # The soak.
 
 
-def test_the_soak_finds_nothing_and_says_so(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_soak_without_violations(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert soak.main(["--rows", "3000", "--seed", "5", "--out", str(tmp_path)]) == 0
     assert "no guarantee broken" in capsys.readouterr().out
     summary = json.loads((tmp_path / "summary.json").read_text())
@@ -218,7 +216,7 @@ def test_the_soak_finds_nothing_and_says_so(
     assert len(summary["rows_checked"]) == 4 * len(summary["instruction_sets"])
 
 
-def test_the_soak_keeps_what_broke(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_soak_saves_violating_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     right = Call.run
 
     def wrong(self: Call, instruction_set: str, threads: int) -> tuple[torch.Tensor, ...]:
@@ -251,7 +249,7 @@ def test_the_soak_keeps_what_broke(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         ([math.nan, 0.3, 0.1], 0.0, 0, {"not finite", "tied", "sum", "ball"}),
     ],
 )
-def test_the_soak_names_the_guarantee(
+def test_soak_names_the_violated_guarantee(
     q: list[float], margin: float, refused: int, names: set[str]
 ) -> None:
     p = torch.tensor([[0.6, 0.3, 0.1]])

@@ -110,7 +110,7 @@ def test_bits_do_not_depend_on_shared_memory(instruction_set: str) -> None:
         assert same_bits(OPS.step(q, g, p, *rest), OPS.step(q.clone(), g, p.clone(), *rest))
 
 
-def test_any_layout_is_accepted_and_left_alone(operation: Operation) -> None:
+def test_any_layout_is_accepted_and_not_modified(operation: Operation) -> None:
     p, g = rows(33, 21)
     expected = operation(p, g)
     transposed = p.t().contiguous().t(), g.t().contiguous().t()
@@ -124,7 +124,7 @@ def test_any_layout_is_accepted_and_left_alone(operation: Operation) -> None:
 
 
 @pytest.mark.parametrize("k", [2, 10, 400])
-def test_rows_with_a_label_that_is_none_are_refused_alone(k: int) -> None:
+def test_only_rows_with_an_invalid_label_are_refused(k: int) -> None:
     p, g = rows(20, k)
     label = torch.arange(20) % k
     right, status = OPS.step(p, g, p, label, 0.1, INF, "l1", 0.0, False)
@@ -146,7 +146,7 @@ def test_broadcast_rows_and_labels_are_accepted() -> None:
 
 @pytest.mark.parametrize("k", [2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 65, 320, 321])
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_every_entry_is_written_and_nothing_beside(
+def test_writes_every_entry_and_nothing_else(
     k: int, dtype: torch.dtype, instruction_set: str
 ) -> None:
     # More rows than fill a group of sixteen, fewer, and as many; with two broken ones and without.
@@ -261,7 +261,7 @@ def test_the_widest_instruction_set_is_in_use() -> None:
     assert names[-1] == "baseline" and cpu.instruction_set() == names[0]
 
 
-def test_an_instruction_set_can_be_forced_and_is_given_back() -> None:
+def test_instruction_set_can_be_forced_and_is_restored() -> None:
     before = cpu.instruction_set()
     for name in cpu.instruction_sets():
         with cpu.using(name):

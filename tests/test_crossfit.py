@@ -55,7 +55,7 @@ def test_few_rows_or_groups_are_not_halved(rows: int, each: int) -> None:
 
 
 @pytest.mark.full
-def test_fresh_rows_spend_the_budget_where_own_rows_are_copies(
+def test_fresh_rows_spend_the_budget_when_fitted_on_copies(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     p, x, group = copies(150, 6, seed=1)

@@ -73,7 +73,7 @@ def test_logits_are_softened_and_defended(lpa: mp.LPA, x: Tensor, temperature: f
     assert torch.equal(served(x), lpa(torch.softmax(model(x) / temperature, -1)))
 
 
-def test_what_the_model_takes_is_handed_on(x: Tensor) -> None:
+def test_model_arguments_are_passed_on(x: Tensor) -> None:
     model = Classifier(softmax=True)
     served = mp.Defended(model, Rounding(2))
     assert torch.equal(served(x, scale=0.1), Rounding(2)(model(x, scale=0.1)))
@@ -83,13 +83,13 @@ def test_what_the_model_takes_is_handed_on(x: Tensor) -> None:
 # Failing closed.
 
 
-def test_logits_told_as_probabilities_are_refused(lpa: mp.LPA, x: Tensor) -> None:
+def test_logits_passed_as_probabilities_are_refused(lpa: mp.LPA, x: Tensor) -> None:
     for defense in (lpa, mp.LFP(rate=0.5), LabelOnly(), Rounding(), LaplaceNoise()):
         with pytest.raises(ValueError, match=r"got rows 0, .* torch\.softmax\(logits, -1\)"):
             mp.Defended(Classifier(softmax=False), defense)(x)
 
 
-def test_logits_told_as_probabilities_show_their_label_at_most(x: Tensor) -> None:
+def test_logits_passed_as_probabilities_get_the_safe_answer(x: Tensor) -> None:
     model = Classifier(softmax=False)
     served = mp.Defended(model, mp.LPA.fit(*world(60, K, 2), key=1, on_invalid="label"))
     assert torch.equal(served(x), torch.nn.functional.one_hot(label_of(model(x)), K).float())
@@ -109,7 +109,7 @@ def test_an_answer_of_another_kind_is_refused(lpa: mp.LPA, x: Tensor) -> None:
 
 
 @pytest.mark.parametrize("wrong", [lambda q: q, nn.Softmax(-1), None, mp.LPA, "LPA"])
-def test_a_defense_is_needed(wrong: Any) -> None:
+def test_defended_requires_a_defense(wrong: Any) -> None:
     with pytest.raises(
         TypeError, match=r"expected defense to be a mipoison Defense, got .*mp\.LPA"
     ):
@@ -131,7 +131,7 @@ def test_wrong_settings_are_refused() -> None:
 
 
 @pytest.mark.parametrize("softmax", [True, False])
-def test_what_the_model_gives_is_found_out_once(softmax: bool, x: Tensor) -> None:
+def test_gives_is_determined_once(softmax: bool, x: Tensor) -> None:
     model = Classifier(softmax=softmax, dropout=0.5).train()
     served = mp.Defended(model, Rounding(2), gives=None, example=x[:4])
     told = "probabilities" if softmax else "logits"
@@ -139,7 +139,7 @@ def test_what_the_model_gives_is_found_out_once(softmax: bool, x: Tensor) -> Non
     assert torch.equal(served(x), mp.Defended(model, Rounding(2), gives=told)(x))
 
 
-def test_an_example_that_does_not_tell_is_refused(x: Tensor) -> None:
+def test_ambiguous_example_is_refused(x: Tensor) -> None:
     mixed = torch.tensor([[0.5, 0.5], [2.0, -1.0]])
     for example in (mixed, mixed[:0], mixed[1:] * torch.nan):
         with pytest.raises(ValueError, match="expected an example whose answers are all"):
@@ -180,9 +180,7 @@ def spoilt(x: Tensor) -> Tensor:
 
 
 @pytest.mark.parametrize("name", WHOLE)
-def test_without_validation_invalid_rows_show_no_more_than_their_label(
-    name: str, x: Tensor
-) -> None:
+def test_without_validation_invalid_rows_get_the_safe_answer(name: str, x: Tensor) -> None:
     model, defense = Classifier(softmax=False), WHOLE[name]()
     served = mp.Defended(model, defense, gives="logits", validate=False)
     q = served(spoilt(x))
@@ -236,7 +234,7 @@ def test_the_model_is_put_into_eval_mode(lpa: mp.LPA, x: Tensor) -> None:
     assert torch.equal(served(x), served(x))
 
 
-def test_training_mode_around_it_does_not_reach_the_model(x: Tensor) -> None:
+def test_model_stays_in_eval_mode(x: Tensor) -> None:
     """A second answer to one query would be a second draw to average over."""
     served = mp.Defended(Classifier(softmax=True, dropout=0.5), Rounding(2))
     nn.Sequential(served).train()
@@ -244,7 +242,7 @@ def test_training_mode_around_it_does_not_reach_the_model(x: Tensor) -> None:
 
 
 @pytest.mark.parametrize("kind", [mp.LPA, mp.LFP])
-def test_all_its_tensors_move(kind: Any, x: Tensor) -> None:
+def test_device_moves_all_tensors(kind: Any, x: Tensor) -> None:
     served = mp.Defended(Classifier(softmax=True), kind.fit(*world(60, K, 2), key=1))
     tensors = dict(served.named_buffers()) | dict(served.named_parameters())
     assert any(name.startswith("defense.") for name in tensors)
@@ -307,7 +305,7 @@ def test_a_state_dict_and_a_deep_copy_carry_the_defense(lpa: mp.LPA, x: Tensor) 
         *later(("equilibrium", (0.1, 0.08))),
     ],
 )
-def test_a_state_dict_of_another_bank_brings_its_labels(
+def test_state_dict_restores_the_labels_of_the_bank(
     objective: str, budgets: tuple[float | None, float | None], x: Tensor
 ) -> None:
     """What was computed from a bank's vectors belongs to them, wherever they come from."""

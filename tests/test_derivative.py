@@ -196,7 +196,7 @@ def test_vmap_of_a_defense_cannot_read_which_rows_are_valid_and_says_so() -> Non
         torch.vmap(defense)(p[None])
 
 
-def test_vmap_cannot_read_the_number_of_refused_rows_and_says_so() -> None:
+def test_vmap_with_validation_is_refused() -> None:
     for backend in (None, "cpp", "reference"):
         with pytest.raises(RuntimeError, match=r"expected validate=False under torch\.vmap"):
             torch.vmap(lambda z, b=backend: mp.project(z, backend=b))(Z[None])
@@ -236,7 +236,7 @@ def test_the_derivative_passes_opcheck() -> None:
     torch.library.opcheck(OPS._project_by.default, (z, P, None, 0.2, "l1", 0.0, True, "reference"))
 
 
-def test_nothing_else_has_a_derivative_and_none_is_made_up() -> None:
+def test_other_arguments_have_no_derivative() -> None:
     p = P.clone().requires_grad_()
     calls: dict[str, Callable[..., Any]] = {
         "step": lambda p, **by: mp.step(p, p, center=p, alpha=0.3, epsilon=0.1, **by),

@@ -110,7 +110,7 @@ def bits(result: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
 @pytest.mark.parametrize("setting", SETTINGS)
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("instruction_set", cpu.instruction_sets())
-def test_compiled_answers_know_no_setting(
+def test_compiled_answers_do_not_depend_on_process_settings(
     instruction_set: str, dtype: torch.dtype, setting: str
 ) -> None:
     with cpu.using(instruction_set):
@@ -125,7 +125,7 @@ def test_compiled_answers_know_no_setting(
 
 
 @pytest.mark.parametrize("setting", SETTINGS)
-def test_reference_answers_know_no_setting(setting: str) -> None:
+def test_reference_does_not_depend_on_process_settings(setting: str) -> None:
     given = rows(35, 10, torch.float32)
     for name, call in CALLS["reference"].items():
         expected = call(*given)
@@ -135,7 +135,7 @@ def test_reference_answers_know_no_setting(setting: str) -> None:
 
 
 @pytest.mark.parametrize("setting", SETTINGS)
-def test_nor_do_the_threads_that_help(setting: str) -> None:
+def test_process_settings_do_not_affect_worker_threads(setting: str) -> None:
     given = rows(4001, 97, torch.float32)
     for name, call in CALLS["compiled"].items():
         if name == "vjp":
@@ -148,7 +148,7 @@ def test_nor_do_the_threads_that_help(setting: str) -> None:
         assert same_bits(answer, expected), name
 
 
-def test_the_standard_lasts_as_long_as_its_block() -> None:
+def test_standard_floats_end_with_their_block() -> None:
     tiny = torch.tensor([1e-40])
     with denormals_flushed():
         with cpu.StandardFloats():

@@ -1,4 +1,4 @@
-"""Equilibrium: its candidates, its price, and the network behind its decoys."""
+"""Equilibrium: its candidates, its penalty, and the network behind its decoys."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from worlds import world
 
 import mipoison as mp
 from mipoison.defenses.bank import Bank
-from mipoison.defenses.base import own_rows
+from mipoison.defenses.base import defender_rows
 from mipoison.defenses.lpa.candidates import KINDS, Candidates
-from mipoison.defenses.lpa.cells import Cells
 from mipoison.defenses.lpa.equilibrium import Equilibrium
-from mipoison.defenses.lpa.game import SHARPNESS, Rules, _Memory, bisect_price, choose
-from mipoison.networks import Network
+from mipoison.defenses.lpa.game import SHARPNESS, Rules, _Memory, bisect_penalty_weight, choose
+from mipoison.defenses.lpa.key_cells import KeyCells
+from mipoison.nn import Network
 from mipoison.progress import Progress
 from mipoison.random import Key
 from mipoison.reference import label_of
@@ -22,9 +22,9 @@ from mipoison.reference import label_of
 K = 10
 
 
-def test_every_candidate_is_a_lawful_answer() -> None:
+def test_every_candidate_is_feasible() -> None:
     defense = mp.LPA.fit(*world(150, K, 3), objective="equilibrium", key=1)
-    p = own_rows(torch.cat([draw(d, 40, K, seed=4) for d in DISTRIBUTIONS]).float())
+    p = defender_rows(torch.cat([draw(d, 40, K, seed=4) for d in DISTRIBUTIONS]).float())
     answers, words = defense.objective.candidates.make(p, key=Key(3), epsilon=0.5, norm="l1")
     assert answers.shape == (len(p), Candidates.COUNT, K)
     assert words.shape == (len(p), Candidates.COUNT)
@@ -36,28 +36,28 @@ def test_every_candidate_is_a_lawful_answer() -> None:
         assert float((answer.double().sum(1) - 1).abs().max()) <= 1e-6
 
 
-def test_the_price_meets_the_budget_on_either_side_of_zero() -> None:
+def test_the_penalty_weight_meets_the_budget_on_either_side_of_zero() -> None:
     generator = torch.Generator().manual_seed(0)
     moved = torch.rand(500, 8, generator=generator)
     score, noise = torch.rand(500, 8, generator=generator) + moved, torch.zeros(500, 8)
     for budget, positive in ((0.2, True), (0.95 * float(moved.amax(1).mean()), False)):
-        price = bisect_price(score, moved, noise, budget, 10.0)
-        index = choose(score, moved, noise, price, 10.0)
+        weight = bisect_penalty_weight(score, moved, noise, budget, 10.0)
+        index = choose(score, moved, noise, weight, 10.0)
         spent = float(moved.gather(1, index[:, None]).mean())
         assert spent == pytest.approx(budget, rel=0.02)
-        assert (price > 0) == positive
+        assert (weight > 0) == positive
 
 
-def test_the_last_part_of_a_long_move_is_charged_more_than_the_first() -> None:
+def test_the_last_part_of_a_long_move_is_penalized_more_than_the_first() -> None:
     """Where the harm grows evenly with the move, rows go half of the way rather than the whole or not at all."""
     moved = torch.tensor([[0.0, 0.4, 0.8]]).repeat(2, 1)
     score, noise = moved.clone(), torch.zeros(2, 3)
     assert choose(score, moved, noise, 1 / (1 + 0.8), 10.0).tolist() == [1, 1]
 
 
-def test_moves_that_were_made_before_are_not_made_again() -> None:
+def test_given_moves_are_reused() -> None:
     defense = mp.LPA.fit(*world(60, K, 3), objective="equilibrium", key=1)
-    p, given = own_rows(world(20, K)[0]), {"key": Key(3), "epsilon": 0.5, "norm": "l1"}
+    p, given = defender_rows(world(20, K)[0]), {"key": Key(3), "epsilon": 0.5, "norm": "l1"}
     candidates = defense.objective.candidates
     answers, words = candidates.make(p, **given)
     moves = answers[:, :-4].clone()
@@ -67,7 +67,7 @@ def test_moves_that_were_made_before_are_not_made_again() -> None:
     assert torch.equal(candidates.make(p, **given, moves=moves)[0][0, 1], p[0].flip(0))
 
 
-def test_the_gradient_by_hand_is_autograd_s() -> None:
+def test_network_gradient_matches_autograd() -> None:
     p, x = world(300, K, 40)
     network = Network.fit(p, x, width=32, epochs=2, batch=64, seed=0)
     goal = network(p.flip(0))
@@ -91,12 +91,12 @@ def test_only_the_last_rounds_count_where_memory_ends() -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_kind_of_candidates_is_left_out(kind: str) -> None:
     p, x = world(60, K, 3)
-    rows, rules = own_rows(p), Rules(rounds=2, memory=1, without=(kind,))
+    rows, rules = defender_rows(p), Rules(rounds=2, memory=1, without=(kind,))
     played = Equilibrium.fit(
         rows, x, budget=0.1, epsilon=0.8, norm="l1", progress=Progress(None), rules=rules
     )
     answers, words = played.candidates.make(rows, key=Key(3), epsilon=0.8, norm="l1")
-    left_out = {"nearest": 9, "bank": 6, "centre": 3, "decoys": 4}[kind]
+    left_out = {"nearest": 9, "bank": 6, "center": 3, "decoys": 4}[kind]
     assert answers.shape[1] == words.shape[1] == Candidates.COUNT - left_out
     again = Equilibrium.restore(played.settings(), played.state_dict())
     given = {"key": Key(3), "epsilon": 0.8, "norm": "l1"}
@@ -105,6 +105,6 @@ def test_a_kind_of_candidates_is_left_out(kind: str) -> None:
 
 
 def test_an_unknown_kind_is_refused() -> None:
-    rows = own_rows(world(20, K)[0])
+    rows = defender_rows(world(20, K)[0])
     with pytest.raises(ValueError, match=r"kinds out of .*'decoys'.* got \('decoy',\)"):
-        Candidates(Bank(rows), None, budget=0.1, cells=Cells.of(rows), without=("decoy",))
+        Candidates(Bank(rows), None, budget=0.1, key_cells=KeyCells.of(rows), without=("decoy",))

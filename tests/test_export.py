@@ -98,7 +98,7 @@ def test_a_defense_survives_a_file(name: str) -> None:
     assert torch.equal(through_a_file(exported).module()(p), defense(p))
 
 
-def test_an_operator_says_without_a_number_that_there_is_no_ball() -> None:
+def test_operator_takes_none_for_no_ball() -> None:
     """Not every format knows an infinite number: the compiler of AOTInductor's packages reads back a text."""
     p = draw("plain", 9, K).float()
 
@@ -122,7 +122,7 @@ def test_an_operator_says_without_a_number_that_there_is_no_ball() -> None:
 # A minute: a C++ compiler is at work.
 @pytest.mark.full
 @pytest.mark.parametrize("name", ["rounding", "contract"])
-def test_a_package_of_aot_inductor_answers(name: str, x: Tensor, tmp_path: Path) -> None:
+def test_aot_inductor_package(name: str, x: Tensor, tmp_path: Path) -> None:
     served = mp.Defended(Classifier(), KEYLESS[name](), gives="logits", validate=False)
     package = torch._inductor.aoti_compile_and_package(
         torch.export.export(served, (x,)), package_path=str(tmp_path / "served.pt2")

@@ -34,7 +34,7 @@ def missing(source: str) -> list[str]:
     return found
 
 
-def test_the_search_finds_what_is_missing() -> None:
+def test_factories_without_dtype_or_device_are_found() -> None:
     assert missing("torch.zeros(3, dtype=int, device=d)\ntorch.rand(3)") == [
         "2: torch.rand without device and dtype"
     ]

@@ -105,7 +105,7 @@ def test_threads_lose_no_counts() -> None:
     assert audit.rows == audit.flipped == sum(audit.by_label.values()) == 800
 
 
-def test_a_forked_child_begins_anew() -> None:
+def test_forked_child_resets_precision() -> None:
     """A thread that was inside, or counting, at the fork is not there to leave."""
 
     def child(connection: Any) -> None:
@@ -132,7 +132,7 @@ def test_a_forked_child_begins_anew() -> None:
         torch.set_float32_matmul_precision("highest")
 
 
-def test_without_validation_nothing_undefended_comes_out() -> None:
+def test_without_validation_no_undefended_row_is_returned() -> None:
     p = draw("plain", 3, K).float()
     p[1, 0] = math.nan
     g = directions(3, K).float()
@@ -234,7 +234,7 @@ def test_a_forked_child_does_not_hang() -> None:
 
 @pytest.mark.parametrize("distribution", ["one-hot", "ties", "peaked"])
 @pytest.mark.parametrize("k", [*later(2, 3), 10])
-def test_no_row_goes_out_bare(k: int, distribution: str) -> None:
+def test_no_row_is_answered_unmoved(k: int, distribution: str) -> None:
     p = draw(distribution, 60, k).float()
     outputs, inputs = draw("plain", 60, k).float(), torch.rand(60, 5)
     for objective in ("decoy", "ascent", "direction", "alignment", "alignment-full"):

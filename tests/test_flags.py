@@ -85,7 +85,9 @@ def macros(flags: list[str]) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("wish", WANTED)
-def test_the_extensions_own_flags_win(wish: str, commands: dict[str, list[list[str]]]) -> None:
+def test_build_flags_override_the_environment(
+    wish: str, commands: dict[str, list[list[str]]]
+) -> None:
     found = units(commands[wish])
     sets = {"baseline", "avx2", "avx512"} if X86 else {"baseline"}
     assert found.keys() == sets | {"link"}
@@ -114,7 +116,7 @@ extern "C" __attribute__((visibility("default"))) void probe(const double* x, do
 
 
 @pytest.mark.parametrize("wish", WANTED)
-def test_a_unit_computes_what_is_written(
+def test_compiler_flags_of_each_unit(
     wish: str, commands: dict[str, list[list[str]]], tmp_path: Path
 ) -> None:
     inputs = (1 + 2.0**-30, 1 + 2.0**-29, 1.0, 0.0, float("nan"), 2.0**60, 3.0)

@@ -7,7 +7,7 @@ from fuzz import Caller
 
 
 @pytest.mark.parametrize("seed", [11, 12])
-def test_whatever_comes_is_answered_or_refused(seed: int) -> None:
+def test_any_input_is_answered_or_refused(seed: int) -> None:
     caller = Caller(seed)
     for _ in range(200):
         caller.call()

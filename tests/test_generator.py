@@ -9,8 +9,8 @@ from torch import Tensor
 from worlds import world
 
 import mipoison as mp
-from mipoison.defenses.base import own_rows
-from mipoison.defenses.lpa.game import toll
+from mipoison.defenses.base import defender_rows
+from mipoison.defenses.lpa.game import penalty
 from mipoison.defenses.lpa.generator import _SHARES as SHARES
 from mipoison.defenses.lpa.generator import Generator
 from mipoison.defenses.lpa.recovery import COMPONENTS
@@ -32,7 +32,7 @@ def objective() -> Generator:
 
 @pytest.fixture(scope="module")
 def rows() -> Tensor:
-    return own_rows(torch.cat([draw(d, 40, K, seed=4) for d in DISTRIBUTIONS]).float())
+    return defender_rows(torch.cat([draw(d, 40, K, seed=4) for d in DISTRIBUTIONS]).float())
 
 
 def l1(q: Tensor, p: Tensor) -> Tensor:
@@ -40,15 +40,17 @@ def l1(q: Tensor, p: Tensor) -> Tensor:
 
 
 @pytest.mark.parametrize("norm", ["l1", "l2", "linf"])
-def test_the_move_it_makes_is_as_long_as_the_one_it_chose(
+def test_the_move_has_the_length_that_was_scored(
     objective: Generator, rows: Tensor, norm: str
 ) -> None:
     q = objective.poison(rows, key=KEY, epsilon=0.3, norm=norm)
     chosen, alone = [], []
     for moves in objective._moves(rows, KEY, 0.3, norm):
-        best = (moves.score - objective.price * toll(moves.spent)).argmax(1, keepdim=True)
+        best = (moves.score - objective.penalty_weight * penalty(moves.spent)).argmax(
+            1, keepdim=True
+        )
         chosen.append(moves.spent.gather(1, best))
-        alone.append(moves.alone)
+        alone.append(moves.without_bank)
     known = ~torch.cat(alone).squeeze(1)
     expected = torch.cat(chosen).squeeze(1).double()
     assert float(expected.max()) > 0.1
@@ -72,7 +74,7 @@ def test_the_score_is_the_error_of_what_is_interpolated(objective: Generator, ro
     torch.testing.assert_close(moves.score.double()[known], expected[known], atol=2e-3, rtol=1e-3)
 
 
-def test_the_key_forbids_half_of_the_moves(objective: Generator, rows: Tensor) -> None:
+def test_the_key_excludes_half_of_the_moves(objective: Generator, rows: Tensor) -> None:
     allowed, present = 0, 0
     for key in range(8):
         (moves,) = objective._moves(rows, Key(key), EPSILON, "l1")

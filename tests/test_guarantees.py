@@ -52,13 +52,13 @@ def assert_row_contract(q: Tensor, p: Tensor, epsilon: float, norm: str, label: 
     """Guarantee 1, measured in float64 from the renormalised row."""
     narrow = p.dtype in (torch.float16, torch.bfloat16)
     slack = ulp_halves(p.dtype, p.shape[1]) if narrow else 0.0
-    exact, centre = q.double(), p.double() / p.double().sum(1, keepdim=True)
+    exact, center = q.double(), p.double() / p.double().sum(1, keepdim=True)
     assert torch.isfinite(exact).all() and (exact >= 0).all()
     top = exact.gather(1, label[:, None])
     others = exact.scatter(1, label[:, None], -1.0)
     assert (top > others).all()
     assert float((exact.sum(1) - 1).abs().max()) <= (slack or 1e-6)
-    moved = torch.linalg.vector_norm(exact - centre, ORDER[norm], dim=1)
+    moved = torch.linalg.vector_norm(exact - center, ORDER[norm], dim=1)
     ulp = torch.finfo(p.dtype).eps
     # Strictness outranks the ball by one ulp of the label's entry.
     assert float((moved - epsilon).max()) <= (slack + ulp if narrow else 2e-7)
@@ -186,7 +186,7 @@ def test_2_another_key_gives_other_answers() -> None:
     assert not torch.equal(mp.lfp(p, rate=0.5, key=1), mp.lfp(p, rate=0.5, key=2))
 
 
-def test_2_the_caller_s_autocast_changes_nothing(fitted: dict[str, mp.LPA]) -> None:
+def test_2_autocast_invariance(fitted: dict[str, mp.LPA]) -> None:
     # Many rows: where a choice among moves is close, fewer bits make another.
     p = draw("plain", 400, K, seed=2).float()
     for defense in fitted.values():
@@ -199,7 +199,7 @@ def test_2_the_caller_s_autocast_changes_nothing(fitted: dict[str, mp.LPA]) -> N
 
 
 @pytest.mark.parametrize("k", [*later(2), 10, *later(100)])
-def test_3_a_row_does_not_know_its_batch(k: int) -> None:
+def test_3_batch_invariance(k: int) -> None:
     outputs, inputs = draw("plain", 200, k).float(), torch.rand(200, 12)
     p = torch.cat([draw(d, 8, k, seed=4) for d in DISTRIBUTIONS]).float()
     defenses = [
@@ -236,7 +236,7 @@ def test_3_a_row_does_not_know_its_batch(k: int) -> None:
 
 
 @pytest.mark.full
-def test_3_a_row_of_the_full_alignment_does_not_know_its_batch() -> None:
+def test_3_batch_invariance_of_the_full_alignment() -> None:
     """Apart, on fewer batches: its gradients take ten times as long as those of the others."""
     outputs, inputs = draw("plain", 150, K).float(), torch.rand(150, 12)
     p = torch.cat([draw(d, 10, K, seed=4) for d in DISTRIBUTIONS]).float()
@@ -250,7 +250,7 @@ def test_3_a_row_of_the_full_alignment_does_not_know_its_batch() -> None:
 
 @pytest.mark.parametrize("backend", ["cpp", "reference"])
 @pytest.mark.parametrize(("n", "k"), [(64, 10), (9, 1000), (3, 40_000)])
-def test_3_an_operation_does_not_know_its_batch(n: int, k: int, backend: str) -> None:
+def test_3_batch_invariance_of_operations(n: int, k: int, backend: str) -> None:
     p, g = draw("plain", n, k).float(), directions(n, k).float()
     balls = ((None, "l1"), (0.2, "l1"), (0.05, "linf"), (0.1, "l2"))
     for epsilon, norm in balls[: 1 if k > 1000 and backend == "reference" else 4]:

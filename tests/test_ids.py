@@ -182,7 +182,7 @@ def test_failures_are_counted_under_ids() -> None:
     assert defense.failures == 1 and defense.audit is not None and defense.audit.rows == 3
 
 
-def test_a_bound_key_shows_nothing() -> None:
+def test_repr_of_a_request_key_hides_it() -> None:
     key = mp.random.Key(5)
     bound = mp.ops.identity.request_key(key, [1, 2], torch.rand(2, K))
     assert repr(bound) == "Key(<hidden>)"

@@ -58,7 +58,7 @@ print(sorted(name for name in {HEAVY} if name in sys.modules and name != "triton
     assert done.stdout.splitlines() == ["[]", "False", "True", "[]"], done.stderr
 
 
-def test_the_first_line_of_the_readme_works(tmp_path: Path) -> None:
+def test_the_first_example_of_the_readme_runs(tmp_path: Path) -> None:
     program = "import mipoison as mp, torch; p=torch.softmax(torch.randn(4,10),1); print(mp.lpa(p))"
     done = run(program, tmp_path)
     assert done.returncode == 0 and done.stdout.startswith("tensor([["), done.stderr
@@ -73,7 +73,7 @@ def test_the_public_names() -> None:
     assert re.fullmatch(r"\d+\.\d+\.\d+\S*", mp.__version__)
 
 
-def test_without_the_extension_there_is_no_import(tmp_path: Path) -> None:
+def test_import_without_the_extension_raises(tmp_path: Path) -> None:
     """A silent fallback to the reference would be a hundred times slower and nobody would know."""
     program = "import sys; sys.modules['mipoison._C'] = None; import mipoison"
     done = run(program, tmp_path)
@@ -89,7 +89,7 @@ def test_the_console_script_is_declared() -> None:
     assert script.value == "mipoison.cli:main"
 
 
-def test_what_the_harness_needs_is_what_the_extra_installs() -> None:
+def test_eval_extra_installs_what_the_harness_imports() -> None:
     extra = [line for line in requires("mipoison") or () if re.search("extra == .eval.", line)]
     names = {re.split(r"[<>=!~\[; ]", line)[0] for line in extra}
     assert {name.replace("scikit-learn", "sklearn") for name in names} == set(cli._NEEDED)
@@ -155,7 +155,7 @@ def test_the_package_runs_as_a_module(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("given", [["wish"], ["--wish"]])
-def test_an_unknown_command_is_told_with_the_right_ones(
+def test_unknown_command_lists_the_known_ones(
     given: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit, match="2"):
@@ -165,7 +165,7 @@ def test_an_unknown_command_is_told_with_the_right_ones(
 
 
 @pytest.mark.parametrize(("reader", "code"), [("true", 1), ("cat > /dev/full", 2)])
-def test_a_reader_that_leaves_is_no_traceback(reader: str, code: int, tmp_path: Path) -> None:
+def test_broken_pipe_prints_no_traceback(reader: str, code: int, tmp_path: Path) -> None:
     into = f"> {reader[6:]}" if reader.startswith("cat") else f"| {reader}"
     shell = f"set -o pipefail; {sys.executable} -m mipoison --help {into}"
     done = subprocess.run(["bash", "-c", shell], capture_output=True, text=True, cwd=tmp_path)
@@ -179,7 +179,7 @@ def test_no_output_is_no_traceback(given: str, tmp_path: Path) -> None:
     assert "Traceback" not in done.stderr and done.returncode == (0 if given else 2)
 
 
-def test_with_the_harness_the_script_hands_over(
+def test_script_calls_the_harness(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     calls: list[list[str]] = []

@@ -77,7 +77,7 @@ def test_a_second_import_answers_as_the_first(again: str, tmp_path: Path) -> Non
     assert done.stdout.split() == ["True"], done.stderr
 
 
-def test_an_import_that_failed_tells_the_same_again(tmp_path: Path) -> None:
+def test_failed_import_raises_the_same_error_again(tmp_path: Path) -> None:
     program = """
 import sys, types
 broken = types.ModuleType("mipoison._C")
@@ -142,7 +142,7 @@ def test_a_source_folder_that_hides_the_package_says_so(source: Path) -> None:
         assert "During handling" not in done.stderr and "direct cause" not in done.stderr
 
 
-def test_so_do_kernels_that_are_not_there(source: Path) -> None:
+def test_missing_kernels_raise_the_same_error(source: Path) -> None:
     (built,) = (ROOT / "mipoison").glob("_C*.so")
     shutil.copy(built, source / "mipoison")
     done = run(INSTALLED + "from mipoison import gpu; gpu._kernels('project')", source)

@@ -89,7 +89,7 @@ def test_agrees_with_the_reference(
 
 
 @pytest.mark.parametrize(("operation", "dtype", "k", "norm"), TABLE, ids=name_of)
-def test_keeps_every_promise(operation: str, dtype: torch.dtype, k: int, norm: str) -> None:
+def test_guarantees_hold(operation: str, dtype: torch.dtype, k: int, norm: str) -> None:
     for case in many_cases(operation, dtype, k, norm):
         for instruction_set in INSTRUCTION_SETS:
             table.assert_kept(case, run(case, instruction_set))
@@ -143,7 +143,7 @@ def test_float32_rows_move_and_flip_as_float64_rows_do(operation: str, k: int, n
 @pytest.mark.parametrize("style", ["swap", "project"])
 @pytest.mark.parametrize("k", [2, 10, 320, 321])
 @pytest.mark.parametrize("instruction_set", INSTRUCTION_SETS)
-def test_rows_flip_wherever_they_stand(k: int, style: str, instruction_set: str) -> None:
+def test_flips_are_place_invariant(k: int, style: str, instruction_set: str) -> None:
     p = table.rows_of(k, 6).float()[:41]
     label = p.argmax(1)
     for flipped in ([0], [40], [3, 5, 15, 16, 31, 32], range(16), range(25, 41), range(41)):
@@ -180,7 +180,7 @@ def test_the_table_holds_rows_that_need_every_constraint(k: int, norm: str) -> N
     thinned({2: (9, 321), 4: (2, 9, 17, 100, 320, 321, 1000), 8: (3, 9, 100)}),
     ids=name_of,
 )
-def test_a_row_does_not_know_its_company(
+def test_batch_invariance_beside_other_rows(
     operation: str, dtype: torch.dtype, k: int, norm: str, instruction_set: str
 ) -> None:
     generator = torch.Generator().manual_seed(k)
@@ -204,7 +204,7 @@ def test_a_row_does_not_know_its_company(
     thinned({2: (9, 321), 4: (2, 9, 17, 320, 321), 8: (2, 9)}),
     ids=name_of,
 )
-def test_broken_rows_get_the_safe_answer_and_no_other_does(
+def test_only_invalid_rows_get_the_safe_answer(
     operation: str, dtype: torch.dtype, k: int, norm: str
 ) -> None:
     for case in table.cases(operation, dtype, k, norm, rows=6, every=False):
@@ -214,7 +214,7 @@ def test_broken_rows_get_the_safe_answer_and_no_other_does(
 
 
 @pytest.mark.parametrize("operation", table.NORMS)
-def test_broken_rows_are_those_of_the_reference(operation: str) -> None:
+def test_invalid_rows_match_the_reference(operation: str) -> None:
     for norm in table.NORMS[operation]:
         for case in map(table.spoil, table.cases(operation, FLOAT32, 7, norm, rows=6, every=False)):
             for instruction_set in INSTRUCTION_SETS:

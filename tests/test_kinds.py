@@ -114,7 +114,7 @@ def test_fits_on_other_arrays(fit: str, kind: str) -> None:
     assert torch.equal(FITS[fit](rows)(P), FITS[fit](P)(P))
 
 
-def test_whole_numbers_in_a_list_are_probabilities() -> None:
+def test_integers_in_a_list_are_probabilities() -> None:
     assert LabelOnly()([[1, 0], [0, 1]]).tolist() == [[1.0, 0.0], [0.0, 1.0]]
 
 
@@ -197,7 +197,7 @@ def test_other_rows_are_refused_by_name(rows: Any, error: type[Exception], words
         assert "expected outputs " in str(caught.value)
 
 
-def test_a_map_of_segments_goes_in_as_the_error_says() -> None:
+def test_segmentation_map_reshaped_as_the_error_says() -> None:
     x = torch.softmax(torch.randn(2, K, 3, 4), 1)
     rows = x.movedim(1, -1)
     assert Rounding(1)(rows.reshape(-1, rows.shape[-1])).shape == (24, K)
@@ -284,7 +284,7 @@ def test_inputs_of_other_kinds(kind: str) -> None:
     assert torch.equal(mp.Surrogate.fit(P, INPUTS[kind], epochs=1)(P), expected(P))
 
 
-def test_inputs_of_yes_and_no() -> None:
+def test_boolean_inputs() -> None:
     mask = PIXELS > 100
     expected = mp.Surrogate.fit(P, mask.astype(np.float32), epochs=1)
     assert torch.equal(mp.Surrogate.fit(P, mask, epochs=1)(P), expected(P))

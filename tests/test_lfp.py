@@ -97,7 +97,7 @@ def test_the_rows_that_flip_are_of_low_margin(targets: str) -> None:
     assert torch.equal(lead, top[:, -1] - top[:, -2])
 
 
-def test_few_rows_widen_the_pool() -> None:
+def test_fewer_rows_widen_the_pool() -> None:
     shares = []
     for n in (50, 400, 4000):
         scores = torch.arange(n, dtype=torch.float64)
@@ -128,7 +128,7 @@ def test_the_rows_that_flip_by_leak_tell_most() -> None:
 # The ceiling.
 
 
-def test_no_traffic_flips_beyond_the_ceiling() -> None:
+def test_max_rate_bounds_flips_of_any_traffic() -> None:
     held_out = draw("peaked", 2000, K)
     settings = {"rate": 0.02, "targets": "runner_up", "key": 1}
     free = mp.LFP.fit(held_out, **settings)
@@ -336,7 +336,7 @@ def test_numpy_no_rows_and_two_classes(targets: str) -> None:
     assert defense(p[:0]).shape == (0, 2)
 
 
-def test_what_a_choice_needs() -> None:
+def test_missing_and_needless_arguments_are_refused() -> None:
     p, _ = world(20, K)
     with pytest.raises(ValueError, match="expected inputs with targets='surrogate'"):
         mp.LFP.fit(p)

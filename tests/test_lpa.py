@@ -83,7 +83,7 @@ def test_a_fit_tells_how_much_of_it_is_done(objective: str) -> None:
     assert torch.equal(watched(p), mp.LPA.fit(p, x, objective=objective, key=1)(p))
 
 
-def test_what_a_progress_raises_ends_the_fit() -> None:
+def test_an_exception_in_progress_ends_the_fit() -> None:
     def cancel(share: float) -> None:
         raise InterruptedError(f"{share:.2f}")
 
@@ -112,9 +112,7 @@ def test_every_row_moves_by_about_epsilon(
 
 @pytest.mark.parametrize("distribution", DISTRIBUTIONS)
 @pytest.mark.parametrize("objective", SPENDERS)
-def test_no_row_is_served_bare(
-    fitted: dict[str, mp.LPA], objective: str, distribution: str
-) -> None:
+def test_every_row_moves(fitted: dict[str, mp.LPA], objective: str, distribution: str) -> None:
     p = draw(distribution, 1000, K, seed=5).float()
     assert float(moves(fitted[objective], p).min()) > 0.05 * EPSILON
 
@@ -228,7 +226,7 @@ def test_epsilon_caps_a_row_where_there_is_a_budget_too() -> None:
         mp.LPA.fit(p, x, objective="ascent", epsilon=0.05, budget=0.1, key=1)
 
 
-def test_epsilon_alone_is_taken_as_it_is() -> None:
+def test_epsilon_without_a_budget() -> None:
     defense = mp.LPA.fit(*world(40, K, 2), objective="direction", epsilon=1.5, norm="l2", key=1)
     assert defense.epsilon == 1.5 and defense.norm == "l2"
 
@@ -335,7 +333,7 @@ def test_two_classes(objective: str) -> None:
 
 @pytest.mark.parametrize("objective", SPENDERS)
 @pytest.mark.parametrize("n", [2, 3, 7])
-def test_few_rows_to_fit_on(objective: str, n: int) -> None:
+def test_fit_on_few_rows(objective: str, n: int) -> None:
     defense = mp.LPA.fit(*world(n, K, 6), objective=objective, key=1)
     p, _ = world(80, K, seed=4)
     q = defense(p)

@@ -115,7 +115,7 @@ def answers(fitted: dict[str, Any]) -> dict[str, Tensor]:
 
 
 @pytest.mark.parametrize("switch", SWITCHES)
-def test_answers_are_neutral(
+def test_answers_do_not_depend_on_process_settings(
     fitted: dict[str, Any], answers: dict[str, Tensor], switch: str
 ) -> None:
     changed = []
@@ -130,7 +130,7 @@ def test_answers_are_neutral(
 
 @pytest.mark.parametrize("backend", ["cpp", "reference"])
 @pytest.mark.parametrize("operation", OPERATIONS)
-def test_operations_are_neutral(operation: str, backend: str) -> None:
+def test_operations_do_not_depend_on_process_settings(operation: str, backend: str) -> None:
     usual = OPERATIONS[operation](backend)
     changed = []
     for name, switch in SWITCHES.items():
@@ -157,7 +157,7 @@ def test_compiled_defenses_answer_with_the_same_bits(
     assert changed == []
 
 
-def test_ids_count_where_the_caller_is_compiled() -> None:
+def test_ids_in_a_compiled_caller() -> None:
     torch._dynamo.reset()
     defense, ids = LaplaceNoise(key=1), torch.arange(len(ROWS))
     compiled = torch.compile(lambda p, i: defense(p, ids=i, validate=False), backend="eager")
@@ -165,7 +165,7 @@ def test_ids_count_where_the_caller_is_compiled() -> None:
     assert torch.equal(compiled(ROWS, ids + 9), defense(ROWS, ids=ids + 9))
 
 
-def test_a_compiled_defense_that_is_gone_says_so() -> None:
+def test_a_compiled_graph_whose_defense_is_deleted_raises() -> None:
     torch._dynamo.reset()
     graph = torch.ops.mipoison.answer
     defense = LaplaceNoise(key=1)
@@ -192,7 +192,7 @@ def fitted_anew(own: tuple[Tensor, Tensor]) -> dict[str, Tensor]:
 @pytest.mark.parametrize(
     "switch", unless(("medium precision", "float64 by default", "autocast"), FIT_SWITCHES)
 )
-def test_fits_are_neutral(
+def test_fits_do_not_depend_on_process_settings(
     own: tuple[Tensor, Tensor], fitted_anew: dict[str, Tensor], switch: str
 ) -> None:
     changed = []
@@ -204,7 +204,7 @@ def test_fits_are_neutral(
     assert changed == []
 
 
-def test_the_callers_settings_are_put_back() -> None:
+def test_caller_settings_are_restored() -> None:
     torch.set_float32_matmul_precision("medium")
     torch.set_flush_denormal(True)
     try:

@@ -74,7 +74,7 @@ def test_a_margin_shrinks_by_a_center() -> None:
             call()
 
 
-def test_yes_and_no() -> None:
+def test_boolean_flags() -> None:
     p = P[:4]
     for yes in (True, 1, np.True_, np.int64(1), torch.tensor(True)):
         assert mp.LFP(audit=yes, key=1).audit is not None

@@ -26,7 +26,7 @@ def step(q: Tensor, g: Tensor, p: Tensor | None = None, t: Tensor | None = None)
     return OPS.step(q, g, p, t, 0.1, INF, "l1", 0.0, False)
 
 
-def test_arguments_that_a_kernel_would_read_beyond_are_refused() -> None:
+def test_out_of_bounds_arguments_are_refused() -> None:
     p, g = draw("plain", 4, 6).float(), directions(4, 6).float()
     labels = torch.zeros(4, dtype=torch.int64)
     refused: dict[str, tuple[Callable[[], Any], str]] = {
@@ -34,7 +34,7 @@ def test_arguments_that_a_kernel_would_read_beyond_are_refused() -> None:
         "fewer directions": (lambda: step(p, g[:3]), "one shape"),
         "narrower directions": (lambda: step(p, g[:, :5]), "one shape"),
         "other directions": (lambda: step(p, g.double()), "one shape"),
-        "fewer centres": (lambda: step(p, g, p[:3]), "one shape"),
+        "fewer centers": (lambda: step(p, g, p[:3]), "one shape"),
         "fewer labels": (lambda: step(p, g, p, labels[:3]), "labels of int64"),
         "short labels": (lambda: step(p, g, p, labels.int()), "labels of int64"),
         "integers": (lambda: step(p.long(), g.long()), "another dtype"),

@@ -433,13 +433,13 @@ def test_the_gradient_does_not_depend_on_the_backend(
     assert_closed_form(epsilon, norm, torch.float64, backend)
 
 
-def test_centre_and_label_are_constants_and_the_status_has_no_gradient() -> None:
+def test_center_label_and_status_have_no_gradient() -> None:
     p, g, _ = rows()
-    z, centre = g.requires_grad_(), p.clone().requires_grad_()
-    q, status = operator("project")(z, centre, None, 0.2, "l1", 0.0, False)
+    z, center = g.requires_grad_(), p.clone().requires_grad_()
+    q, status = operator("project")(z, center, None, 0.2, "l1", 0.0, False)
     assert q.requires_grad and not status.requires_grad
     (q * p).sum().backward()
-    assert z.grad is not None and centre.grad is None
+    assert z.grad is not None and center.grad is None
 
 
 def test_refused_rows_have_no_gradient() -> None:
@@ -453,7 +453,7 @@ def test_refused_rows_have_no_gradient() -> None:
 
 
 @pytest.mark.parametrize("name", ["step", "move", "flip"])
-def test_operations_without_a_derivative_do_not_pretend_to_have_one(name: str) -> None:
+def test_operations_without_derivative_record_none(name: str) -> None:
     wanting = [x.requires_grad_() for x in rows()]
     result, *_ = several(PUBLIC[name](*wanting))
     if result.requires_grad:
@@ -466,7 +466,9 @@ def test_operations_without_a_derivative_do_not_pretend_to_have_one(name: str) -
 @pytest.mark.parametrize("backend", ["cpp", "reference"])
 @pytest.mark.parametrize("style", ["swap", "project"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.float16, torch.bfloat16])
-def test_a_flip_flips(dtype: torch.dtype, style: str, backend: str, validate: bool) -> None:
+def test_flip_changes_the_label(
+    dtype: torch.dtype, style: str, backend: str, validate: bool
+) -> None:
     p = torch.tensor([[0.4, 0.4, 0.2], [0.5, 0.3, 0.2], [0.45, 0.1, 0.45]], dtype=dtype)
     targets = [1, 1, 2]
     how = {"rate": 1.0, "style": style, "key": 1, "backend": backend, "validate": validate}

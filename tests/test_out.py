@@ -75,7 +75,7 @@ def test_the_rows_are_those_of_the_form_without_out(
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize(("epsilon", "norm"), BALLS)
-def test_in_place_is_the_same_bit_for_bit(
+def test_in_place_is_bitwise_equal(
     epsilon: float | None, norm: str, dtype: torch.dtype, backend: str | None, over: str
 ) -> None:
     for name in CALLS if over != "g" else ("step",):
@@ -91,7 +91,7 @@ def test_in_place_is_the_same_bit_for_bit(
 
 @pytest.mark.parametrize("norm", ["l1", "l2", "linf"])
 @pytest.mark.parametrize("k", SIZES)
-def test_a_step_over_its_own_centre(k: int, norm: str) -> None:
+def test_step_with_out_over_its_center(k: int, norm: str) -> None:
     p, g = rows(37, k)
     radius = 0.5 / k if norm == "linf" else 0.1
     expected = mp.step(p, g, center=p, alpha=0.5, epsilon=radius, norm=norm)
@@ -101,7 +101,7 @@ def test_a_step_over_its_own_centre(k: int, norm: str) -> None:
 
 
 @pytest.mark.parametrize("k", [1000, 3200, 3205])
-def test_long_rows_are_the_same_in_place_apart_and_where_float32_declines(k: int) -> None:
+def test_long_rows_are_equal_in_place_out_of_place_and_in_float64(k: int) -> None:
     q, g = rows(9, k)
     q[2] *= 5
     q[4, 1] = math.nan
@@ -121,7 +121,7 @@ def test_long_rows_are_the_same_in_place_apart_and_where_float32_declines(k: int
 
 @pytest.mark.parametrize("isa", cpu.instruction_sets())
 @pytest.mark.parametrize("k", [1024, 3200])
-def test_large_outputs_past_the_caches_hold_what_small_ones_do(k: int, isa: str) -> None:
+def test_streamed_outputs_equal_small_ones(k: int, isa: str) -> None:
     """More than 2 MiB of rows that are whole blocks are streamed; half of them are not."""
     half = 300 if k == 1024 else 100
     q, g = rows(2 * half, k)
@@ -193,7 +193,7 @@ def test_in_place_in_any_layout(name: str, backend: str | None) -> None:
 
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("name", CALLS)
-def test_out_beside_the_rows_in_one_memory(name: str, backend: str | None) -> None:
+def test_out_beside_the_rows_in_one_allocation(name: str, backend: str | None) -> None:
     p, g = rows(9, 6)
     expected = CALLS[name](p, g, p, epsilon=0.2, backend=backend)
     below, beside = torch.cat([p, p]), torch.cat([p, p], 1)
@@ -251,7 +251,7 @@ def test_out_that_negates_its_memory_is_refused() -> None:
         mp.project(p, out=negated)
 
 
-def test_out_whose_entries_lie_over_each_other_is_refused() -> None:
+def test_out_with_internal_overlap_is_refused() -> None:
     p, _ = rows(9, 6)
     with pytest.raises(RuntimeError, match="single memory location"):
         mp.project(p, out=torch.zeros(1, 6).expand(9, 6))
@@ -337,7 +337,7 @@ def test_refused_rows_are_named_and_out_holds_the_safe_answers(
 # Gradients.
 
 
-def test_what_requires_grad_is_refused_as_torch_refuses_it() -> None:
+def test_out_refuses_tensors_that_require_grad() -> None:
     p, g = rows(9, 6)
     z, out = p.clone().requires_grad_(), poisoned(p)
     operator = torch.ops.mipoison
@@ -355,7 +355,7 @@ def test_what_requires_grad_is_refused_as_torch_refuses_it() -> None:
         "operator step out": lambda: operator.step_out(
             p, g, p, None, 0.1, 0.2, "l1", 0.0, False, z
         ),
-        "operator centre": lambda: operator.step_out(
+        "operator center": lambda: operator.step_out(
             p, g, z, None, 0.1, 0.2, "l1", 0.0, False, out
         ),
     }
@@ -387,7 +387,7 @@ def test_every_backend_refuses_gradients_in_the_same_words() -> None:
     assert len(set(said)) == 1
 
 
-def test_what_was_computed_from_a_leaf_is_refused_and_what_was_detached_is_not() -> None:
+def test_out_refuses_non_leaf_tensors_and_takes_detached_ones() -> None:
     p, g = rows(9, 6)
     leaf, out = p.clone().requires_grad_(), poisoned(p)
     arguments = (g, p, None, 0.1, 0.2, "l1", 0.0, False)
@@ -425,7 +425,7 @@ def test_an_inference_tensor_is_refused_outside_as_torch_refuses_it() -> None:
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_autograd_notices_that_what_it_saved_was_overwritten(backend: str | None) -> None:
+def test_autograd_detects_overwritten_tensors(backend: str | None) -> None:
     p, _ = rows(9, 6)
     w, out = torch.ones_like(p).requires_grad_(), p.clone()
     product = (w * out).sum()
@@ -506,7 +506,7 @@ def test_the_public_form_compiles_whole(name: str) -> None:
         assert torch.equal(whole(p, g, p, p), 2 * expected) and torch.equal(p, expected)
 
 
-def test_inductor_writes_where_it_is_told() -> None:
+def test_inductor_with_out() -> None:
     def answer(q: Tensor, g: Tensor, out: Tensor) -> Tensor:
         return mp.step(2 * q - q, g, center=q, alpha=0.1, epsilon=0.2, out=out, validate=False) + 1
 

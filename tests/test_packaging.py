@@ -158,7 +158,7 @@ print(torch.equal(defense(p).argmax(1), p.argmax(1)))
     assert (target / "bin" / "mipoison").exists()
 
 
-def test_without_a_compiler_one_sentence_says_so(sdist: Path, tmp_path: Path) -> None:
+def test_build_without_a_compiler_prints_one_sentence(sdist: Path, tmp_path: Path) -> None:
     into = tmp_path / "wheel"
     into.mkdir()
     nowhere = {"CC": str(tmp_path / "no-cc"), "CXX": str(tmp_path / "no-c++")}
@@ -172,7 +172,7 @@ def test_without_a_compiler_one_sentence_says_so(sdist: Path, tmp_path: Path) ->
 X86 = platform.machine().lower() in ("x86_64", "amd64")
 
 
-def test_a_compiler_that_knows_no_avx512_builds_the_rest(sdist: Path, tmp_path: Path) -> None:
+def test_build_without_avx512_support(sdist: Path, tmp_path: Path) -> None:
     wheels, target = tmp_path / "wheel", tmp_path / "site"
     wheels.mkdir()
     build_wheel(sdist, wheels, env=quick_compiler(tmp_path / "old-compiler", unknown="-mavx512f"))

@@ -1,4 +1,4 @@
-"""Objectives with a price: the budget, the key, batches of every size, saved state, and data of every kind."""
+"""Objectives with a penalty: the budget, the key, batches of every size, saved state, and data of every kind."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor
 from worlds import world
 
 import mipoison as mp
-from mipoison.defenses.lpa.priced import Priced
+from mipoison.defenses.lpa.penalized import Penalized
 from mipoison.reference import label_of
 
 K = 10
@@ -89,7 +89,7 @@ def test_another_key_gives_another_answer(defense: mp.LPA) -> None:
 
 
 @pytest.mark.parametrize("k", [2, 10, *later(130)])
-def test_a_row_does_not_know_its_batch(fit: Fit, k: int) -> None:
+def test_batch_invariance(fit: Fit, k: int) -> None:
     served = (
         fit(*world(2 * k + 150, k, 4), budget=0.05) if k < 100 else fit(*paired(k), budget=0.05)
     )
@@ -116,16 +116,11 @@ def test_a_saved_defense_answers_the_same_bits(defense: mp.LPA, tmp_path: Path) 
     assert not torch.equal(mp.LPA.load(tmp_path / "lpa.safetensors", key=2)(p), defense(p))
 
 
-def test_a_price_of_an_older_version_is_refused(defense: mp.LPA) -> None:
-    """It was set for another charge: its moves would not spend the budget."""
+def test_extra_state_of_another_length_is_refused(defense: mp.LPA) -> None:
     objective = defense.objective
-    assert isinstance(objective, Priced)
-    older = {name: value for name, value in objective.settings().items() if name != "charge"}
-    with pytest.raises(ValueError, match=r"got none: an older version saved it; fit"):
-        type(objective).restore(older, objective.state_dict())
-    for numbers, said in ((3, "got 3 numbers of an older version"), (4, "got 1: an older version")):
-        with pytest.raises(ValueError, match=said):
-            objective.set_extra_state(torch.ones(numbers, dtype=torch.float64))
+    assert isinstance(objective, Penalized)
+    with pytest.raises(ValueError, match="expected penalty weight, budget and temperature, got 4"):
+        objective.set_extra_state(torch.ones(4, dtype=torch.float64))
 
 
 def test_it_is_fitted_and_served_under_inference_mode(fit: Fit, defense: mp.LPA) -> None:
@@ -134,7 +129,7 @@ def test_it_is_fitted_and_served_under_inference_mode(fit: Fit, defense: mp.LPA)
         assert torch.equal(fit(*world(300, K, 3, 4))(p), defense(p))
 
 
-def test_a_single_row_of_a_label_is_served_like_one_without_data(fit: Fit) -> None:
+def test_a_label_with_one_row_is_served_like_one_without_data(fit: Fit) -> None:
     p, x = world(200, K, 3)
     alone = label_of(p) == 3
     keep = ~alone | (torch.arange(200) == int(alone.nonzero()[0]))

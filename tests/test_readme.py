@@ -11,14 +11,14 @@ ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 
 
-def test_the_ten_lines_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_readme_example_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (code,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
     monkeypatch.chdir(tmp_path)
     exec(compile(code, "README.md", "exec"), {})
     assert (tmp_path / "lpa.safetensors").exists()
 
 
-def test_what_it_points_to_exists() -> None:
+def test_links_resolve_in_the_readme() -> None:
     targets = re.findall(r"\]\((?!http)([^)]+)\)", README)
     assert len(targets) >= 6
     for target in targets:

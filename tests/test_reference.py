@@ -116,7 +116,7 @@ def test_derivative_agrees_with_finite_differences(
 
 
 @pytest.mark.parametrize(("norm", "epsilon"), [("l1", 0.3), ("l2", 0.2), ("linf", 0.1)])
-def test_huge_points_lose_no_digits(norm: str, epsilon: float) -> None:
+def test_large_points_keep_their_digits(norm: str, epsilon: float) -> None:
     p = draw("plain", 16, 9)
     z = p + 1e9 * directions(16, 9)
     q, valid = reference.project(z, p, None, epsilon, norm, 0.0, False)

@@ -89,7 +89,7 @@ def anchor(heading: str) -> str:
 
 
 @pytest.mark.parametrize("path", files(".md"), ids=lambda path: str(path.relative_to(ROOT)))
-def test_links_lead_somewhere(path: Path) -> None:
+def test_links_resolve(path: Path) -> None:
     for target in re.findall(r"\]\((?!https?:)([^)\s]+)\)", path.read_text(encoding="utf-8")):
         name, _, section = target.partition("#")
         page = path.parent / name if name else path

@@ -193,7 +193,7 @@ def test_more_decimals_than_the_dtype_has_change_nothing(dtype: torch.dtype) -> 
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_the_larger_of_two_neighbours_is_kept(dtype: torch.dtype) -> None:
+def test_the_larger_of_two_adjacent_values_is_kept(dtype: torch.dtype) -> None:
     """Two neighbouring numbers divided by the sum can be equal, of which the lower index would be kept."""
     small = torch.rand(20_000, generator=torch.Generator().manual_seed(0), dtype=dtype) * 0.2 + 0.1
     larger = torch.nextafter(small, torch.ones_like(small))

@@ -69,7 +69,7 @@ def test_the_table_holds_every_defense(fitted: Fitted) -> None:
 
 
 @pytest.mark.parametrize("name", [*KEYLESS, *KEYED])
-def test_every_defense_comes_back(fitted: Fitted, name: str, tmp_path: Path) -> None:
+def test_every_defense_round_trips(fitted: Fitted, name: str, tmp_path: Path) -> None:
     defense, p = fitted[name], draw("plain", 80, K, seed=3).float()
     options = {"key": 1} if name in KEYED else {}
     path = tmp_path / "defense.safetensors"
@@ -131,7 +131,7 @@ def test_settings_that_are_not_the_default_come_back() -> None:
     assert defenses[-1].threshold == loaded.threshold == math.inf
 
 
-def test_a_served_defense_does_not_see_its_file_change(fitted: Fitted, tmp_path: Path) -> None:
+def test_loaded_defense_is_independent_of_its_file(fitted: Fitted, tmp_path: Path) -> None:
     p = draw("plain", 80, K, seed=3).float()
     for name in ("generator", "swap", "purifier", "lfp"):
         path = tmp_path / name
@@ -143,7 +143,7 @@ def test_a_served_defense_does_not_see_its_file_change(fitted: Fitted, tmp_path:
         assert torch.equal(served(p), fitted[name](p))
 
 
-def test_loading_depends_on_nothing_of_the_caller(fitted: Fitted) -> None:
+def test_loading_does_not_depend_on_process_settings(fitted: Fitted) -> None:
     p = draw("plain", 80, K, seed=3).float()
     for name in ("generator", "purifier", "swap", "contract"):
         options = {"key": 1} if name in KEYED else {}
@@ -165,7 +165,7 @@ def test_a_file_of_another_class_is_refused(fitted: Fitted) -> None:
 
 
 @pytest.mark.parametrize("name", ["decoy", "generator", "lfp-margin", "swap", "rounding"])
-def test_what_does_not_fit_is_refused(fitted: Fitted, name: str) -> None:
+def test_mismatched_content_is_refused(fitted: Fitted, name: str) -> None:
     options = {"key": 1} if name in KEYED else {}
 
     def load(change: Callable[[dict[str, Any], dict[str, Tensor]], None]) -> None:
@@ -266,7 +266,7 @@ def test_a_subclass_of_another_package_loads_what_it_declares() -> None:
         Rounding.load(stored(Mine(3)))
 
 
-def test_an_objective_that_no_load_would_find_is_not_saved() -> None:
+def test_objective_of_another_package_is_not_saved() -> None:
     with pytest.raises(TypeError, match=r"expected an objective out of .*, got Elsewhere"):
         mp.LPA(Elsewhere(), key=1).save(io.BytesIO())
 
@@ -288,7 +288,7 @@ def test_copies_pickles_and_states(fitted: Fitted, name: str) -> None:
         pickle.dumps(defense)
 
 
-def test_a_state_brings_the_numbers_that_were_fitted() -> None:
+def test_state_dict_restores_fitted_numbers() -> None:
     p, x = draw("plain", 400, K).float(), torch.rand(400, 4)
     sharper = p.square() / p.square().sum(1, keepdim=True)
     first, second = (
@@ -322,7 +322,7 @@ CASTS: dict[str, Callable[[nn.Module], nn.Module]] = {
 
 @pytest.mark.parametrize("cast", CASTS)
 @pytest.mark.parametrize("name", [*KEYLESS, *KEYED])
-def test_a_cast_changes_no_answer(fitted: Fitted, name: str, cast: str) -> None:
+def test_cast_of_the_module_changes_no_answer(fitted: Fitted, name: str, cast: str) -> None:
     p = draw("plain", 60, K, seed=3).float()
     twin = copy.deepcopy(fitted[name])
     before = {key: value.dtype for key, value in twin.state_dict().items()}

@@ -34,7 +34,7 @@ def test_seeds_and_kinds() -> None:
 
 @pytest.mark.parametrize("k", [2, 3, 10, 40])
 @pytest.mark.parametrize("size", [1, 5, 33, 100])
-def test_a_row_does_not_know_its_place(k: int, size: int) -> None:
+def test_place_invariance(k: int, size: int) -> None:
     p = draw("plain", 150, k).float()
     inputs = torch.randn(150, size, generator=torch.Generator().manual_seed(2))
     surrogate = mp.Surrogate.fit(p, inputs, epochs=1, width=40)
@@ -49,7 +49,7 @@ def test_a_row_does_not_know_its_place(k: int, size: int) -> None:
     torch.set_num_threads(1)
 
 
-def test_the_gradient_is_the_gradient() -> None:
+def test_gradient_matches_autograd() -> None:
     p, x = linear_world(40)
     surrogate = mp.Surrogate.fit(p, x, epochs=5)
     goal = surrogate(p.flip(0))
@@ -60,7 +60,7 @@ def test_the_gradient_is_the_gradient() -> None:
         assert torch.allclose(surrogate.gradient(p[:3], goal[:3]), expected, rtol=1e-4, atol=1e-5)
 
 
-def test_it_needs_pairs() -> None:
+def test_outputs_and_inputs_must_pair_up() -> None:
     p, x = linear_world(10)
     with pytest.raises(ValueError, match="expected as many inputs as outputs"):
         mp.Surrogate.fit(p, x[:9])

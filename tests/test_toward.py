@@ -17,7 +17,7 @@ KINDS: list[Any] = [Swap, Contract, Purifier]
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_cap_holds_and_no_cap_moves_nothing(kind: Any) -> None:
+def test_epsilon_caps_moves_and_zero_moves_nothing(kind: Any) -> None:
     outputs, p = draw("plain", 200, K).float(), draw("plain", 300, K, seed=5)
     for epsilon in (0.0, 0.05, 0.5):
         moved = (kind.fit(outputs, epsilon=epsilon)(p) - p).abs().sum(1)
@@ -25,7 +25,7 @@ def test_the_cap_holds_and_no_cap_moves_nothing(kind: Any) -> None:
         assert float(moved.median()) > min(0.5 * epsilon, 0.1) or epsilon == 0.0
 
 
-def test_a_whole_swap_answers_with_bank_vectors_of_the_label() -> None:
+def test_full_swap_answers_with_bank_vectors_of_the_label() -> None:
     outputs, p = draw("plain", 100, K).float(), draw("plain", 200, K, seed=5).float()
     q = Swap.fit(outputs, epsilon=2.0, key=1)(p)
     nearest = torch.cdist(q.double(), outputs.double(), p=1).min(1)
@@ -40,7 +40,7 @@ def test_near_copies_swap_alike_on_the_grid() -> None:
     p = torch.full((1, K), 0.1)
     p[0, 2] = 0.5
     near = p + 1e-3 * torch.tensor([[1.0, -1.0, 0.0, 0.0, 0.0, 0.0]])
-    # The grid's cells are centred on multiples of their width.
+    # The grid's cells are centered on multiples of their width.
     coarse, exact = (Swap.fit(outputs, epsilon=2.0, grid=grid, key=1) for grid in (0.2, 0.0))
     p, near = p + 0.02 * (p == 0.1), near + 0.02 * (p == 0.1)
     p[0, 2], near[0, 2] = 0.4, 0.4
@@ -56,7 +56,7 @@ def test_near_copies_swap_alike_on_the_grid() -> None:
 
 
 @pytest.mark.parametrize("center", ["median", "mean"])
-def test_a_whole_contraction_leaves_one_vector_a_label(center: str) -> None:
+def test_full_contraction_gives_one_vector_for_each_label(center: str) -> None:
     outputs, p = draw("plain", 400, K), draw("plain", 200, K, seed=5)
     q = Contract.fit(outputs, center=center, epsilon=2.0)(p)
     for label in label_of(p).unique():
@@ -75,7 +75,7 @@ def test_labels_without_rows_have_a_center() -> None:
     assert int(answer.argmax()) == 2 and float(answer.max()) == pytest.approx(0.5 + 0.5 / K)
 
 
-def test_purified_vectors_are_near_and_tell_less() -> None:
+def test_purified_vectors_are_close_and_less_informative() -> None:
     outputs, p = draw("plain", 1000, K).float(), draw("plain", 500, K, seed=5).float()
     q = Purifier.fit(outputs, key=1)(p)
     moved = float((q - p).abs().sum(1).mean())

@@ -78,7 +78,7 @@ def keeping(fitted: dict[str, Any]) -> dict[str, Any]:
         ("leads", torch.float64, {}),
     ],
 )
-def test_labels_survive_the_wire(
+def test_labels_survive_client_rounding(
     fitted: dict[str, Any], data: str, dtype: torch.dtype, options: dict[str, bool]
 ) -> None:
     p = DATA[data].to(dtype)
@@ -112,7 +112,7 @@ def test_a_larger_margin_keeps_labels_at_fewer_decimals(
 
 
 @pytest.mark.parametrize("dtype", HALVES)
-def test_labels_survive_where_the_rows_are_of_16_bits(
+def test_labels_of_16_bit_rows_survive_client_rounding(
     fitted: dict[str, Any], dtype: torch.dtype
 ) -> None:
     p = torch.cat([DATA[data] for data in ("leads", "plain", "flat")]).to(dtype)

@@ -1,7 +1,6 @@
-"""The bank: output vectors of the defender's own, non-private, data, picked by label and key.
+"""The bank: output vectors of the defender's non-private data, picked by label and key.
 
-Answers show bank vectors (a decoy is one, and a move leads toward it): never put private data into
-a bank.
+Answers reveal bank vectors: rows move toward them. Never put private data into a bank.
 """
 
 from __future__ import annotations
@@ -11,21 +10,21 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
+from mipoison.dtype_stable import DtypeStable
 from mipoison.random import mulhi32
 from mipoison.reference import label_of
 from mipoison.reference.rounding import at
-from mipoison.steady import Steady
 
-# A bank vector nearer than this (l1) to the query is the query itself.
+# A bank vector counts as the query itself within this l1 distance,
 SAME: Final = 1e-7
-# And this much of what the query leaves to other labels: a classifier's answers to one input differ by up to that from
-# batch to batch.
+# plus this share of the query's mass on other labels, by which a classifier's answers to one input differ from batch to
+# batch.
 _NOISE: Final = 5e-5
-# Saturated classifiers give many equal vectors; after so many tries the fallback serves.
+# Saturated classifiers give many equal vectors; after this many tries the fallback is taken.
 _TRIES: Final = 4
 
 
-class Bank(Steady):
+class Bank(DtypeStable):
     """Vectors grouped by label.
 
     Args:
@@ -46,20 +45,20 @@ class Bank(Steady):
         self.register_buffer("start", count.cumsum(0) - count)
 
     def settings(self) -> dict[str, Any]:
-        """What `restore` needs beside the tensors."""
+        """The arguments of `restore` beside the tensors."""
         return {}
 
     @classmethod
     def restore(cls, settings: dict[str, Any], tensors: dict[str, Tensor]) -> Bank:
-        """Builds the bank from what `state_dict` gave."""
+        """Builds the bank from the tensors of `state_dict`."""
         return cls(tensors["vectors"])
 
     def slots(self, most: int) -> int:
-        """Vectors of one label that a row is compared with, when there are at most so many; ≥ 1."""
+        """The number of vectors of one label that a row is compared with, at most `most`; ≥ 1."""
         return max(1, int(self.count.max().clamp_max(most)))
 
     def others(self, p: Tensor, label: Tensor, most: int) -> tuple[Tensor, Tensor]:
-        """The vectors of each row's label, or an even selection of them, and how far they are.
+        """The vectors of each row's label, or an even selection of them, and their distances.
 
         Args:
             p: rows, float32 [N, K].
@@ -104,15 +103,15 @@ class Bank(Steady):
 
 
 def _nearness(p: Tensor, label: Tensor) -> Tensor:
-    """The l1 distance from which on a vector is another one than the row; [N]."""
+    """The l1 distance beyond which a vector is not the row itself; [N]."""
     return SAME + _NOISE * (1 - at(p, label))
 
 
 def away(p: Tensor, label: Tensor) -> Tensor:
-    """The farther from p (l1) of its label's vertex and the middle between that and the uniform row; [N, K].
+    """A target for rows without a bank vector: of two points the one farther from p in l1; [N, K].
 
-    Both keep the label, and they lie so far apart that no row is near both: every row has somewhere
-    to move to.
+    The points are the label's vertex, and the middle between that and the uniform row. Both have the label, and no
+    row is near both.
     """
     vertex = torch.zeros_like(p).scatter(-1, label.unsqueeze(-1), 1.0)
     middle = (vertex + 1 / p.shape[-1]) / 2

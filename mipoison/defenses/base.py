@@ -1,4 +1,4 @@
-"""What every defense shares: the edge where rows come in, and failing closed."""
+"""The base class of all defenses: validation of the rows, and safe answers to invalid ones."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ from mipoison.random import Key
 from mipoison.reference import label_of, valid_rows
 from mipoison.reference.rounding import finish, renormalise, safe_answer
 
-# Some processes flush smaller float32 numbers to zero: every process answers as they do.
+# Smaller entries become zero: some processes flush subnormal float32 numbers, and all must give the same answers.
 _SMALLEST: Final = torch.finfo(torch.float32).tiny
 
 
 def clean_rows(p: Tensor, valid: Tensor) -> Tensor:
-    """The rows renormalised, once and for all, in float32 (float64 stays), each label kept strictly.
+    """Renormalises rows, in float32 (float64 stays), each with a strict label.
 
-    Tolerances are for what comes in: behind this edge every row sums to one, so no operation can refuse it.
+    Tolerances apply to the given rows only: a clean row sums to one, so no operation refuses it.
 
     Args:
         p: outputs, [N, K].
@@ -46,8 +46,8 @@ def clean_rows(p: Tensor, valid: Tensor) -> Tensor:
     return _rounded(torch.where(rows < _SMALLEST, 0.0, rows), dtype, label_of(p))
 
 
-def own_rows(outputs: Any, name: str = "outputs") -> Tensor:
-    """The defender's outputs as a defense is fitted on them: checked, without gradient, clean.
+def defender_rows(outputs: Any, name: str = "outputs") -> Tensor:
+    """Checks the outputs that a defense is fitted on, and returns them clean and without gradient.
 
     Raises:
         TypeError: for a wrong kind or dtype.
@@ -63,27 +63,27 @@ def own_rows(outputs: Any, name: str = "outputs") -> Tensor:
 
 
 def as_dtype(q: Tensor, dtype: torch.dtype, label: Tensor | None = None) -> Tensor:
-    """Rows rounded to the dtype without losing their label to a tie."""
+    """Rounds rows to the dtype and keeps each label strict."""
     if q.dtype == dtype:
         return q
     return _rounded(q.to(torch.float64), dtype, label_of(q) if label is None else label)
 
 
 def _rounded(q: Tensor, dtype: torch.dtype, label: Tensor) -> Tensor:
-    """float64 rows in the dtype, the label strict."""
+    """float64 rows rounded to the dtype, with a strict label."""
     return finish(q, label, torch.zeros_like(q[:, 0]), dtype)
 
 
-# Held while `failures` or an audit is counted: threads that count at once lose counts.
+# Held while `failures` or an audit is counted: concurrent threads would lose counts.
 COUNTING: Final = threading.Lock()
-# A child that is forked while it is held would wait for it for ever.
+# A child that is forked while the lock is held would wait for it forever.
 os.register_at_fork(after_in_child=COUNTING._at_fork_reinit)  # type: ignore[attr-defined]
 
 
 def unrecorded() -> AbstractContextManager[None]:
-    """Without gradient, and never one such region in another: torch.export cannot write that to a file.
+    """A region without gradient; never nested, since torch.export cannot save nested ones.
 
-    An exported program has none at all. What goes in is detached in any case.
+    An exported program has none; its inputs are detached.
     """
     if exporting() or not torch.is_grad_enabled():
         return nullcontext()
@@ -91,26 +91,25 @@ def unrecorded() -> AbstractContextManager[None]:
 
 
 class Defense(Saved):
-    """A map from outputs to outputs, row by row; subclasses write `answer`.
+    """Maps outputs to defended outputs, row by row; subclasses write `answer`.
 
     Args:
         on_invalid: what happens to a row that is no probability vector. "raise": `ValueError`
             naming the first ones. "label": the row is answered with its label alone (one-hot;
-            uniform where it holds NaN or Inf) and counted in `failures`. No setting lets the row
-            itself out.
-        margin: in [0, 1], by which every label leads that led by as much before; one that led by
-            less leads by no less than it did. So labels survive what a client makes of an answer,
-            wherever the undefended row's would: a cast to float16 or bfloat16, and a rounding to
-            as many decimals as the margin has (three by default). 0: labels are strict, and no
-            more is asked.
+            uniform where it holds NaN or Inf) and counted in `failures`. No setting returns the
+            row itself.
+        margin: in [0, 1]. In an answer the label leads by the margin, or by the lead it had if
+            that is smaller. So wherever the undefended label survives a cast to float16 or bfloat16,
+            or a rounding to as many decimals as the margin has (three by default), the answer's
+            label does, too. 0: labels are strict, with no further guarantee.
 
     Attributes:
-        name: how the defense is called in reports.
+        name: the defense's name in reports.
         failures: rows answered by "label" so far.
     """
 
     name: ClassVar[str]
-    # Whether every answer has its row's label.
+    # Whether every answer keeps its row's label.
     keeps_labels: ClassVar[bool] = True
     saved: ClassVar[tuple[str, ...]] = ("on_invalid", "margin")
     # The secret of a keyed defense.
@@ -124,7 +123,7 @@ class Defense(Saved):
         self._handle = compiled.handle_of(self)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """A copy goes by a handle of its own."""
+        """A copy gets another handle."""
         super().__setstate__(state)  # type: ignore[no-untyped-call]
         self._handle = compiled.handle_of(self)
 
@@ -143,7 +142,7 @@ class Defense(Saved):
         """Defends clean rows (see `clean_rows`): [N, K] → [N, K] of the same dtype, float32 or float64."""
 
     def respond(self, p: Tensor, given: Tensor) -> Tensor:
-        """Defends clean rows of which it matters how they came; by default it does not.
+        """Defends clean rows, given also as they came; by default only the clean rows matter.
 
         Args:
             p: clean rows, [N, K].
@@ -157,14 +156,13 @@ class Defense(Saved):
         Args:
             outputs: confidence vectors, [N, K]; float32, float64, float16 or bfloat16; tensor,
                 array, or what `numpy.asarray` takes.
-            ids: identities of the requests, one a row: N ints (64 bits), bytes or str. Whatever is
-                keyed then derives from (key, id) instead of (key, row). The same row under the same
-                id gets the same answer; under another id it gets another, which can be averaged:
-                ids are for what a client cannot choose, such as an account, so that two accounts
-                see different answers. A defense without a key refuses them.
-            validate: False raises for nothing that the rows hold, counts nothing and reads nothing
-                back, so that graphs can be captured: invalid rows get the answer of
-                on_invalid="label".
+            ids: identities of the requests, one a row: N ints (64 bits), bytes or str. Randomness
+                then derives from (key, id) instead of (key, row). The same row gets the same answer
+                under the same id and another under another id. Answers under several ids can be
+                averaged, so use ids that a client cannot choose, such as accounts. A defense
+                without a key refuses them.
+            validate: False raises for no row, counts nothing and reads nothing back, so that
+                graphs can be captured: invalid rows get the answer of on_invalid="label".
 
         Returns:
             the defended rows, [N, K] of the same dtype, without gradient: a tensor for a tensor or a
@@ -182,7 +180,7 @@ class Defense(Saved):
                 f"expected a defense without a key under torch.export and make_fx, got {self.name}: the program "
                 "would hold the key; export the model alone and defend its answers where they are served"
             )
-        # Torch sums rows of another layout in another order.
+        # Torch sums rows of another memory layout in another order.
         p = as_rows("outputs", outputs).detach().contiguous()
         if self.classes is not None and p.shape[1] != self.classes:
             raise ValueError(
@@ -216,8 +214,8 @@ class Defense(Saved):
             safe = safe_answer(p, label_of(p), p.dtype)
             return like(torch.where(valid.unsqueeze(-1), answered, safe), outputs)
 
-    # What torch.compiler.disable marks a function with; the decorator itself would import the compiler. A compiler's
-    # own arithmetic would answer otherwise in the last bits.
+    # The mark of torch.compiler.disable, whose decorator would import the compiler. Compiled arithmetic differs in the
+    # last bits.
     _read._torchdynamo_disable = True  # type: ignore[attr-defined]
     _asked._torchdynamo_disable = True  # type: ignore[attr-defined]
 
@@ -235,7 +233,7 @@ class Defense(Saved):
         return torch.where(valid.unsqueeze(-1), answered, safe_answer(p, label_of(p), p.dtype))
 
     def _defended(self, p: Tensor, valid: Tensor, *, everywhere: bool) -> Tensor:
-        """Answers to the rows renormalised, in p's dtype; with `everywhere` nothing is read back."""
+        """Answers to the renormalised rows, in p's dtype; with `everywhere` nothing is read back."""
         clean = clean_rows(p, valid)
         given = torch.where(valid.unsqueeze(-1), p, 1 / p.shape[-1])
         q = self.respond(clean, given)

@@ -1,7 +1,7 @@
-"""Defenses in compiled graphs: one opaque operator, so that an answer's bits, and the key, stay out of the compiler.
+"""Defenses in compiled graphs: one opaque operator, which keeps an answer's bits and the key away from the compiler.
 
-A compiler fuses and reorders arithmetic, which changes last bits, and its caches would hold the key. A graph holds the
-number that a defense goes by in this process instead.
+A compiler fuses and reorders arithmetic, which changes the last bits, and its caches would hold the key. So a graph
+holds only a number that stands for the defense in this process.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ _MARK: Final = "_answering_for_mipoison"
 
 
 class _Answering(NamedTuple):
-    """Kept where no module takes it along when it is imported again.
+    """State of this process, kept where it survives a second import of the package.
 
     Attributes:
         defenses: by number.
-        numbers: the next ones.
-        library: ends with its object.
+        numbers: iterator of new numbers.
+        library: its operators live as long as the object.
     """
 
     defenses: WeakValueDictionary[int, Defense]
@@ -35,14 +35,14 @@ class _Answering(NamedTuple):
 
 
 def handle_of(defense: Defense) -> int:
-    """A new number that the defense goes by as long as it lives."""
+    """A new number for the defense, valid as long as the defense lives."""
     handle = next(_ANSWERING.numbers)
     _ANSWERING.defenses[handle] = defense
     return handle
 
 
 def _registered() -> _Answering:
-    """Once in a process."""
+    """The state of this process, made on the first call."""
     found: _Answering | None = vars(torch.ops.mipoison).get(_MARK)
     if found is not None:
         return found

@@ -21,7 +21,7 @@ TEMPERATURES: Final = (1e-4, 1e4)
 
 
 def answers_of(given: Any) -> Tensor:
-    """What a model answered, as rows [N, K].
+    """A model's answers as rows [N, K].
 
     Raises:
         TypeError: for several answers, or another kind or dtype.
@@ -38,7 +38,7 @@ def answers_of(given: Any) -> Tensor:
 
 @torch.no_grad()
 def found_out(model: nn.Module, example: Any) -> str:
-    """What the model's answers to the example are: all probability vectors, or none of them.
+    """Whether the model's answers to the example are "probabilities" or "logits".
 
     Raises:
         ValueError: if there is no example, or its answers are mixed or not finite.
@@ -60,32 +60,31 @@ def found_out(model: nn.Module, example: Any) -> str:
 class Defended(nn.Module):
     """A classifier whose answers are defended: inputs → defended outputs.
 
-    What the model gives is decided here, once, never guessed per batch: told wrongly, logits are
-    refused as no probability vectors, not served.
+    Whether the model gives probabilities or logits is set here, and not guessed per batch: logits
+    that are passed as probabilities are refused, not served.
 
-    With validate=False every defense runs whole under `torch.compile(fullgraph=True)`, LFP without
-    an audit: its answers are one operator of the graph, so that they have the bits that they have
-    elsewhere, and the graph holds no key. With validate=True a graph breaks before the defense.
-    `torch.export` takes the defenses that have no key and no surrogate, and refuses a keyed one,
-    since the exported program would carry the key away. Under ids nothing is compiled.
+    With validate=False every defense (LFP without an audit) runs under
+    `torch.compile(fullgraph=True)` as one operator of the graph: its answers have the same bits as
+    without a compiler, and the graph holds no key. With validate=True the graph breaks before the
+    defense. `torch.export` accepts defenses without key and surrogate, and refuses keyed ones, since
+    the exported program would contain the key. With ids nothing is compiled.
 
     Args:
         model: maps inputs to [N, K] probabilities or logits. It is put into eval mode: an answer
             must be a function of the query alone.
         defense: any defense of this package.
-        gives: "probabilities" (default) or "logits", what the model returns; None finds it out
+        gives: what the model returns, "probabilities" (default) or "logits"; None finds it out
             from the example.
         temperature: T of the softmax over logits, in [1e-4, 1e4].
-        example: inputs that the model is asked once, here, with gives=None alone; a few typical
-            rows.
+        example: a few typical inputs, which the model is called on once; only with gives=None.
         validate: False raises for no row, counts and reads back nothing, so that graphs can be
             captured: rows that are no probability vectors get their label alone, see
             `Defense.forward`.
 
     Raises:
         TypeError: if the defense is none.
-        ValueError: for a wrong choice or range, an example without use, or one that does not tell
-            what the model gives.
+        ValueError: for a wrong choice or range, an example without gives=None, or one that does not
+            show what the model gives.
 
     Example:
         >>> import mipoison as mp, torch
@@ -135,16 +134,16 @@ class Defended(nn.Module):
         return self.defense.failures
 
     def train(self, mode: bool = True) -> Defended:
-        """Stays in eval mode: dropout would answer one query in many ways, which can be averaged."""
+        """Stays in eval mode: dropout would give one query many answers, which can be averaged."""
         return super().train(False)
 
     def forward(self, *args: Any, ids: Ids = None, **kwargs: Any) -> Tensor:
         """Defended outputs [N, K] for whatever the model takes.
 
         Args:
-            args: what the model takes.
-            ids: identities of the requests to key on, see `Defense.forward`; not for the model.
-            kwargs: what else the model takes.
+            args: the model's arguments.
+            ids: identities of the requests to key on, see `Defense.forward`; not passed to the model.
+            kwargs: the model's keyword arguments.
 
         Raises:
             TypeError: if the model answers with anything but one tensor or array.

@@ -1,8 +1,8 @@
-"""Keep the label's lead, so that it survives whatever a client rounds or casts an answer to.
+"""Make an answer's label lead by a margin, so that the label survives a client's rounding or cast.
 
-A label that leads by one unit in the last place is kept in float32, and lost by the first reader who prints six
-decimals. An answer leads by the margin; where it still loses its label to a rounding that the undefended row survives,
-it is moved until it survives as well.
+A label that leads by one unit in the last place of float32 is lost when a client prints six decimals. So the label of
+an answer leads by the margin. Where a rounding still loses it but not that of the undefended row, the answer is moved
+further.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ from mipoison.reference.project import distance
 from mipoison.reference.rounding import at, finish, lead, put
 from mipoison.reference.rows import on_rows
 
-# Twice the spacing of bfloat16 numbers below one: entries so far apart are told apart by every 16-bit format.
+# Twice the spacing of bfloat16 numbers below one: every 16-bit format distinguishes entries this far apart.
 _APART: Final = 2.0**-7
-# Rounding an answer to its dtype takes so much of a lead.
+# How much of a lead is lost when an answer is rounded to its dtype.
 _ROUNDING: Final = {
     torch.float64: 2e-7,
     torch.float32: 2e-7,
     torch.float16: 2.0**-11,
     torch.bfloat16: 2.0**-8,
 }
-# Where the projection spreads no more than this over an entry, it only makes up for rounding.
+# An entry that the projection raises from zero by no more than this only corrects the rounding of the sum.
 _NOTHING: Final = 2e-7
-# Finer roundings than this many decimals are finer than float32 itself.
+# Roundings to more decimals than this are finer than float32.
 _FINEST: Final = 6
 
 
@@ -45,12 +45,12 @@ def keep_lead(
     norm: str,
     everywhere: bool,
 ) -> Tensor:
-    """The answers, moved where their label leads by less than the margin, or than in p where that is less.
+    """Moves the answers whose label leads by less than the margin and by less than in p.
 
     1. A row that leads by less is projected onto the answers that lead by the margin, where p is among them.
-    2. A row whose label a cast to 16 bits or a rounding within the margin loses, and not the given row's, is projected
-       onto those that lead by what bfloat16 tells apart, where p is among them.
-    3. Where p leads by less, the nearest answers are p: those rows move the other way instead, see `_raised`.
+    2. A row that loses its label in a cast to 16 bits or a rounding within the margin, where the given row does not, is
+       projected onto the answers that lead by what bfloat16 distinguishes, where p is among them.
+    3. Where p leads by less than that, the only such answer is p: those rows are raised instead, see `_raised`.
 
     Args:
         q: answers, float32 or float64 [N, K].
@@ -78,7 +78,7 @@ def keep_lead(
                 shrink=True,
                 validate=False,
             )
-            # What an answer hides stays hidden: the projection spreads what the sum lacks for rounding.
+            # Zeros stay zeros: the projection spreads the rounding error of the sum over them.
             return (torch.where((q == 0) & (nearest < _NOTHING), 0.0, nearest),)
 
         return project
@@ -104,7 +104,7 @@ def keep_lead(
     short = lead(q, label) < ahead.clamp_max(least)
     q = on(short & (ahead >= least), q, leading(least))
     q = on(short & (ahead < least), q, raised)
-    # Entries that lie farther apart survive all of it.
+    # Labels with a larger lead survive every cast and rounding.
     apart = max(margin, _APART) + rounding
     near = lead(q, label) < apart
     none = torch.zeros_like(near)
@@ -115,7 +115,7 @@ def keep_lead(
 
 
 def _lost(q: Tensor, p: Tensor, label: Tensor, margin: float) -> Tensor:
-    """Rows whose label is lost by a cast or rounding that p's survives; bool [N]."""
+    """Rows that lose their label in a cast or rounding in which p keeps it; bool [N]."""
     decimals = range(math.ceil(-math.log10(margin)), _FINEST + 1) if margin > 0 else ()
     result = torch.zeros_like(label, dtype=torch.bool)
     for form in (torch.float16, torch.bfloat16, *decimals):
@@ -126,7 +126,7 @@ def _lost(q: Tensor, p: Tensor, label: Tensor, margin: float) -> Tensor:
 
 
 def _read(x: Tensor, form: torch.dtype | int) -> tuple[Tensor, ...]:
-    """What a client reads who casts to a dtype, or who rounds to so many decimals, in float64 or in float32."""
+    """The row as a client reads it: cast to a dtype, or rounded to some decimals in float64 and in float32."""
     if isinstance(form, int):
         return tuple(torch.round(x.to(d), decimals=form) for d in (torch.float64, torch.float32))
     return (x.to(form),)
@@ -135,14 +135,13 @@ def _read(x: Tensor, form: torch.dtype | int) -> tuple[Tensor, ...]:
 def _raised(
     q: Tensor, p: Tensor, given: Tensor, label: Tensor, epsilon: float, norm: str
 ) -> Tensor:
-    """A move as far as that to q, by which the label's entry rises and its rivals do not.
+    """A move of the same length as that to q, in which the label's entry rises and no other does.
 
-    Whatever keeps the order of entries as they are rounded, and the given row's label, keeps the label of such an
-    answer. Rivals are bounded on each side of the label by those of that side: of equal entries the lowest index is the
-    label.
+    A monotone rounding that keeps the label of the given row then keeps the label of the answer. The other entries are
+    bounded by the largest of their side, before or after the label: of equal entries the lowest index is the label.
     """
     p64, q64 = p.to(torch.float64), q.to(torch.float64)
-    # A 16-bit row is renormalised across its own last bit. The ball of a wider one leaves no room for more than p.
+    # Renormalising changes the last bit of a 16-bit row. In a wider dtype the ball leaves no room for more than p.
     came = given.to(torch.float64) if given.dtype.itemsize == 2 else p64
     position = torch.arange(p.shape[1], device=p.device)
     index = label.unsqueeze(-1)
@@ -150,18 +149,18 @@ def _raised(
     before = lower.masked_fill(position >= index, 0.0).amax(-1, keepdim=True)
     after = lower.masked_fill(position <= index, 0.0).amax(-1, keepdim=True)
     most = torch.where(position < index, before, after)
-    own = at(p64, label)
-    least = torch.maximum(own, at(came, label))
-    there = _filled(torch.minimum(q64, most), own + (at(q64, label) - own).abs(), label)
-    # p is among such answers, and they are a convex set: the ball cuts the move off.
+    p_t = at(p64, label)
+    least = torch.maximum(p_t, at(came, label))
+    there = _filled(torch.minimum(q64, most), p_t + (at(q64, label) - p_t).abs(), label)
+    # Such answers form a convex set that contains p, so the move can be cut off at the ball.
     share = (epsilon / distance(there, p64, norm).clamp_min(1e-300)).clamp_max(1.0)
     moved = p64 + share.unsqueeze(-1) * (there - p64)
     moved = _filled(torch.minimum(moved, most), torch.maximum(at(moved, label), least), label)
-    return finish(moved, label, torch.zeros_like(own), q.dtype)
+    return finish(moved, label, torch.zeros_like(p_t), q.dtype)
 
 
 def _filled(q: Tensor, top: Tensor, label: Tensor) -> Tensor:
-    """Rows whose label's entry is `top`, or more where the others leave more, and whose others shrink to the rest."""
+    """Sets the label's entry to `top`, or to what the others leave where that is more, and scales the others down."""
     rivals = put(q, label, 0.0)
     total = rivals.sum(-1)
     top = torch.maximum(top.clamp_max(1.0), 1 - total)

@@ -1,4 +1,4 @@
-"""Read a defense back, whichever a file holds."""
+"""Load a defense of any class from its file."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ def load(file: storage.File, *, key: KeyLike = None) -> Defense:
     """Reads a defense that its `save` wrote.
 
     Args:
-        file: a path, or a file opened for reading bytes. Nothing of it stays in use.
+        file: a path, or a file opened for reading bytes; it is not used after the call.
         key: of a keyed defense (LPA, LFP, the keyed baselines): it is not in the file. With the key
-            that the defense was made with it answers as before. A keyless defense takes none.
+            that the defense was made with it answers as before. A defense without a key takes none.
 
     Raises:
         TypeError: for another kind of file or key.

@@ -1,4 +1,4 @@
-"""What every defense saves and loads, told by two declarations instead of a pair of methods each."""
+"""Saving and loading of defenses, which each class declares by two attributes."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from torch import Tensor
 
 from mipoison.construction import constructor
 from mipoison.defenses import storage
+from mipoison.dtype_stable import DtypeStable
 from mipoison.random import KeyLike, resolve_key
-from mipoison.steady import Steady
 
-# Builds a part of a defense from what its `settings()` and `state_dict()` gave.
+# Builds a part of a defense from its `settings()` and `state_dict()`.
 Restore: TypeAlias = Callable[[dict[str, Any], dict[str, Tensor]], Any]
 
 _Own = TypeVar("_Own", bound="Saved")
-# Numbers that a state_dict carries beside its tensors: in a file they are settings.
+# Suffix of the numbers that a state_dict carries beside its tensors; in a file they are settings.
 _EXTRA: Final = "_extra_state"
 
 
-class Saved(Steady):
-    """A module that is made again from its file: constructor arguments that are settings, and those that are parts.
+class Saved(DtypeStable):
+    """A module that its file restores: its constructor arguments are settings or parts.
 
     Attributes:
         saved: names of the constructor's arguments that are numbers, texts or lists and stand in
@@ -47,9 +47,9 @@ class Saved(Steady):
         """Writes the defense as safetensors, without its key, for `load` and `mipoison.load`.
 
         Args:
-            file: a path, or a file opened for writing bytes. What stood under a path stays as it is
-                until the new content is complete, and is then replaced at once: a service that has
-                loaded the old one is not disturbed.
+            file: a path, or a file opened for writing bytes. A file at the path is replaced at once
+                when the new content is complete: a service that has loaded the old one is not
+                disturbed.
 
         Raises:
             TypeError: for another kind of file, or a subclass that does not declare what it is made
@@ -68,12 +68,12 @@ class Saved(Steady):
 
     @constructor
     def load(cls: type[_Own], file: storage.File, *, key: KeyLike = None) -> _Own:
-        """Reads what `save` wrote; the key is given anew.
+        """Reads what `save` wrote; the key is not in the file.
 
         Args:
-            file: a path, or a file opened for reading bytes. Nothing of it stays in use.
-            key: of a keyed defense, the one that it was made with or another; a keyless one has
-                none.
+            file: a path, or a file opened for reading bytes; it is not used after the call.
+            key: of a keyed defense, the one that it was made with or another; a defense without a
+                key takes none.
 
         Raises:
             TypeError: for another kind of file or key.
@@ -89,13 +89,13 @@ class Saved(Steady):
 
 
 def kind_of(cls: type[Saved]) -> str:
-    """What a file calls the class; that of another package says where it is from."""
+    """The class's name in a file; with its module for a class of another package."""
     own = cls.__module__.partition(".")[0] == __name__.partition(".")[0]
     return cls.__qualname__ if own else f"{cls.__module__}.{cls.__qualname__}"
 
 
 def restored(cls: type[_Own], content: storage.Content, key: KeyLike) -> _Own:
-    """The defense of a class that a file holds.
+    """Builds the defense of a class from a file's content.
 
     Raises:
         ValueError: if settings or tensors are missing or unknown, or for a missing or needless key.
@@ -113,7 +113,7 @@ def restored(cls: type[_Own], content: storage.Content, key: KeyLike) -> _Own:
             f"expected the settings of {cls.__name__} in {content.where}, got missing or unknown ones "
             f"({', '.join(odd)}): another version of mipoison saved it"
         )
-    # (A wrong key is the caller's mistake and not the file's.)
+    # (Outside the try block: a wrong key is not an error of the file.)
     options: dict[str, Any] = {} if key is None else {"key": resolve_key(key)}
     keyed = "key" in inspect.signature(cls.__init__).parameters
     if keyed and key is None:
@@ -126,7 +126,7 @@ def restored(cls: type[_Own], content: storage.Content, key: KeyLike) -> _Own:
             f"expected no key for {cls.__name__}, which has none, got one; leave it out"
         )
     _check_numbers(cls, content)
-    # What is made here is served anywhere: neither inference tensors nor on a device of the moment.
+    # The defense may be used anywhere: make no inference tensors, and ignore the default device.
     with torch.inference_mode(False), torch.device("cpu"):
         try:
             for name, settings in of_parts.items():

@@ -19,18 +19,18 @@ from torch import Tensor
 
 File: TypeAlias = "str | PathLike[str] | BinaryIO"
 
-_FORMAT: Final = 2
-# The length of the header, in front of it.
+_FORMAT: Final = 1
+# Bytes of the header's length, which stands before it.
 _LENGTH: Final = 8
 
 
 class Content(NamedTuple):
-    """What a file holds.
+    """The content of a file.
 
     Attributes:
         kind: the class that wrote it.
-        settings: what its constructor takes beside the tensors; JSON types.
-        tensors: the rest, in memory of their own.
+        settings: the constructor's arguments beside the tensors; JSON types.
+        tensors: the tensors, copied.
         where: the file, for messages.
     """
 
@@ -79,7 +79,7 @@ def save(file: File, kind: str, settings: Mapping[str, Any], tensors: Mapping[st
 
 
 def load(file: File) -> Content:
-    """Reads what `save` wrote. Nothing of the file stays mapped: it may be written anew.
+    """Reads what `save` wrote. Nothing of the file stays mapped, so it may be replaced.
 
     Raises:
         TypeError: for another kind of file.
@@ -91,9 +91,9 @@ def load(file: File) -> Content:
     if not isinstance(data, bytes):
         raise TypeError(f"expected a file opened for bytes (mode 'rb'), got {where} for text")
     try:
-        # Neither inference tensors nor on a device of the moment.
+        # Make no inference tensors, and ignore the default device.
         with torch.inference_mode(False), torch.device("cpu"):
-            # Whatever safetensors gives: views of one buffer, or of the file.
+            # Cloned: safetensors may return views of one buffer or of the file.
             tensors = {name: x.clone() for name, x in safetensors.torch.load(data).items()}
     except SafetensorError as error:
         rewind = "; rewind it with file.seek(0)" if hasattr(file, "read") and not data else ""
@@ -152,8 +152,8 @@ def _name(file: Any) -> str:
 
 
 def _replace(path: Path, data: bytes) -> None:
-    """Puts the bytes in the place of what is there, at once or not at all."""
-    # Behind a link the file that it points to is replaced.
+    """Replaces the file by the bytes, atomically."""
+    # Through a link, replace the file that it points to.
     path = Path(os.path.realpath(path))
     if path.is_dir():
         raise IsADirectoryError(f"expected a path to write a file to, got the folder {path}")
@@ -167,10 +167,10 @@ def _replace(path: Path, data: bytes) -> None:
         raise PermissionError(
             f"expected a folder to write to, since a file is replaced when the new one is complete, got {path.parent}"
         )
-    # (A name of its own, since the path's may be as long as names can be.)
+    # (Not derived from the path's name, which may already have the greatest length.)
     partial = path.with_name(f".{secrets.token_hex(8)}.partial")
     try:
-        # Not `tempfile`: its files are readable to their owner alone.
+        # Not `tempfile`, whose files only their owner can read.
         with open(partial, "xb") as stream:
             stream.write(data)
             stream.flush()
@@ -186,7 +186,7 @@ def _replace(path: Path, data: bytes) -> None:
 
 
 def _settle(folder: Path) -> None:
-    """Has a folder's new entries written, where its file system can."""
+    """Flushes a folder's new entries to disk, where its file system supports that."""
     with contextlib.suppress(OSError):
         descriptor = os.open(folder, os.O_RDONLY)
         try:

@@ -10,14 +10,14 @@ from typing import Any
 from torch import Tensor
 
 from mipoison.defenses import LFP, LPA, LabelOnly, Rounding
-from mipoison.defenses.base import own_rows
+from mipoison.defenses.base import defender_rows
 from mipoison.defenses.lfp.selection import ROWS
 from mipoison.defenses.lfp.targets import TARGETS
 from mipoison.defenses.lpa import OBJECTIVES
 from mipoison.defenses.lpa.candidates import KINDS
 from mipoison.defenses.lpa.equilibrium import Equilibrium
 from mipoison.defenses.lpa.game import EXPONENTS, Rules
-from mipoison.defenses.lpa.priced import Priced
+from mipoison.defenses.lpa.penalized import Penalized
 from mipoison.eval.method_options import Options, Takes, choice, count, number, text
 from mipoison.eval.outside import outside_defense
 from mipoison.eval.scalars import several
@@ -133,7 +133,7 @@ def _swept(name: str) -> Builder:
 def _lpa(own: Own, options: Options) -> Defense:
     objective = str(options["objective"])
     # The others set no price, and know no copies.
-    groups = own.groups if issubclass(OBJECTIVES[objective], Priced) else None
+    groups = own.groups if issubclass(OBJECTIVES[objective], Penalized) else None
     given = {name: float(options[name]) for name in ("epsilon", "budget") if name in options}
     return LPA.fit(
         own.outputs,
@@ -156,7 +156,7 @@ def _ablation(own: Own, options: Options) -> Defense:
     budget = float(options["budget"])
     epsilon = min(1.0, 8 * budget)
     played = Equilibrium.fit(
-        own_rows(own.outputs),
+        defender_rows(own.outputs),
         own.inputs,
         budget=budget,
         epsilon=epsilon,

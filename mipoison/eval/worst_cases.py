@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from mipoison.defenses import LPA
-from mipoison.defenses.lpa.priced import Priced
+from mipoison.defenses.lpa.penalized import Penalized
 from mipoison.eval.adversaries import AdversarySettings
 from mipoison.eval.attack import Attack, attack
 from mipoison.eval.averaging import averaged, deployed
@@ -196,19 +196,19 @@ def grid_of(defense: Defense) -> float:
     Raises:
         TypeError: if it has none.
     """
-    return _priced(defense).cells.grid
+    return _priced(defense).key_cells.grid
 
 
 def _of_grid(defense: Defense, grid: float) -> Defense:
     """The same defense with cells of another width."""
     other = copy.deepcopy(defense)
-    _priced(other).cells.grid = grid
+    _priced(other).key_cells.grid = grid
     return other
 
 
-def _priced(defense: Defense) -> Priced:
+def _priced(defense: Defense) -> Penalized:
     objective = getattr(defense, "objective", None)
-    if not isinstance(objective, Priced):
+    if not isinstance(objective, Penalized):
         raise TypeError(
             f"grids: expected LPA with objective equilibrium or generator, got {type(defense).__name__}"
         )

@@ -1,4 +1,4 @@
-"""The operations on rows: checked arguments, `torch.library` operators, a choice of backends."""
+"""The operations on rows: checked arguments, `torch.library` operators, choice of backend."""
 
 from mipoison.ops.backends import backends
 from mipoison.ops.keyed import flip, row_bits

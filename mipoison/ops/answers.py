@@ -1,4 +1,4 @@
-"""From a raw operator call to an answer: the caller's kind of array, and an error for refused rows."""
+"""Results in the caller's kind of array, and errors for rows that an operation refused."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ Labels: TypeAlias = "Tensor | npt.ArrayLike | None"
 
 
 def like(result: Tensor, given: Rows) -> Rows:
-    """The result in the caller's kind: a tensor for tensors, an ndarray for arrays and all that is made into one."""
+    """The result in the caller's kind: a tensor for tensors, an ndarray for everything else."""
     return result if holds_tensors(given) else result.numpy()  # type: ignore[return-value]
 
 
 def refuse(status: Tensor, *checks: Callable[[], None], overwritten: bool = False) -> None:
-    """Raises what the checks find when the operation counted invalid rows; reading the count synchronises."""
+    """Raises the checks' errors where the operation counted invalid rows; reading the count synchronises."""
     count = read_back(status)
     if count == 0:
         return
     if overwritten:
         raise ValueError(
             f"expected rows that the operation can serve, got {count} that it refused; out shares "
-            "memory with the input, which is overwritten and can tell no more which and why: leave out away to learn it"
+            "memory with the input, which is overwritten, so the rows cannot be named; call without out to see them"
         )
     for find in checks:
         find()

@@ -1,4 +1,4 @@
-"""Arrays of other libraries as tensors: what a caller may hand in wherever rows, labels or inputs are asked for."""
+"""Arrays of other libraries as tensors, wherever a caller passes rows, labels or inputs."""
 
 from __future__ import annotations
 
@@ -27,10 +27,9 @@ def holds_tensors(value: Any) -> bool:
 
 
 def as_tensor(name: str, value: Any) -> Tensor:
-    """A dense tensor over a tensor, a list of tensors, an ndarray or what NumPy makes an array of numbers of.
+    """A dense tensor from a tensor, a list of tensors, an ndarray, or what NumPy converts to an array of numbers.
 
-    Read-only, reversed, unaligned and foreign-endian arrays are copied. Of a DataFrame or Series the values count, not
-    the index.
+    Read-only, reversed, unaligned and foreign-endian arrays are copied. The index of a DataFrame or Series is ignored.
 
     Raises:
         TypeError: if it is nothing of the kind, or holds no numbers.
@@ -49,7 +48,7 @@ def as_tensor(name: str, value: Any) -> Tensor:
 
 
 def as_array(name: str, value: Any) -> npt.NDArray[Any]:
-    """What NumPy makes of an array, a sequence or whatever else has `__array__`, of any dtype.
+    """An array, a sequence or an object with `__array__` as an ndarray of any dtype.
 
     Raises:
         TypeError: if it is nothing of the kind.
@@ -73,7 +72,7 @@ def as_array(name: str, value: Any) -> npt.NDArray[Any]:
 
 
 def _from_numpy(name: str, array: npt.NDArray[Any]) -> Tensor:
-    """The tensor over an array of numbers, which is copied where torch could not read it, or must not write it."""
+    """The tensor over an array of numbers, copied where torch cannot read it or must not write to it."""
     if isinstance(array, np.ma.MaskedArray):
         if np.ma.is_masked(array):
             raise ValueError(
@@ -100,7 +99,7 @@ def _from_numpy(name: str, array: npt.NDArray[Any]) -> Tensor:
 
 
 def _dense(name: str, x: Tensor) -> Tensor:
-    """The tensor, if its entries lie in memory one by one."""
+    """The tensor, if its layout is dense."""
     if x.is_nested:
         raise TypeError(
             f"expected {name} to be a dense tensor, got a nested one; use torch.stack({name}.unbind())"
@@ -113,7 +112,7 @@ def _dense(name: str, x: Tensor) -> Tensor:
 
 
 def _shapes(tensors: Sequence[Tensor]) -> str:
-    """The first tensor and the first that is unlike it, in words."""
+    """The shapes and devices of the first tensor and of the first that differs, in words."""
     first = tensors[0]
     other = next(
         (x for x in tensors if (x.shape, x.device) != (first.shape, first.device)), tensors[-1]

@@ -1,4 +1,4 @@
-"""Which implementation serves a call."""
+"""The choice of the implementation that serves a call."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ NAMES: Final = ("reference", "cpp", "triton")
 
 
 def backends() -> dict[str, bool | str]:
-    """What can serve here: for each backend False, True, or the instruction set in use.
+    """The backends available here: for each False, True, or the instruction set in use.
 
     Example:
         >>> import mipoison as mp

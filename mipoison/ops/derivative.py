@@ -1,10 +1,10 @@
-"""The derivative of the projection, in every mode that torch has.
+"""The derivative of the projection, in reverse and in forward mode.
 
-J is symmetric, so that one operator, `project_vjp`, is J·v and vᵀ·J alike. It is linear in v, with J as its own
-derivative there; in z it is constant, piece by piece, except in an l2 ball, where a second derivative is refused.
+J is symmetric, so that one operator, `project_vjp`, computes both J·v and vᵀ·J. It is linear in v, with derivative J
+there. In z it is piecewise constant, except in an l2 ball, where a second derivative is refused.
 
-Derivatives are recorded by kernels for the dispatcher's key "Autograd", one for each operator, which run once for each
-level of `torch.func`: `torch.library.register_autograd` knows reverse mode alone.
+Each operator has a kernel for the dispatcher's key "Autograd" that records its derivative and runs once for each level
+of `torch.func`: `torch.library.register_autograd` supports reverse mode only.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _SECOND = (
 
 
 class Project(_SingleLevelFunction):
-    """`project` at one level: z is all that it is differentiable in."""
+    """`project` at one level, differentiable in z only."""
 
     @staticmethod
     def forward(
@@ -37,7 +37,7 @@ class Project(_SingleLevelFunction):
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-        """Keeps what the derivative needs."""
+        """Saves the arguments of the derivative."""
         rows, ctx.settings, ctx.inputs = inputs[1:4], inputs[4:8], len(inputs)
         ctx.save_for_backward(*rows)
         ctx.save_for_forward(*rows)
@@ -56,15 +56,15 @@ class Project(_SingleLevelFunction):
 
 
 def _along(ctx: Any, v: Tensor | None) -> Tensor | None:
-    """J·v of a projection that was recorded."""
+    """J·v of a recorded projection."""
     return None if v is None else _pull(v, *ctx.saved_tensors, *ctx.settings)
 
 
 def _moved(ctx: Any, v: Tensor | None) -> Tensor:
-    """The same in forward mode, where torch wants a tensor of what does not move too.
+    """The same in forward mode, where torch expects a tensor even for a zero tangent.
 
-    Torch turns forward mode off meanwhile, for the levels below too, which would take the tangents of a derivative.
-    With it, z must be told apart from its tangent at this level.
+    Torch turns forward mode off here, also for the levels below, which would lose the tangents of a derivative. It is
+    turned on again, so z must be separated from its tangent at this level.
     """
     z, *constants = ctx.saved_tensors
     if v is None:
@@ -88,7 +88,7 @@ class Pull(_SingleLevelFunction):
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        """Keeps what the derivative needs."""
+        """Saves the arguments of the derivative."""
         rows, ctx.settings = inputs[2:5], inputs[5:]
         epsilon, norm, *_ = ctx.settings
         ctx.save_for_backward(*rows)
@@ -116,7 +116,7 @@ class Pull(_SingleLevelFunction):
 
 
 def differentiated(x: Tensor) -> bool:
-    """Whether what is made of x has a derivative, in reverse or in forward mode."""
+    """Whether results of x have a derivative, in reverse or in forward mode."""
     if torch.is_grad_enabled() and x.requires_grad:
         return True
     return forward_ad.unpack_dual(x).tangent is not None
@@ -126,9 +126,9 @@ def recorded(function: type[Any], operator: Any, varying: int) -> Callable[..., 
     """The kernel for the key "Autograd" of an operator with a derivative.
 
     Args:
-        function: what records a call.
+        function: records a call.
         operator: the operator's overload.
-        varying: how many of the first arguments it is differentiable in.
+        varying: it is differentiable in this many of its first arguments.
     """
 
     def call(keyset: Any, *arguments: Any) -> Any:
@@ -142,7 +142,7 @@ def recorded(function: type[Any], operator: Any, varying: int) -> Callable[..., 
 
 
 def _below(operator: Any) -> Callable[..., Any]:
-    """The operator without this level's recording, which torch turns off for the levels below too."""
+    """The operator below this level; recording, which torch turns off for all levels, stays on for those below."""
     reverse, forward = torch.is_grad_enabled(), _C._is_fwd_grad_enabled()
 
     def call(*arguments: Any) -> Any:
@@ -157,7 +157,7 @@ def _below(operator: Any) -> Callable[..., Any]:
 
 
 def one_by_one(operator: Any) -> Callable[..., Any]:
-    """The rule for `torch.vmap` of an operator whose results include one number a call."""
+    """The rule for `torch.vmap` of an operator whose results include one number for each call."""
 
     def rule(info: Any, places: tuple[int | None, ...], *arguments: Any) -> Any:
         def of(i: int) -> Any:
@@ -174,7 +174,7 @@ def one_by_one(operator: Any) -> Callable[..., Any]:
 
 
 def all_at_once(operator: Any) -> Callable[..., Any]:
-    """The rule for `torch.vmap` of an operator that knows nothing but rows."""
+    """The rule for `torch.vmap` of an operator that works row by row."""
 
     def rule(info: Any, places: tuple[int | None, ...], *arguments: Any) -> tuple[Tensor, int]:
         size = info.batch_size
@@ -182,8 +182,8 @@ def all_at_once(operator: Any) -> Callable[..., Any]:
         def flat(x: Any, at: int | None) -> Any:
             if not isinstance(x, Tensor):
                 return x
-            whole = x.expand(size, *x.shape) if at is None else x.movedim(at, 0)
-            return whole.flatten(0, 1)
+            batched = x.expand(size, *x.shape) if at is None else x.movedim(at, 0)
+            return batched.flatten(0, 1)
 
         result = operator(*map(flat, arguments, places))
         return result.unflatten(0, (size, result.shape[0] // size)), 0

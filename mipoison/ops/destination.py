@@ -1,4 +1,4 @@
-"""A tensor or array that the caller wants the rows written into."""
+"""The tensor or array that a caller gives as out."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from mipoison.ops.arrays import holds_tensors
 
 
 def as_destination(out: Any, given: Any, rows: Tensor) -> Tensor:
-    """The tensor over out's memory, of the kind of the given rows and like them.
+    """The tensor over out's memory, checked to match the given rows.
 
     Raises:
         TypeError: if it is of another kind or dtype.
@@ -58,10 +58,10 @@ def overwrites(out: Tensor, **inputs: Tensor | None) -> bool:
     """Whether writing into out changes an input.
 
     Raises:
-        ValueError: if it covers an input in part, so that rows would be read that were written.
+        ValueError: if it overlaps an input in part: rows would be read after they were written.
     """
     if torch.compiler.is_compiling():
-        # Compiled graphs see to aliases themselves.
+        # Compiled graphs handle aliases.
         return False
     if not _has_memory(out):
         return False
@@ -74,7 +74,7 @@ def overwrites(out: Tensor, **inputs: Tensor | None) -> bool:
         if first >= end or last <= begin:
             continue
         touched = True
-        # A result in gaps is computed aside, so that only rows without them are in danger.
+        # A result that is not contiguous is computed in a new tensor, so only a contiguous one can conflict.
         if out.is_contiguous() and not _same_rows(out, x):
             raise ValueError(
                 f"expected out to be {name} itself or to share no memory with it, got a part of its memory; "
@@ -89,7 +89,7 @@ def _same_rows(x: Tensor, y: Tensor) -> bool:
 
 
 def _has_memory(x: Tensor) -> bool:
-    """Whether its entries lie at an address; not so for meta tensors, and for the subclasses that trace."""
+    """Whether the tensor has memory; meta tensors and the subclasses used in tracing have none."""
     if x.is_meta or x.numel() == 0:
         return False
     if type(x) in (Tensor, Parameter):

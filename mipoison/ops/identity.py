@@ -1,4 +1,4 @@
-"""Keying on a caller's own request identities instead of the rows."""
+"""Keying on identities of requests that the caller gives, instead of the rows."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from mipoison.random import Key
 Ids: TypeAlias = (
     "Tensor | npt.NDArray[Any] | Sequence[int] | Sequence[str] | Sequence[bytes] | None"
 )
-# An id as a row: sixteen bits an entry, which float32 holds exactly, so that the row hash of every backend serves
-# for ids too. An int takes four entries; a text's digest takes eight and a mark.
+# An id becomes a row with sixteen bits an entry, which float32 holds exactly, so that every row hash works
+# on ids. An int takes four entries; the digest of a text takes eight, and a ninth marks it.
 _ENTRIES: Final = 9
-# Kinds of arrays whose entries need no look at one by one.
+# Kinds of arrays whose entries need not be checked one by one.
 _PLAIN: Final = "biuf"
 
 
 def as_requests(ids: Any, rows: Tensor) -> Tensor:
-    """Ids as rows that the row hash takes, float32 [N, 9] on the rows' device.
+    """Ids as rows for the row hash, float32 [N, 9] on the rows' device.
 
     Args:
         ids: N ints in [−2⁶³, 2⁶³), as a tensor, array, Series or sequence, or N bytes or str (a str
@@ -39,7 +39,7 @@ def as_requests(ids: Any, rows: Tensor) -> Tensor:
     """
     given: Any = ids
     if isinstance(ids, list | tuple):
-        # NumPy would make one type of several.
+        # NumPy would convert mixed types to one.
         given = [scalar(value) for value in ids]
     elif not isinstance(ids, Tensor):
         given = as_array("ids", ids)
@@ -49,22 +49,22 @@ def as_requests(ids: Any, rows: Tensor) -> Tensor:
     if isinstance(given, np.ndarray) and given.dtype.kind not in _PLAIN:
         given = [scalar(value) for value in given.tolist()]
     if not isinstance(given, list):
-        return _pieces(_whole(as_tensor("ids", given)).to(rows.device))
+        return _pieces(_as_int64(as_tensor("ids", given)).to(rows.device))
     if given and isinstance(given[0], str | bytes):
         return _digests(given).to(rows.device)
     return _pieces(_listed(given).to(rows.device))
 
 
-def _whole(numbers: Tensor) -> Tensor:
+def _as_int64(numbers: Tensor) -> Tensor:
     """Whole numbers as int64."""
     if numbers.dtype == torch.bool or numbers.is_floating_point() or numbers.is_complex():
         raise TypeError(f"expected ids to hold integers, got {numbers.dtype}")
-    whole = numbers.to(torch.int64)
-    if numbers.dtype == torch.uint64 and bool((whole < 0).any()):
+    signed = numbers.to(torch.int64)
+    if numbers.dtype == torch.uint64 and bool((signed < 0).any()):
         raise ValueError(
             "expected ids of at most 64 bits with a sign, got 2**63 or more; use str(id) instead"
         )
-    return whole
+    return signed
 
 
 def _listed(ids: Sequence[Any]) -> Tensor:
@@ -101,11 +101,11 @@ def _digests(ids: Sequence[str | bytes]) -> Tensor:
 
 
 class RequestKey(Key):
-    """A key together with the identities of the requests in a batch: words come from (key, id), not (key, row).
+    """A key with the identities of the requests in a batch: words derive from (key, id) instead of (key, row).
 
     Args:
         key: the deployment's secret.
-        requests: what `as_requests` made of the ids, float32 [N, 9].
+        requests: the ids as `as_requests` returns them, float32 [N, 9].
     """
 
     __slots__ = ("requests",)
@@ -115,7 +115,7 @@ class RequestKey(Key):
         self.requests = requests
 
     def of(self, rows: Tensor) -> Tensor:
-        """What is hashed for these rows.
+        """The rows of ids to hash in place of these rows.
 
         Raises:
             ValueError: if they are not as many as the ids.

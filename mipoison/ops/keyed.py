@@ -18,7 +18,7 @@ from mipoison.reference import label_of
 from mipoison.reference.flip import labels_drawn
 from mipoison.reference.rounding import lead
 
-# Entries that differ by less, or by an ulp of their dtype, are equal but for rounding.
+# Entries that differ by less, or by an ulp of their dtype, count as equal.
 _EQUAL: Final = 1e-6
 
 
@@ -41,12 +41,12 @@ def flip(
 
     Args:
         p: probability vectors, [N, K]; see `project` for kinds and dtypes.
-        targets: the label a selected row is flipped to, integers [N]; −1 or its own label leaves
-            the row as it is. Default: uniform over the other labels, keyed.
+        targets: the label a selected row is flipped to, integers [N]; −1 or the row's label keeps
+            the row. Default: uniform over the other labels, keyed.
         rate: share of rows selected, in [0, 1].
         key: 16 bytes or more, an int (for experiments) or None (one secret per process).
-        style: "swap": the entries of old and new label change places, which leaves no trace in the
-            vector's shape; "project": the nearest vector in which the new label leads by margin.
+        style: "swap": exchanges the entries of the old and the new label, which leaves the sorted
+            vector the same; "project": the nearest vector in which the new label leads by margin.
         margin: in [0, 1], by which a new label leads with style "project", and with "swap" where
             the two entries are equal to 1e-6, or to an ulp in 16 bits, so that to swap them would change nothing.
         ids: see `row_bits`; the choice is then a function of (key, id).
@@ -75,11 +75,11 @@ def flip(
     secret = request_key(resolve_key(key), ids, rows)
     drawn, rate = new, share
     if isinstance(secret, RequestKey):
-        # The choice is made here; the operation, told to flip all, carries it out.
+        # The rows are chosen here, and the operation flips all of them.
         words, k = _bits(rows, secret, 0, 0.0, 4, backend), rows.shape[1]
         drawn, rate = labels_drawn(words, label_of(rows), new, share, k), 1.0
         if new is not None:
-            # What is no label stays none, for the operation to refuse.
+            # An invalid label stays invalid, so that the operation refuses it.
             drawn = torch.where((new < -1) | (new >= k), new, drawn)
     q, labels, status = pick("flip", backend, rows)(rows, drawn, rate, secret.tensor(), style)
     if validate:
@@ -119,9 +119,9 @@ def row_bits(
             in batches of several sizes, fewer than one row in 10⁴ gets other words (float32).
         words: how many words a row.
         ids: identities of the requests, N ints (64 bits), bytes or str, to draw from (key, id)
-            instead of (key, row); the grid then has no say. Rows of one id share their words, so a
-            row has one answer for each id it is asked under: let clients have no choice of their
-            ids (an account, not a request number), or they average over as many as they like.
+            instead of (key, row); the grid is then ignored. Rows of one id share their words, so a
+            row has one answer for each id. Use ids that clients cannot choose (an account, not a
+            request number): a client with many ids can average the answers.
         backend: as in `project`.
 
     Returns:
@@ -152,7 +152,7 @@ def _bits(
 ) -> Tensor:
     """The operator on the rows, or on the ids that the key is bound to."""
     if isinstance(secret, RequestKey):
-        # Cells of whole numbers: each id has its own.
+        # At grid 1 each id, which consists of integers, has a cell of its own.
         rows, grid = secret.of(rows), 1.0
     bits: Tensor = pick("row_bits", backend, rows)(rows, secret.tensor(), draw, grid, words)
     return bits

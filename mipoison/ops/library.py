@@ -1,4 +1,4 @@
-"""The operators as PyTorch knows them: schemas, implementations by device, shapes, derivative.
+"""Registration of the operators in PyTorch: schemas, implementations by device, shapes, derivative.
 
 CPU tensors go to the compiled extension, which registers itself, CUDA tensors to the Triton kernels,
 every other device to the reference. One low-level `Library` with one schema per operation costs less
@@ -26,17 +26,17 @@ _SCHEMAS: Final = (
     "move(Tensor p, Tensor target, float? epsilon, str norm, str style) -> (Tensor, Tensor)",
     "flip(Tensor p, Tensor? targets, float rate, Tensor key, str style) -> (Tensor, Tensor, Tensor)",
     "row_bits(Tensor p, Tensor key, int draw, float grid, int words) -> Tensor",
-    # The forms that write into a given tensor return the status alone.
+    # The forms that write into a given tensor return only the status.
     "project_out(Tensor z, Tensor? p, Tensor? t, float? epsilon, str norm, float margin, bool shrink,"
     " Tensor(a!) out) -> Tensor",
     "step_out(Tensor q, Tensor g, Tensor? p, Tensor? t, float alpha, float? epsilon, str norm,"
     " float margin, bool shrink, Tensor(a!) out) -> Tensor",
-    # Of no use but to csrc/stable.h, which asks it whether one of four tensors requires grad.
+    # For csrc/stable.h only, which finds out with it whether one of four tensors requires grad.
     "_joined(Tensor a, Tensor b, Tensor c, Tensor d) -> Tensor",
-    # `project` by a backend that was asked for by name, with the same derivative.
+    # `project` by a backend that is chosen by name, with the same derivative.
     "_project_by(Tensor z, Tensor? p, Tensor? t, float? epsilon, str norm, float margin, bool shrink,"
     " str backend) -> (Tensor, Tensor)",
-    # The derivative is an operator too, so that traced graphs hold it whole.
+    # The derivative is an operator, so that traced graphs contain it as one node.
     "project_vjp(Tensor v, Tensor z, Tensor? p, Tensor? t, float? epsilon, str norm, float margin,"
     " bool shrink) -> Tensor",
 )
@@ -47,7 +47,7 @@ _MARK: Final = "_registered_by_mipoison"
 def counting(operation: Callable[..., tuple[Tensor, ...]]) -> Callable[..., Any]:
     """Turns a reference operation's mask of valid rows into the operators' count of invalid ones.
 
-    The only derivative is the registered one: what torch would make of the steps of a root search is another.
+    Inputs are detached: the derivative of the steps of a root search is not the registered one.
     """
 
     def counted(*args: Any) -> tuple[Tensor, ...]:
@@ -58,7 +58,7 @@ def counting(operation: Callable[..., tuple[Tensor, ...]]) -> Callable[..., Any]
 
 
 def in_standard_floats(operation: Callable[..., Any]) -> Callable[..., Any]:
-    """Computes as the kernels do, whatever the caller's thread is set to; compiled graphs are left alone."""
+    """Computes in the floating-point environment of the kernels; compiled graphs are left as they are."""
 
     def call(*args: Any) -> Any:
         if torch.compiler.is_compiling():
@@ -69,12 +69,12 @@ def in_standard_floats(operation: Callable[..., Any]) -> Callable[..., Any]:
     return call
 
 
-# How many of their arguments may be rows that require grad, beside the last.
+# How many of the first arguments are rows, which may require grad, like the last.
 _ROWS: Final = {"project_out": 2, "step_out": 3}
 
 
 def without_gradient(name: str, operation: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    """Refuses rows with a derivative, as torch does with out=: it must not vanish unseen."""
+    """Refuses rows with a derivative, as torch does with out=: it would be lost silently."""
     rows = _ROWS[name]
 
     def refusing(*args: Any) -> Tensor:
@@ -90,7 +90,7 @@ def without_gradient(name: str, operation: Callable[..., Tensor]) -> Callable[..
 
 
 def writing(operation: Callable[..., tuple[Tensor, Tensor]]) -> Callable[..., Tensor]:
-    """The form of an operation that writes into the last argument, by way of a new tensor."""
+    """The form of an operation that writes into the last argument, through a new tensor."""
 
     def written(*args: Any) -> Tensor:
         *inputs, out = args
@@ -104,7 +104,7 @@ def writing(operation: Callable[..., tuple[Tensor, Tensor]]) -> Callable[..., Te
 def writing_directly(
     operation: Callable[..., tuple[Tensor, Tensor]],
 ) -> Callable[..., Tensor]:
-    """The same for an operation that takes rows without gaps to write into."""
+    """The same for an operation that can write into a contiguous tensor directly."""
     by_a_new_tensor = writing(operation)
 
     def written(*args: Any) -> Tensor:
@@ -112,7 +112,7 @@ def writing_directly(
         if not out.is_contiguous():
             return by_a_new_tensor(*args)
         _, status = operation(*args)
-        # A kernel writes by address; autograd must learn that what it may have saved is gone.
+        # A kernel writes by address: tell autograd that what it may have saved has changed.
         torch.autograd.graph.increment_version(out)
         return status
 
@@ -153,7 +153,7 @@ def _warn_of_missing_kernels() -> None:
 
 
 def on_gpu(operation: str) -> Callable[..., Any]:
-    """The Triton kernel of an operation, chosen at the call: without Triton the reference, with one warning."""
+    """The Triton kernel of an operation; without Triton the reference, with one warning. Chosen at each call."""
 
     def call(*args: Any) -> Any:
         if gpu.available():
@@ -199,7 +199,7 @@ _SHAPES: Final[dict[str, Callable[..., Any]]] = {
     "_project_by": _rows_and_status,
     "project_vjp": _vjp_shape,
 }
-# Operators with a derivative: what records them, and in how many of the first arguments.
+# Operators with a derivative: the class that records it, and the number of differentiable first arguments.
 _DERIVATIVES: Final = {
     "project": (Project, 1),
     "_project_by": (Project, 1),

@@ -20,7 +20,7 @@ def move(
     validate: bool = True,
     backend: str | None = None,
 ) -> Rows:
-    """Moves each row at most ε toward a vector of the same label; the label cannot break.
+    """Moves each row at most ε toward a vector of the same label, and keeps the label.
 
     Args:
         p: probability vectors, [N, K]; see `project` for kinds and dtypes.

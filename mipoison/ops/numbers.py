@@ -1,4 +1,4 @@
-"""Numbers and choices among the arguments."""
+"""Checks of arguments that are numbers or choices."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from torch import Tensor
 
 Kind = TypeVar("Kind")
 
-# What torch.Generator takes as a seed, with room for the few that are counted on from it.
+# The largest seed that torch.Generator accepts, less room for the seeds that are derived by adding a small number.
 _SEEDS: Final = 2**63
 
 
 def scalar(value: Any) -> Any:
-    """Python's number in place of NumPy's, and of arrays and tensors without dimensions."""
+    """Converts a NumPy number, or an array or tensor without dimensions, to a Python number."""
     if isinstance(value, int | float | str):
-        # What most calls give; compiled ones get no further.
+        # (The common case, and the only one that compiled calls reach.)
         return value
     if isinstance(value, np.generic | np.ndarray | Tensor) and value.ndim == 0:
         return value.item()
@@ -60,7 +60,7 @@ def as_count(name: str, value: Any, low: int) -> int:
 
 
 def as_seed(value: Any) -> int:
-    """A seed of what is trained.
+    """A seed of training.
 
     Raises:
         ValueError: if it is no int of 64 bits.
@@ -96,7 +96,7 @@ def as_flag(name: str, value: Any) -> bool:
 
 
 def as_epsilon(value: Any) -> float | None:
-    """The radius of the ball as the operators take it: None for no ball, which an infinite one is too.
+    """The radius of the ball for the operators: None for no ball, also where it is infinite.
 
     What is serialised holds None, and not every format knows an infinite number.
     """
@@ -107,7 +107,7 @@ def as_epsilon(value: Any) -> float | None:
 
 
 def as_choice(name: str, value: Any, allowed: tuple[str, ...]) -> str:
-    """One of the allowed words.
+    """One of the allowed strings.
 
     Raises:
         ValueError: if it is another.

@@ -70,7 +70,7 @@ class _Set:
         return self.epsilon, self.norm, self.margin, self.shrink
 
     def check(self) -> None:
-        """Raises ValueError naming the rows with a wrong label, a wrong centre or an empty set."""
+        """Raises ValueError naming the rows with a wrong label, a wrong center or an empty set."""
         if self.t is not None:
             check.require_range("label", self.t, 0, self.rows.shape[1])
         if self.p is None:
@@ -107,8 +107,8 @@ def project(
 
     The exact Euclidean projection of each row of z onto the vectors near p whose label is t.
     Differentiable in z in closed form, in reverse and in forward mode and under the transforms of `torch.func`; p and t
-    are constants. Second derivatives: zero of the projection itself, but for an l2 ball, where they are refused. Under
-    `torch.vmap` pass validate=False.
+    are constants. Second derivatives are zero, except in an l2 ball, where they are refused. Under `torch.vmap` pass
+    validate=False.
 
     Args:
         z: points to project, within ±1e15, [N, K], K ≥ 2; float32, float64, float16 or bfloat16; tensor,
@@ -119,9 +119,9 @@ def project(
         epsilon: radius ε ≥ 0 of the ball around center; None for no ball.
         norm: the ball's norm, "l1", "l2" or "linf".
         margin: m in [0, 1], by which the label must lead.
-        shrink: lower each row's margin to what center leaves to its label, so that no set is empty. Needs center.
+        shrink: lower each row's margin to the lead of its label in center, so that no set is empty. Needs center.
         out: where q is written, of z's kind, shape, dtype and device, and returned. It may be z or center itself,
-            but must not overlap one in part. Rows without gaps are written directly, others by way of a new
+            but must not overlap one in part. Contiguous rows are written directly, others through a new
             tensor. Without derivative: a z that requires grad or has a tangent is refused, as torch does, and so is
             out under `torch.func`.
         validate: read the count of refused rows and raise. With False nothing is read back and

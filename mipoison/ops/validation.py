@@ -1,4 +1,4 @@
-"""The edge where arguments are checked, once: shapes, dtypes, ranges, and the rows that an operation refused."""
+"""Checks of arguments, made once for each call: shapes, dtypes, ranges, and naming of refused rows."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ __all__ = [
 NORMS: Final = ("l1", "l2", "linf")
 DTYPES: Final = tuple(SUM_TOLERANCE)
 _NAMED_ROWS: Final = 5
-# Rows whose sums are off by no more were probabilities once.
+# Rows whose sums are off by no more are taken for rounded probabilities.
 _ROUNDED: Final = 0.1
 
 
@@ -61,7 +61,7 @@ def as_rows(name: str, value: Any) -> Tensor:
     """
     rows = as_tensor(name, value)
     if not isinstance(value, Tensor | np.ndarray) and rows.dtype == torch.int64:
-        # A list of whole numbers says nothing of their type.
+        # A list of integers does not say that integers are meant.
         rows = rows.to(torch.float64)
     if rows.dtype not in DTYPES:
         allowed = ", ".join(str(dtype).removeprefix("torch.") for dtype in DTYPES)
@@ -76,7 +76,7 @@ def as_rows(name: str, value: Any) -> Tensor:
 
 
 def _mend(rows: Tensor) -> str:
-    """What to do about rows of a wrong shape."""
+    """Advice for rows of a wrong shape."""
     if rows.ndim == 1 and len(rows) > 1:
         return "; a single vector goes in as vector[None, :]"
     if rows.ndim == 2 and rows.shape[1] == 1:
@@ -108,7 +108,7 @@ def as_labels(name: str, value: Any, like: Tensor) -> Tensor:
     """
     labels = as_tensor(name, value).to(like.device)
     if labels.numel() == 0:
-        # An empty list has no integers to tell its dtype by.
+        # The dtype of an empty list is arbitrary.
         labels = labels.to(torch.int64)
     if labels.dtype == torch.bool or labels.is_floating_point() or labels.is_complex():
         raise TypeError(
@@ -122,7 +122,7 @@ def as_labels(name: str, value: Any, like: Tensor) -> Tensor:
 
 
 def as_inputs(value: Any, rows: Tensor) -> Tensor:
-    """What produced the rows, float32 [N, ...] on their device, without gradient.
+    """The inputs that produced the rows, float32 [N, ...] on their device, without gradient.
 
     Raises:
         TypeError: if it holds no real numbers.
@@ -150,7 +150,7 @@ def name_rows(rows: Tensor) -> str:
 
 
 def describe_bad_probabilities(name: str, p: Tensor) -> str | None:
-    """What is wrong with the first rows that are no probability vectors; None if all are."""
+    """Describes the first rows that are no probability vectors; None if there are none."""
     bad = ~reference.valid_rows(p)
     if not bool(bad.any()):
         return None

@@ -1,7 +1,7 @@
 """The derivative of the projection with respect to z, in closed form from the active constraints.
 
-On one piece the projection is linear: J projects onto the directions that the active constraints
-leave free, so it is symmetric and serves as JVP and VJP alike.
+While the active constraints stay the same, the projection is linear. J projects onto the directions that they leave
+free, so it is symmetric, and one function serves as JVP and VJP.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from torch import Tensor
 
 from mipoison.reference.rounding import at, put
 
-# Exact rows are solved to about 1e-15; entries nearer than this to a constraint lie on it.
+# q is solved to about 1e-15; an entry within this distance of a constraint lies on it.
 _ON: Final = 1e-11
-# The l2 ball is met by a root search on its radius, hence less sharply.
+# The border of the l2 ball is found by a root search, hence less precisely.
 _ON_SPHERE: Final = 1e-9
 
 
 def _tie(v: Tensor, group: Tensor, fixed: Tensor) -> Tensor:
-    """Zero on the fixed entries, and the group's mean on the entries that move as one."""
+    """Zero on the fixed entries, and the group's mean on the entries that move together."""
     v = torch.where(fixed, 0.0, v)
     size = group.sum(-1, keepdim=True).clamp_min(1)
     mean = torch.where(group, v, 0.0).sum(-1, keepdim=True) / size
@@ -45,15 +45,15 @@ def tangent(
 ) -> Tensor:
     """Projects v onto the directions that are free at q.
 
-    - zero entries stay; the label and the entries at its cap q_t − m move as one; the sum stays;
+    - zero entries stay; the label and the entries at its cap q_t − m move together; the sum stays;
     - l∞: entries at the ball's faces stay;
     - l1, ball active: unmoved entries stay, the raised and the lowered keep their sums;
-    - l2, ball active: nothing moves along q − p. The factor s of MATH §3 is the caller's.
+    - l2, ball active: nothing moves along q − p. The caller applies the factor s.
 
     Args:
         v: directions, float64 [N, K].
-        q: the exact projections, float64 [N, K].
-        p: centres, float64 [N, K].
+        q: the projections before rounding, float64 [N, K].
+        p: centers, float64 [N, K].
         t: labels, int64 [N].
         m: margins, float64 [N].
         epsilon: radius; inf for no ball.

@@ -22,10 +22,10 @@ from mipoison.reference.rows import on_rows
 def labels_drawn(
     words: Tensor, label: Tensor, targets: Tensor | None, rate: float, k: int
 ) -> Tensor:
-    """The label each row is served with: its own, or another where its words select it; int64 [N].
+    """The label that each row is served with: unchanged, or another where its words select it; int64 [N].
 
     Selected iff r₀ < rate·2³². Without targets the new label is uniform over the others:
-    mulhi(r₁, K − 1), + 1 from the own label on.
+    mulhi(r₁, K − 1), plus 1 from the row's label on.
     """
     selected = words[:, 0] < int(rate * 2**32)
     if targets is None:
@@ -41,7 +41,7 @@ def flip(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Flips the label of a keyed share of the rows.
 
-    "swap": the entries of old and new label change places, so the vector's shape shows no trace.
+    "swap": exchanges the entries of the old and the new label, so that the sorted vector stays the same.
     "project": the nearest vector with the new label. Shapes and meanings as in `mipoison.flip`.
 
     Returns:

@@ -21,9 +21,9 @@ def straight(p: Tensor, v: Tensor, epsilon: float, norm: str) -> Tensor:
 
 
 def level(d: Tensor, budget: float) -> Tensor:
-    """min(d, θ) with Σ min(d_j, θ) = min(budget, Σd), for d ≥ 0: fills the small entries completely first.
+    """min(d, θ) with Σ min(d_j, θ) = min(budget, Σd), for d ≥ 0: small entries are filled completely first.
 
-    θ is found through what overflows: Σ (d_j − θ)_+ = Σd − budget, the threshold of a simplex.
+    θ solves Σ (d_j − θ)_+ = Σd − budget, which is the threshold of a simplex.
     """
     overflow = d.sum(-1) - budget
     theta = threshold(d, overflow.clamp_min(torch.finfo(d.dtype).tiny))
@@ -32,11 +32,11 @@ def level(d: Tensor, budget: float) -> Tensor:
 
 
 def waterfill(p: Tensor, v: Tensor, epsilon: float) -> Tensor:
-    """Spends ε/2 on raising and ε/2 on lowering, no entry changing by more than its side's level.
+    """Spends ε/2 on raising and ε/2 on lowering, where no entry changes by more than its side's level.
 
-    Small entries are thus replaced by v's completely, which removes what their logarithms tell. The
-    label cannot break: with p_t ≥ p_j and v_t ≥ v_j, one level for each side keeps q_t ≥ q_j in all
-    four combinations of signs.
+    Small entries are thus replaced by those of v completely, which removes what their logarithms tell. The
+    label is kept: with p_t ≥ p_j and v_t ≥ v_j, one level for each side keeps q_t ≥ q_j in all four
+    combinations of signs.
     """
     d = v - p
     raised, lowered = level(d.clamp_min(0.0), epsilon / 2), level((-d).clamp_min(0.0), epsilon / 2)
@@ -48,24 +48,24 @@ def move(
 ) -> tuple[Tensor, Tensor]:
     """A point of C(p, label of p, ε, 0) on the way to the target, a vector of the same label.
 
-    C is convex and holds p and, but for the ball, the target: the label holds by construction.
+    C is convex and contains p; without the ball it contains the target, too. So the label holds by construction.
     Shapes and meanings as in `mipoison.move`.
 
     Returns:
         the moved rows [N, K] and the mask of valid rows [N].
     """
-    t, reach = label_of(p), radius(epsilon)
+    t, ball = label_of(p), radius(epsilon)
     valid = valid_rows(p) & valid_rows(target) & (label_of(target) == t)
 
     def moved(p: Tensor, v: Tensor, t: Tensor) -> tuple[Tensor]:
         everywhere = torch.ones_like(t, dtype=torch.bool)
         start, end = renormalise(p, everywhere), renormalise(v, everywhere)
-        if math.isinf(reach):
+        if math.isinf(ball):
             q = end
         elif style == "straight":
-            q = straight(start, end, reach, norm)
+            q = straight(start, end, ball, norm)
         else:
-            q = waterfill(start, end, reach)
+            q = waterfill(start, end, ball)
         return (finish(q, t, torch.zeros_like(q[:, 0]), p.dtype),)
 
     (q,) = on_rows(valid, (safe_answer(p, t, p.dtype),), moved, p, target, t)

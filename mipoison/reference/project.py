@@ -8,10 +8,10 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from mipoison.reference.box import linf_interval, project_linf_bound, project_linf_free
 from mipoison.reference.derivative import tangent
 from mipoison.reference.l1 import l1_interval, project_l1_bound, project_l1_free
 from mipoison.reference.l2 import project_l2_bound
+from mipoison.reference.linf import linf_interval, project_linf_bound, project_linf_free
 from mipoison.reference.roots import SLACK
 from mipoison.reference.rounding import (
     at,
@@ -32,12 +32,12 @@ ORDERS: Final[dict[str, float]] = {"l1": 1.0, "l2": 2.0, "linf": math.inf}
 
 
 def radius(epsilon: float | None) -> float:
-    """ε as a number: infinite for no ball."""
+    """ε as a number, infinite for no ball."""
     return math.inf if epsilon is None else epsilon
 
 
-def _reach(epsilon: float | None, p: Tensor | None) -> float:
-    """The same of a ball around p: without a center there is none."""
+def _ball(epsilon: float | None, p: Tensor | None) -> float:
+    """The radius of the ball around p: infinite without a center."""
     return math.inf if p is None else radius(epsilon)
 
 
@@ -65,7 +65,7 @@ def solve(
 
     1. Without the ball. If that lands inside it, done.
     2. With the ball. l1, l∞: without the label first; if the label holds, done.
-    3. Both bind: one outer root, on u = q_t (l1, l∞) or on the slide s from p to z (l2).
+    3. Both bind: one outer root, in u = q_t (l1, l∞) or in the slide s from p to z (l2).
 
     Returns:
         q [N, K] and the slide s [N] (1 unless the l2 ball is active).
@@ -86,12 +86,12 @@ def solve(
     def inside(z: Tensor, p: Tensor) -> tuple[Tensor]:
         return (free(z, p, epsilon),)
 
-    def cornered(z: Tensor, p: Tensor, t: Tensor, m: Tensor) -> tuple[Tensor]:
+    def with_label(z: Tensor, p: Tensor, t: Tensor, m: Tensor) -> tuple[Tensor]:
         return (bound(z, p, t, m, epsilon),)
 
     (q,) = on_rows(outside, (q,), inside, z, p)
     broken = outside & (at(q, t) < put(q, t, -torch.inf).amax(-1) + m)
-    (q,) = on_rows(broken, (q,), cornered, z, p, t, m)
+    (q,) = on_rows(broken, (q,), with_label, z, p, t, m)
     return q, s
 
 
@@ -104,28 +104,28 @@ def prepare(
     margin: float,
     shrink: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """What `solve` needs, with invalid rows replaced by harmless ones: (z, p, t, m, valid), in float64."""
+    """The arguments of `solve` in float64, invalid rows replaced by harmless ones: (z, p, t, m, valid)."""
     if norm not in ORDERS:
         raise ValueError(f"expected norm to be l1, l2 or linf, got {norm}")
-    source, reach = z if p is None else p, _reach(epsilon, p)
+    source, ball = z if p is None else p, _ball(epsilon, p)
     label = label_of(source) if t is None else t
     known = (label >= 0) & (label < z.shape[-1])
     valid = near_rows(z) & known & (finite_rows(source) if p is None else valid_rows(source))
     label = torch.where(known, label, 0)
-    centre = torch.zeros_like(z, dtype=torch.float64) if p is None else renormalise(p, valid)
-    m = row_margin(centre, label, margin, shrink)
-    if not math.isinf(reach):
+    center = torch.zeros_like(z, dtype=torch.float64) if p is None else renormalise(p, valid)
+    m = row_margin(center, label, margin, shrink)
+    if not math.isinf(ball):
         (full,) = on_rows(
             valid,
             (valid,),
-            lambda p, t, m: (feasible_rows(p, t, m, reach, norm),),
-            centre,
+            lambda p, t, m: (feasible_rows(p, t, m, ball, norm),),
+            center,
             label,
             m,
         )
         valid = valid & full
     point = torch.where(valid.unsqueeze(-1), z.to(torch.float64), 0.0)
-    return point, centre, label, m, valid
+    return point, center, label, m, valid
 
 
 def project(
@@ -147,14 +147,14 @@ def project(
         q [N, K] in the dtype (of z by default), and the mask of valid rows [N].
     """
     dtype = dtype or z.dtype
-    source, reach = z if p is None else p, _reach(epsilon, p)
-    point, centre, label, m, valid = prepare(z, p, t, epsilon, norm, margin, shrink)
+    source, ball = z if p is None else p, _ball(epsilon, p)
+    point, center, label, m, valid = prepare(z, p, t, epsilon, norm, margin, shrink)
     (q,) = on_rows(
         valid,
         (safe_answer(source, label_of(source) if t is None else t, dtype),),
-        lambda z, p, t, m: (finish(solve(z, p, t, m, reach, norm)[0], t, m, dtype),),
+        lambda z, p, t, m: (finish(solve(z, p, t, m, ball, norm)[0], t, m, dtype),),
         point,
-        centre,
+        center,
         label,
         m,
     )
@@ -171,15 +171,15 @@ def project_vjp(
     margin: float,
     shrink: bool,
 ) -> Tensor:
-    """Jᵀv = Jv of `project` with respect to z; zero on invalid rows. Solved anew in float64 for exact active sets."""
-    reach = _reach(epsilon, p)
+    """Jᵀv = Jv of `project` with respect to z; zero on invalid rows. Solves again in float64, for exact active sets."""
+    ball = _ball(epsilon, p)
 
     def pull(v: Tensor, z: Tensor, p: Tensor, t: Tensor, m: Tensor) -> tuple[Tensor]:
-        q, s = solve(z, p, t, m, reach, norm)
-        kind = "none" if math.isinf(reach) else norm
-        return (s.unsqueeze(-1) * tangent(v, q, p, t, m, reach, kind),)
+        q, s = solve(z, p, t, m, ball, norm)
+        kind = "none" if math.isinf(ball) else norm
+        return (s.unsqueeze(-1) * tangent(v, q, p, t, m, ball, kind),)
 
-    point, centre, label, m, valid = prepare(z, p, t, epsilon, norm, margin, shrink)
+    point, center, label, m, valid = prepare(z, p, t, epsilon, norm, margin, shrink)
     v64 = v.to(torch.float64)
-    (result,) = on_rows(valid, (torch.zeros_like(v64),), pull, v64, point, centre, label, m)
+    (result,) = on_rows(valid, (torch.zeros_like(v64),), pull, v64, point, center, label, m)
     return result.to(v.dtype)

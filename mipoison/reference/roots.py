@@ -8,9 +8,9 @@ from typing import Final
 import torch
 from torch import Tensor
 
-# A set thinner than this counts as not empty: a row must stay in its own ball under rounding.
+# A set counts as empty only beyond this: rounding must not put p outside its ball.
 SLACK: Final = 1e-12
-# Fifty-three halvings exhaust the mantissa of a unit bracket; the rest is for wide brackets.
+# Fifty-three halvings exhaust the mantissa of a unit bracket; the others are for wide brackets.
 _MOST_STEPS: Final = 200
 
 
@@ -22,10 +22,9 @@ def monotone_root(
 ) -> Tensor:
     """Finds x in [low, high] with f(x) = 0 for a non-decreasing f; Newton inside a shrinking bracket.
 
-    A Newton step that leaves the bracket, and every third step in any case, is replaced by a
-    halving: piecewise linear functions make an unguarded Newton iteration ping-pong, and functions
-    that jump have no root to step to. Rows are frozen as they finish, so that a row's result does
-    not depend on its neighbours.
+    A Newton step that leaves the bracket, and every third step, is replaced by a halving: on piecewise
+    linear functions an unguarded Newton iteration can cycle, and at a jump there is no root to step to.
+    Rows are frozen once they are done, so that a row's result does not depend on its neighbours.
 
     Args:
         function: x [N] → (f(x), slope ≥ 0), each [N].
@@ -48,8 +47,7 @@ def monotone_root(
         inside = (newton > low) & (newton < high)
         guess = torch.where(inside, newton, middle) if step % 3 < 2 else middle
         resolved = (value == 0) | (middle <= low) | (middle >= high)
-        # A step below resolution ends the row only where it was Newton's: then f is zero to
-        # rounding.
+        # Only a Newton step below the resolution ends a row: then f is zero to rounding.
         resolved = resolved | (newton == x)
         done = done | resolved
         if bool(done.all()):

@@ -1,4 +1,4 @@
-"""Rows in and rows out: validity, labels, and the rounding that keeps the label strict."""
+"""Validity of rows, labels, and the last rounding, which keeps the label strict."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SUM_TOLERANCE: Final = {
 }
 # Beyond this, differences and sums of entries leave the range of float64.
 LARGEST: Final = 1e200
-# A point to project farther out than this has lost the digits that decide between its entries.
+# A point to project with larger entries than this has lost the digits that distinguish them.
 FARTHEST: Final = 1e15
 
 _BITS: Final = {
@@ -32,7 +32,7 @@ def finite_rows(x: Tensor) -> Tensor:
 
 
 def near_rows(z: Tensor) -> Tensor:
-    """Rows near enough to the simplex to be projected with digits to spare; bool [N]."""
+    """Rows whose entries are small enough to be projected without loss of digits; bool [N]."""
     return (z.to(torch.float64).abs() <= FARTHEST).all(-1)
 
 
@@ -75,7 +75,7 @@ def lead(p: Tensor, t: Tensor) -> Tensor:
 
 
 def row_margin(p: Tensor, t: Tensor, margin: float, shrink: bool) -> Tensor:
-    """The row's margin m; with shrink no more than p leaves to t, so that p itself is in C; [N]."""
+    """The row's margin m; with shrink no more than the lead of p_t, so that p is in C; [N]."""
     m = torch.full(t.shape, margin, dtype=torch.float64, device=p.device)
     if not shrink:
         return m
@@ -88,11 +88,11 @@ def _above(x: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 def finish(q: Tensor, t: Tensor, m: Tensor, dtype: torch.dtype) -> Tensor:
-    """Rounds the exact q to the dtype such that q_t ≥ q_j + m and q_t > q_j hold *after* rounding.
+    """Rounds q to the dtype such that q_t ≥ q_j + m and q_t > q_j hold *after* rounding.
 
-    Rounding is monotone, so only ties and the margin can break: q_t becomes the largest of its own
-    rounding, the smallest value ≥ c + m and the value next above c, where c is the largest other
-    entry. That costs an ulp of q_t at most beyond the rounding itself.
+    Rounding is monotone, so it can only violate the margin or make a tie. With r the largest other entry after
+    rounding, q_t becomes the largest of q_t rounded, the smallest value ≥ r + m, and the value next above r. That
+    changes q_t by at most one ulp more than rounding.
     """
     rounded = q.to(dtype)
     rest = put(rounded, t, -torch.inf).amax(-1)
@@ -104,7 +104,7 @@ def finish(q: Tensor, t: Tensor, m: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 def safe_answer(source: Tensor, t: Tensor, dtype: torch.dtype) -> Tensor:
-    """What an invalid row is answered with: one-hot at t where the source is finite, else uniform."""
+    """The answer to an invalid row: one-hot at t where the source is finite, else uniform."""
     k = source.shape[-1]
     known = finite_rows(source) & (t >= 0) & (t < k)
     hot = put(torch.zeros(source.shape, dtype=dtype, device=source.device), t.clamp(0, k - 1), 1.0)

@@ -18,8 +18,8 @@ def on_rows(
 ) -> Tensors:
     """Replaces the masked rows of each result by the function's on those rows.
 
-    A lone row goes in twice: torch sums one long row by another order when there is no second one,
-    and a row's bits must not depend on its batch.
+    A single row is passed twice: torch sums a row in another order where it is the only one, and a row's bits must
+    not depend on its batch.
     """
     index = mask.nonzero().squeeze(-1)
     count = len(index)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from mipoison.reference.rounding import at, put
 
-# Newton ends after a dozen steps or so; the bound only keeps rounding from creeping on for ever.
+# Newton converges in about a dozen steps; the bound guards against endless steps of rounding size.
 MOST_NEWTON_STEPS: Final = 200
 
 
@@ -27,11 +27,11 @@ def pool(z: Tensor, t: Tensor, m: Tensor) -> Tensor:
         w, float64 [N].
     """
     rest = put(z, t, -torch.inf) + m.unsqueeze(-1)
-    own = at(z, t)
-    w, done = own, torch.zeros_like(own, dtype=torch.bool)
+    z_t = at(z, t)
+    w, done = z_t, torch.zeros_like(z_t, dtype=torch.bool)
     for _ in range(MOST_NEWTON_STEPS):
         excess = (rest - w.unsqueeze(-1)).clamp_min(0.0)
-        step = (excess.sum(-1) + own - w) / (1 + (excess > 0).sum(-1))
+        step = (excess.sum(-1) + z_t - w) / (1 + (excess > 0).sum(-1))
         done = done | ~(w + step > w)
         if bool(done.all()):
             break
@@ -60,9 +60,12 @@ def threshold(z: Tensor, total: Tensor) -> Tensor:
 def project_simplex(z: Tensor, t: Tensor, m: Tensor) -> Tensor:
     """Argmin ‖q − z‖² subject to Σq = 1, q ≥ 0, q_t ≥ q_j + m for all j ≠ t.
 
-    1. Pool onto the cone: w.  2. Threshold onto the simplex: τ.  3. q_t = w − τ, q_j = (min(z_j, w
-    − m) − τ)_+. The simplex keeps the order of coordinates, hence the two one-dimensional problems
-    may follow one another.
+    1. Pool onto the cone: w.
+    2. Threshold onto the simplex: τ.
+    3. q_t = w − τ, q_j = (min(z_j, w − m) − τ)_+.
+
+    Projection onto the simplex keeps the order of the coordinates, so the two one-dimensional problems can be
+    solved in turn.
 
     Args:
         z: points, float64 [N, K].
@@ -72,7 +75,7 @@ def project_simplex(z: Tensor, t: Tensor, m: Tensor) -> Tensor:
     Returns:
         q, float64 [N, K], unrounded.
     """
-    # Adding a constant to a row changes nothing; near zero the sums are exact even for huge rows.
+    # The projection does not depend on a constant added to the row; near zero the sums keep their digits.
     z = z - z.amax(-1, keepdim=True)
     w = pool(z, t, m)
     capped = put(torch.minimum(z, (w - m).unsqueeze(-1)), t, w)

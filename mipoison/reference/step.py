@@ -11,7 +11,7 @@ from mipoison.reference.rows import on_rows
 
 
 def unit(g: Tensor) -> Tensor:
-    """g/‖g‖₂ in float64, zero where g is; scaled by the largest entry so that squares neither overflow nor vanish."""
+    """g/‖g‖₂ in float64, zero where g is zero; scaled first, so that squares neither overflow nor vanish."""
     g64 = g.to(torch.float64)
     scale = g64.abs().amax(-1, keepdim=True)
     scaled = torch.where(scale > 0, g64 / scale, 0.0)
@@ -41,7 +41,7 @@ def step(
     direction = torch.zeros_like(q, dtype=torch.float64)
     (direction,) = on_rows(usable, (direction,), lambda g: (unit(g),), g)
     moved = q.to(torch.float64) + alpha * direction
-    # A row that cannot step is handed on as invalid.
+    # NaN marks a row that cannot step, so that `project` finds it invalid.
     z = torch.where(usable.unsqueeze(-1), moved, torch.nan)
     source = q if p is None else p
     label = label_of(source) if t is None else t

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from mipoison.defenses.lpa.cells import GRID
+from mipoison.defenses.lpa.key_cells import GRID
 from mipoison.eval.cell import run_cell
 from mipoison.eval.presets import QUICK, of_budget, rounding, swept
 from mipoison.eval.simulation import simulated_draws

@@ -92,7 +92,7 @@ def test_long_rows(k: int, norm: str) -> None:
 
 @pytest.mark.parametrize("norm", NORMS)
 @pytest.mark.parametrize("k", [10, 100, 1000])
-def test_a_row_does_not_know_its_batch(k: int, norm: str) -> None:
+def test_batch_invariance(k: int, norm: str) -> None:
     p, g = rows(333, k)
     whole, _ = TRITON["step"](*arguments(p, g, norm))
     order = torch.randperm(333, generator=torch.Generator().manual_seed(0))[:57].cuda()

@@ -22,7 +22,7 @@ def arguments(p: torch.Tensor, g: torch.Tensor, norm: str) -> tuple[object, ...]
 
 
 @pytest.mark.parametrize("norm", NORMS)
-def test_a_row_does_not_know_its_batch(norm: str) -> None:
+def test_batch_invariance(norm: str) -> None:
     k = 11
     p, g = table.rows_of(k, 1)[2:5].float(), directions(3, k).float()
     whole, _ = TRITON["step"](*arguments(p, g, norm))
@@ -46,8 +46,8 @@ def test_neither_do_flips_and_moves() -> None:
 def test_the_shape_is_a_function_of_k_dtype_and_norm() -> None:
     for k in (2, 16, 17, 128, 129, 1000, 8192, 8193, 131_072):
         for norm in NORMS:
-            shape, quick = project.plan(k, torch.float32, norm)
-            assert k <= shape.C * shape.CHUNKS and (not quick or k <= shape.B)
+            shape, try_float32 = project.plan(k, torch.float32, norm)
+            assert k <= shape.C * shape.CHUNKS and (not try_float32 or k <= shape.B)
             assert shape.warps in (1, 2, 4, 8, 16)
 
 
@@ -70,7 +70,7 @@ def test_rows_in_chunks_agree_with_the_reference(
     norm: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     k = 37
-    short = replace(launch.exact_shape(k, norm), R=1, B=16, C=16, CHUNKS=3)
+    short = replace(launch.float64_shape(k, norm), R=1, B=16, C=16, CHUNKS=3)
     monkeypatch.setattr(project, "plan", lambda *_: (short, False))
     p, g = table.rows_of(k, 1).float()[2:5], directions(3, k).float()
     with table.poisoned():

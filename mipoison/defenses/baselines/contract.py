@@ -1,4 +1,4 @@
-"""Contract: toward the middle of the label's own vectors, so that rows of one label look alike."""
+"""Contract: moves rows toward the center of their label, so that rows of one label look alike."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from mipoison import ops
 from mipoison.construction import constructor
-from mipoison.defenses.base import Defense, as_dtype, own_rows
+from mipoison.defenses.base import Defense, as_dtype, defender_rows
 from mipoison.defenses.saving import Restore
 from mipoison.neutral import neutrally
 from mipoison.ops.validation import as_choice, as_number
@@ -30,9 +30,9 @@ def label_centers(p: Tensor, center: str) -> Tensor:
     rows = p.to(torch.float64)
     centers = (torch.eye(k, dtype=torch.float64, device=p.device) + 1 / k) / 2
     for t in range(k):
-        own = rows[label == t]
-        if len(own) > 0:
-            middle = own.quantile(0.5, dim=0) if center == "median" else own.mean(0)
+        some = rows[label == t]
+        if len(some) > 0:
+            middle = some.quantile(0.5, dim=0) if center == "median" else some.mean(0)
             centers[t] = middle / middle.sum()
     labels = torch.arange(k, device=p.device)
     return as_dtype(ops.project(centers, label=labels), torch.float32, labels)
@@ -41,7 +41,7 @@ def label_centers(p: Tensor, center: str) -> Tensor:
 class Contract(Defense):
     """Moves each row toward its label's center, at most ε in l1; rows nearer than ε become the center.
 
-    Needs no key: what is told is how far outside the ball a row lies, and in which direction.
+    Needs no key: an answer tells how far outside the ball a row lies, and in which direction.
 
     Args:
         centers: for each label a probability vector of that label, float32 [K, K]; `Contract.fit`
@@ -70,7 +70,7 @@ class Contract(Defense):
         margin: float = 1e-3,
     ) -> None:
         super().__init__(on_invalid=on_invalid, margin=margin)
-        rows = own_rows(centers, "centers")
+        rows = defender_rows(centers, "centers")
         if label_of(rows).tolist() != list(range(rows.shape[1])):
             raise ValueError(
                 f"expected centers [K, K] of the labels 0 to K − 1, got {tuple(rows.shape)} of the labels "
@@ -93,7 +93,7 @@ class Contract(Defense):
     @constructor
     @neutrally
     def fit(cls, outputs: Any, *, center: str = "median", **settings: Any) -> Contract:
-        """Finds the centers of the defender's own, non-private, outputs [N, K].
+        """Finds the centers of the defender's non-private outputs [N, K].
 
         Args:
             outputs: undefended confidence vectors; tensor or array.
@@ -111,7 +111,7 @@ class Contract(Defense):
             True
         """
         as_choice("center", center, ("median", "mean"))
-        return cls(label_centers(own_rows(outputs), center), **settings)
+        return cls(label_centers(defender_rows(outputs), center), **settings)
 
     def answer(self, p: Tensor) -> Tensor:
         """See `Defense.answer`."""

@@ -1,4 +1,4 @@
-"""High confidence: entries below a cutoff are not told (IBM ART's `HighConfidence`)."""
+"""High confidence: entries below a cutoff become zero (IBM ART's `HighConfidence`)."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from mipoison.ops.validation import as_number
 
 
 class HighConfidence(Reshaped):
-    """Sets entries below a cutoff to zero and renormalises, which ART leaves to the reader.
+    """Sets entries below a cutoff to zero and renormalises, which ART leaves to the client.
 
     Args:
-        cutoff: in (0, 1], rounded to the rows' dtype and compared with them as they come. Rows with
-            no entry as large are answered by their label alone.
+        cutoff: in (0, 1], rounded to the rows' dtype and compared with the rows as given. A row
+            with no entry as large is answered with its label only.
         on_invalid: see `Defense`.
         margin: see `Defense`.
 
@@ -37,7 +37,7 @@ class HighConfidence(Reshaped):
 
     def reshape(self, p: Tensor, label: Tensor, given: Tensor) -> Tensor:
         """See `Reshaped.reshape`."""
-        # In the rows' own dtype, as ART compares: an entry of float32(0.1) is not below 0.1.
+        # In the rows' dtype, as ART compares: an entry of float32(0.1) is not below 0.1.
         cutoff = torch.full((), self.cutoff, dtype=given.dtype, device=given.device)
         return torch.where(given < cutoff, 0.0, p)
 

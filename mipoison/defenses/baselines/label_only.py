@@ -1,4 +1,4 @@
-"""Label-only: the ceiling of every label-preserving defense."""
+"""Label-only: the upper bound of every label-preserving defense."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mipoison.reference import label_of
 
 
 class LabelOnly(Defense):
-    """Answers with the one-hot vector of the label: nothing else leaks, and nothing else is told."""
+    """Answers with the one-hot vector of the label, and reveals nothing else."""
 
     name: ClassVar[str] = "label-only"
 

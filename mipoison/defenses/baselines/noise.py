@@ -18,9 +18,9 @@ from mipoison.reference import label_of
 class KeyedNoise(Defense):
     """p + scale·noise, then the nearest probability vector with p's label.
 
-    The noise is a function of (key, row): fresh noise would be averaged away by repeating the
-    query. The projection takes part of it back, so compare at the realised distortion, not at the
-    scale.
+    The noise is a function of (key, row): fresh noise could be averaged away by repeating the
+    query. The projection undoes part of the noise, so compare defenses at the realised distortion,
+    not at the scale.
 
     Args:
         scale: of the noise, in [0, 1e6], in units of confidence.
@@ -52,7 +52,7 @@ class KeyedNoise(Defense):
         """See `Defense.answer`."""
         words = ops.row_bits(p, key=self._key, words=p.shape[1])
         noisy = p.to(torch.float64) + self.scale * self.quantile(uniforms(words))
-        # The label is p's, whatever the noise says.
+        # The label of p is kept, whatever the noise.
         label = label_of(p)
         return as_dtype(ops.project(noisy, label=label, validate=False), p.dtype, label)
 
@@ -69,8 +69,8 @@ class LaplaceNoise(KeyedNoise):
     @staticmethod
     def quantile(u: Tensor) -> Tensor:
         """``−sgn(u − ½)·ln(1 − |2u − 1|)``."""
-        centred = 2 * u - 1
-        return -centred.sign() * torch.log1p(-centred.abs())
+        centered = 2 * u - 1
+        return -centered.sign() * torch.log1p(-centered.abs())
 
 
 class GaussianNoise(KeyedNoise):

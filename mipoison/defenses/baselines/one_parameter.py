@@ -24,10 +24,10 @@ class OneParameter(Reshaped):
     """Redraws each entry by the exponential mechanism, keeps the order of the entries, renormalises.
 
     An entry becomes v in [0, 1] with density ∝ exp(−ε|v − p|/2): the utility −|v − p| has
-    sensitivity one. The draws are dealt out in the order of the row's entries, so the label stays.
-    Of the source only what its abstract says was followed (one parameter, modify and normalise,
-    order kept); the details are ours. Draws are a function of (key, row), since fresh ones
-    would be averaged away: differential privacy in the formal sense is not claimed.
+    sensitivity one. The draws are assigned in the order of the row's entries, so the label stays.
+    The implementation follows the abstract of the source (one parameter, modify and normalise,
+    order kept); the details are this package's. Draws are a function of (key, row), since fresh ones
+    could be averaged away, so formal differential privacy is not claimed.
 
     Args:
         privacy_budget: ε in [1e-6, 1e9]; smaller moves more. Entries move by about 2/ε.

@@ -1,4 +1,4 @@
-"""Purifier (Yang et al., AAAI 2023, arXiv 2212.00612): answers redrawn by a conditional variational autoencoder."""
+"""Purifier (Yang et al., AAAI 2023, arXiv 2212.00612): answers are reconstructions by a variational autoencoder."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from torch.nn import functional as F
 
 from mipoison import ops
 from mipoison.construction import constructor
-from mipoison.defenses.base import Defense, as_dtype, own_rows
+from mipoison.defenses.base import Defense, as_dtype, defender_rows
 from mipoison.defenses.baselines.noise import GaussianNoise
 from mipoison.defenses.saving import Restore
-from mipoison.networks import features, in_tiles, whole_lanes
+from mipoison.dtype_stable import DtypeStable
 from mipoison.neutral import neutral, neutrally
+from mipoison.nn import features, in_tiles, whole_lanes
 from mipoison.ops.validation import as_count, as_number, as_part, as_seed
 from mipoison.random import Key, KeyLike, resolve_key, uniforms
 from mipoison.reference import label_of
-from mipoison.steady import Steady
 
 _BATCH: Final = 128
 _LEARNING_RATE: Final = 1e-3
-# The label is kept whatever the decoder says: its cross-entropy only helps, and more would sharpen the vectors.
-_LABEL_PRICE: Final = 1e-2
+# Small: the label is kept in any case, and a larger weight of its cross-entropy would sharpen the vectors.
+_LABEL_WEIGHT: Final = 1e-2
 
 
 def _layers(*sizes: int) -> nn.Sequential:
@@ -38,10 +38,10 @@ def _layers(*sizes: int) -> nn.Sequential:
     return nn.Sequential(*stack)
 
 
-class Reformer(Steady):
+class Reformer(DtypeStable):
     """The autoencoder: encoder ([p, log p], label) → code, decoder (code, label) → vector.
 
-    All layers are whole lanes wide and rows are seen in tiles, so that bits do not depend on the
+    All layers are whole lanes wide and rows are evaluated in tiles, so that bits do not depend on the
     batch.
 
     Args:
@@ -60,13 +60,13 @@ class Reformer(Steady):
         self.decoder = _layers(self.latent + label, hidden, label)
 
     def settings(self) -> dict[str, Any]:
-        """What `restore` needs beside the tensors."""
+        """The arguments of `restore` beside the tensors."""
         width = self.decoder[0].out_features
         return {"classes": self.classes, "latent": self.latent, "width": width}
 
     @classmethod
     def restore(cls, settings: dict[str, Any], tensors: dict[str, Tensor]) -> Reformer:
-        """Builds the autoencoder from what `settings` and `state_dict` gave."""
+        """Builds the autoencoder from the values of `settings` and `state_dict`."""
         reformer = cls(**settings)
         reformer.load_state_dict(tensors, assign=True)
         return reformer.requires_grad_(False)
@@ -92,11 +92,11 @@ class Reformer(Steady):
         mean, spread = self._encoded(p, hot)
         logits = self._decoded(mean + (spread / 2).exp() * normal, hot)
         error = (torch.softmax(logits, -1) - p).square().sum(-1).mean()
-        price = 0.5 * (mean.square() + spread.exp() - 1 - spread).sum(-1).mean()
-        return error + _LABEL_PRICE * F.cross_entropy(logits, label) + divergence * price
+        penalty = 0.5 * (mean.square() + spread.exp() - 1 - spread).sum(-1).mean()
+        return error + _LABEL_WEIGHT * F.cross_entropy(logits, label) + divergence * penalty
 
     def forward(self, p: Tensor, normal: Tensor) -> Tensor:
-        """Vectors redrawn from their codes, float32 [N, K].
+        """Vectors reconstructed from their codes, float32 [N, K].
 
         Args:
             p: clean rows, float32 [N, K].
@@ -114,15 +114,14 @@ class Reformer(Steady):
 
 
 class Purifier(Defense):
-    """Moves each row toward what a conditional variational autoencoder makes of it, at most ε in l1.
+    """Moves each row toward its reconstruction by a conditional variational autoencoder, at most ε in l1.
 
-    The code that the vector is redrawn from is sampled by (key, row). The source also swaps
-    labels of training members, against membership inference; that part is left out, since here the
-    label is kept.
+    The code of the reconstruction is sampled by (key, row). The source also swaps labels of training
+    members, against membership inference; this is left out, since the label is kept here.
 
     Args:
         reformer: the autoencoder; `Purifier.fit` trains one.
-        epsilon: hard cap on the row's move, l1, in [0, 2]; 2 answers with the redrawn vector, as
+        epsilon: hard cap on the row's move, l1, in [0, 2]; 2 answers with the reconstruction, as
             the source does.
         key: 16 bytes or more, an int (for experiments) or None (one secret per process).
         on_invalid: see `Defense`.
@@ -170,13 +169,13 @@ class Purifier(Defense):
         seed: int = 0,
         **settings: Any,
     ) -> Purifier:
-        """Trains the autoencoder on the defender's own vectors.
+        """Trains the autoencoder on the defender's vectors.
 
         Args:
             outputs: undefended confidence vectors of non-private data, [N, K]; tensor or array.
             latent: size of the code, ≥ 1; rounded up to a multiple of 32.
             width: units of the hidden layers, ≥ 1; rounded up likewise.
-            divergence: price ≥ 0 of the code's divergence from a standard normal; more tells less.
+            divergence: weight ≥ 0 of the penalty on the code, its KL divergence from a standard normal.
             epochs: passes over the data, ≥ 1.
             seed: of initialisation and batches.
             settings: as in `Purifier`.
@@ -194,13 +193,13 @@ class Purifier(Defense):
         """
         latent, width = as_count("latent", latent, 1), as_count("width", width, 1)
         epochs, seed = as_count("epochs", epochs, 1), as_seed(seed)
-        price = as_number("divergence", divergence, 0.0)
-        rows = as_dtype(own_rows(outputs), torch.float32)
+        weight = as_number("divergence", divergence, 0.0)
+        rows = as_dtype(defender_rows(outputs), torch.float32)
         with torch.inference_mode(False), torch.enable_grad():
             rows = rows.clone()
-            # Made before it is trained: a wrong setting is found now.
+            # Made before training, so that a wrong setting is found first.
             made = cls(_untrained(rows, latent, width, seed), **settings)
-            _train(made.reformer, rows, price, epochs, seed)
+            _train(made.reformer, rows, weight, epochs, seed)
         return made
 
     def answer(self, p: Tensor) -> Tensor:

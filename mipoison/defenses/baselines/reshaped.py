@@ -1,4 +1,4 @@
-"""What many baselines share: entries reshaped, then a probability vector of the row's own label again."""
+"""Base of baselines that change entries one by one: makes a probability vector of the row's label of the result."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from mipoison.reference.rounding import at, put
 class Reshaped(Defense):
     """Divides reshaped entries by their sum and keeps the label; subclasses write `reshape`.
 
-    Where the published form lets another entry win, the row's own label does here: the answer is
-    the nearest vector in which it wins.
+    Where another entry would win in the published form, the answer is the nearest vector in which
+    the row's label wins.
     """
 
     @abstractmethod
@@ -27,11 +27,11 @@ class Reshaped(Defense):
         Args:
             p: clean rows, float64 [N, K].
             label: their labels, int64 [N].
-            given: the rows as they came, in their own dtype, for what is compared with a threshold
-                or with each other: renormalising moves entries across either by an ulp.
+            given: the rows as given, in their dtype. Compare these with thresholds or with each other:
+                renormalising can move an entry across by an ulp.
 
         Returns:
-            float64 [N, K]; a row of zeros is answered by its label alone.
+            float64 [N, K]; a row of zeros is answered with its label only.
         """
 
     def respond(self, p: Tensor, given: Tensor) -> Tensor:
@@ -47,10 +47,10 @@ class Reshaped(Defense):
         label = label_of(p)
         entries = self.reshape(p.to(torch.float64), label, given)
         total = entries.sum(-1, keepdim=True)
-        alone = torch.zeros_like(entries).scatter(-1, label.unsqueeze(-1), 1.0)
-        row = torch.where(total > 0, entries / total, alone)
-        # These rows cannot be refused; the count of refused ones is not read, so that graphs capture.
+        one_hot = torch.zeros_like(entries).scatter(-1, label.unsqueeze(-1), 1.0)
+        row = torch.where(total > 0, entries / total, one_hot)
+        # No such row can be invalid, so the status is not read, and graphs can be captured.
         nearest = ops.project(row, label=label, validate=False)
-        # Where the label leads, zeros stay zeros: the projection spreads what the sum lacks for rounding.
+        # Where the label leads, keep the row: the projection spreads the rounding error of the sum over zeros.
         leads = at(row, label) > put(row, label, -1.0).amax(-1)
         return as_dtype(torch.where(leads.unsqueeze(-1), row, nearest), p.dtype, label)

@@ -11,15 +11,15 @@ from mipoison.defenses.baselines.reshaped import Reshaped
 from mipoison.ops.elementwise import entrywise
 from mipoison.ops.validation import as_number
 
-# Where ART cuts the confidences off before it takes their logits.
+# ART clips confidences here before it takes their logits.
 _CLIP: Final = 1e-9
 
 
 class ReverseSigmoid(Reshaped):
     """Subtracts β·(σ(γ·logit p) − ½) from each entry, clips to [0, 1] and renormalises.
 
-    Large entries shrink and small ones grow, so that neighbouring answers come from different
-    confidences. The source lets another entry overtake the label; here the label is kept.
+    Large entries shrink and small ones grow, so that different confidences give similar answers.
+    In the source another entry may overtake the label; here the label is kept.
 
     Args:
         beta: magnitude β ≥ 0.

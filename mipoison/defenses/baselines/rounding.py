@@ -18,13 +18,13 @@ def _scales(dtype: torch.dtype, decimals: int) -> bool:
 
 
 class Rounding(Reshaped):
-    """Rounds each entry to some decimals and renormalises; a tie at the top is broken for the row's own label.
+    """Rounds each entry to some decimals and renormalises; a tie at the top goes to the row's label.
 
-    The rows are rounded as they come and in their own dtype, half-way entries to the even digit, as `numpy.round` does;
-    bfloat16 rows, and float16 rows beyond four decimals, in float32.
+    The rows are rounded as given and in their dtype, half-way entries to the even digit, as `numpy.round` does. Rows in
+    bfloat16, and in float16 beyond four decimals, are rounded in float32.
 
     Args:
-        decimals: digits kept, ≥ 0. Rows that round to nothing are answered by their label alone.
+        decimals: digits kept, ≥ 0. A row whose entries all round to zero is answered with its label only.
         on_invalid: see `Defense`.
         margin: see `Defense`.
     """
@@ -40,10 +40,10 @@ class Rounding(Reshaped):
 
     def reshape(self, p: Tensor, label: Tensor, given: Tensor) -> Tensor:
         """See `Reshaped.reshape`."""
-        # In the rows' own dtype, as NumPy rounds: which entries lie half-way is a matter of their digits.
+        # In the rows' dtype, as NumPy rounds: the dtype decides which entries lie half-way.
         dtype = given.dtype
         if dtype == torch.bfloat16 or not _scales(dtype, self.decimals):
-            # Whose products would make ties of their own, or overflow.
+            # Products in this dtype would make new ties, or overflow.
             given, dtype = given.to(torch.float32), torch.float32
         if not _scales(dtype, self.decimals):
             return p

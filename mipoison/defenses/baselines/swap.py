@@ -1,4 +1,4 @@
-"""Swap: toward another vector of the same label, straight or by water-filling, and no further thought."""
+"""Swap: moves rows toward another vector of their label, straight or by water-filling."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor
 from mipoison import ops
 from mipoison.construction import constructor
 from mipoison.defenses.bank import Bank
-from mipoison.defenses.base import Defense, as_dtype, own_rows
+from mipoison.defenses.base import Defense, as_dtype, defender_rows
 from mipoison.defenses.saving import Restore
 from mipoison.neutral import neutrally
 from mipoison.ops.validation import as_choice, as_number, as_part
@@ -22,10 +22,10 @@ from mipoison.reference import label_of
 class Swap(Defense):
     """Moves each row toward a keyed bank vector of its label, at most ε in l1.
 
-    Answers show bank vectors: never put private data into the bank. With ε = 2 every answer is one.
+    Answers reveal bank vectors: never put private data into the bank. With ε = 2 every answer is a bank vector.
 
     Args:
-        bank: vectors of the defender's own, non-private, data; `Swap.fit` makes one.
+        bank: vectors of the defender's non-private data; `Swap.fit` makes one.
         epsilon: hard cap on the row's move, l1, in [0, 2].
         style: "straight" or "waterfill", see `mipoison.move`.
         grid: cell width of the key's hash, in units of confidence; 0 for the finest cells, see `row_bits`.
@@ -69,7 +69,7 @@ class Swap(Defense):
     @constructor
     @neutrally
     def fit(cls, outputs: Any, **settings: Any) -> Swap:
-        """Puts the defender's own, non-private, outputs [N, K] into a bank; settings as in `Swap`.
+        """Makes the bank of the defender's non-private outputs [N, K]; settings as in `Swap`.
 
         Raises:
             TypeError: for a wrong kind or dtype.
@@ -82,7 +82,7 @@ class Swap(Defense):
             >>> bool(((q - p).abs().sum(1) < 0.1001).all())
             True
         """
-        return cls(Bank(as_dtype(own_rows(outputs), torch.float32)), **settings)
+        return cls(Bank(as_dtype(defender_rows(outputs), torch.float32)), **settings)
 
     def answer(self, p: Tensor) -> Tensor:
         """See `Defense.answer`."""

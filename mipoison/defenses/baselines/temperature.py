@@ -1,4 +1,4 @@
-"""Temperature on a vector that is already served: flatter or sharper, without the logits."""
+"""Temperature scaling of confidence vectors, without the logits."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from mipoison.reference.rounding import at
 class Temperature(Reshaped):
     """Answers with q ∝ p^(1/T), which is the softmax of the logits at T times their temperature.
 
-    It can be undone by whoever knows T, up to what rounding took: an adversary who trains on its
-    answers loses little. What it changes is what a reader makes of the confidences.
+    An adversary who knows T can undo it up to rounding, and one who trains on its answers loses
+    little. It changes the calibration that a client sees.
 
     Args:
         temperature: T > 0; above one flatter, below one sharper. Zeros stay zeros.

@@ -1,4 +1,4 @@
-"""Top-k: only the largest confidences are told (Fredrikson et al., 2015; the truncation of Yang et al., CCS 2019)."""
+"""Top-k: only the largest confidences are kept (Fredrikson et al., 2015; the truncation of Yang et al., CCS 2019)."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ class TopK(Reshaped):
     """Keeps the k largest entries, sets the others to zero and renormalises.
 
     Args:
-        k: entries kept, ≥ 1; of equal ones those of lower index. With k = 1 only the label is told,
-            with k ≥ K everything.
+        k: entries kept, ≥ 1; of equal ones those of lower index. k = 1 tells only the label, k ≥ K
+            everything.
         on_invalid: see `Defense`.
         margin: see `Defense`.
 

@@ -1,4 +1,4 @@
-"""What LFP did, as counts: enough to see what it costs, nothing of what it answered."""
+"""Counts of LFP's flips, which show what it costs and nothing of what it answered."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mipoison.defenses.base import COUNTING
 
 @dataclass
 class Audit:
-    """Rows seen and flipped since the defense was made; no vectors, and not in its saved state.
+    """Rows seen and flipped since the defense was made; holds no vectors and is not saved.
 
     Attributes:
         rows: probability vectors answered, repeated ones each time.
@@ -30,7 +30,7 @@ class Audit:
         return self.flipped / self.rows if self.rows else 0.0
 
     def record(self, labels: Tensor, served: Tensor) -> None:
-        """Counts answers by the labels they had and the labels they were served under; int64 [N] each."""
+        """Counts answers by their labels and the labels that were served, int64 [N] each."""
         flipped = labels[labels != served].tolist()
         with COUNTING:
             self.rows += len(labels)

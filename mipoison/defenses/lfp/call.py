@@ -1,4 +1,4 @@
-"""LFP in one call, for rows at hand."""
+"""LFP in one call."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ def lfp(
     key: KeyLike = None,
     ids: Ids = None,
 ) -> Rows:
-    """Label-flipping poisoning in one call: keyed rows, each given the label that throws the surrogate farthest.
+    """Label-flipping poisoning in one call: keyed rows get the label that misleads the surrogate most.
 
-    Without a surrogate the new label is a keyed uniform one. Rows of lowest margin need `LFP.fit`.
+    Without a surrogate the new label is drawn uniformly by key. Choosing rows of lowest margin needs `LFP.fit`.
 
     Args:
         outputs: confidence vectors, [N, K]; float32, float64, float16 or bfloat16; tensor,

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from mipoison import ops
 from mipoison.construction import constructor
-from mipoison.defenses.base import Defense, own_rows
+from mipoison.defenses.base import Defense, defender_rows
 from mipoison.defenses.lfp.audit import Audit
 from mipoison.defenses.lfp.selection import (
     ROWS,
@@ -39,14 +39,14 @@ from mipoison.random import Key, KeyLike, resolve_key
 from mipoison.reference import label_of, valid_rows
 from mipoison.surrogate import Surrogate
 
-# Of the rows, the share that a surrogate is trained on where the others set the threshold of its leak.
+# Share of the rows that the surrogate is trained on; the others set the threshold of the leak.
 _TRAINED: Final = 2 / 3
-# Fewer rows are not split: they train the surrogate and set the threshold.
+# Fewer rows than this are not split: all train the surrogate and set the threshold.
 _FEWEST: Final = 12
 
 
 def _require(name: str, value: Any, used: bool, rows: str, targets: str) -> None:
-    """Raises ValueError where the choices need what was not given, or have no use for what was."""
+    """Raises ValueError where the choices need a value that is missing, or have no use for one that is given."""
     if used and value is None:
         raise ValueError(
             f"expected a {name} with rows={rows!r} and targets={targets!r}, got none; use LFP.fit"
@@ -60,32 +60,31 @@ def _require(name: str, value: Any, used: bool, rows: str, targets: str) -> None
 class LFP(Defense):
     """Serves a small share of the rows under another label.
 
-    What it costs is plain: about its rate in accuracy. It protects little beyond the flipped rows
-    themselves, and nothing in this package uses it unless it is asked for. The choice is a function
-    of (key, row), so a repeated query gets the same answer and the rate is over distinct rows, as far as the key
-    tells them apart (see `mipoison.row_bits`). Of two classes it tells some 600 to 1300 rows apart, since a row is
-    one number: over 30 keys a rate of .05 came out as .025 to .1 (10,000 rows, standard deviation .018).
+    It costs about its rate in accuracy and protects little beyond the flipped rows. The choice is a
+    function of (key, row), so a repeated query gets the same answer, and the rate is over the rows that
+    the key distinguishes (see `mipoison.row_bits`). With two classes these are only 600 to 1300, since
+    a row is one number: over 30 keys a rate of .05 was realised as .025 to .1 (10,000 rows, standard
+    deviation .018).
 
     Args:
         rate: share of rows flipped, in [0, 1].
-        rows: "random" by key; or, through `LFP.fit`, which sets the threshold, "margin": out of
-            those of lowest margin; "leak": out of those that tell the surrogate most beyond their
+        rows: which rows are candidates. "random": all. Through `LFP.fit`, which sets the threshold,
+            "margin": those of lowest margin; "leak": those that tell the surrogate most beyond their
             label.
-        max_rate: hard ceiling in (0, 1] on the keyed probability with which any row is flipped: no
-            traffic, however it differs from the rows of `fit`, has more of its distinct rows
-            flipped than this, but for the chance of the draw. A lower ceiling flips out of more
-            candidates.
-        targets: "random" by key, "runner_up", or "surrogate": the label that throws the surrogate
-            farthest.
+        max_rate: hard ceiling in (0, 1] on the probability with which the key flips any row. It
+            bounds the expected share of flipped distinct rows for any traffic, however unlike the
+            rows of `fit`. A lower ceiling makes `fit` use more candidates.
+        targets: the new label. "random": by key; "runner_up": the second largest entry;
+            "surrogate": the label that misleads the surrogate most.
         style: "swap" or "project", see `mipoison.flip`.
-        surrogate: needed with targets="surrogate" and rows="leak", and refused elsewhere.
-        threshold: rows of at most this margin, or of at least this leak with its sign turned, are
-            candidates; needed unless rows="random", and refused there.
+        surrogate: needed with targets="surrogate" or rows="leak", and refused otherwise.
+        threshold: rows whose margin, or whose negated leak, is at most this are candidates; needed
+            unless rows="random", and refused there.
         share: the keyed probability, at most max_rate, with which a candidate is flipped; default
             1. Refused with rows="random", where it is the rate.
-        means: what the surrogate recovers from each label, [K, C]; needed with rows="leak", and
-            refused elsewhere.
-        audit: whether to count what is flipped, in `audit`. Counting reads the labels back.
+        means: mean recovery of the surrogate for each label, [K, C]; needed with rows="leak", and
+            refused otherwise.
+        audit: whether to count flips in `audit`, which reads the labels back.
         key: see `LPA`.
         on_invalid: see `Defense`.
         margin: see `Defense`.
@@ -172,19 +171,18 @@ class LFP(Defense):
         on_invalid: str = "raise",
         margin: float = 1e-3,
     ) -> LFP:
-        """Sets the threshold on held-out rows and trains the surrogate, as the choices need.
+        """Sets the threshold on held-out rows and trains the surrogate, where the choices need them.
 
-        The rate is met on fresh distinct rows like the given ones: few rows to set a threshold by
-        make a wider pool of candidates, of which the key flips some, rather than a rate left to
-        luck.
+        The rate is met in expectation on fresh distinct rows like the given ones. With fewer rows to set
+        the threshold on, more rows become candidates, and the key flips a smaller share of them.
 
         Args:
             outputs: undefended confidence vectors of the defender's own data, [N, K]. They must be
-                rows that the classifier was not trained on: on its training rows it is surer than
-                on fresh ones.
-            inputs: what produced them, [N, ...]; needed with targets="surrogate" and rows="leak", and
-                elsewhere checked but not learnt from. With rows="leak" the surrogate is trained on
-                two thirds of the rows and the threshold set on the others.
+                rows that the classifier was not trained on: it is more confident on its training
+                rows than on fresh ones.
+            inputs: the inputs that produced them, [N, ...]; needed with targets="surrogate" or
+                rows="leak", and otherwise only checked. With rows="leak" the surrogate is trained
+                on two thirds of the rows and the threshold is set on the others.
             rate: share of distinct rows to flip, in [0, 1].
             rows: see `LFP`.
             targets: see `LFP`.
@@ -201,7 +199,7 @@ class LFP(Defense):
             ValueError: for wrong shapes or ranges, no rows, or rows that are no probability
                 vectors.
         """
-        # A defense that needs no fit, for its checks: a wrong setting is found before anything is trained.
+        # Made for its checks: a wrong setting is found before anything is trained.
         plain = cls(
             rate=rate,
             style=style,
@@ -215,7 +213,7 @@ class LFP(Defense):
         as_choice("rows", rows, ROWS)
         seed = as_seed(seed)
         wanted, ceiling = plain.rate, plain.max_rate
-        p = own_rows(outputs)
+        p = defender_rows(outputs)
         x = None if inputs is None else as_inputs(inputs, p)
         surrogate, threshold, share, means = None, None, None, None
         held_out = p
@@ -277,7 +275,7 @@ class LFP(Defense):
         return q
 
     def _keyed_labels(self, p: Tensor, rate: float) -> Tensor:
-        """The labels of the keyed uniform choice, from the operation that knows how; int64 [N]."""
+        """The labels that `mipoison.flip` draws by key, uniformly; int64 [N]."""
         return ops.flip(p, rate=rate, key=self._key, validate=False)[1]
 
     def _chosen(self, p: Tensor) -> Tensor:
@@ -285,7 +283,7 @@ class LFP(Defense):
         drawn = self._keyed_labels(p, self.share) != label_of(p)
         if self.rows == "random":
             return drawn
-        # The constructor sees to what a choice by score needs.
+        # (The constructor has checked that these are given.)
         if self.rows == "margin":
             scores = margins(p.to(torch.float64))
         else:
@@ -304,12 +302,12 @@ class LFP(Defense):
 
     def settings(self) -> dict[str, Any]:
         """See `Saved.settings`."""
-        # With random rows the rate says it.
+        # With random rows the share is the rate.
         share = None if self.rows == "random" else self.share
         return super().settings() | {"share": share, "audit": self.audit is not None}
 
     def get_extra_state(self) -> Tensor:
-        """Threshold and share, which belong to the tensors of a state_dict; NaN where there is no threshold."""
+        """Threshold and share, which a state_dict carries beside its tensors; NaN for no threshold."""
         threshold = math.nan if self.threshold is None else self.threshold
         return torch.tensor([threshold, self.share], dtype=torch.float64, device="cpu")
 
@@ -317,7 +315,7 @@ class LFP(Defense):
         """Takes what `get_extra_state` gave.
 
         Raises:
-            ValueError: if rows are chosen by a threshold here and not there, or the other way round.
+            ValueError: if only one of this defense and the state has a threshold.
         """
         threshold, share = state.tolist()
         if math.isnan(threshold) != (self.threshold is None):

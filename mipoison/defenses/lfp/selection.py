@@ -1,4 +1,4 @@
-"""Which rows LFP flips, such that fresh rows flip at the rate that was asked for."""
+"""Which rows LFP flips, so that the given rate is met on fresh rows."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from mipoison.reference import label_of
 from mipoison.surrogate import Surrogate
 
 ROWS: Final = ("random", "margin", "leak")
-# Standard deviation of the realised rate over sets of held-out rows, as a share of the rate: three of them are 20 %.
+# Standard deviation of the realised rate over sets of held-out rows, relative to the rate: three of them are 20 %.
 _SPREAD: Final = 1 / 15
 
 
 def as_ceiling(max_rate: Any, rate: float) -> float:
-    """The hard ceiling, which a rate must not exceed."""
+    """Checks the hard ceiling on the rate."""
     ceiling = as_number("max_rate", max_rate, 0.0, 1.0, open_low=True)
     if rate > ceiling:
         raise ValueError(
@@ -28,7 +28,7 @@ def as_ceiling(max_rate: Any, rate: float) -> float:
 
 
 def as_means(means: Any, surrogate: Surrogate) -> Tensor:
-    """What a surrogate recovers from each label, as `label_means` gives it.
+    """Checks the means that `label_means` gives.
 
     Raises:
         ValueError: if it is of another kind or shape.
@@ -49,27 +49,27 @@ def margins(p: Tensor) -> Tensor:
 
 
 def label_means(p: Tensor, surrogate: Surrogate) -> Tensor:
-    """What the surrogate recovers from each label on average; of a label without rows, from all; float32 [K, C]."""
+    """Mean recovery of the surrogate for each label, or of all rows for a label without any; float32 [K, C]."""
     recovered, label = surrogate(p), label_of(p)
     overall = recovered.mean(0)
     rows = [recovered[label == t] for t in range(p.shape[1])]
-    return torch.stack([own.mean(0) if len(own) else overall for own in rows])
+    return torch.stack([some.mean(0) if len(some) else overall for some in rows])
 
 
 def leaks(p: Tensor, surrogate: Surrogate, means: Tensor) -> Tensor:
-    """How far what the surrogate recovers from a row is from what its label alone tells: ‖G(p) − Ḡ_t‖², [N]."""
+    """Squared distance of a row's recovery from its label's mean recovery: ‖G(p) − Ḡ_t‖², [N]."""
     told: Tensor = surrogate(p) - means[label_of(p)]
     return told.square().sum(-1).to(torch.float64)
 
 
 def pool(scores: Tensor, rate: float, max_rate: float) -> tuple[float, float]:
-    """A threshold, and the probability with which a row of at most this score is flipped by key.
+    """A threshold on the score, and the probability with which the key flips a row below it.
 
-    A threshold at the rate itself would rest on rate·n held-out scores and miss the rate by
-    √(1/(rate·n)) of it. So the pool of candidates is wider, the less is known: of share s of the
-    rows, with a spread √((1 − s)/(s·n)) ≤ 1/15. Of exchangeable scores the k-th of n has a share
-    k/(n + 1) of fresh ones below it, hence flipping each candidate with probability
-    rate·(n + 1)/k makes the rate the expectation.
+    A threshold at the rate itself would be estimated from rate·n held-out scores, with a relative
+    error of √(1/(rate·n)). So the pool of candidates is wider for fewer rows: a share s of the rows
+    with relative error √((1 − s)/(s·n)) ≤ 1/15. In expectation a share k/(n + 1) of fresh,
+    exchangeable scores lies below the k-th of n, so flipping each candidate with probability
+    rate·(n + 1)/k meets the rate in expectation.
 
     Args:
         scores: of distinct held-out rows, lowest first to flip, float64 [n], n ≥ 1.
@@ -87,6 +87,6 @@ def pool(scores: Tensor, rate: float, max_rate: float) -> tuple[float, float]:
     ordered = scores.sort().values
     last = ordered[k - 1]
     below = int((scores <= last).sum())
-    # Between two rows' scores, so that the last bits of neither decide.
+    # Half-way between two scores, so that last bits do not decide.
     above = ordered[min(below, n - 1)]
     return float(last + (above - last) / 2), min(rate * (n + 1) / below, max_rate)

@@ -12,7 +12,7 @@ from mipoison.reference import label_of
 from mipoison.surrogate import Surrogate
 
 TARGETS: Final = ("runner_up", "random", "surrogate")
-# Candidates that the surrogate tries at once.
+# Candidates that the surrogate evaluates at a time.
 _TRIALS: Final = 65_536
 
 
@@ -39,5 +39,5 @@ def _worst(p: Tensor, surrogate: Surrogate, style: str) -> Tensor:
     flipped, _ = ops.flip(repeated, targets=every, rate=1.0, key=0, style=style)
     clean = surrogate(p).repeat_interleave(k, dim=0)
     error = (surrogate(flipped) - clean).square().sum(-1).reshape(n, k)
-    # The own label is no candidate, however far rounding throws its vector.
+    # The row's label is no candidate, however large rounding makes its error.
     return label_of(error.scatter(-1, label_of(p).unsqueeze(-1), -1.0))

@@ -1,4 +1,4 @@
-"""Alignment: whoever trains on the answers takes the steps of a defensive loss (arXiv 2412.07575; Witches' Brew)."""
+"""Alignment: makes training on the answers follow a defensive loss (arXiv 2412.07575; Witches' Brew)."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from mipoison.random import Key, mulhi32
 from mipoison.reference.project import distance
 from mipoison.surrogate import Surrogate
 
-# The closed form is taken once at the start and once at its own answer, where the carried errors are others.
+# The closed form is applied at the start, and once more at its answer, where the backpropagated errors differ.
 _ROUNDS: Final = 2
-# So many radii long, a projected step is the linear maximiser but for 2 % of the radius: ⟨g/‖g‖, q⟩ falls short by at
-# most (2ε)²/(2·length).
+# With this length in radii, a projected step is the linear maximiser to within 2 % of the radius: ⟨g/‖g‖, q⟩ falls
+# short by at most (2ε)²/(2·length).
 _FAR: Final = 100.0
-# An answer nearer to the row than this share of its start's distance is replaced by the start.
+# An answer that moved less than this share of its start's move is replaced by the start.
 _SHORT: Final = 0.9
 _STEPS: Final = 12
 _STEP: Final = 0.1
@@ -37,14 +37,14 @@ class Alignment(Objective):
 
     An adversary who trains on (q, x) steps along −∇_θ ½‖G(q) − x‖². If that points along the gradient of a defensive
     loss, training minimises the defensive loss instead. For the first layer the gradient is a(q) ⊗ s, with a(q) the
-    network's features: linear in the features once s is fixed, so the best q needs no search.
+    network's features. With s fixed it is linear in the features, so the best q needs no search.
 
-    1. G(p) stands in for x, which no one knows when a row is served.
-    2. The row moves toward a keyed bank vector: at p itself the error, hence s, is only the members' disagreement.
-    3. s is fixed there, a(q) linearised, and the linear maximiser over the row's set taken; and once more from there.
+    1. G(p) replaces x, which is unknown when a row is served.
+    2. The row moves toward a keyed bank vector: at p the error, hence s, is only the disagreement of the members.
+    3. There s is fixed, a(q) linearised, and the linear maximiser over the row's set taken. This is repeated once.
 
-    T is one of a few, chosen by key, and fixed when the defense is fitted: a row's answer depends on that row alone.
-    `FullAlignment` does the same for all layers.
+    The key chooses T among a few targets, which are fixed when the defense is fitted: a row's answer depends on that
+    row only. `FullAlignment` aligns all layers.
 
     Args:
         surrogate: the fitted inversion models.
@@ -76,14 +76,14 @@ class Alignment(Objective):
         loss: str = "decoy",
         seed: int = 0,
     ) -> _Own:
-        """Computes the target gradients on the defender's own, non-private, pairs.
+        """Computes the target gradients on the defender's non-private pairs.
 
         Args:
             surrogate: fitted on these pairs.
             rows: clean probability vectors, float32 [N, K].
-            inputs: what produced them, [N, ...].
+            inputs: their inputs, [N, ...].
             loss: the defensive loss. "decoy": to the input of another row of the label; "clean": −L on clean pairs.
-            seed: of the choice of decoys; no secret.
+            seed: of the choice of decoys; not secret.
 
         Raises:
             ValueError: for an unknown loss.
@@ -106,25 +106,25 @@ class Alignment(Objective):
         far = far_target(p, self.surrogate, self.bank, key=key, grid=GRID)
         style = "waterfill" if norm == "l1" else "straight"
         start = ops.move(p, far.to(p.dtype), epsilon=epsilon, norm=norm, style=style)
-        # The decoy's words are the first block.
+        # (Draw 0 is that of `far_target`.)
         word = ops.row_bits(p, key=key, draw=1, grid=GRID, words=1).squeeze(-1)
         choice = mulhi32(word, torch.full_like(word, len(self.targets)))
-        # Rows of one target go together, so that each row meets one target and not all of them.
+        # Rows are grouped by target, so that each is aligned with its target only.
         q = start
         for index in choice.unique().tolist():
-            own = (choice == index).nonzero().squeeze(-1)
+            some = (choice == index).nonzero().squeeze(-1)
             aligned = self._align(
-                p[own], start[own], clean[own], self.targets[index], epsilon, norm
+                p[some], start[some], clean[some], self.targets[index], epsilon, norm
             )
-            q = q.index_copy(0, own, aligned)
-        # The best direction of a row near a vertex may be into it, which is no move at all.
+            q = q.index_copy(0, some, aligned)
+        # Near a vertex the best direction may lead into the vertex, which hardly moves the row.
         short = distance(q, p, norm) < _SHORT * distance(start, p, norm)
         return torch.where(short.unsqueeze(-1), start, q)
 
     def _align(
         self, p: Tensor, q: Tensor, clean: Tensor, target: Gradient, epsilon: float, norm: str
     ) -> Tensor:
-        """Moves rows of one target from where they started."""
+        """Aligns rows of one target, from their start q."""
 
         def score(q: Tensor, x: Tensor) -> Tensor:
             inside, carried = factors(self.surrogate, q, x)[0]
@@ -149,8 +149,8 @@ class Alignment(Objective):
 class FullAlignment(Alignment):
     """Minimises 1 − cos(∇_θ ½‖G(q) − x‖², T) over all layers, by normalised, projected gradient steps.
 
-    The paper's own solver, one row at a time: it aligns each row's own gradient, not the batch's, so that an answer
-    does not depend on the batch. Ten times the cost of `Alignment`, and it gains less.
+    The paper's solver, applied row by row: it aligns each row's gradient instead of the batch's, so that an answer does
+    not depend on the batch. It costs seven times as much as `Alignment` and gains less on most data (decision 14).
     """
 
     name: ClassVar[str] = "alignment-full"

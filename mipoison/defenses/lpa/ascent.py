@@ -1,4 +1,4 @@
-"""Ascent: away from what the surrogate recovers (Wen, Yiu, Hui, Defending against model inversion, 2021)."""
+"""Ascent: moves rows away from the surrogate's recovery (Wen, Yiu, Hui, Defending against model inversion, 2021)."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _STEP: Final = 1 / 3
 class Ascent(Objective):
     """Maximises ‖G(q) − G(p)‖² for the surrogate G by normalised gradient steps, each projected onto the row's set.
 
-    At q = p the gradient vanishes, so the first step goes along a keyed direction. Needs no bank.
+    At q = p the gradient vanishes, so the first step is along a keyed direction. No bank is needed.
 
     Args:
         surrogate: the fitted inversion models.

@@ -1,4 +1,4 @@
-"""LPA in one call, for rows at hand."""
+"""LPA in one call."""
 
 from __future__ import annotations
 
@@ -23,8 +23,7 @@ def lpa(
     """Label-preserving poisoning in one call.
 
     With a surrogate the objective is "ascent", which needs no bank. Without one it is a keyed
-    direction: the weakest form, better than nothing and no more. `LPA.fit` adds a
-    bank and the decoy objective.
+    direction, the weakest form. `LPA.fit` has stronger objectives, which need data.
 
     Args:
         outputs: confidence vectors, [N, K]; float32, float64, float16 or bfloat16; tensor,

@@ -1,4 +1,4 @@
-"""Candidates: the keyed answers to a row that the equilibrium chooses from, all of its label and within its cap."""
+"""Candidates: the keyed answers to a row that the equilibrium chooses from, all in the row's set C."""
 
 from __future__ import annotations
 
@@ -11,43 +11,43 @@ from torch import Tensor
 from mipoison import ops
 from mipoison.defenses.bank import Bank, away
 from mipoison.defenses.base import as_dtype
-from mipoison.defenses.lpa.cells import Cells
-from mipoison.networks import Network
+from mipoison.defenses.lpa.key_cells import KeyCells
+from mipoison.dtype_stable import DtypeStable
+from mipoison.nn import Network
 from mipoison.random import Key
 from mipoison.reference import label_of
-from mipoison.steady import Steady
 
-# Shares of the budget that moves spend: to bank vectors, to the label's centre, by gradient steps.
+# Shares of the budget that moves spend toward bank vectors, toward the label's center, and by gradient steps.
 _TO_BANK: Final = (0.1, 0.25, 0.5, 1.0, 2.0, 4.0)
-_TO_CENTRE: Final = (0.25, 1.0, 4.0)
+_TO_CENTER: Final = (0.25, 1.0, 4.0)
 _DECOYS: Final = (0.15, 0.5, 1.0, 3.0)
-# Three steps of two thirds of the ball mislead as well as six of a third, in half the time.
+# Three steps of two thirds of the ball gain as much as six of a third, in half the time.
 _STEPS: Final = 3
 _STEP: Final = 2 / 3
-# The nearest bank vector is taken of subsets that keep each with probability 2⁻ʲ, j below this.
+# Nearest bank vectors are taken in this many subsets; subset j keeps each vector with probability 2⁻ʲ.
 _SUBSETS: Final = 8
-# The subset whose nearest vector is also gone half-way to.
+# The subset toward whose nearest vector there is also a half-way candidate.
 _HALF: Final = 2
-# Bank vectors of one label that a row is compared with, at most; and entries compared at a time.
+# A row is compared with at most this many bank vectors of its label; and at most this many entries at a time.
 _MOST: Final = 256
 _ENTRIES: Final = 1 << 24
 _WORDS: Final = 1 + len(_TO_BANK) + len(_DECOYS)
-KINDS: Final = ("nearest", "bank", "centre", "decoys")
+KINDS: Final = ("nearest", "bank", "center", "decoys")
 
 
-class Candidates(Steady):
-    """Makes COUNT answers to every row: by moves to the bank and the label's centre, and by decoys of a network.
+class Candidates(DtypeStable):
+    """Makes COUNT answers to every row: moves toward bank vectors and the label's center, and decoys of a network.
 
     Args:
         bank: output vectors of the defender's own, non-private, data.
-        guide: the network that decoys mislead.
-        budget: mean l1 that the answers are to spend.
-        cells: which rows share their keyed words.
-        without: kinds that are left out: "nearest", "bank", "centre", "decoys".
+        guide: the network whose gradients decoys follow.
+        budget: mean l1 that the moves are scaled to.
+        key_cells: which rows share their keyed words.
+        without: kinds that are left out: "nearest", "bank", "center", "decoys".
     """
 
-    COUNT: Final = 1 + _SUBSETS + 1 + len(_TO_BANK) + len(_TO_CENTRE) + len(_DECOYS)
-    centre: Tensor
+    COUNT: Final = 1 + _SUBSETS + 1 + len(_TO_BANK) + len(_TO_CENTER) + len(_DECOYS)
+    center: Tensor
 
     def __init__(
         self,
@@ -55,7 +55,7 @@ class Candidates(Steady):
         guide: Network | None,
         *,
         budget: float,
-        cells: Cells,
+        key_cells: KeyCells,
         without: Sequence[str] = (),
     ) -> None:
         super().__init__()
@@ -65,20 +65,20 @@ class Candidates(Steady):
         self.bank = bank
         self.guide = guide
         self.budget = budget
-        self.cells = cells
-        self.register_buffer("centre", _centres(bank))
+        self.key_cells = key_cells
+        self.register_buffer("center", _centers(bank))
 
     def make(
         self, p: Tensor, *, key: Key, epsilon: float, norm: str, moves: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Candidates of rows [N, K]: [N, COUNT, K] of p's dtype, and a spare keyed word for each.
+        """Candidates of rows [N, K]: [N, COUNT, K] of p's dtype, and a further keyed word for each.
 
-        Without a guide there are no decoys, and fewer than COUNT. What was made then can be given as `moves`, which
-        saves making it again.
+        Without a guide there are no decoys, and fewer than COUNT. Candidates made without a guide can be passed as
+        `moves`, which saves making them again.
         """
         label = label_of(p)
         single = as_dtype(p, torch.float32, label)
-        words = self.cells.words(p, _WORDS + self.COUNT, key=key)
+        words = self.key_cells.words(p, _WORDS + self.COUNT, key=key)
         if moves is None:
             moves = self._moves(p, single, label, words, epsilon, norm)
         if self.guide is not None and "decoys" not in self.without:
@@ -89,9 +89,9 @@ class Candidates(Steady):
     def _moves(
         self, p: Tensor, single: Tensor, label: Tensor, words: Tensor, epsilon: float, norm: str
     ) -> Tensor:
-        """The row itself, and moves toward bank vectors and centres."""
+        """The row itself, and moves toward bank vectors and centers."""
         n = len(p)
-        spill = "waterfill" if norm == "l1" else "straight"
+        filling = "waterfill" if norm == "l1" else "straight"
 
         def moved(target: Tensor, amount: float, style: str) -> Tensor:
             return ops.move(
@@ -109,14 +109,14 @@ class Candidates(Steady):
         if "bank" not in self.without:
             for i, share in enumerate(_TO_BANK):
                 target = self.bank.pick(single, label, words[:, 1 + i])
-                made.append(moved(target, share * self.budget, spill))
-        if "centre" not in self.without:
-            centre = self._centre_of(single, label)
-            made.extend(moved(centre, share * self.budget, spill) for share in _TO_CENTRE)
+                made.append(moved(target, share * self.budget, filling))
+        if "center" not in self.without:
+            center = self._center_of(single, label)
+            made.extend(moved(center, share * self.budget, filling) for share in _TO_CENTER)
         return torch.stack(made, 1)
 
     def _nearest(self, p: Tensor, label: Tensor, word: Tensor) -> list[Tensor]:
-        """For each subset the nearest vector of the row's label that is not the row; float32 [N, K] each."""
+        """For each subset the nearest vector of the row's label other than the row; float32 [N, K] each."""
         rows = max(1, _ENTRIES // (self.bank.slots(_MOST) * p.shape[1]))
         parts = [
             self._nearest_of_some(*part)
@@ -136,15 +136,15 @@ class Candidates(Steady):
             nearest.append(torch.where(torch.isfinite(least), vector, spare))
         return nearest
 
-    def _centre_of(self, p: Tensor, label: Tensor) -> Tensor:
-        """The centre of each row's label; `away` where the label has no vectors."""
+    def _center_of(self, p: Tensor, label: Tensor) -> Tensor:
+        """The center of each row's label; `away` where the label has no vectors."""
         known = (self.bank.count[label] > 0).unsqueeze(1)
-        return torch.where(known, self.centre[label], away(p, label))
+        return torch.where(known, self.center[label], away(p, label))
 
     def _decoys(
         self, p: Tensor, single: Tensor, label: Tensor, words: Tensor, epsilon: float, norm: str
     ) -> list[Tensor]:
-        """Gradient steps toward what the guide recovers from a keyed bank vector of the label."""
+        """Gradient steps toward the guide's recovery from a keyed bank vector of the label."""
         guide = self.guide
         assert guide is not None
         first = 1 + len(_TO_BANK)
@@ -161,7 +161,7 @@ class Candidates(Steady):
 
 
 def _mixed(word: Tensor, slot: Tensor) -> Tensor:
-    """A 32-bit word for each (row, slot) from the row's keyed word; integers, so the same everywhere."""
+    """A 32-bit word for each (row, slot), hashed from the row's keyed word; integers, so the same on every backend."""
     x = word ^ ((slot + 1) * 0x9E3779B9 & 0xFFFFFFFF)
     for factor, shift in ((0x7FEB352D, 16), (0x846CA68B, 15)):
         x = ((x ^ (x >> shift)) * factor) & 0xFFFFFFFF
@@ -173,19 +173,19 @@ def kept(target: Tensor, p: Tensor, label: Tensor) -> Tensor:
     return torch.where((label_of(target) == label).unsqueeze(1), target, p)
 
 
-def _centres(bank: Bank) -> Tensor:
-    """Each label's coordinate-wise median, on the simplex; the mean where the median lost the label."""
+def _centers(bank: Bank) -> Tensor:
+    """Each label's coordinate-wise median, normalised; the mean where the median has another label."""
     k = len(bank.count)
     table = bank.vectors.new_zeros((k, k))
-    for label, own in enumerate(bank.vectors.split(bank.count.tolist())):
-        if len(own) == 0:
+    for label, some in enumerate(bank.vectors.split(bank.count.tolist())):
+        if len(some) == 0:
             continue
-        index = torch.tensor([label], dtype=torch.int64, device=own.device)
-        choices = (own.median(0).values, own.double().mean(0), own[0])
+        index = torch.tensor([label], dtype=torch.int64, device=some.device)
+        choices = (some.median(0).values, some.double().mean(0), some[0])
         for choice in choices:
             row = choice[None].double()
-            centre = as_dtype(row / row.sum(), torch.float32, index)
-            if bool(label_of(row) == index) and bool(torch.isfinite(centre).all()):
-                table[label] = centre[0]
+            center = as_dtype(row / row.sum(), torch.float32, index)
+            if bool(label_of(row) == index) and bool(torch.isfinite(center).all()):
+                table[label] = center[0]
                 break
     return table

@@ -1,4 +1,4 @@
-"""Set the price on rows that the game has not seen, so that fresh rows spend the budget."""
+"""Cross-fitting of the penalty weight: fresh rows, which the game has not seen, spend the budget."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from mipoison.defenses.lpa.priced import Priced
+from mipoison.defenses.lpa.penalized import Penalized
 from mipoison.progress import Progress
 from mipoison.reference import label_of
 
-# Rows from which on halves are worth fitting.
+# From this many rows on, halves are worth fitting.
 _FEW: Final = 1000
 
 
 def fit_cross(
-    kind: type[Priced],
+    kind: type[Penalized],
     rows: Tensor,
     inputs: Tensor,
     groups: Tensor | None,
@@ -27,31 +27,31 @@ def fit_cross(
     error: str,
     seed: int,
     progress: Progress,
-) -> Priced:
-    """Fits on all rows, at the price by which halves of them make the other halves spend the budget.
+) -> Penalized:
+    """Fits on all rows, with a penalty weight at which fresh rows spend the budget.
 
-    The adversaries know the own rows' answers by heart, so that own and fresh rows spend unlike sums at one price. Each
-    half tells how much its own rows spend where the other half's spend the budget; all own rows are then made to spend
-    that, on average of the two. Where rows are few, halves err more than that corrects, unless they hold copies: with
-    fewer than a thousand rows and no groups, or fewer than two groups or four rows a label, the own rows spend the
-    budget.
+    The game's adversaries have memorised the answers to the rows that they were fitted on, so those rows and fresh rows
+    spend different amounts at one weight. Each half of the rows measures this: fitted on the half, at the weight where
+    the other half spends the budget, how much does the half spend? The weight of the fit on all rows is then set so
+    that all rows spend the mean of these two amounts. With fewer than a thousand rows and no groups, or fewer than two
+    groups or four rows a label, the halves would err more than they correct, and the fitted rows spend the budget.
 
     Args:
         kind: the objective.
         rows: the defender's own rows, [N, K].
-        inputs: what produced them, [N, ...].
+        inputs: their inputs, [N, ...].
         groups: int64 [N]: rows of one group stay together; None: every row is one.
         budget: mean l1 of fresh rows.
-        epsilon: radius of every row's ball.
-        norm: its norm.
-        error: see `Priced`.
+        epsilon: radius of each row's ball.
+        norm: the ball's norm.
+        error: see `Penalized`.
         seed: of the surrogates, the games and the halves.
         progress: told how much is done.
     """
 
-    def fitted(own: Tensor, x: Tensor, part: Progress) -> Priced:
+    def fitted(some: Tensor, x: Tensor, part: Progress) -> Penalized:
         return kind.fit(
-            own,
+            some,
             x,
             budget=budget,
             epsilon=epsilon,
@@ -64,16 +64,16 @@ def fit_cross(
     half = _half(rows, groups, seed)
     if half is None:
         return fitted(rows, inputs, progress)
-    whole = fitted(rows, inputs, progress.part(0.0, 0.5))
+    on_all = fitted(rows, inputs, progress.part(0.0, 0.5))
     spent = 0.0
     for i, held in enumerate((half, ~half)):
-        own = rows[~held]
+        seen = rows[~held]
         start = 0.5 + 0.25 * i
-        part = fitted(own, inputs[~held], progress.part(start, start + 0.25))
-        price = part.price_of(rows[held], budget, epsilon=epsilon, norm=norm)
-        spent += part.spent_at(price, own, epsilon=epsilon, norm=norm) / 2
-    whole.price = whole.price_of(rows, spent, epsilon=epsilon, norm=norm)
-    return whole
+        on_half = fitted(seen, inputs[~held], progress.part(start, start + 0.25))
+        weight = on_half.weight_for(rows[held], budget, epsilon=epsilon, norm=norm)
+        spent += on_half.spent_at(weight, seen, epsilon=epsilon, norm=norm) / 2
+    on_all.penalty_weight = on_all.weight_for(rows, spent, epsilon=epsilon, norm=norm)
+    return on_all
 
 
 def _half(rows: Tensor, groups: Tensor | None, seed: int) -> Tensor | None:
@@ -81,8 +81,8 @@ def _half(rows: Tensor, groups: Tensor | None, seed: int) -> Tensor | None:
     label = label_of(rows)
     group = torch.arange(len(rows), device=rows.device) if groups is None else groups
     members, index = group.unique(return_inverse=True)
-    # A group counts for the label of the last of its rows: they hardly ever differ.
-    own = label.new_zeros(len(members)).scatter(0, index, label)
+    # A group takes the label of its last row; labels within a group hardly ever differ.
+    label_of_group = label.new_zeros(len(members)).scatter(0, index, label)
     labels = len(label.unique())
     few = len(rows) < _FEW and len(members) == len(rows)
     if few or len(members) < 2 * labels or len(rows) < 4 * labels:
@@ -90,7 +90,7 @@ def _half(rows: Tensor, groups: Tensor | None, seed: int) -> Tensor | None:
     generator = torch.Generator().manual_seed(seed)
     order = torch.randperm(len(members), generator=generator, device="cpu")
     order = order.to(rows.device)
-    order = order[own[order].argsort(stable=True)]
+    order = order[label_of_group[order].argsort(stable=True)]
     chosen = torch.zeros_like(members, dtype=torch.bool)
     chosen[order[::2]] = True
     return chosen[index]

@@ -1,4 +1,4 @@
-"""Decoy: toward what the surrogate recovers from another vector of the same label."""
+"""Decoy: moves rows toward the surrogate's recovery from another vector of the same label."""
 
 from __future__ import annotations
 
@@ -19,20 +19,17 @@ from mipoison.surrogate import Surrogate
 
 _CANDIDATES: Final = 4
 _STEPS: Final = 12
-# A step is this share of epsilon: shorter than the ball, since long steps leave it and are cut
-# back.
+# The length of a step as a share of epsilon: longer steps leave the ball and are cut off.
 _STEP: Final = 0.1
-# How far the steps move an entry, about: with exact derivatives one answer in sixty depended on a row's last bits.
-_REACH: Final = 0.1
+# About the move of an entry in one step. Without smoothing one answer in sixty depended on a row's last bits.
+_SMOOTHING: Final = 0.1
 
 
 class Decoy(Objective):
     """Minimises ‖G(q) − G(v)‖² for the surrogate G and a keyed bank vector v of the row's label.
 
-    1. Of a few keyed bank vectors of the label, v is the one that G reconstructs farthest from the
-    row.
-    2. The row moves toward v: water-filling in l1, which replaces the small entries and what their
-    logarithms tell.
+    1. v is the one of a few keyed bank vectors of the label whose reconstruction is farthest from the row's.
+    2. The row moves toward v: by water-filling in l1, which replaces small entries and what their logarithms tell.
     3. Normalised gradient steps, each projected onto the row's set.
 
     Args:
@@ -63,7 +60,7 @@ class Decoy(Objective):
         for _ in range(_STEPS):
             q = ops.step(
                 q,
-                -self.surrogate.gradient(q, goal, reach=_REACH).to(p.dtype),
+                -self.surrogate.gradient(q, goal, smoothing=_SMOOTHING).to(p.dtype),
                 center=p,
                 alpha=_STEP * epsilon,
                 epsilon=epsilon,

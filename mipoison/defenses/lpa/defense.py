@@ -11,7 +11,7 @@ from torch import Tensor
 from mipoison import ops
 from mipoison.construction import constructor
 from mipoison.defenses.bank import Bank, away
-from mipoison.defenses.base import Defense, as_dtype, own_rows
+from mipoison.defenses.base import Defense, as_dtype, defender_rows
 from mipoison.defenses.lpa.alignment import Alignment, FullAlignment
 from mipoison.defenses.lpa.ascent import Ascent
 from mipoison.defenses.lpa.crossfit import fit_cross
@@ -21,7 +21,7 @@ from mipoison.defenses.lpa.equilibrium import Equilibrium
 from mipoison.defenses.lpa.game import EXPONENTS
 from mipoison.defenses.lpa.generator import Generator
 from mipoison.defenses.lpa.objective import Objective
-from mipoison.defenses.lpa.priced import Priced
+from mipoison.defenses.lpa.penalized import Penalized
 from mipoison.defenses.saving import Restore
 from mipoison.defenses.storage import File
 from mipoison.neutral import neutrally
@@ -44,12 +44,12 @@ OBJECTIVES: Final[dict[str, type[Objective]]] = {
     objective.name: objective
     for objective in (Equilibrium, Generator, Decoy, Ascent, Direction, Alignment, FullAlignment)
 }
-# The mean move of the equilibrium, unless one is given.
+# Default mean move of the objectives with a penalty.
 _BUDGET: Final = 0.1
-# Halvings of epsilon when a budget is to be met, and the most rows it is measured on.
+# Halvings in the search for the epsilon that meets a budget, and the most rows that it is measured on.
 _HALVINGS: Final = 12
 _CALIBRATION_ROWS: Final = 512
-# A row that moved less than this share of epsilon has not moved.
+# A row that moved less than this share of epsilon counts as unmoved.
 _BARE: Final = 1e-3
 
 
@@ -59,13 +59,13 @@ def _restored(settings: dict[str, Any], tensors: dict[str, Tensor]) -> Objective
 
 
 class LPA(Defense):
-    """Moves every row within its label-preserving ε-set so that inversion models learn something else.
+    """Moves every row within its label-preserving ε-set so that inversion models learn less.
 
-    The label of no row changes, and no row moves farther than epsilon. Make one with `LPA.fit`. It
-    is an empirical defense, not differential privacy, and what the label tells still leaks.
+    No label changes, and no row moves farther than epsilon. Make one with `LPA.fit`. It is an
+    empirical defense, not differential privacy, and the label still reveals what it tells.
 
     Args:
-        objective: where in its set a row goes.
+        objective: chooses the answer in each row's set.
         epsilon: radius ε in (0, 2] of each row's ball.
         norm: "l1" (default), "l2" or "linf".
         key: secret of the deployment: 16 bytes or more (``secrets.token_bytes(16)``), None (one
@@ -129,39 +129,39 @@ class LPA(Defense):
         groups: Any = None,
         progress: Report | None = None,
     ) -> LPA:
-        """Trains a surrogate on the defender's own, non-private, data and sets up the objective.
+        """Trains a surrogate on the defender's non-private data and sets up the objective.
 
         Args:
             outputs: undefended confidence vectors, [N, K]; tensor or array. They become the bank,
-                and answers show bank vectors: never private data.
-            inputs: what produced them, [N, ...] of any shape; tensor or array, a list of either, or
-                a list of images of one size. Only "direction" does without; where they are given it
-                checks them and learns nothing from them.
-            objective: "equilibrium" (default), "generator" (its game from a table: a sixth of the time a row,
-                fewer rows moved, farther), "decoy", "ascent", "direction", "alignment" (the closed
-                form for the first layer) or "alignment-full" (all layers, by gradient steps).
+                which answers reveal: never pass private data.
+            inputs: the inputs that produced them, [N, ...] of any shape; tensor or array, a list of
+                either, or a list of images of one size. "direction" needs none and only checks them.
+            objective: "equilibrium" (default); "generator", which plays the same game with a table, takes
+                a sixth of the time a row and moves fewer rows farther; "decoy"; "ascent";
+                "direction"; "alignment", the closed form for the first layer; or "alignment-full",
+                all layers by gradient steps.
             epsilon: hard cap on each row's move, in (0, 2]. By default min(1, 8 budget) for
                 "equilibrium" and "generator"; for the others 0.2, or what meets a given budget.
-            budget: mean l1 move to aim at, in (0, 2]. Those two put a price on moves that
-                meets it (default 0.1, or half of a smaller epsilon than 0.2), and leave rows
-                unmoved that are not worth it; the other objectives know no price and spend
-                epsilon on every row: epsilon is then calibrated on the given outputs.
+            budget: mean l1 move to aim at, in (0, 2]. "equilibrium" and "generator" penalize moves
+                so that the mean meets it (default 0.1, or epsilon / 2 where that is less), and may
+                leave rows unmoved. The other objectives spend epsilon on every row: a budget
+                calibrates epsilon on the given outputs.
             norm: "l1", "l2" or "linf".
-            error: "root" (default) or "squared" error of the adversaries, for those two alone. Root
-                protects more of the rows, squared has the larger mean.
+            error: "root" (default) or "squared" error of the adversaries, with "equilibrium" and
+                "generator" only. Root protects more of the rows, squared has the larger mean.
             key: see `LPA`.
-            seed: of whatever is trained; "direction" trains nothing.
+            seed: of everything that is trained; "direction" trains nothing.
             on_invalid: see `Defense`.
             margin: see `Defense`.
-            groups: integers [N], for "equilibrium" and "generator" alone: rows with one number are
-                altered copies of one input, and must not count as fresh to each other where the price is set.
-            progress: called with the share that is done, rising to 1; what it raises ends the fit.
+            groups: integers [N], with "equilibrium" and "generator" only: rows of one number are
+                altered copies of one input, which cross-fitting of the penalty weight keeps together.
+            progress: called with the share that is done, rising to 1; an exception from it ends the fit.
 
         Raises:
             TypeError: for a wrong kind or dtype.
             ValueError: for wrong shapes or ranges, no rows, rows that are no probability vectors,
-                settings that the objective does not have, or a budget that epsilon does not let it
-                reach.
+                settings that the objective does not have, or a budget that is out of reach within
+                epsilon.
 
         Example:
             >>> p, x = torch.softmax(torch.randn(64, 5), 1), torch.rand(64, 8, 8)
@@ -171,7 +171,7 @@ class LPA(Defense):
             True
         """
         kind = OBJECTIVES[as_choice("objective", objective, tuple(OBJECTIVES))]
-        game = issubclass(kind, Priced)
+        game = issubclass(kind, Penalized)
         for name, value in {"error": error, "groups": groups}.items():
             if value is not None and not game:
                 raise ValueError(
@@ -187,18 +187,18 @@ class LPA(Defense):
             radius = min(1.0, 8 * goal) if epsilon is None else cap
         else:
             radius = cap if goal is not None or epsilon is not None else 0.2
-        # Its objective is another in the end. Made first: a wrong setting is found before anything is trained.
+        # The objective is replaced below. Made first, so that a wrong setting is found before anything is trained.
         defense = cls(
             Direction(), epsilon=radius, norm=norm, key=key, on_invalid=on_invalid, margin=margin
         )
-        whole = Progress(as_report(progress))
-        rows = own_rows(outputs)
+        total = Progress(as_report(progress))
+        rows = defender_rows(outputs)
         if inputs is None and kind is not Direction:
             raise ValueError(
                 f"expected inputs with objective {objective!r}, got none; pass what produced the outputs"
             )
         x = None if inputs is None else as_inputs(inputs, rows)
-        if issubclass(kind, Priced) and goal is not None and x is not None:
+        if issubclass(kind, Penalized) and goal is not None and x is not None:
             defense.objective = fit_cross(
                 kind,
                 rows,
@@ -209,10 +209,10 @@ class LPA(Defense):
                 norm=norm,
                 error=harm,
                 seed=seed,
-                progress=whole,
+                progress=total,
             )
         elif x is not None and kind is not Direction:
-            surrogate = Surrogate.fit(rows, x, seed=seed, progress=whole.part(0.0, 0.8))
+            surrogate = Surrogate.fit(rows, x, seed=seed, progress=total.part(0.0, 0.8))
             single = as_dtype(rows, torch.float32)
             if issubclass(kind, Alignment):
                 defense.objective = kind.fit(surrogate, single, x, seed=seed)
@@ -223,7 +223,7 @@ class LPA(Defense):
         if goal is not None and not game:
             stride = -(-len(rows) // _CALIBRATION_ROWS)
             defense._calibrate(rows[::stride], goal)
-        whole(1.0)
+        total(1.0)
         return defense
 
     def _calibrate(self, rows: Tensor, budget: float) -> None:
@@ -250,9 +250,9 @@ class LPA(Defense):
         q = self.objective.poison(p, key=self._key, epsilon=self.epsilon, norm=self.norm)
         if self.objective.may_stay:
             return q
-        # A gradient can vanish, and a direction can point out of the set; no row goes out bare.
+        # A gradient can vanish, and a direction can point out of the set; such a row is moved below.
         bare = (distance(q, p, self.norm) < _BARE * self.epsilon).unsqueeze(-1)
-        # Made for all rows: to ask whether there are bare ones would read back, and no graph could be captured.
+        # For all rows: checking whether any is unmoved would read back, and no graph could be captured.
         goal = away(p, label_of(p))
         moved = ops.move(p, goal, epsilon=self.epsilon, norm=self.norm, validate=False)
         return torch.where(bare, moved, q)
@@ -271,7 +271,7 @@ class LPA(Defense):
         super().save(file)
 
     def get_extra_state(self) -> Tensor:
-        """The radius, which a budget may have set, beside the tensors of a state_dict."""
+        """The radius, which a budget may have set and a state_dict carries beside its tensors."""
         return torch.tensor([self.epsilon], dtype=torch.float64, device="cpu")
 
     def set_extra_state(self, state: Tensor) -> None:

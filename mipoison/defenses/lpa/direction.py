@@ -1,4 +1,4 @@
-"""A keyed random direction: what is left without a surrogate, the weakest form of LPA."""
+"""Direction: moves rows along a keyed random direction, the weakest form of LPA, which needs no data."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from mipoison.reference.project import distance
 def keyed_step(p: Tensor, *, key: Key, alpha: float, epsilon: float, norm: str) -> Tensor:
     """One projected step along a keyed direction with entries uniform in (−1, 1); [N, K].
 
-    Where the direction points out of the set (from a vertex, say) the projection hardly moves: the
-    opposite direction is taken if that leads farther.
+    Where the direction points out of the set (at a vertex, for example) the projection hardly moves. The
+    opposite direction is taken if it moves farther.
     """
     words = ops.row_bits(p, key=key, grid=GRID, words=p.shape[-1])
     direction = (2 * uniforms(words) - 1).to(p.dtype)
@@ -31,13 +31,13 @@ def keyed_step(p: Tensor, *, key: Key, alpha: float, epsilon: float, norm: str) 
 
 
 class Direction(Objective):
-    """Steps along a keyed direction to the border of the ball; needs nothing but the row."""
+    """Steps along a keyed direction to the border of the ball; needs only the row."""
 
     name: ClassVar[str] = "direction"
 
     def poison(self, p: Tensor, *, key: Key, epsilon: float, norm: str) -> Tensor:
         """See `Objective.poison`."""
-        # Two radii long, so that what the simplex cuts off still leaves the ball's border within reach.
+        # Two radii long, so that the step reaches the ball's border although the simplex cuts off part of it.
         return keyed_step(p, key=key, alpha=2 * epsilon, epsilon=epsilon, norm=norm)
 
     @classmethod

@@ -1,4 +1,4 @@
-"""Equilibrium: the bi-level game of data poisoning played out, with a price on distortion."""
+"""Equilibrium: solves the bi-level problem of data poisoning as a game, with a penalty on the move."""
 
 from __future__ import annotations
 
@@ -10,29 +10,28 @@ from torch import Tensor
 from mipoison.defenses.bank import Bank
 from mipoison.defenses.base import as_dtype
 from mipoison.defenses.lpa.candidates import Candidates
-from mipoison.defenses.lpa.cells import Cells
 from mipoison.defenses.lpa.game import (
     EXPONENTS,
     Rules,
     Table,
-    bisect_price,
+    bisect_penalty_weight,
     choose,
     gumbel,
     play,
 )
-from mipoison.defenses.lpa.priced import (
+from mipoison.defenses.lpa.key_cells import KeyCells
+from mipoison.defenses.lpa.penalized import (
     DRAWS,
     ROUNDING,
     TABLE,
-    Priced,
+    Penalized,
     Weighed,
-    require_charge,
     require_pairs,
-    require_reach,
+    require_reachable,
 )
 from mipoison.defenses.lpa.recovery import COMPONENTS, Recovery
 from mipoison.defenses.storage import below
-from mipoison.networks import Network
+from mipoison.nn import Network
 from mipoison.ops.validation import as_part
 from mipoison.progress import Progress
 from mipoison.random import Key
@@ -41,21 +40,21 @@ from mipoison.surrogate import Surrogate
 
 _GUIDE: Final = {"width": 64, "epochs": 8, "batch": 256}
 _SCORER: Final = {"width": 128, "epochs": 12, "batch": 256}
-# Entries of the candidates that are weighed at a time, at most: more would be new memory at every step.
+# At most this many entries of candidates are weighed at a time: more would allocate new memory at every step.
 _ENTRIES: Final = 1 << 21
 
 
-class Equilibrium(Priced):
-    """Maximises the error of adversaries who have learnt from the answers, less a price on the move.
+class Equilibrium(Penalized):
+    """Maximises the error of adversaries who train on the answers, less a penalty on the move.
 
-    δ* = argmax_δ L(I*; clean pairs) − λ(‖δ‖₁ + ‖δ‖₁²) subject to I* = argmin_I L(I; poisoned pairs): fitting plays
-    rounds of both sides (`game`); serving scores the row's keyed `candidates` by one small network, distilled from all
-    rounds' adversaries, and takes the best. Rows may stay where they are, where moving them is not worth its price.
+    δ* = argmax_δ L(I*; clean pairs) − λ(‖δ‖₁ + ‖δ‖₁²) subject to I* = argmin_I L(I; poisoned pairs). Fitting plays
+    rounds of both sides (`game`). Serving scores the row's keyed `candidates` by one small network, distilled from the
+    adversaries of all rounds, and takes the best. A row stays where no move is worth its penalty.
 
     Args:
         candidates: makes the keyed candidates.
-        scorer: predicts the adversaries' mean recovery and their spread from an answer.
-        price: λ.
+        scorer: predicts the mean and the spread of the adversaries' recovery from an answer.
+        penalty_weight: λ.
         error: "root" or "squared" error of the adversaries.
         sharpness: how sharply the best candidate is preferred.
     """
@@ -67,21 +66,21 @@ class Equilibrium(Priced):
         candidates: Candidates,
         scorer: Network,
         *,
-        price: float,
+        penalty_weight: float,
         error: str,
         sharpness: float,
     ) -> None:
         super().__init__()
         self.candidates = as_part("candidates", candidates, Candidates, "mp.LPA.fit")
-        self.cells = candidates.cells
+        self.key_cells = candidates.key_cells
         self.scorer = as_part("scorer", scorer, Network, "mp.LPA.fit")
-        self.price = price
+        self.penalty_weight = penalty_weight
         self.error = error
         self.sharpness = sharpness
 
     @property
     def budget(self) -> float:
-        """What the candidates are made for."""
+        """The budget of the candidates."""
         return self.candidates.budget
 
     @budget.setter
@@ -107,7 +106,7 @@ class Equilibrium(Priced):
         progress: Progress,
         rules: Rules | None = None,
     ) -> Equilibrium:
-        """Plays the game on the defender's own rows [N, K] and what is behind them, by the usual rules or others."""
+        """Plays the game on the defender's rows [N, K] and their inputs, by default rules or others."""
         require_pairs(rows)
         rules = Rules(error=error) if rules is None else rules
         surrogate = Surrogate.fit(rows, inputs, seed=seed, progress=progress.part(0.0, 0.1))
@@ -115,15 +114,15 @@ class Equilibrium(Priced):
         with torch.inference_mode(False), torch.no_grad():
             single = single.clone()
             bank = Bank(single)
-            # With many rows and classes a share of the rows fills the table.
+            # With many rows and classes, a share of the rows fills the table.
             single = single[:: -(-single.numel() * Candidates.COUNT // TABLE)]
             candidates = Candidates(
-                bank, None, budget=budget, cells=Cells.of(single), without=rules.without
+                bank, None, budget=budget, key_cells=KeyCells.of(single), without=rules.without
             )
             draws = max(1, min(DRAWS, TABLE // (single.numel() * candidates.COUNT)))
             keys = [Key.public(b"equilibrium %d %d" % (seed, i)) for i in range(draws)]
 
-            # 1. A small guide in place of the surrogate, learnt around the rows.
+            # 1. The guide, a small network in place of the surrogate, trained on the rows and their candidates.
             around = [
                 candidates.make(single, key=key, epsilon=epsilon, norm=norm)[0] for key in keys
             ]
@@ -149,7 +148,7 @@ class Equilibrium(Priced):
             noise = gumbel(torch.cat([words for _, words in made]))
             everyone = single.repeat(draws, 1)
             moved = (answers - everyone.unsqueeze(1)).abs().sum(-1)
-            require_reach(float(moved.amax(1).double().mean()), budget, epsilon)
+            require_reachable(float(moved.amax(1).double().mean()), budget, epsilon)
             table = Table(answers, moved, clean.repeat(draws, 1), noise)
             mean, deviation = play(
                 table,
@@ -160,7 +159,7 @@ class Equilibrium(Priced):
                 progress=progress.part(0.3, 0.7),
             )
 
-            # 3. One network in place of all adversaries.
+            # 3. The scorer, one network in place of all adversaries.
             scorer = Network.fit(
                 answers.flatten(0, 1),
                 recovery.of_game(mean, deviation),
@@ -169,16 +168,18 @@ class Equilibrium(Priced):
                 **_SCORER,
             )
             fitted = cls(
-                candidates, scorer, price=0.0, error=rules.error, sharpness=rules.sharpness
+                candidates, scorer, penalty_weight=0.0, error=rules.error, sharpness=rules.sharpness
             )
-            # Under the game's own keys: what own rows spend on answers that no adversary has learnt says less of
-            # what fresh rows will.
+            # Under the game's keys, whose answers the adversaries have trained on: answers under other keys say less
+            # about what fresh rows will spend.
             score = fitted._score(everyone, answers)
-            fitted.price = bisect_price(score, moved, noise, budget, fitted.sharpness)
+            fitted.penalty_weight = bisect_penalty_weight(
+                score, moved, noise, budget, fitted.sharpness
+            )
         return fitted
 
     def _score(self, p: Tensor, answers: Tensor) -> Tensor:
-        """What adversaries err on each answer [N, C, K] to rows [N, K]: [N, C]."""
+        """The adversaries' error on each answer [N, C, K] to rows [N, K]: [N, C]."""
         guide = self.candidates.guide
         assert guide is not None
         depth = COMPONENTS
@@ -196,20 +197,20 @@ class Equilibrium(Priced):
         return torch.cat([self._choose(part, key, epsilon, norm) for part in p.split(rows)])
 
     def weigh(self, p: Tensor, *, key: Key, epsilon: float, norm: str) -> Weighed:
-        """See `Priced.weigh`."""
+        """See `Penalized.weigh`."""
         return self._weigh(p, key, epsilon, norm)[1]
 
     def _choose(self, p: Tensor, key: Key, epsilon: float, norm: str) -> Tensor:
         answers, weighed = self._weigh(p, key, epsilon, norm)
-        index = choose(*weighed, self.price, self.sharpness)
+        index = choose(*weighed, self.penalty_weight, self.sharpness)
         return answers[torch.arange(len(p), device=p.device), index]
 
     def _weigh(self, p: Tensor, key: Key, epsilon: float, norm: str) -> tuple[Tensor, Weighed]:
-        """Candidates [N, C, K], and what they are worth."""
+        """Candidates [N, C, K] and their scores."""
         answers, words = self.candidates.make(p, key=key, epsilon=epsilon, norm=norm)
         score = self._score(p.to(torch.float32), answers.to(torch.float32))
         moved = (answers - p.unsqueeze(1)).abs().sum(-1).to(torch.float32)
-        # The game has seen no row of a label without bank vectors: such a row moves by the budget at least.
+        # The game has seen no rows of a label without bank vectors: such a row moves by at least the budget.
         unseen = self.candidates.bank.count[label_of(p)] == 0
         least = moved.amax(1).clamp_max(self.candidates.budget) * (1 - ROUNDING)
         score = score.masked_fill(unseen.unsqueeze(1) & (moved < least.unsqueeze(1)), -torch.inf)
@@ -217,16 +218,15 @@ class Equilibrium(Priced):
 
     def settings(self) -> dict[str, Any]:
         """See `Objective.settings`."""
-        own = {"sharpness": self.sharpness, "without": list(self.candidates.without)}
-        return super().settings() | own
+        more = {"sharpness": self.sharpness, "without": list(self.candidates.without)}
+        return super().settings() | more
 
     @classmethod
     def restore(cls, settings: dict[str, Any], tensors: dict[str, Tensor]) -> Equilibrium:
         """See `Objective.restore`."""
-        require_charge(settings.get("charge"))
         bank = Bank(tensors["candidates.bank.vectors"])
         guide = Network(below("candidates.guide", tensors))
         made = {name: settings[name] for name in ("budget", "without")}
-        made["cells"] = Cells(settings["grid"], settings["temperature"])
-        chosen = {name: settings[name] for name in ("price", "error", "sharpness")}
+        made["key_cells"] = KeyCells(settings["grid"], settings["temperature"])
+        chosen = {name: settings[name] for name in ("penalty_weight", "error", "sharpness")}
         return cls(Candidates(bank, guide, **made), Network(below("scorer", tensors)), **chosen)

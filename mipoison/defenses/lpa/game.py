@@ -1,4 +1,4 @@
-"""The bi-level game played out: adversaries learn from answers, answers avoid what all past adversaries learnt."""
+"""The bi-level game: adversaries train on the answers, and the answers maximise the error of all past adversaries."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from mipoison.networks import evaluate, features, initial, train, whole_lanes
+from mipoison.nn import evaluate, features, initial, standardizer, train
 from mipoison.progress import Report
 from mipoison.random import uniforms
 
@@ -16,23 +16,21 @@ _WIDTH: Final = 192
 _FIRST_EPOCHS: Final = 5
 _EPOCHS: Final = 2
 _BATCH: Final = 128
-# Of the squared error: what the game is played for.
+# The game maximises this power of the squared error.
 EXPONENTS: Final = {"root": 0.5, "squared": 1.0}
 _HALVINGS: Final = 30
-_DEAREST: Final = 1e6
-# Counts the versions of `toll`: a price holds for the one that it was set for.
-CHARGE: Final = 2
-# How sharply the best candidate is preferred, for each round of the game.
+_LARGEST_WEIGHT: Final = 1e6
+# How sharply the best candidate is preferred, per round of the game.
 SHARPNESS: Final = 20.0
 
 
 @dataclass(frozen=True)
 class Rules:
-    """How the game is played; what is not the default is there to be compared with it.
+    """How the game is played; the other values serve comparisons with the default.
 
     Attributes:
-        rounds: how often the adversaries learn.
-        memory: the last so many rounds' adversaries count; None: all.
+        rounds: how often the adversaries train.
+        memory: how many of the last rounds' adversaries count; None: all.
         error: "root" or "squared" error of the adversaries, a key of EXPONENTS.
         without: kinds of candidates that are left out.
     """
@@ -44,7 +42,7 @@ class Rules:
 
     @property
     def sharpness(self) -> float:
-        """How sharply the best candidate is preferred in the end: SHARPNESS for every round that counts."""
+        """How sharply the best candidate is preferred after the last round: SHARPNESS per round that counts."""
         return SHARPNESS * min(self.rounds, self.memory or self.rounds)
 
 
@@ -52,8 +50,8 @@ class _Memory:
     """Sums over the adversaries of the rounds that count.
 
     Args:
-        limit: how many rounds; None: all, which are then one sum.
-        nothing: zeros of each sum.
+        limit: how many rounds; None: all, kept as one sum.
+        nothing: a zero of each sum's shape.
     """
 
     def __init__(self, limit: int | None, nothing: tuple[Tensor, ...]) -> None:
@@ -63,16 +61,16 @@ class _Memory:
         self.rounds = 0
 
     def begin(self) -> tuple[Tensor, ...]:
-        """What a round's adversaries add to."""
+        """The sums that a round's adversaries are added to."""
         return self._sums.pop() if self._limit is None and self._sums else self._nothing
 
     def end(self, *sums: Tensor) -> None:
-        """Takes the sums with the round's adversaries."""
+        """Stores the sums that include the round's adversaries."""
         self._sums = [*self._sums, sums][-(self._limit or 1) :]
         self.rounds = self.rounds + 1 if self._limit is None else len(self._sums)
 
     def mean(self, part: int) -> Tensor:
-        """The mean of one of the parts; zeros before the first round."""
+        """The mean of one of the sums; zeros before the first round."""
         total = self._nothing[part]
         for sums in self._sums:
             total = total + sums[part]
@@ -81,13 +79,13 @@ class _Memory:
 
 @dataclass(frozen=True)
 class Table:
-    """What the game is played on: every candidate of every row.
+    """The table that the game is played on: every candidate of every row.
 
     Attributes:
-        candidates: [R, C, K], the own rows in R = draws x rows lines.
+        candidates: [R, C, K], R = draws x rows.
         moved: ‖q − y‖₁ of each, [R, C].
-        clean: what the clean surrogate recovers of the row, [R, D]. The adversaries learn to recover it: what it
-            lacks of the inputs no vector tells, and with few rows they would learn that by heart.
+        clean: what the clean surrogate recovers of the row, [R, D]. The adversaries train on it, not on the
+            inputs: the rest of an input is noise to them, and with few rows they would memorise it.
         noise: Gumbel noise of each candidate, [R, C].
     """
 
@@ -102,36 +100,36 @@ def gumbel(words: Tensor) -> Tensor:
     return (-(-uniforms(words).log()).log()).to(torch.float32)
 
 
-def toll(moved: Tensor) -> Tensor:
-    """What a move of so much l1 is charged for: m + m².
+def penalty(moved: Tensor) -> Tensor:
+    """The penalty m + m² on a move of m in l1.
 
-    With m alone some rows move far and many stay as they are, where whoever spots them reads them bare. The square
-    lets more rows move, for a little of the mean gain.
+    Under a penalty of m alone, some rows move far and many stay, and an adversary who recognises those reads clean
+    vectors. The square makes more rows move, at a small loss of mean gain.
     """
     return moved + moved.square()
 
 
-def choose(score: Tensor, moved: Tensor, noise: Tensor, price: float, sharpness: float) -> Tensor:
-    """The candidate of largest score − price · toll of its move, with Gumbel noise; int64 [R]."""
-    return ((score - price * toll(moved)) * sharpness + noise).argmax(1)
+def choose(score: Tensor, moved: Tensor, noise: Tensor, weight: float, sharpness: float) -> Tensor:
+    """The candidate of largest (score − weight · penalty) · sharpness + Gumbel noise; int64 [R]."""
+    return ((score - weight * penalty(moved)) * sharpness + noise).argmax(1)
 
 
-def bisect_price(
+def bisect_penalty_weight(
     score: Tensor, moved: Tensor, noise: Tensor, budget: float, sharpness: float
 ) -> float:
-    """The price at which the chosen candidates' mean move is the budget.
+    """The penalty weight at which the chosen candidates' mean move is the budget.
 
-    It is negative where free choice would spend less.
+    It is negative where an unpenalized choice would spend less.
     """
 
-    def spent(price: float) -> float:
-        index = choose(score, moved, noise, price, sharpness)
+    def spent(weight: float) -> float:
+        index = choose(score, moved, noise, weight, sharpness)
         return float(moved.gather(1, index.unsqueeze(1)).double().mean())
 
     low, high = -1.0, 1.0
-    while spent(high) > budget and high < _DEAREST:
+    while spent(high) > budget and high < _LARGEST_WEIGHT:
         high *= 2
-    while spent(low) < budget and low > -_DEAREST:
+    while spent(low) < budget and low > -_LARGEST_WEIGHT:
         low *= 2
     for _ in range(_HALVINGS):
         middle = (low + high) / 2
@@ -151,11 +149,11 @@ def play(
     """Plays the game.
 
     Args:
-        table: candidates and what is behind them.
+        table: every candidate of every row.
         rules: how it is played.
         budget: mean l1.
         spread: mean within-label variance of what the surrogate recovers.
-        seed: of the adversaries.
+        seed: of the adversaries' training.
         progress: told after every round.
 
     Returns:
@@ -164,14 +162,14 @@ def play(
     """
     lines, count, k = table.candidates.shape
     flat = features(table.candidates.reshape(-1, k))
-    mean, scale = flat.mean(0), flat.std(0).clamp_min(1e-6)
+    mean, scale = standardizer(flat)
     flat = (flat - mean) / scale
     raw = flat * (torch.arange(flat.shape[1], device=flat.device) < k)
     kinds = torch.stack((raw, flat))
     generator = torch.Generator().manual_seed(seed)
     depth = table.clean.shape[1]
-    sizes = [flat.shape[1], _WIDTH, _WIDTH, whole_lanes(depth)]
-    state = [value.to(flat.device) for value in initial(sizes, len(kinds), generator)]
+    shape = flat.shape[1], _WIDTH, depth
+    state = initial(*shape, members=len(kinds), generator=generator, device=flat.device)
     clean = table.clean.unsqueeze(1)
 
     def harm(recovered: Tensor) -> Tensor:
@@ -183,8 +181,8 @@ def play(
     here = torch.arange(lines, device=flat.device)
     for turn in range(rules.rounds):
         score, sharpness = past.mean(0), SHARPNESS * max(1, past.rounds)
-        price = bisect_price(score, table.moved, table.noise, budget, sharpness)
-        index = choose(score, table.moved, table.noise, price, sharpness)
+        weight = bisect_penalty_weight(score, table.moved, table.noise, budget, sharpness)
+        index = choose(score, table.moved, table.noise, weight, sharpness)
         chosen = here * count + index
         epochs = _FIRST_EPOCHS if turn == 0 else _EPOCHS
         state = train(
@@ -192,8 +190,8 @@ def play(
         )
         total, mean_of, square_of = past.begin()
         for member in range(len(kinds)):
-            own = [value[member : member + 1] for value in state]
-            recovered = evaluate(own, kinds[member : member + 1])[-1][0, :, :depth]
+            one = [value[member : member + 1] for value in state]
+            recovered = evaluate(one, kinds[member : member + 1])[-1][0, :, :depth]
             recovered = recovered.reshape(lines, count, depth)
             share = 1 / len(kinds)
             total = total + harm(recovered) * share

@@ -1,8 +1,8 @@
-"""A surrogate's training gradient on one pair, layer by layer, without ever forming it.
+"""A surrogate's training gradient on one pair, layer by layer, as factors of an outer product.
 
-The gradient of ½‖G(q) − x‖² in a layer's weights is the outer product a ⊗ s of what enters the layer and the error
-carried back to it; in its biases it is s. Inner products then cost a few dot products a row, and depend on that row
-alone.
+The gradient of ½‖G(q) − x‖² in a layer's weights is the outer product a ⊗ s of the layer's input and the error that is
+backpropagated to it; in its biases it is s. Inner products then cost a few dot products a row, and depend on that row
+only.
 """
 
 from __future__ import annotations
@@ -13,14 +13,15 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from mipoison.nn import backpropagate, evaluate
 from mipoison.surrogate import Surrogate
 
-# A layer each: what enters it [M, B, in], and the error carried back to it [M, B, out].
+# For each layer: its input [M, B, in] and the error at its output [M, B, out].
 Factors: TypeAlias = list[tuple[Tensor, Tensor]]
-# A layer each: the gradient in its weights [M, in, out] and in its biases [M, 1, out].
+# For each layer: the gradient in its weights [M, in, out] and in its biases [M, 1, out].
 Gradient: TypeAlias = list[tuple[Tensor, Tensor]]
 
-# A squared length below is zero: an exactly fitted pair has no gradient, hence no direction.
+# A smaller squared length counts as zero: an exactly fitted pair has no gradient, hence no direction.
 _TINY: Final = 1e-20
 
 
@@ -32,23 +33,16 @@ def factors(surrogate: Surrogate, q: Tensor, goal: Tensor) -> Factors:
         q: vectors, float32 [B, K].
         goal: coefficients, [B, C].
     """
-    weights, biases = surrogate.parameters_of("weight"), surrogate.parameters_of("bias")
-    inside = surrogate.inside(q)
-    entering = [inside.expand(len(weights[0]), *inside.shape)]
-    for weight, bias in zip(weights[:-1], biases[:-1], strict=True):
-        entering.append(F.relu(torch.baddbmm(bias, entering[-1], weight)))
-    answer = torch.baddbmm(biases[-1], entering[-1], weights[-1])
-    # Units beyond the coefficients only fill the lanes: nothing is asked of them.
-    coefficients = goal.shape[-1]
+    state, inside = surrogate.state(), surrogate.inside(q)
+    hidden = evaluate(state, inside.expand(surrogate.members, *inside.shape))
+    answer, coefficients = hidden[-1], goal.shape[-1]
+    # Units beyond the coefficients only fill the lanes: they have no error.
     error = F.pad(answer[..., :coefficients] - goal, (0, answer.shape[-1] - coefficients))
-    carried = [error]
-    for weight, active in zip(weights[:0:-1], entering[:0:-1], strict=True):
-        carried.append((carried[-1] @ weight.transpose(1, 2)) * (active > 0))
-    return list(zip(entering, reversed(carried), strict=True))
+    return list(zip(hidden[:-1], backpropagate(state, hidden, error), strict=True))
 
 
 def summed(pairs: Factors) -> Gradient:
-    """The gradient itself, summed over the rows and scaled to length one for each member."""
+    """The gradient, summed over the rows and scaled to length one for each member."""
     layers = [(a.transpose(1, 2) @ s, s.sum(1, keepdim=True)) for a, s in pairs]
     squares = [(w.square().sum((1, 2)) + b.square().sum((1, 2))) for w, b in layers]
     size = torch.stack(squares).sum(0).clamp_min(_TINY).sqrt()[:, None, None]

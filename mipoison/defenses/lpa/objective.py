@@ -1,4 +1,4 @@
-"""What an LPA objective is."""
+"""The base class of LPA objectives."""
 
 from __future__ import annotations
 
@@ -7,28 +7,27 @@ from typing import Any, ClassVar, Final
 
 from torch import Tensor
 
+from mipoison.dtype_stable import DtypeStable
 from mipoison.random import Key
-from mipoison.steady import Steady
 
-# Cell width of the key's hash, in units of confidence: rows in the same cells draw the same words, so that slightly
-# changed copies of a query are not a way to average the key out.
+# Cell width of the key's hash, in units of confidence. Rows in the same cells draw the same words, so that averaging
+# over slightly changed copies of a query does not remove the key's effect.
 GRID: Final = 0.1
 
 
-class Objective(Steady):
-    """Chooses where in its ε-set each row goes; one file each beside this one.
+class Objective(DtypeStable):
+    """Chooses the answer to each row in its set C; one file for each objective.
 
-    An objective is stateless in its answers: what it does to a row is a function of (fitted state,
-    key, row).
+    The answer to a row is a function of (fitted state, key, row).
     """
 
     name: ClassVar[str]
-    # Whether a row may be answered as it is; else a row that did not move is moved (see `LPA.answer`).
+    # Whether a row may stay; else `LPA.answer` moves a row that did not.
     may_stay: ClassVar[bool] = False
 
     @property
     def classes(self) -> int | None:
-        """K of the data it was fitted on; None where any K will do."""
+        """K of the data it was fitted on; None if any K is accepted."""
         return None
 
     @abstractmethod
@@ -46,10 +45,10 @@ class Objective(Steady):
         """
 
     def settings(self) -> dict[str, Any]:
-        """What `restore` needs beside the tensors, and the name to find it by; JSON types."""
+        """The objective's name, and the arguments of `restore` beside the tensors; JSON types."""
         return {"name": self.name}
 
     @classmethod
     @abstractmethod
     def restore(cls, settings: dict[str, Any], tensors: dict[str, Tensor]) -> Objective:
-        """Builds the objective from what `settings` and `state_dict` gave."""
+        """Builds the objective from the values of `settings` and `state_dict`."""

@@ -1,4 +1,4 @@
-"""What the clean surrogate recovers of the defender's rows, in units that small networks learn well."""
+"""The clean surrogate's recovery of the defender's rows, reduced and scaled for small networks to learn."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from torch import Tensor
 
 from mipoison.reference import label_of
 
-# What the small networks predict: principal components of what the surrogate recovers.
+# The small networks predict this many principal components of the surrogate's recovery.
 COMPONENTS: Final = 31
 
 
 @dataclass(frozen=True)
 class Recovery:
-    """Leading components of recovered inputs, their spread within a label brought to one.
+    """Leading components of recovered inputs, scaled to a within-label spread of one.
 
     Attributes:
         offset: mean [D].
         basis: principal directions [COMPONENTS, D], zeros where there are fewer.
-        spread: mean within-label variance of what is recovered of the rows.
+        spread: mean within-label variance of the recovery of the rows.
     """
 
     offset: Tensor
@@ -31,23 +31,23 @@ class Recovery:
 
     @classmethod
     def of(cls, recovered: Tensor, clean: Tensor, rows: Tensor) -> Recovery:
-        """Components of what is recovered [M, D] around the rows [N, K], of which clean [N, D] is."""
+        """Computes the components of recoveries [M, D] around the rows [N, K], whose own recovery is clean [N, D]."""
         offset = recovered.mean(0)
-        centred = recovered - offset
-        *_, directions = torch.linalg.svd(centred.T @ centred)
+        centered = recovered - offset
+        *_, directions = torch.linalg.svd(centered.T @ centered)
         basis = directions[:COMPONENTS]
         basis = torch.nn.functional.pad(basis, (0, 0, 0, COMPONENTS - len(basis)))
         return cls(offset, basis, _spread(clean, label_of(rows)))
 
     def reduced(self, recovered: Tensor) -> Tensor:
-        """Of recovered inputs [..., D] the scaled components [..., COMPONENTS]."""
+        """The scaled components [..., COMPONENTS] of recovered inputs [..., D]."""
         return (recovered - self.offset) @ self.basis.T / math.sqrt(self.spread)
 
     def of_game(self, mean: Tensor, deviation: Tensor) -> Tensor:
-        """What a network learns in place of a game's adversaries.
+        """The targets of a network that replaces a game's adversaries.
 
         Args:
-            mean: what they recover of each candidate, [R, C, D].
+            mean: their mean recovery of each candidate, [R, C, D].
             deviation: their mean squared deviation, [R, C].
 
         Returns:
@@ -60,7 +60,7 @@ class Recovery:
 def _spread(clean: Tensor, label: Tensor) -> float:
     """Mean over the rows of the squared distance to their label's mean recovery."""
     total = clean.new_zeros(())
-    for own in label.unique():
-        part = clean[label == own]
+    for t in label.unique():
+        part = clean[label == t]
         total = total + (part - part.mean(0)).square().sum()
     return max(float(total) / len(clean), 1e-12)

@@ -1,4 +1,4 @@
-"""The gradients of a defensive loss that a row's own gradient is aligned with, fixed when the defense is fitted."""
+"""Target gradients of a defensive loss, which rows' gradients are aligned with; fixed when the defense is fitted."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ import torch
 from torch import Tensor
 
 from mipoison.defenses.lpa.gradients import Gradient, factors, summed
+from mipoison.dtype_stable import DtypeStable
 from mipoison.neutral import neutral
 from mipoison.ops.validation import as_choice
 from mipoison.reference import label_of
-from mipoison.steady import Steady
 from mipoison.surrogate import Surrogate
 
 LOSSES: Final = ("decoy", "clean")
-# Targets to choose from by key: with a single one, another key gave a third of the rows the same answer.
+# The key chooses among this many targets: with one, another key gave a third of the rows the same answer.
 _TARGETS: Final = 8
 
 
-class Targets(Steady):
+class Targets(DtypeStable):
     """A few target gradients, each of the defensive loss on a share of the defender's rows.
 
     Args:
@@ -61,7 +61,7 @@ class Targets(Steady):
             surrogate: the inversion models.
             rows: clean vectors, float32 [N, K].
             inputs: what produced them, float32 [N, ...].
-            loss: "decoy": L to the input of another row of the label. "clean": −L to the row's own.
+            loss: "decoy": L to the input of another row of the label. "clean": −L to the row's input.
             layers: how many of the first layers are kept.
             seed: of the decoys and the shares.
         """
@@ -72,7 +72,7 @@ class Targets(Steady):
         order = order.to(rows.device)
         rows, flat = rows[order], flat[order]
         wanted = flat if loss == "clean" else _decoys(rows, flat)
-        # −∇L points away from the row's own input.
+        # −∇L points away from the row's input.
         sign = -1.0 if loss == "clean" else 1.0
         with torch.no_grad(), neutral(rows.device):
             goal = (wanted - surrogate.offset) @ surrogate.basis.T
@@ -91,8 +91,8 @@ def _decoys(rows: Tensor, flat: Tensor) -> Tensor:
     """For each row the input of the next one of its label; the mean input where there is no other."""
     label = label_of(rows)
     decoys = flat.mean(0).expand_as(flat).clone()
-    for own in label.unique():
-        members = (label == own).nonzero().squeeze(-1)
+    for t in label.unique():
+        members = (label == t).nonzero().squeeze(-1)
         if len(members) > 1:
             decoys[members] = flat[members.roll(1)]
     return decoys

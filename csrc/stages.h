@@ -1,5 +1,6 @@
-// What float32 can decide of a prepared row, or of sixteen of them, in three stages. A row goes on
-// to the next stage where the last one's answer breaks a constraint that it left out.
+// project in float32, for one row or sixteen, in three stages: without the ball, in the ball, in
+// the ball with the label. A row goes on to the next stage where the answer violates a constraint
+// that the stage left out.
 #pragma once
 
 #include "l1_32.h"
@@ -9,10 +10,10 @@
 namespace mipoison {
 namespace MIPOISON_ISA {
 
-// Entries beyond this would lose more than 1e-7 to float32.
+// Larger entries lose more than 1e-7 in float32.
 constexpr float kModerate = 2;
 
-// Smaller balls than this are worth float64.
+// Smaller balls are solved in float64.
 constexpr double kSmallestBall = 1e-5;
 
 // The rows of a call, as project.h knows them; for project, alpha is 0 and `along` null.
@@ -27,20 +28,20 @@ struct Call {
   bool in_ball(const Region& region) const { return center && region.epsilon < kInfinity; }
 };
 
-// Whether calls of this kind are worth a try in float32.
+// Whether float32 is tried for calls of this kind.
 template <class T>
 inline bool moderate(const Region& region, const Call<T>& call) {
   return region.margin <= 1 && std::abs(call.alpha) <= 1 &&
          (!call.in_ball(region) || region.epsilon >= kSmallestBall);
 }
 
-// Where to look for tau first: the largest entry, a guess, and from how many entries it came.
+// Where the search for tau starts: the largest entry, a guess, and the support that it came from.
 template <class S>
-struct Hint {
+struct TauStart {
   typename S::Single top, start, count;
 };
 
-// Of the rows that `good` names, those answered and those for the next stage.
+// Of the rows in `good`, those that are answered and those for the next stage.
 template <class S>
 struct Verdict {
   typename S::Truth answered, next;
@@ -54,14 +55,14 @@ struct Output {
 };
 
 template <class S>
-class Attempt {
+class Stages {
  public:
   using Value = typename S::Value;
   using Truth = typename S::Truth;
   using Single = typename S::Single;
 
-  // q receives the answers; spare is scratch, y too but needed in the l2 ball alone.
-  Attempt(const Rows32<S>& rows, const Region& region, bool ball, float* q, float* spare, float* y)
+  // q receives the answers; spare and y are scratch, y for the l2 ball only.
+  Stages(const Rows32<S>& rows, const Region& region, bool ball, float* q, float* spare, float* y)
       : rows_(rows),
         ball_(ball),
         norm_(region.norm),
@@ -70,52 +71,53 @@ class Attempt {
         spare_(spare),
         y_(y) {}
 
-  // Without the ball. clue: what the next stage starts from, the tau found, or in l2 the distance.
-  Verdict<S> without_ball(const Truth& good, const Hint<S>& hint, Value* clue,
+  // Without the ball. warm_start: where the next stage starts, the tau found or in l2 the distance.
+  Verdict<S> without_ball(const Truth& good, const TauStart<S>& tau_start, Value* warm_start,
                           const Output& output = {}) {
     const Single z_t = S::take(rows_.z, rows_.t);
     S::put(rows_.z, rows_.t, S::rounded(Value(kNothing)));
-    Levels32<S> at = solve_levels32<S, false>(rows_.z, rows_.blocks, z_t, rows_.margin, hint.top,
-                                              hint.start, hint.count, spare_);
+    Levels32<S> at =
+        solve_levels32<S, false>(rows_.z, rows_.blocks, z_t, rows_.margin, tau_start.top,
+                                 tau_start.start, tau_start.count, spare_);
     Single lead;
     Truth whole = write(at, output, &lead);
     const Truth usable = good & (size_of(at.w) <= Value(kModerate));
     if constexpr (S::kRough) {
-      // What many float32 terms have lost is found where it shows.
+      // Many float32 terms can lose too much; only rows whose sum shows it are refined.
       if (any(usable & !whole)) {
         at.tau = refine<S>(at.rest, at.w - 1, at.tau, usable & !whole, Value(-1));
         whole = write(at, output, &lead);
       }
     }
     S::put(q_, rows_.t, lead);
-    *clue = at.tau;
+    *warm_start = at.tau;
     if (!ball_) return {Truth(usable & whole), Truth(usable & !usable)};
     const Value far = measure<S>(q_, rows_.p, rows_.blocks, norm_).distance;
-    if (norm_ == Norm::kL2) *clue = root_of(far);
+    if (norm_ == Norm::kL2) *warm_start = root_of(far);
     const Truth inside = far <= Value(norm_ == Norm::kL2 ? epsilon_ * epsilon_ : epsilon_);
     return {Truth(usable & whole & inside), Truth(usable & !inside)};
   }
 
-  // In the ball; in l1 and l-infinity with the label left to itself.
-  Verdict<S> in_ball(const Truth& good, const Value& clue) {
+  // In the ball; in l1 and l-infinity without the label constraint.
+  Verdict<S> in_ball(const Truth& good, const Value& warm_start) {
     if (norm_ == Norm::kL2) {
-      // The search starts at p, which must belong to the set as nearly as float32 can tell.
+      // The search starts at p, which must lie in the set up to float32 rounding.
       const Value lead = S::exact(S::take(rows_.p, rows_.t)) -
                          S::exact(rival_of<S>(rows_.p, rows_.blocks, rows_.t));
-      const Solved<S> found = project_l2_32(rows_, epsilon_, clue, y_, q_);
+      const Solved<S> found = project_l2_32(rows_, epsilon_, warm_start, y_, q_);
       return finish(good & found.solved & (lead >= rows_.margin - 1e-6), found.q_t, rival());
     }
-    const Solved<S> found = norm_ == Norm::kL1 ? free_l1_32(rows_, epsilon_, clue, q_)
-                                               : free_linf32(rows_, epsilon_, clue, q_);
+    const Solved<S> found = norm_ == Norm::kL1 ? free_l1_32(rows_, epsilon_, warm_start, q_)
+                                               : free_linf32(rows_, epsilon_, warm_start, q_);
     const Single most = rival();
     const Truth leads = found.solved & (found.q_t >= S::exact(most) + rows_.margin);
     const Verdict<S> verdict = finish(good & leads, found.q_t, most);
     return {verdict.answered, Truth(good & !leads)};
   }
 
-  // With ball and label. In l1 and with a margin, many entries may be held at a cap that is the
-  // small difference of two large numbers: float64 decides those rows.
-  Verdict<S> cornered(const Truth& good) {
+  // In the ball, with the label binding. In l1 with a margin, many entries may lie at a cap that is
+  // the small difference of two large numbers: those rows are left to float64.
+  Verdict<S> in_ball_with_label(const Truth& good) {
     if (norm_ == Norm::kLinf) {
       const Solved<S> found = bound_linf32(rows_, epsilon_, q_);
       return finish(good & found.solved, found.q_t, rival());
@@ -125,11 +127,11 @@ class Attempt {
   }
 
  private:
-  // How much of a row's sum may be missing after rounding, and how far the ball may be left. The
-  // renormalised p is itself rounded, so the rest of the 2e-7 that are promised is needed.
+  // Tolerances after rounding of a row's sum and of the ball. The guarantee for the ball is 2e-7;
+  // the rest is left for the rounding of the renormalised p.
   static constexpr double kMissing = 3e-7, kBeyond = 8e-8;
 
-  // Writes all of q but the label's entry. Returns whose sums are 1.
+  // Writes q except q_t. Returns which rows sum to 1.
   Truth write(const Levels32<S>& at, const Output& output, Single* lead) {
     const Written<S> written = output.streams ? stream_simplex<S>(at, q_, output.ahead)
                                               : write_simplex<S>(at, q_, output.last);
@@ -137,7 +139,7 @@ class Attempt {
     return size_of(written.sum + S::exact(*lead) - 1) <= Value(kMissing);
   }
 
-  // The largest entry of the answer but the label's.
+  // The largest entry of the answer other than q_t.
   Single rival() const { return rival_of<S>(q_, rows_.blocks, rows_.t); }
 
   Verdict<S> finish(const Truth& good, const Value& q_t, const Single& rival) {

@@ -1,7 +1,6 @@
 """The common case in float32 registers: no ball, rows of at most 32 bits, entries of moderate size.
 
-It may decline a row; `exact` then decides that row from scratch. So nothing here has to know what an
-invalid row deserves.
+It may decline a row; `project_float64` then solves that row from the start. So invalid rows are never handled here.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ from mipoison.kernels.roots import any_of
 from mipoison.kernels.rounding import leading_entry, rounded
 from mipoison.kernels.rows import given_label
 
-# The bits of 2.0: entries beyond it would lose more than 1e-7 to float32.
+# The bits of 2.0: larger entries lose more than 1e-7 in float32.
 MODERATE: tl.constexpr = tl.constexpr(0x40000000)
 
 
@@ -40,9 +39,9 @@ def _moderate(x):
 
 
 @triton.jit
-def _shrunk(m, own, rival, total):
-    """The margin that the label's entry of p leaves."""
-    return tl.minimum(m, tl.maximum(own.to(tl.float64) / total - rival.to(tl.float64) / total, 0.0))
+def _shrunk(m, p_t, rival, total):
+    """m, or the lead of p's label where that is smaller."""
+    return tl.minimum(m, tl.maximum(p_t.to(tl.float64) / total - rival.to(tl.float64) / total, 0.0))
 
 
 @triton.jit
@@ -52,14 +51,14 @@ def _first_of(x, cols, k):
 
 
 @triton.jit
-def _pool(rest, own, m, todo):
+def _pool(rest, z_t, m, todo):
     """1. w = z_t + Σ_{j≠t} (z_j + m − w)_+, differences in float32, sums in float64."""
-    w, turn = own, 0
+    w, turn = z_t, 0
     while any_of(todo) & (turn < 64):
         high, low = _split(w - m)
         over = tl.maximum((rest - high) - low, 0.0)
-        step = (_wide_sum(over) + own - w) / (1 + _count(over > 0))
-        # Below the resolution of the differences, steps say nothing.
+        step = (_wide_sum(over) + z_t - w) / (1 + _count(over > 0))
+        # Smaller steps are below the resolution of the differences.
         todo = todo & (step > 1e-9)
         w = tl.where(todo, w + step, w)
         turn += 1
@@ -73,15 +72,15 @@ def _threshold(rest, w, cap, todo):
     First Newton in float32 until the support repeats, then once or twice with sums in float64.
     """
     wanted = todo
-    # Near the simplex τ is near 0; from the right of the root one step lands on its left.
+    # τ is near 0 for a z near the simplex; from the right of the root one step lands on its left.
     tau = tl.maximum(w - 1, 0.0)
     before, turn = _count(rest > rest) - 1, 0
     while any_of(todo) & (turn < 64):
         level = tau.to(tl.float32)
         wide = level.to(tl.float64)
-        # (The cap goes with the level: a capped row beside the row would cost its registers again.)
-        lid = (cap - wide).to(tl.float32)[:, None]
-        over = tl.maximum(tl.minimum(rest - level[:, None], lid), 0.0)
+        # (Subtracting the level from the cap too saves the registers of a capped copy of the row.)
+        caps = (cap - wide).to(tl.float32)[:, None]
+        over = tl.maximum(tl.minimum(rest - level[:, None], caps), 0.0)
         count = _count(over > 0)
         point = wide + (tl.sum(over, 1).to(tl.float64) + (w - wide) - 1) / (1 + count)
         still = todo & (count != before) & ((turn == 0) | (point > tau))
@@ -92,8 +91,8 @@ def _threshold(rest, w, cap, todo):
     todo, turn = wanted, 0
     while any_of(todo) & (turn < 8):
         high, low = _split(tau)
-        lid = (cap - tau).to(tl.float32)[:, None]
-        over = tl.maximum(tl.minimum((rest - high) - low, lid), 0.0)
+        caps = (cap - tau).to(tl.float32)[:, None]
+        over = tl.maximum(tl.minimum((rest - high) - low, caps), 0.0)
         missing = _wide_sum(over) + (w - tau) - 1
         tau = tl.where(todo, tau + missing / (1 + _count(over > 0)), tau)
         todo = todo & (tl.abs(missing) > 1e-7)
@@ -102,7 +101,7 @@ def _threshold(rest, w, cap, todo):
 
 
 @triton.jit
-def project_quick(
+def project_float32(
     q_at,
     g_at,
     p_at,
@@ -117,12 +116,12 @@ def project_quick(
     SHRINK: tl.constexpr,
     SAME: tl.constexpr,
 ):
-    """Projects the rows that it can serve and writes them; returns which these are, [R].
+    """Projects the rows that float32 can solve and writes them; returns which these are, [R].
 
     Args:
         q_at: pointers [R, 1] to z, or to q.
         g_at: pointers to the directions, or None: z is given.
-        p_at: pointers to the centres, or None.
+        p_at: pointers to the centers, or None.
         t_at: pointers [R] to the labels, or None.
         out_at: pointers to the results.
         cols: columns, [1, B], B ≥ k.
@@ -137,7 +136,7 @@ def project_quick(
     inside = ok[:, None] & (cols < k)
     T: tl.constexpr = q_at.dtype.element_ty
     served = ok & (margin <= 1.0)
-    # p first and then q, so that one of them at a time takes registers.
+    # First p, then q: only one of them takes registers at a time.
     total = margin * 0 + 1
     if p_at is None or SAME:
         p = tl.load(q_at + cols, mask=inside, other=0.0).to(tl.float32)
@@ -148,7 +147,7 @@ def project_quick(
         source = tl.where(inside, p, float("-inf"))
         served = served & _moderate(p)
     else:
-        # NaN shows in the sum, and what is too large as well.
+        # The sum detects NaN and entries that are too large.
         total = _wide_sum(p)
         served = served & (tl.min(p, 1) >= 0) & (tl.abs(total - 1) <= TOLERANCE)
     if t_at is None:
@@ -160,11 +159,11 @@ def project_quick(
     if p_at is not None and not SAME:
         if SHRINK:
             mine = cols == t[:, None]
-            own = tl.sum(tl.where(mine, p, 0.0), 1)
-            m = _shrunk(m, own, tl.max(tl.where(mine, 0.0, p), 1), total)
+            p_t = tl.sum(tl.where(mine, p, 0.0), 1)
+            m = _shrunk(m, p_t, tl.max(tl.where(mine, 0.0, p), 1), total)
         z = tl.load(q_at + cols, mask=inside, other=0.0).to(tl.float32)
         served = served & _moderate(z)
-    # What is not a rival is −inf from here on: columns take registers as well.
+    # Entry t and the padding are −inf from here on; keeping the columns would take registers.
     mine = cols == t[:, None]
     z_t = tl.sum(tl.where(mine, z, 0.0), 1)
     rest = tl.where(inside & ~mine, z, float("-inf"))
@@ -186,8 +185,8 @@ def project_quick(
     tau = _threshold(rest, w, cap, served)
     # 3. q_t = w − τ, q_j = (min(z_j, w − m) − τ)_+.
     high, low = _split(tau)
-    lid = (cap - tau).to(tl.float32)[:, None]
-    answer = rounded(tl.maximum(tl.minimum((rest - high) - low, lid), 0.0), T)
+    caps = (cap - tau).to(tl.float32)[:, None]
+    answer = rounded(tl.maximum(tl.minimum((rest - high) - low, caps), 0.0), T)
     rival = tl.max(answer.to(tl.float32), 1)
     top = leading_entry(w - tau, rounded(rival, T), m, T)
     answer = tl.where(rest > float("-inf"), answer, top[:, None])

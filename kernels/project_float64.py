@@ -1,4 +1,4 @@
-"""The projection of a program's rows in float64: every norm, every row, the safe answer where none is due."""
+"""The projection of a program's rows in float64: every norm, and the safe answer for invalid rows."""
 
 from __future__ import annotations
 
@@ -57,23 +57,23 @@ def _entries(
     down,
     minus,
     cap,
-    own,
+    q_t,
     epsilon,
     NORM: tl.constexpr,
     CHUNKS: tl.constexpr,
 ):
-    """The i-th chunk of q, exact; then p and the columns."""
+    """The i-th chunk of q before rounding; then p and the columns."""
     z, p, cols = part(rows, i, s, CHUNKS, NORM == "l2")
-    base, tau, lid = up[:, None], plus[:, None], cap[:, None]
+    base, tau, caps = up[:, None], plus[:, None], cap[:, None]
     if NORM == "l1":
-        q = exchanged(z, p, base, tau, down[:, None], minus[:, None], lid)
+        q = exchanged(z, p, base, tau, down[:, None], minus[:, None], caps)
     elif NORM == "linf":
-        y = tl.minimum(z - base - tau, tl.minimum(tl.minimum(p + epsilon[:, None], 1.0), lid))
+        y = tl.minimum(z - base - tau, tl.minimum(tl.minimum(p + epsilon[:, None], 1.0), caps))
         q = tl.maximum(y, tl.maximum(p - epsilon[:, None], 0.0))
     else:
-        q = tl.maximum(tl.minimum(z - base - tau, lid), 0.0)
-    mine = (cols == t[:, None]) & (own == own)[:, None]
-    return tl.where(cols < rows.k, tl.where(mine, own[:, None], q), 0.0), p, cols
+        q = tl.maximum(tl.minimum(z - base - tau, caps), 0.0)
+    mine = (cols == t[:, None]) & (q_t == q_t)[:, None]
+    return tl.where(cols < rows.k, tl.where(mine, q_t[:, None], q), 0.0), p, cols
 
 
 @triton.jit
@@ -88,7 +88,7 @@ def _farthest(rows, CHUNKS: tl.constexpr):
 
 
 @triton.jit
-def project_exact(
+def project_float64(
     q_at,
     g_at,
     p_at,
@@ -107,10 +107,10 @@ def project_exact(
 ):
     """Projects the rows of a program and writes them; returns which of them are invalid, [R].
 
-    Arguments as in `project_quick`; NORM is "none" for no ball, CHUNKS how many tiles make up a row.
+    Arguments as in `project_float32`; NORM is "none" for no ball, CHUNKS how many tiles make up a row.
     """
     T: tl.constexpr = q_at.dtype.element_ty
-    # What came, and the label.
+    # Validity and the label.
     extent, total, low, label = survey(q_at, cols, k, ok, CHUNKS)
     valid = ok & (extent <= LARGEST)
     known = valid
@@ -118,9 +118,9 @@ def project_exact(
         extent, total, low, label = survey(p_at, cols, k, ok, CHUNKS)
         known = ok & (extent <= LARGEST)
         valid = valid & is_probability(extent, total, low, TOLERANCE)
-        centre = p_at
+        center = p_at
     else:
-        centre = q_at
+        center = q_at
         total = total * 0 + 1
     if t_at is not None:
         label, known = given_label(t_at, known, k)
@@ -141,40 +141,40 @@ def project_exact(
             gap = lead(p_at, total, cols, k, valid, t, CHUNKS)
         m = tl.minimum(m, gap)
     wide = lift[:, None], scale[:, None], total[:, None], valid[:, None]
-    z, p = form(q_at, along, centre, wide[0], wide[1], wide[2], wide[3], k, cols)
-    rows = Rows(z, p, cols, q_at, along, centre, wide[0], wide[1], wide[2], wide[3], k)
+    z, p = form(q_at, along, center, wide[0], wide[1], wide[2], wide[3], k, cols)
+    rows = Rows(z, p, cols, q_at, along, center, wide[0], wide[1], wide[2], wide[3], k)
     valid = valid & (_farthest(rows, CHUNKS) <= FARTHEST)
 
     # 1. Without the ball.
     s = total * 0 + 1
     base, tau = simplex_levels(rows, t, m, s, valid, CHUNKS, False)
     up, plus, down, minus = base, tau, base, tau
-    cap, own = -tau - m, -tau
-    # 2., 3. With the ball, where that left it.
+    cap, q_t = -tau - m, -tau
+    # 2.–5. With the ball, where that answer is outside.
     if NORM != "none":
         outside = valid & ~(_distance(rows, t, base, tau, m, NORM, CHUNKS) <= epsilon)
         if any_of(outside):
             if NORM == "l1":
-                a, b, c, d, lid, u, empty = l1_levels(rows, t, m, epsilon, outside, CHUNKS)
+                a, b, c, d, caps, u, empty = l1_levels(rows, t, m, epsilon, outside, CHUNKS)
             elif NORM == "linf":
-                a, b, lid, u, empty = linf_levels(rows, t, m, epsilon, outside, CHUNKS)
+                a, b, caps, u, empty = linf_levels(rows, t, m, epsilon, outside, CHUNKS)
                 c, d = a, b
             else:
                 s, a, b, empty = l2_levels(rows, t, m, epsilon, outside, CHUNKS)
                 s = tl.where(outside, s, 1.0)
-                c, d, lid, u = a, b, -b - m, -b
+                c, d, caps, u = a, b, -b - m, -b
             up, plus = tl.where(outside, a, up), tl.where(outside, b, plus)
             down, minus = tl.where(outside, c, down), tl.where(outside, d, minus)
-            cap = tl.where(outside, lid, cap)
-            # Where the label does not bind, its entry is one like the others.
-            u = tl.where(lid < float("inf"), u, float("nan"))
-            own = tl.where(outside, u, own)
+            cap = tl.where(outside, caps, cap)
+            # Where the label does not bind, q_t is computed like the other entries.
+            u = tl.where(caps < float("inf"), u, float("nan"))
+            q_t = tl.where(outside, u, q_t)
             valid = valid & ~(outside & empty)
 
-    # What no row may leave with, whatever happened on the way: another sum, a move beyond its ball.
+    # Final check of sum and ball; rows that fail get the safe answer.
     mass, moved, rival, top = s * 0, s * 0, s * 0, s * 0
     for i in range(CHUNKS):
-        q, p, here = _entries(rows, i, t, s, up, plus, down, minus, cap, own, epsilon, NORM, CHUNKS)
+        q, p, here = _entries(rows, i, t, s, up, plus, down, minus, cap, q_t, epsilon, NORM, CHUNKS)
         mine = here == t[:, None]
         mass += tl.sum(q, 1)
         top += tl.sum(tl.where(mine, q, 0.0), 1)
@@ -193,7 +193,7 @@ def project_exact(
         valid = valid & (moved <= epsilon + 1e-7)
     entry = leading_entry(top, rounded(rival, T), m, T)
     for i in range(CHUNKS):
-        q, p, here = _entries(rows, i, t, s, up, plus, down, minus, cap, own, epsilon, NORM, CHUNKS)
+        q, p, here = _entries(rows, i, t, s, up, plus, down, minus, cap, q_t, epsilon, NORM, CHUNKS)
         answer = tl.where(here == t[:, None], entry[:, None], rounded(q, T))
         tl.store(out_at + here, answer, mask=valid[:, None] & (here < k))
     refused = ok & ~valid

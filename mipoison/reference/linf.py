@@ -1,4 +1,4 @@
-"""The one-dimensional root that every ball reduces to, and the projection inside an l∞ ball."""
+"""The one-dimensional root of a box, and the projection inside an l∞ ball."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor
 from mipoison.reference.roots import monotone_root
 from mipoison.reference.rounding import at, put
 
-# Where τ is far from zero, z − τ has lost digits: solve again around the τ found.
+# Beyond this |τ|, z − τ has lost digits: the root is solved again around the τ found.
 _FAR: Final = 64.0
 
 
@@ -50,7 +50,7 @@ def box_root(z: Tensor, low: Tensor, high: Tensor, total: Tensor) -> tuple[Tenso
 
 
 def cap_root(rest: Callable[[Tensor], tuple[Tensor, Tensor]], low: Tensor, high: Tensor) -> Tensor:
-    """Minimises over u = q_t where the label constraint binds, every other entry being capped at u − m.
+    """Minimises over u = q_t where the label constraint binds and caps every other entry at c = u − m.
 
     Args:
         rest: u [N] → (the best row with q_t = u, derivative of the partial minimum at u); the
@@ -72,7 +72,7 @@ def cap_root(rest: Callable[[Tensor], tuple[Tensor, Tensor]], low: Tensor, high:
 def linf_interval(p: Tensor, t: Tensor, m: Tensor, epsilon: float) -> tuple[Tensor, Tensor]:
     """The feasible interval of u = q_t in the l∞ ball: (low, high), each [N]; empty where low > high."""
     low, high = (p - epsilon).clamp_min(0.0), (p + epsilon).clamp_max(1.0)
-    own_low, own_high = at(low, t), at(high, t)
+    low_t, high_t = at(low, t), at(high, t)
     others = put(high, t, 0.0)
 
     def surplus(u: Tensor) -> tuple[Tensor, Tensor]:
@@ -81,13 +81,13 @@ def linf_interval(p: Tensor, t: Tensor, m: Tensor, epsilon: float) -> tuple[Tens
         return u + filled.sum(-1) - 1, 1 + (put(others, t, -1.0) > cap).sum(-1).to(p.dtype)
 
     fullest = monotone_root(surplus, m, torch.ones_like(m))
-    smallest = torch.maximum(own_low, m + put(low, t, 0.0).amax(-1))
-    largest = torch.minimum(own_high, 1 - put(low, t, 0.0).sum(-1))
+    smallest = torch.maximum(low_t, m + put(low, t, 0.0).amax(-1))
+    largest = torch.minimum(high_t, 1 - put(low, t, 0.0).sum(-1))
     return torch.maximum(smallest, fullest), largest
 
 
 def project_linf_free(z: Tensor, p: Tensor, epsilon: float) -> Tensor:
-    """Argmin ‖q − z‖² subject to Σq = 1, q ≥ 0, ‖q − p‖∞ ≤ ε: no label to keep."""
+    """Argmin ‖q − z‖² subject to Σq = 1, q ≥ 0, ‖q − p‖∞ ≤ ε: without the label constraint."""
     low, high = (p - epsilon).clamp_min(0.0), (p + epsilon).clamp_max(1.0)
     return box_root(z, low, high, torch.ones_like(z[:, 0]))[0]
 

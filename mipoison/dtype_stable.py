@@ -7,14 +7,14 @@ from typing import TypeVar
 
 from torch import Tensor, nn
 
-Self = TypeVar("Self", bound="Steady")
+Self = TypeVar("Self", bound="DtypeStable")
 
 
-class Steady(nn.Module):
-    """Moves between devices but is never cast: `.half()` on a served model must not change what a defense computes."""
+class DtypeStable(nn.Module):
+    """Moves between devices but is never cast: `.half()` on a served model must not change a defense's answers."""
 
     def _apply(self: Self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
-        """What `.to()`, `.half()` and their like go through."""
+        """Applies `.to()`, `.half()` and the like."""
 
         def move(x: Tensor) -> Tensor:
             moved = fn(x)

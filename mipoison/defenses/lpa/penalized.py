@@ -1,0 +1,150 @@
+"""Objectives with a penalty on the move: rows may stay, and the mean move is the budget."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import Any, ClassVar, Final, NamedTuple
+
+import torch
+from torch import Tensor
+
+from mipoison.defenses.base import as_dtype
+from mipoison.defenses.lpa.game import bisect_penalty_weight, choose
+from mipoison.defenses.lpa.key_cells import KeyCells
+from mipoison.defenses.lpa.objective import Objective
+from mipoison.progress import Progress
+from mipoison.random import Key
+from mipoison.reference import label_of
+
+# The game is played on each row under this many keys, and on at most this many entries, rows x classes.
+DRAWS: Final = 4
+TABLE: Final = 1 << 24
+# Relative shortfall of a move that rounding explains.
+ROUNDING: Final = 1e-3
+# The penalty weight is set under this many keys, on at most this many entries of rows.
+_KEYS: Final = 4
+_MOST: Final = 1 << 20
+
+
+class Weighed(NamedTuple):
+    """Answers to each row; the one of largest (score − λ · penalty(spent)) · sharpness + noise is given.
+
+    Attributes:
+        score: the adversaries' error on each, float32 [N, C]; −∞ for what may not be given.
+        spent: its l1 move, float32 [N, C].
+        noise: keyed Gumbel noise, or zeros, float32 [N, C].
+    """
+
+    score: Tensor
+    spent: Tensor
+    noise: Tensor
+
+
+class Penalized(Objective):
+    """Maximises the adversaries' error less λ · `game.penalty` of the move, over the answers to a row.
+
+    Attributes:
+        penalty_weight: λ.
+        sharpness: how sharply the best answer is preferred.
+        budget: mean l1 move that λ was set for.
+        error: "root" or "squared" error of the adversaries.
+        key_cells: which rows share their keyed words.
+    """
+
+    may_stay: ClassVar[bool] = True
+    penalty_weight: float
+    sharpness: float
+    budget: float
+    error: str
+    key_cells: KeyCells
+
+    @classmethod
+    @abstractmethod
+    def fit(
+        cls,
+        rows: Tensor,
+        inputs: Any,
+        *,
+        budget: float,
+        epsilon: float,
+        norm: str,
+        error: str = "root",
+        seed: int = 0,
+        progress: Progress,
+    ) -> Penalized:
+        """Fits on the defender's rows [N, K] and their inputs, so that these rows spend the budget."""
+
+    @abstractmethod
+    def weigh(self, p: Tensor, *, key: Key, epsilon: float, norm: str) -> Weighed:
+        """The answers to clean rows [N, K] that the penalty chooses among."""
+
+    def weight_for(self, rows: Tensor, spent: float, *, epsilon: float, norm: str) -> float:
+        """The penalty weight at which the rows' mean move is `spent`."""
+        weighed = self._weighed(rows, epsilon, norm)
+        return bisect_penalty_weight(*weighed, spent, self.sharpness)
+
+    def spent_at(self, weight: float, rows: Tensor, *, epsilon: float, norm: str) -> float:
+        """The rows' mean l1 move at a penalty weight."""
+        score, spent, noise = self._weighed(rows, epsilon, norm)
+        index = choose(score, spent, noise, weight, self.sharpness).unsqueeze(1)
+        return float(spent.gather(1, index).double().mean())
+
+    def _weighed(self, rows: Tensor, epsilon: float, norm: str) -> Weighed:
+        """The answers under several keys, to a share of the rows where there are many."""
+        with torch.inference_mode(False), torch.no_grad():
+            some = as_dtype(rows, torch.float32)[:: -(-rows.numel() // _MOST)].clone()
+            # (The name of these keys is part of what λ comes out as.)
+            keys = [Key.public(b"price %d" % i) for i in range(_KEYS)]
+            made = [self.weigh(some, key=key, epsilon=epsilon, norm=norm) for key in keys]
+        return Weighed(*(torch.cat(parts) for parts in zip(*made, strict=True)))
+
+    def get_extra_state(self) -> Tensor:
+        """The numbers that a state_dict carries beside its tensors: λ, budget, and the key cells' temperature."""
+        numbers = [self.penalty_weight, self.budget, self.key_cells.temperature]
+        return torch.tensor(numbers, dtype=torch.float64, device="cpu")
+
+    def set_extra_state(self, state: Tensor) -> None:
+        """Takes what `get_extra_state` gave.
+
+        Raises:
+            ValueError: for another count of numbers.
+        """
+        if len(state) != 3:
+            raise ValueError(
+                f"expected penalty weight, budget and temperature, got {len(state)} numbers; pass a state_dict of "
+                f"{type(self).__name__}"
+            )
+        self.penalty_weight, self.budget, self.key_cells.temperature = state.tolist()
+
+    def settings(self) -> dict[str, Any]:
+        """See `Objective.settings`."""
+        return super().settings() | {
+            "penalty_weight": self.penalty_weight,
+            "error": self.error,
+            "budget": self.budget,
+            "grid": self.key_cells.grid,
+            "temperature": self.key_cells.temperature,
+        }
+
+
+def require_pairs(rows: Tensor) -> None:
+    """Raises ValueError where the labels that occur have fewer than two rows each, on average.
+
+    The game confuses a row with others of its label. A few labels of one row are accepted: such a row is moved like
+    one whose bank is empty.
+    """
+    labels = len(label_of(rows).unique())
+    if len(rows) < 2 * labels:
+        raise ValueError(
+            f"expected twice as many outputs as labels among them, got {len(rows)} outputs of {labels} labels: the "
+            "game confuses rows of one label; pass more outputs and their inputs, or objective='decoy'"
+        )
+
+
+def require_reachable(farthest: float, budget: float, epsilon: float) -> None:
+    """Raises ValueError where the rows' longest moves spend less than the budget."""
+    if farthest < budget * (1 - ROUNDING):
+        raise ValueError(
+            f"expected a budget that epsilon={epsilon:g} lets the rows reach, got {budget:g} where the "
+            f"mean l1 move is {farthest:.4g}; raise epsilon or lower the budget"
+        )
