@@ -71,7 +71,7 @@ SWITCHES: dict[str, Switch] = {
 def _rows() -> Tensor:
     """Rows of all kinds, some with entries that flushing loses."""
     kinds = ("plain", "peaked", "near-ties", "zeros")
-    p = torch.cat([draw(kind, 25, 10, seed=9) for kind in kinds]).float()
+    p = torch.cat([draw(kind, 12, 10, seed=9) for kind in kinds]).float()
     return torch.where((p < 3e-6) & (torch.arange(10) % 3 == 0), 1e-39, p)
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from distributions import directions, draw
+from later import later
 from torch import Tensor
 from torch.fx.experimental.proxy_tensor import make_fx
 
@@ -71,7 +72,7 @@ def test_the_rows_are_those_of_the_form_without_out(
         assert all(torch.equal(x, y) for x, y in zip((q, g, p), before, strict=True))
 
 
-@pytest.mark.parametrize("over", ["q", "g", "p"])
+@pytest.mark.parametrize("over", ["q", *later("g", "p")])
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize(("epsilon", "norm"), BALLS)
