@@ -6,8 +6,8 @@ from typing import Any
 
 from kept import TITLES
 
-from mipoison.eval.frontier import budget_of
-from mipoison.eval.markdown import mean_alone
+from mipoison.eval.report.markdown import mean_alone
+from mipoison.eval.scores.frontier import budget_of
 
 # Where docs/defenses.md shows numbers: the study, its temperature, and the budget.
 SHOWN = (

@@ -16,10 +16,9 @@ from typing import Any
 from kept import NUMBERS
 from results_page import PICTURES, save_small
 
-from mipoison.eval import leaderboard
-from mipoison.eval.figures import privacy_utility
-from mipoison.eval.markdown import mean_alone
-from mipoison.eval.page import own_style
+from mipoison.eval.report import leaderboard
+from mipoison.eval.report.figures import own_style, privacy_utility
+from mipoison.eval.report.markdown import mean_alone
 
 README = Path(__file__).parents[1] / "README.md"
 NAME = "demo"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mipoison.eval.markdown import spread
+from mipoison.eval.report.markdown import spread
 
 # Heading, number of results.json, and digits.
 SHOWN = (

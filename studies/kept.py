@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from mipoison.eval import leaderboard
+from mipoison.eval.report import leaderboard
 
 NUMBERS = Path(__file__).parent / "numbers"
 TITLES = {

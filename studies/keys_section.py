@@ -9,8 +9,8 @@ from csv_rows import read_rows
 from keys import BUDGET, CASES, FILE, TEMPERATURE
 from matplotlib.figure import Figure
 
-from mipoison.eval.markdown import spread
-from mipoison.eval.summary import Statistic, statistic
+from mipoison.eval.report.markdown import spread
+from mipoison.eval.scores.summary import Statistic, statistic
 
 Rows = Sequence[dict[str, str]]
 

@@ -14,7 +14,7 @@ from keys_section import keys_section
 from retrained_section import retrained_section
 from study_section import section
 
-from mipoison.eval import leaderboard
+from mipoison.eval.report import leaderboard
 
 HEAD = """# Everything that was measured
 

@@ -16,10 +16,9 @@ from keys_section import draw_keys
 from matplotlib.figure import Figure
 from PIL import Image
 
-from mipoison.eval.figures import privacy_utility
-from mipoison.eval.frontier import budget_of
-from mipoison.eval.markdown import described, mean_alone
-from mipoison.eval.page import own_style
+from mipoison.eval.report.figures import own_style, privacy_utility
+from mipoison.eval.report.markdown import described, mean_alone
+from mipoison.eval.scores.frontier import budget_of
 
 DOCS = Path(__file__).parents[1] / "docs"
 PAGE, PICTURES = DOCS / "results.md", DOCS / "results"

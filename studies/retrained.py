@@ -17,10 +17,10 @@ from typing import Any, Final
 from csv_rows import Row, write_rows
 from kept import NUMBERS
 
-from mipoison.eval.environment import together
-from mipoison.eval.experiment import run
 from mipoison.eval.presets import DEMO, LABEL_ONLY, NONE
-from mipoison.eval.run_folder import RESULTS
+from mipoison.eval.report.results_file import RESULTS
+from mipoison.eval.run.environment import together
+from mipoison.eval.run.experiment import run
 
 FILE: Final = NUMBERS / "retrained.csv"
 STRENGTHS = {

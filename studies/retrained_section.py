@@ -5,9 +5,9 @@ from __future__ import annotations
 from csv_rows import read_rows
 from retrained import FILE, PLAIN
 
-from mipoison.eval.markdown import spread
 from mipoison.eval.metrics import gain
-from mipoison.eval.summary import statistic
+from mipoison.eval.report.markdown import spread
+from mipoison.eval.scores.summary import statistic
 
 MEASURED = ("accuracy", "A2", "A3", "label_only", "identity")
 NAMES = {

@@ -10,8 +10,8 @@ from typing import Any
 from details_section import details
 from kept import TITLES
 
-from mipoison.eval.frontier import budget_of, budgets_of
-from mipoison.eval.markdown import COLUMNS, described, equal_l1_table, row, worst_cases_table
+from mipoison.eval.report.markdown import COLUMNS, described, equal_l1_table, row, worst_cases_table
+from mipoison.eval.scores.frontier import budget_of, budgets_of
 
 
 def section(name: str, kept: dict[str, Any]) -> str:

@@ -8,12 +8,12 @@ from typing import Annotated, Any
 
 import tyro
 
-from mipoison.eval.adversaries import AdversarySettings
-from mipoison.eval.architectures import choices, known
-from mipoison.eval.data import check_auxiliary, check_dataset
+from mipoison.eval.adversaries.settings import AdversarySettings
+from mipoison.eval.data.catalogue import check_auxiliary, check_dataset
 from mipoison.eval.methods import Method
-from mipoison.eval.outside_target import FILES, is_outside
 from mipoison.eval.scalars import real, several, whole
+from mipoison.eval.targets.own import FILES, is_outside
+from mipoison.eval.targets.training import choices, known
 
 
 @dataclass(frozen=True)

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from mipoison.eval.data.augment import augment
-from mipoison.eval.data.roles import Role
+from mipoison.eval.data.bundled import augment
+from mipoison.eval.data.splits import Role
 
 
 @pytest.fixture

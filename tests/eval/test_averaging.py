@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from mipoison.defenses import LaplaceNoise
-from mipoison.eval.averaging import averaged, deployed
-from mipoison.eval.targets import serve
+from mipoison.eval.adversaries.repeated import averaged, deployed
+from mipoison.eval.targets.training import serve
 
 
 @pytest.fixture(scope="module")

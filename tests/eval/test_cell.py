@@ -8,7 +8,7 @@ import pytest
 import torch
 from sklearn.datasets import load_digits
 
-from mipoison.eval.cell import run_cell, steps_of
+from mipoison.eval.run.cell import run_cell, steps_of
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from mipoison.eval import cli
-from mipoison.eval.choose import choose
+from mipoison.eval.report.choose import choose
 
 METHODS = {
     # name: builder, options, g3, mean l1, label-preserving

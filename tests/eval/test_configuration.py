@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import torch
 
-from mipoison.eval.adversaries import AdversarySettings
+from mipoison.eval.adversaries.settings import AdversarySettings
 from mipoison.eval.configuration import Configuration
 from mipoison.eval.presets import DEMO, PRESETS
-from mipoison.eval.seeding import derive_seed
-from mipoison.eval.store import Store
+from mipoison.eval.run.store import Store
+from mipoison.eval.scalars import derive_seed
 
 
 @pytest.mark.parametrize("preset", PRESETS)

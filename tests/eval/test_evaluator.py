@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from mipoison.eval.data import split
-from mipoison.eval.evaluator import Evaluator
+from mipoison.eval.data.loading import split
+from mipoison.eval.scores.victims import Evaluator
 
 
 @pytest.fixture(scope="module")

@@ -9,12 +9,13 @@ from dataclasses import replace
 
 import pytest
 
-from mipoison.eval import cli, experiment
+from mipoison.eval import cli
 from mipoison.eval.configuration import Configuration
-from mipoison.eval.experiment import run
-from mipoison.eval.gathering import merge
 from mipoison.eval.presets import LABEL_ONLY, NONE, QUICK, outside
-from mipoison.eval.run_folder import prepare_folder
+from mipoison.eval.run import experiment
+from mipoison.eval.run.experiment import run
+from mipoison.eval.run.folder import prepare_folder
+from mipoison.eval.run.merge import merge
 
 
 def test_folder_holds_configuration_results_and_pictures(finished, tiny):

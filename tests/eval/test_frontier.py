@@ -2,7 +2,7 @@
 
 import pytest
 
-from mipoison.eval.frontier import at_equal_l1, efficient
+from mipoison.eval.scores.frontier import at_equal_l1, efficient
 
 
 def method(name, family, l1=None, *, keeps=True):

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from mipoison.eval import leaderboard
+from mipoison.eval.report import leaderboard
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from mipoison.eval.model_answers import scores_in
+from mipoison.eval.outside import scores_in
 
 SCORES = torch.tensor([[0.25, 0.75], [1.0, 0.0]])
 Inception = namedtuple("Inception", "logits aux_logits")

@@ -7,10 +7,10 @@ import pytest
 import torch
 from torch import nn
 
-from mipoison.eval.cell import run_cell
-from mipoison.eval.data import split
-from mipoison.eval.outside_target import is_outside, outside_target
-from mipoison.eval.targets import accuracy, serve, train_target
+from mipoison.eval.data.loading import split
+from mipoison.eval.run.cell import run_cell
+from mipoison.eval.targets.own import is_outside, outside_target
+from mipoison.eval.targets.training import accuracy, serve, train_target
 
 CODE = """
 import torch

@@ -5,7 +5,8 @@ import pytest
 import torch
 from PIL import Image
 
-from mipoison.eval.data import describe, split
+from mipoison.eval.data.catalogue import describe
+from mipoison.eval.data.loading import split
 from mipoison.eval.data.pictures import grey_square
 
 

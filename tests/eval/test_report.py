@@ -7,11 +7,11 @@ import shutil
 import numpy as np
 import pytest
 
-from mipoison.eval.figures import privacy_utility
-from mipoison.eval.markdown import summary_page
-from mipoison.eval.page import page, table
-from mipoison.eval.report import compose, draw, write_report
-from mipoison.eval.tables import with_deviation
+from mipoison.eval.report.figures import privacy_utility
+from mipoison.eval.report.markdown import summary_page
+from mipoison.eval.report.page import page, table
+from mipoison.eval.report.report import compose, draw, write_report
+from mipoison.eval.report.tables import with_deviation
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,6 @@
 """Random streams are independent and fixed."""
 
-from mipoison.eval.seeding import derive_seed
+from mipoison.eval.scalars import derive_seed
 
 
 def test_every_seed_and_purpose_has_a_stream_of_its_own():

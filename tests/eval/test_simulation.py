@@ -4,10 +4,10 @@ import pytest
 import torch
 
 from mipoison.defenses import LaplaceNoise
-from mipoison.eval.adversaries import AdversarySettings
-from mipoison.eval.attack import attack
-from mipoison.eval.data import Role
-from mipoison.eval.simulation import simulated_draws
+from mipoison.eval.adversaries.attack import attack
+from mipoison.eval.adversaries.repeated import simulated_draws
+from mipoison.eval.adversaries.settings import AdversarySettings
+from mipoison.eval.data.splits import Role
 
 KEY = 77
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from mipoison.eval.summary import statistic, summarise
+from mipoison.eval.scores.summary import statistic, summarise
 
 
 def cell(seed, temperature, mse):

@@ -3,9 +3,10 @@
 import pytest
 import torch
 
-from mipoison.eval.architectures import ARCHITECTURES
-from mipoison.eval.data import Role, split
-from mipoison.eval.targets import accuracy, serve, train_target
+from mipoison.eval.data.loading import split
+from mipoison.eval.data.splits import Role
+from mipoison.eval.targets.networks import ARCHITECTURES
+from mipoison.eval.targets.training import accuracy, serve, train_target
 
 
 @pytest.fixture(scope="module")

@@ -6,29 +6,27 @@ import pytest
 import torch
 
 from mipoison.defenses.lpa.cells import GRID
-from mipoison.eval.cell import run_cell
+from mipoison.eval.adversaries.repeated import WorstCases, grid_of, simulated_draws, worst_cases
 from mipoison.eval.presets import QUICK, of_budget, rounding, swept
-from mipoison.eval.simulation import simulated_draws
-from mipoison.eval.stage import Stage
-from mipoison.eval.worst_cases import WorstCases, grid_of, worst_cases
+from mipoison.eval.run.cell import deployment, prepare, run_cell
 
 CASES = WorstCases(copies=(1, 2), grids=(0.5,), grid_copies=(2,), draws=1, altered=1)
 SHORT = replace(QUICK, adversary=replace(QUICK.adversary, epochs=2, wide_epochs=2))
 
 
 @pytest.fixture(scope="module")
-def stage():
-    return Stage.of(SHORT, 100)
+def setup():
+    return prepare(SHORT, 100)
 
 
-def tried(stage, method, cases, times=1):
-    defense = stage.defense(method, stage.served(stage.parts.defender, temperature=3.0))
-    given = {"temperature": 3.0, "adversary": SHORT.adversary, "cases": cases}
-    return defense, *(worst_cases(stage, method, defense, **given) for _ in range(times))
+def tried(setup, method, cases, times=1):
+    defense = setup.defense(method, setup.served(setup.parts.defender, temperature=3.0))
+    target = deployment(setup, method, defense, temperature=3.0, adversary=SHORT.adversary)
+    return defense, *(worst_cases(target, cases) for _ in range(times))
 
 
-def test_every_case_is_measured_and_repeats(stage):
-    defense, first, again = tried(stage, of_budget("generator", 0.1), CASES, times=2)
+def test_every_case_is_measured_and_repeats(setup):
+    defense, first, again = tried(setup, of_budget("generator", 0.1), CASES, times=2)
     assert first == again
     assert list(first["copies"]) == ["1", "2"] and list(first["grids"]) == ["0.5"]
     assert grid_of(defense) == GRID and first["copies"]["2"] != first["grids"]["0.5"]["2"]
@@ -36,18 +34,18 @@ def test_every_case_is_measured_and_repeats(stage):
 
 
 @pytest.mark.parametrize("method", [rounding(1), of_budget("decoy", 0.1)])
-def test_cell_widths_are_refused_where_there_are_none(stage, method):
+def test_cell_widths_are_refused_where_there_are_none(setup, method):
     with pytest.raises(TypeError, match="grids: expected LPA with objective equilibrium"):
-        tried(stage, method, CASES)
+        tried(setup, method, CASES)
 
 
-def test_any_keyed_defense_is_tried_and_its_other_keys_are_other_keys(stage):
+def test_any_keyed_defense_is_tried_and_its_other_keys_are_other_keys(setup):
     cases = replace(CASES, grids=())
-    assert tried(stage, swept("laplace", 0.1), cases)[1]["grids"] == {}
+    assert tried(setup, swept("laplace", 0.1), cases)[1]["grids"] == {}
 
 
 @pytest.mark.parametrize("method", [swept("laplace", 0.1), of_budget("decoy", 0.1)])
-def test_simulated_answers_are_drawn_under_keys_of_their_own(stage, method, monkeypatch):
+def test_simulated_answers_are_drawn_under_keys_of_their_own(setup, method, monkeypatch):
     """And those of who holds the key under the deployment's, of other rows."""
     simulated = []
 
@@ -55,8 +53,8 @@ def test_simulated_answers_are_drawn_under_keys_of_their_own(stage, method, monk
         simulated.append((build, clean, queries))
         return simulated_draws(build, clean, queries, *given, **options)
 
-    monkeypatch.setattr("mipoison.eval.worst_cases.simulated_draws", watched)
-    defense, _ = tried(stage, method, replace(CASES, grids=()))
+    monkeypatch.setattr("mipoison.eval.adversaries.repeated.simulated_draws", watched)
+    defense, _ = tried(setup, method, replace(CASES, grids=()))
     (other_keys, clean, queries), (altered, _, _) = simulated
     assert torch.equal(queries, defense(clean))
     first, second, again = (other_keys(key)(clean) for key in (1, 2, 1))
