@@ -33,7 +33,8 @@ def in_numbers(studies: dict[str, dict[str, Any]]) -> str:
             title = method["name"] if own is None else method["family"]
             measured = kept["summary"][temperature]["defenses"][method["name"]]
             gains = " / ".join(
-                mean_alone(measured[key]) for key in ("A2.gain", "A3.gain", "A3.median")
+                mean_alone(measured[key])
+                for key in ("standard.gain", "adaptive.gain", "adaptive.median")
             )
             found.setdefault(title, {})[name] = (
                 f"{gains} ({measured['utility.l1_mean']['mean']:.3f})"

@@ -44,7 +44,10 @@ def table(summary: dict[str, Any]) -> str:
     lines = []
     for title, temperature, name in ROWS:
         measured = summary[temperature]["defenses"][name]
-        gains = [mean_alone(measured[key]) for key in ("A2.gain", "A3.gain", "A3.median")]
+        gains = [
+            mean_alone(measured[key])
+            for key in ("standard.gain", "adaptive.gain", "adaptive.median")
+        ]
         moved = f"{measured['utility.l1_mean']['mean']:.3f}"
         changed = f"{measured['utility.labels_changed']['max']:.0f}"
         lines.append("| " + " | ".join([title, temperature, *gains, moved, changed]) + " |\n")

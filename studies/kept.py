@@ -47,10 +47,10 @@ def joined(kept: dict[str, Any], rest: dict[str, Any]) -> dict[str, Any]:
     summary = {}
     for temperature, part in kept["summary"].items():
         defenses, added = part["defenses"], rest["summary"][temperature]["defenses"]
-        bare, again = (group["none"]["A3.mse"]["mean"] for group in (defenses, added))
+        bare, again = (group["none"]["adaptive.mse"]["mean"] for group in (defenses, added))
         if abs(bare - again) > 0.001 * bare:
             raise SystemExit(f"expected one undefended MSE, got {bare:.5f} and {again:.5f}")
-        worst = (group.get("worst_cases", {}) for group in (part, rest["summary"][temperature]))
+        worst = (group["worst_cases"] for group in (part, rest["summary"][temperature]))
         summary[temperature] = part | {
             "defenses": added | defenses,
             "worst_cases": {name: case for group in worst for name, case in group.items()},

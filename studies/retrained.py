@@ -50,8 +50,8 @@ def trials(target: str, folder: Path, jobs: int) -> tuple[list[Row], list[dict[s
                 "seed": cell["seed"],
                 "accuracy": cell["target"]["accuracy"],
                 "label_only": cell["floors"]["label_only"],
-                **{family: attacks[family]["mse"] for family in ("A2", "A3")},
-                "identity": attacks["A3"]["identity"],
+                **{family: attacks[family]["mse"] for family in ("standard", "adaptive")},
+                "identity": attacks["adaptive"]["identity"],
             }
         )
     return found, [cell["environment"] for cell in results["cells"]]

@@ -16,6 +16,7 @@ from mipoison import cli
 HEAVY = (
     "cvxpy",
     "entmax",
+    "jinja2",
     "joblib",
     "matplotlib",
     "pandas",
@@ -181,4 +182,7 @@ def test_with_the_harness_the_script_hands_over(
     monkeypatch.setattr(cli, "find_spec", lambda name: None)
     with pytest.raises(SystemExit, match="2"):
         cli.main(["report", "run"])
-    assert "needs sklearn, torchmetrics, matplotlib, rich, tyro, joblib" in capsys.readouterr().err
+    assert (
+        "needs sklearn, torchmetrics, matplotlib, rich, tyro, joblib, jinja2"
+        in capsys.readouterr().err
+    )

@@ -30,9 +30,9 @@ class Configuration:
         worst_case_methods: keyed defenses that are also asked again and again, and attacked by who knows all but the
             key, and by who holds it, see `worst_cases`; each takes as long as twenty other defenses.
         dataset: digits, mnist, orl, orl-64, npz:FILE, folder:FOLDER, torchvision:NAME or huggingface:NAME; the last two
-            download. See `mipoison.eval.data.split`.
+            download. See `mipoison.eval.data.loading.split`.
         adversary: how hard the adversaries try.
-        target: the target classifier: mlp, cnn, yang, yang-full or resnet, alone or retrained to leak less: mlp+nls
+        target: the target classifier: mlp, cnn, yang or resnet, alone or retrained to leak less: mlp+nls
             (negative label smoothing), mlp+vib (information bottleneck), mlp+bido (bilateral dependency), at a strength
             of their own if wanted (mlp+nls:-0.1). Or one of yours: a file of TorchScript (.pt, .ts) or torch.export
             (.pt2) that takes images [n, 1, H, W], "module:name" of a callable like that, of an estimator with
@@ -149,8 +149,6 @@ class Configuration:
             for method in plain["methods"]
         )
         adversary = dict(plain["adversary"])
-        # Older versions had no such network.
-        adversary.setdefault("deep_floor", None)
         for name in {"neighbours", "decoders", "losses"} & set(adversary):
             adversary[name] = tuple(adversary[name])
         return cls(
@@ -159,7 +157,7 @@ class Configuration:
                 "seeds": tuple(plain["seeds"]),
                 "temperatures": tuple(plain["temperatures"]),
                 "checked_methods": tuple(plain["checked_methods"]),
-                "worst_case_methods": tuple(plain.get("worst_case_methods", ())),
+                "worst_case_methods": tuple(plain["worst_case_methods"]),
                 "methods": methods,
                 "adversary": AdversarySettings(**adversary),
             }

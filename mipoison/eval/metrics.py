@@ -85,8 +85,8 @@ def gain(mse: float, undefended: float, label_only: float) -> float | None:
     """Returns the share of the way from undefended to label-only that an error has gone.
 
     0: the defense won nothing. 1: only the label leaks. Both reference errors are measured on
-    the undefended system, ``undefended`` under the same family of adversaries as ``mse``. None: that family makes no
-    more of the undefended vectors than of their labels, and measures no defense.
+    the undefended system, ``undefended`` under the same family of adversaries as ``mse``. None: that family
+    learns nothing beyond the label even without a defense, so its gain is undefined.
 
     Example:
         >>> gain(0.03, 0.02, 0.04)

@@ -26,13 +26,6 @@ def test_decoders_survive_json():
     assert Configuration.from_json(json.loads(text)).adversary == adversary
 
 
-def test_an_older_run_s_adversaries_looked_less_deep():
-    plain = DEMO.to_json()
-    del plain["adversary"]["deep_floor"]
-    assert DEMO.adversary.deep_floor == 1e-30
-    assert Configuration.from_json(plain).adversary.deep_floor is None
-
-
 def test_demo_is_the_published_study():
     assert DEMO.seeds == (0, 1, 2) and DEMO.temperatures == (1.0, 3.0)
     assert len(DEMO.cells) == 6

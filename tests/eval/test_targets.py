@@ -5,7 +5,7 @@ import torch
 
 from mipoison.eval.data.loading import split
 from mipoison.eval.data.splits import Role
-from mipoison.eval.targets.networks import ARCHITECTURES
+from mipoison.eval.targets.networks import ARCHITECTURES, yang
 from mipoison.eval.targets.training import accuracy, serve, train_target
 
 
@@ -44,8 +44,7 @@ def test_temperature_must_be_positive(parts, temperature):
         serve(torch.nn.Linear(64, 10), parts.victims.inputs, temperature=temperature)
 
 
-# "yang-full" is "yang" at another width, and takes half a minute.
-@pytest.mark.parametrize("architecture", sorted(set(ARCHITECTURES) - {"yang-full"}))
+@pytest.mark.parametrize("architecture", sorted(ARCHITECTURES))
 def test_every_architecture_learns_and_repeats_itself(architecture):
     generator = torch.Generator().manual_seed(0)
     labels = torch.arange(60) % 3
@@ -79,14 +78,12 @@ def test_convolutions_need_images_of_some_size(parts):
 
 
 def test_yang_s_classifier_comes_at_its_published_widths():
-    model = ARCHITECTURES["yang-full"]((64, 64), 5)
+    model = yang((64, 64), 5, width=128)
     widths = [layer.out_channels for layer in model if isinstance(layer, torch.nn.Conv2d)]
     assert widths == [128, 256, 512, 1024]
     assert model(torch.rand(2, 64 * 64)).shape == (2, 5)
 
 
 def test_unknown_architecture_says_what_is_allowed(parts):
-    with pytest.raises(
-        ValueError, match=r"'cnn', 'mlp', 'resnet', 'yang', 'yang-full'\], .*got 'wish'"
-    ):
+    with pytest.raises(ValueError, match=r"'cnn', 'mlp', 'resnet', 'yang'\], .*got 'wish'"):
         train_target(parts.private, classes=10, seed=7, architecture="wish")

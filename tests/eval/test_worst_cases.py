@@ -69,4 +69,4 @@ def test_a_cell_tries_those_that_its_configuration_names():
     assert list(numbers["worst_cases"]) == ["rounding-1"]
     once = numbers["worst_cases"]["rounding-1"]["copies"]["1"]
     # Asked once it is the attack that the cell makes anyway, beside other systems.
-    assert once == pytest.approx(numbers["defenses"]["rounding-1"]["attacks"]["A3"]["gain"])
+    assert once == pytest.approx(numbers["defenses"]["rounding-1"]["attacks"]["adaptive"]["gain"])

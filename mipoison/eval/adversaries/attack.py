@@ -19,7 +19,7 @@ WIDE = "wide MLP, raw+log"
 
 
 def standard(settings: AdversarySettings, *, seed: int, stretch: int = 1) -> MLP:
-    """Returns A2's network: raw features; ``stretch`` multiplies its epochs."""
+    """Returns the standard adversary's network: raw features; ``stretch`` multiplies its epochs."""
     return MLP(
         name="MLP, raw",
         kind="raw",
@@ -47,7 +47,7 @@ def adaptive_networks(
     stretch: int = 1,
     image_shape: tuple[int, int] | None = None,
 ) -> dict[str, Network]:
-    """Returns A3's networks by name: wider and longer on raw and on raw+log features, decoders.
+    """Returns the adaptive adversary's networks by name: wider and longer on raw and raw+log features, decoders.
 
     Args:
         settings: how hard the adversaries try.
@@ -95,7 +95,7 @@ def adaptive_networks(
 
 
 def adaptive_lookups(settings: AdversarySettings) -> dict[str, NearestNeighbours | LabelOnly]:
-    """Returns A3's variants that need no training, by name: k-NN and label-only."""
+    """Returns the adaptive adversary's variants that need no training, by name: k-NN and label-only."""
     lookups: list[NearestNeighbours | LabelOnly] = [
         NearestNeighbours(neighbours=k, kind=kind, log_floor=settings.log_floor)
         for kind in ("raw", "log")
@@ -228,7 +228,7 @@ def attack_denoised(
 
 
 def attack_trained_clean(clean: Attack, system: int, served: Tensor, victims: Role) -> Attack:
-    """Lets the networks trained on the undefended system meet defended vectors (A1).
+    """Lets the networks trained on the undefended system meet defended vectors: the clean adversary.
 
     Args:
         clean: the attack in which the undefended system took part.
@@ -237,7 +237,7 @@ def attack_trained_clean(clean: Attack, system: int, served: Tensor, victims: Ro
         victims: the rows to reconstruct.
 
     Returns:
-        Reconstructions and errors; nothing is held out, since A1 never sees defended vectors.
+        Reconstructions and errors; nothing is held out, since the clean adversary never sees defended vectors.
     """
     networks = {name: network.member(system) for name, network in clean.networks.items()}
     reconstructions = {name: network.reconstruct(served) for name, network in networks.items()}

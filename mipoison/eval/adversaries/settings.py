@@ -36,7 +36,7 @@ class AdversarySettings:
         losses: further losses, "l1" or "mse+ssim", each of which trains another wide network on raw+log.
             The similarity of larger images takes many times as long as the rest.
         decoders: kinds of `Decoder`, e.g. ("raw", "raw+log", "top-10"), each another variant of
-            A3; none by default, since they cost the most.
+            the adaptive adversary; none by default, since they cost the most.
         decoder_channels: their maps of 4x4.
         decoder_epochs: their passes; the fewer the rows, the more are needed.
 

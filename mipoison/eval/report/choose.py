@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from mipoison.eval.scores.frontier import fresh, keeps_labels
-from mipoison.eval.scores.summary import ABSENT
 
 
 @dataclass(frozen=True)
@@ -50,7 +49,7 @@ def choose(
         ValueError: if not exactly one of the two is given, the run is not finished, the temperature is none of the
             run's, or no defense of the run will do.
     """
-    if not results.get("complete", True):
+    if not results["complete"]:
         raise ValueError("expected a finished run, got one that lacks cells; run it again")
     if (max_l1 is None) == (min_gain is None):
         raise ValueError("expected either max_l1 or min_gain, not both and not neither")
@@ -86,16 +85,16 @@ def choose(
     method = next(m for m in results["configuration"]["methods"] if m["name"] == best)
     seeds = ", ".join(map(str, group["seeds"]))
     configuration = results["configuration"]
-    strangers = ", strangers' rows" if configuration.get("auxiliary", "same") == "other" else ""
-    conditions = f"{configuration['dataset']}{strangers}, T = {key}, seeds {seeds}"
+    disjoint = ", auxiliary data of other classes" if configuration["auxiliary"] == "other" else ""
+    conditions = f"{configuration['dataset']}{disjoint}, T = {key}, seeds {seeds}"
     gain, l1 = measured[best]
     return Choice(best, float(key), gain, l1, conditions, _code(method, float(key)))
 
 
 def _gain(measured: Mapping[str, Any]) -> float:
-    """Under the stronger of A3 and the denoiser; older runs did not count that, and some denoisers measure nothing."""
-    both = measured.get("all.gain", ABSENT)["mean"]
-    return float(measured["A3.gain"]["mean"] if both is None else both)
+    """Under the stronger of the adaptive adversary and the denoiser; some denoisers measure nothing."""
+    both = measured["all.gain"]["mean"]
+    return float(measured["adaptive.gain"]["mean"] if both is None else both)
 
 
 def _group(summary: Mapping[str, Any], temperature: float | None) -> tuple[Mapping[str, Any], str]:

@@ -41,12 +41,12 @@ _MARKERS = ("o", "*", "s", "^", "D", "v", "P", "X")
 _DISTORTIONS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
 # Beyond so many times the least distortion, those ticks touch each other.
 _WIDE, _FEWER = 300, (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
-_ATTACKS = {"A2": "standard adversary (A2)", "A3": "strongest adaptive adversary (A3)"}
+_ATTACKS = {"standard": "standard adversary", "adaptive": "adaptive adversary"}
 _FONT = 9
 
 
 def privacy_utility(summary: Mapping[str, Any], methods: Sequence[Mapping[str, Any]]) -> Figure:
-    """Draws gain against realised mean l1, one row of panels a temperature, A2 left and A3 right.
+    """Draws gain against realised mean l1: a row a temperature, the standard adversary left and the adaptive right.
 
     Args:
         summary: "summary" of results.json.
@@ -77,7 +77,7 @@ def privacy_utility(summary: Mapping[str, Any], methods: Sequence[Mapping[str, A
                 panel.text(
                     0.5,
                     0.5,
-                    "no gain: this adversary makes no more of\nundefended vectors than of their labels",
+                    "no gain: this adversary learns nothing beyond\nthe label even without a defense",
                     transform=panel.transAxes,
                     ha="center",
                     va="center",

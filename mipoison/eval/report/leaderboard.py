@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
+from mipoison.eval.report.glossary import COLUMN_TERMS, as_markdown
 from mipoison.eval.report.markdown import COLUMNS, described, row
 from mipoison.eval.report.results_file import expecting_results, read_json, write_json, write_text
 from mipoison.eval.scores.summary import FlatCell, flatten_cell, summarise_flat
@@ -22,20 +23,13 @@ _KEY: Final = ("run", "temperature", "defense", "seed")
 # More digits are not worth their bytes.
 _DIGITS: Final = 5
 _SETTING: Final = ("dataset", "target", "target_epochs", "auxiliary", "adversary", "seeds")
-_HEAD = """# Leaderboard
+_HEAD: Final = f"""# Leaderboard
 
 One table a setting; entries of different settings do not compare. The order is that of the realised mean l1, since a
 gain says nothing without it: read upwards from the distortion that you can bear. `mipoison leaderboard FOLDER` writes
 this page from the CSV beside it.
 
-*g2* is the gain under an MLP that learns from defended vectors, *g3* under the strongest adversary on the victims: 0
-where nothing is won, 1 where only the label still leaks. *Median* and *worst decile* are of the victims' own gains
-under that one, *denoiser* is the gain under who holds undefended answers too, counted from their own undefended error,
-*all* under the stronger of the two, counted from the smaller, *identity* the share of g3's reconstructions that an
-independent classifier takes for the victim's class, *largest* is the largest l1 of a victim, *unchanged* the
-share of victims served as they were; *fit* and *µs* a row are on one thread. Mean ± sd over the seeds. A dash: for some
-seed, that adversary learns nothing beyond the label even without a defense, so its gain is undefined.
-"""
+{as_markdown(*COLUMN_TERMS)}"""
 Line: TypeAlias = dict[str, str]
 
 

@@ -6,26 +6,18 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from mipoison.eval.data.catalogue import describe
+from mipoison.eval.report.glossary import COLUMN_TERMS, as_markdown
 from mipoison.eval.scores.frontier import efficient, equal_l1_cells, fresh
-from mipoison.eval.scores.summary import ABSENT
 
 COLUMNS = (
-    "| defense | l1 | largest | g2 | g3 | median | worst decile | denoiser | all | identity | unchanged "
+    "| defense | l1 | largest | g2 | g3 | median | worst tenth | denoiser | all | identity | unchanged "
     "| labels changed | fit, s | µs |\n" + "|---" * 14 + "|\n"
 )
-_HEAD = """*Gain* is 0 where a defense wins nothing and 1 where only the label still leaks: g2 under an MLP on the raw
-defended vectors, g3 under the strongest adversary on the victims. *Median* and *worst decile* are of the victims' own
-gains under that one; *denoiser* is the gain under who holds undefended answers too, counted from their own undefended
-error, *all* under the stronger of the two, counted from the smaller; *identity* the share of reconstructions under g3's
-that an independent classifier takes for the victim's class. *l1* is what was realised on the victims,
-*largest* its maximum. A dash: for some seed, that adversary makes no more of undefended vectors than of their labels,
-and measures no defense. Pixels in [0, 1]. report.html explains every word.
-"""
 
 
 def described(configuration: Mapping[str, Any]) -> str:
     """What an experiment's data are, from its configuration in results.json."""
-    return describe(configuration["dataset"], configuration.get("auxiliary", "same"))
+    return describe(configuration["dataset"], configuration["auxiliary"])
 
 
 def spread(statistic: Mapping[str, Any], digits: int = 2) -> str:
@@ -57,11 +49,11 @@ def row(title: str, measured: Mapping[str, Any]) -> str:
         title,
         spread(measured["utility.l1_mean"], 3),
         f"{measured['utility.l1_max']['max']:.2f}",
-        *(spread(measured[name]) for name in ("A2.gain", "A3.gain", "A3.median")),
-        spread(measured["A3.worst_decile"]),
+        *(spread(measured[name]) for name in ("standard.gain", "adaptive.gain", "adaptive.median")),
+        spread(measured["adaptive.worst_decile"]),
         spread(measured["denoiser.gain"]),
-        spread(measured.get("all.gain", ABSENT)),
-        f"{measured['A3.identity']['mean']:.0%}",
+        spread(measured["all.gain"]),
+        f"{measured['adaptive.identity']['mean']:.0%}",
         f"{measured['utility.unchanged']['mean']:.0%}",
         f"{measured['utility.labels_changed']['max']:.0f}",
         f"{measured['cost.fit_seconds']['mean']:.1f}",
@@ -113,7 +105,7 @@ def unfinished(results: Mapping[str, Any]) -> list[str]:
     shown = f"{results['cells_finished']} of {results['cells_planned']} cells are shown"
     return [f"Not finished: {shown}."] + [
         f"Cell {name} failed: {trace.strip().splitlines()[-1]}"
-        for name, trace in results.get("failed", {}).items()
+        for name, trace in results["failed"].items()
     ]
 
 
@@ -126,14 +118,14 @@ _WORST_CASES: Final = {
 
 def worst_cases_table(group: Mapping[str, Any]) -> str:
     """g3 of who asks again and of who knows more; nothing where no method was tried so."""
-    tried = group.get("worst_cases", {})
+    tried = group["worst_cases"]
     if not tried:
         return ""
     keys = list(dict.fromkeys(key for case in tried.values() for key in case))
     heads = [_WORST_CASES.get(key, f"averages {key.removeprefix('copies.')}") for key in keys]
     lines = [f"| g3 of who … | {' | '.join(heads)} |\n", "|---" * (len(heads) + 1) + "|\n"]
     for name, case in tried.items():
-        lines.append(f"| {name} | {' | '.join(spread(case.get(key, ABSENT)) for key in keys)} |\n")
+        lines.append(f"| {name} | {' | '.join(spread(case[key]) for key in keys)} |\n")
     return "\n" + "".join(lines)
 
 
@@ -147,7 +139,8 @@ def summary_page(results: Mapping[str, Any]) -> str:
     methods = configuration["methods"]
     parts = [
         f"# How much do the confidences leak? ({configuration['dataset']})\n\n",
-        f"{described(configuration)}.\n\n{_HEAD}",
+        f"{described(configuration)}.\n\n{as_markdown(*COLUMN_TERMS)}",
+        "\nPixels in [0, 1]. report.html defines every term.\n",
     ]
     parts += [f"\n**{said}**\n" for said in unfinished(results)]
     for temperature, group in results["summary"].items():
@@ -155,7 +148,7 @@ def summary_page(results: Mapping[str, Any]) -> str:
         parts.append(
             f"\n## Served at T = {temperature}\n\n"
             f"Seeds {', '.join(map(str, group['seeds']))}; accuracy {group['target']['accuracy']['mean']:.1%}. "
-            f"Undefended MSE: A2 {spread(bare['A2.mse'], 4)}, A3 {spread(bare['A3.mse'], 4)}; "
+            f"Undefended MSE: standard {spread(bare['standard.mse'], 4)}, adaptive {spread(bare['adaptive.mse'], 4)}; "
             f"label only {spread(floors['label_only'], 4)}.\n\n"
         )
         parts.append(COLUMNS)

@@ -6,20 +6,21 @@ report can be rebuilt from the folder alone; without that file it has no images.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from html import escape
+import base64
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from mipoison.eval.adversaries.repeated import WorstCases
-from mipoison.eval.report import figures, glossary, tables
+from mipoison.eval.report import figures, tables
 from mipoison.eval.report.conditions import conditions
 from mipoison.eval.report.figures import own_style, png_of
+from mipoison.eval.report.glossary import TERMS
 from mipoison.eval.report.markdown import asked_again, mean_alone, summary_page, unfinished
-from mipoison.eval.report.page import page, picture, table
 from mipoison.eval.report.results_file import (
     FIGURES,
     PICTURES,
@@ -88,7 +89,7 @@ def draw(
         }
         if own:
             shown = [name for name in at_one_budget(methods) if name != "label-only"]
-            attacks = {name: cell["defenses"][name]["attacks"]["A3"] for name in shown}
+            attacks = {name: cell["defenses"][name]["attacks"]["adaptive"] for name in shown}
             captions = {name: f"g3 {attack['gain']:.2f}" for name, attack in attacks.items()}
             title = f"Victims as the strongest adversary sees them (T = {temperature}, seed {seed})"
             drawn[f"victims-T{temperature}"] = png_of(
@@ -109,140 +110,81 @@ def compose(results: Mapping[str, Any], drawn: Mapping[str, bytes]) -> str:
         drawn: what `draw` returns.
     """
     summary, configuration = results["summary"], results["configuration"]
-    sections = [glossary.INTRODUCTION]
-    sections += [f'<p class="note">{escape(said)}</p>' for said in unfinished(results)]
-    sections += ["<h2>In short</h2>", *_in_short(results)]
-    sections += ["<h2>What the words mean</h2>", glossary.GLOSSARY]
-    sections.append("<h2>Every defense against every adversary</h2>")
-    for temperature, group in summary.items():
-        seeds = ", ".join(map(str, group["seeds"]))
-        caption = f"T = {temperature}, seeds {seeds}, mean ± sd, pixels in [0, 1]."
-        sections += [
-            f"<h3>Served at T = {temperature}: privacy</h3>",
-            tables.privacy_table(group, caption=caption),
-            f"<h3>Served at T = {temperature}: utility and cost</h3>",
-            tables.utility_table(
-                group,
-                caption=f"{caption} Max and labels changed: over all victims of all seeds.",
-            ),
-        ]
-    sections += ["<h2>Privacy against utility</h2>", _curve_picture(drawn)]
-    sections += [
-        tables.equal_l1_table(group, configuration["methods"], temperature=temperature)
-        for temperature, group in summary.items()
-    ]
-    sections.append("<h2>The same victims under each defense</h2>")
-    sections += [_victims_picture(drawn, temperature) for temperature in summary]
-    sections += ["<h2>Is the adversary any good?</h2>", *_sanity(results)]
-    sections += _worst_cases(summary)
-    sections.append("<h2>Learning curves</h2>")
-    sections += [_learning_picture(drawn, temperature) for temperature in summary]
-    sections.append("<h2>Every variant of the adversary</h2>")
-    for temperature, group in summary.items():
-        caption = f"T = {temperature}: mean MSE on the victims."
-        crossing = f"T = {temperature}: MSE of the standard network."
-        sections += [
-            f"<details><summary>T = {temperature}</summary>",
-            tables.variant_table(group, caption=caption),
-            tables.crossing_table(group, caption=crossing),
-            "</details>",
-        ]
-    sections += ["<h2>Conditions</h2>", conditions(results)]
-    sections += ["<h2>Limits</h2>", glossary.LIMITS]
-    return page(f"How much do the confidences leak? ({configuration['dataset']})", sections)
-
-
-def _in_short(results: Mapping[str, Any]) -> list[str]:
-    parts = []
-    for temperature, group in results["summary"].items():
-        defenses, floors = group["defenses"], group["floors"]
-        methods = results["configuration"]["methods"]
-        rows = [
-            [
-                escape(name),
-                mean_alone(row["A2.gain"]),
-                mean_alone(row["A3.gain"]),
-                f"{row['A3.worst_decile']['mean']:.2f}",
-                f"{row['utility.l1_mean']['mean']:.3f}",
-                f"{row['utility.labels_changed']['mean'] * len(group['seeds']):.0f}",
-            ]
-            for name in tables.strongest_of_families(group, methods)
-            for row in (defenses[name],)
-        ]
-        heads = ["defense", "g2", "g3", "g3 of the worst tenth", "mean l1", "labels changed"]
-        caption = (
-            f"<strong>T = {temperature}.</strong> Without a defense the strongest adversary "
-            f"reconstructs the victims with MSE {defenses['none']['A3.mse']['mean']:.4f}; whoever "
-            f"sees the label alone reaches {floors['label_only']['mean']:.4f}. The gain g is 0 "
-            "where a defense wins nothing and 1 where only the label leaks. Of each family of "
-            "defenses, the member with the largest g3 (at its own distortion, not at an equal "
-            "one):"
-        )
-        parts.append(table([], heads, rows, caption=caption))
-        if warning := asked_again(group):
-            parts.append(f'<p class="note">T = {temperature}. {escape(warning)}</p>')
-    return parts
-
-
-def _sanity(results: Mapping[str, Any]) -> list[str]:
-    summary = results["summary"]
-    return [
-        "<p>A weak adversary makes every defense look good. Two checks: the adversary reaches "
-        "the error known from an earlier prototype, and it gains nothing from "
-        "training longer. Where they disagree the first fixes A2: its network and its epochs are "
-        "the reference's, and longer training still improves it on the undefended system. Its "
-        "gain after twice the epochs stands beside it for that reason; A3 holds the networks that "
-        "are trained longer. Batch sizes and the share of rows kept back were set on seeds from 100 "
-        "up so that the undefended errors meet the reference; no seed reported here was used for "
-        "that unless it is one of those.</p>",
-        tables.reference_table(results["configuration"], summary),
-        tables.doubling_table(summary),
-    ]
-
-
-def _worst_cases(summary: Mapping[str, Any]) -> list[str]:
-    """Says what asking again and knowing more wins the adversary, where that was tried."""
-    found = [
-        tables.worst_cases_table(group, temperature=temperature)
-        for temperature, group in summary.items()
-    ]
-    if not any(found):
-        return []
-    return [
-        "<h2>Who asks again, and who knows more</h2>",
-        glossary.worst_cases(WorstCases()),
-        *found,
-    ]
-
-
-def _curve_picture(drawn: Mapping[str, bytes]) -> str:
-    return picture(
-        drawn["privacy-utility"],
-        description="Gain against realised mean l1 distortion, with the label-only ceiling",
-        caption="Up is more private, left is less distorted. Mean and sd over seeds. No defense "
-        "lies at gain 0 and distortion 0, outside the logarithmic axis. The dashed line is the "
-        "label-only ceiling: gains above it exist only against an adversary who does not use it.",
+    methods = configuration["methods"]
+    repeated = [tables.worst_cases_table(group, temperature=t) for t, group in summary.items()]
+    environment = Environment(
+        loader=PackageLoader("mipoison.eval.report"),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=StrictUndefined,
+    )
+    return environment.get_template("report.html").render(
+        title=f"How much do the confidences leak? ({configuration['dataset']})",
+        unfinished=unfinished(results),
+        temperatures=list(summary),
+        verdicts=[_verdict(group, methods, temperature=t) for t, group in summary.items()],
+        drawn={name: base64.b64encode(png).decode() for name, png in drawn.items()},
+        pictures_file=PICTURES,
+        equal_l1=[
+            tables.equal_l1_table(group, methods, temperature=t) for t, group in summary.items()
+        ],
+        groups=[_group(group, temperature=t) for t, group in summary.items()],
+        repeated=[table for table in repeated if table is not None],
+        cases=WorstCases(),
+        reference=tables.reference_table(configuration, summary),
+        doubling=tables.doubling_table(summary),
+        conditions=conditions(results),
+        floors=tables.conditions_table(summary),
+        terms=TERMS,
     )
 
 
-def _victims_picture(drawn: Mapping[str, bytes], temperature: str) -> str:
-    if f"victims-T{temperature}" not in drawn:
-        return f"<p>T = {temperature}: no {PICTURES} is beside the numbers.</p>"
-    return picture(
-        drawn[f"victims-T{temperature}"],
-        description=f"Victims reconstructed under each defense at T = {temperature}",
-        caption="The first victim of each class in the split's order, nothing selected. Each row "
-        "is reconstructed by the variant of A3 that does best on that defense's victims. Where "
-        "rows look like the last one, only the label leaks. Of many defenses, those of one budget "
-        "are shown.",
+def _verdict(
+    group: Mapping[str, Any], methods: Sequence[Mapping[str, Any]], *, temperature: str
+) -> dict[str, Any]:
+    """The strongest of each family at one temperature, and a warning of fresh randomness."""
+    defenses = group["defenses"]
+    rows = [
+        [
+            name,
+            mean_alone(row["standard.gain"]),
+            mean_alone(row["adaptive.gain"]),
+            f"{row['adaptive.worst_decile']['mean']:.2f}",
+            f"{row['utility.l1_mean']['mean']:.3f}",
+            f"{row['utility.labels_changed']['mean'] * len(group['seeds']):.0f}",
+        ]
+        for name in tables.strongest_of_families(group, methods)
+        for row in (defenses[name],)
+    ]
+    caption = (
+        f"T = {temperature}. Without a defense the strongest adversary reconstructs the victims with MSE "
+        f"{defenses['none']['adaptive.mse']['mean']:.4f}; whoever sees the label alone reaches "
+        f"{group['floors']['label_only']['mean']:.4f}. The gain g is 0 where a defense wins nothing and 1 where only "
+        "the label leaks. Of each family of defenses, the member with the largest g3 (at its own distortion, not at "
+        "an equal one):"
     )
+    heads = ["defense", "g2", "g3", "g3 of the worst tenth", "mean l1", "labels changed"]
+    return {
+        "temperature": temperature,
+        "table": tables.Table(heads, rows, caption),
+        "warning": asked_again(group),
+    }
 
 
-def _learning_picture(drawn: Mapping[str, bytes], temperature: str) -> str:
-    return picture(
-        drawn[f"learning-T{temperature}"],
-        description=f"Learning curves of the adversaries at T = {temperature}",
-        caption=f"T = {temperature}, first seed. Solid: error on auxiliary rows that the adversary "
-        "kept back; dotted: on the rows it trains on. Dashed: the label-only adversary on the "
-        "victims.",
-    )
+def _group(group: Mapping[str, Any], *, temperature: str) -> dict[str, Any]:
+    """The tables of one temperature."""
+    seeds = ", ".join(map(str, group["seeds"]))
+    caption = f"T = {temperature}, seeds {seeds}, mean ± sd, pixels in [0, 1]."
+    extremes = f"{caption} Max and labels changed: over all victims of all seeds."
+    return {
+        "temperature": temperature,
+        "privacy": tables.privacy_table(group, caption=caption),
+        "utility": tables.utility_table(group, caption=extremes),
+        "variants": tables.variant_table(
+            group, caption=f"T = {temperature}: mean MSE on the victims."
+        ),
+        "crossing": tables.crossing_table(
+            group, caption=f"T = {temperature}: MSE of the standard network."
+        ),
+    }

@@ -100,7 +100,7 @@ def expecting_results(path: Path) -> Iterator[None]:
         yield
     except (KeyError, TypeError, AttributeError, IndexError) as error:
         raise ValueError(
-            f"{path}: expected the results of a run of this version, got {type(error).__name__}: {error}; {_AGAIN}"
+            f"{path}: expected the results of a run, got {type(error).__name__}: {error}; {_AGAIN}"
         ) from error
 
 

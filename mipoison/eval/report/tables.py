@@ -1,50 +1,85 @@
-"""Turn the summary of results.json into the report's tables."""
+"""Turn the summary of results.json into the report's tables, which the templates draw."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from html import escape
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Final, TypeAlias
 
 from mipoison.eval.report.markdown import spread
-from mipoison.eval.report.page import table
 from mipoison.eval.scores.frontier import efficient, equal_l1_cells
-from mipoison.eval.scores.summary import ABSENT
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A deviation, and whether it is within what was asked for."""
+
+    deviation: float
+    tolerance: float
+
+    @property
+    def good(self) -> bool:
+        """Whether it is."""
+        return abs(self.deviation) <= self.tolerance
+
+    def __str__(self) -> str:
+        return f"{self.deviation:+.1%} ({'within' if self.good else 'outside'})"
+
+
+Cell: TypeAlias = str | Verdict
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table as the templates draw it.
+
+    Attributes:
+        heads: one a column.
+        rows: the first cell of a row is its heading.
+        caption: what the table shows.
+        groups: headings above the headings, with the number of columns that each spans.
+    """
+
+    heads: Sequence[str]
+    rows: Sequence[Sequence[Cell]]
+    caption: str
+    groups: Sequence[tuple[str, int]] = ()
+
 
 # Prototype figures, mean of seeds 0-2, that tell an able adversary from a feeble one, by data set, target, whose rows
 # the adversary holds, and temperature. (Those for other data had other divisions of the rows: no mark to meet.)
-REFERENCE = {("digits", "mlp", "same", "3"): {"A2": 0.0242, "A3": 0.0175, "label only": 0.0421}}
+REFERENCE: Final = {
+    ("digits", "mlp", "same", "3"): {"standard": 0.0242, "adaptive": 0.0175, "label only": 0.0421}
+}
 REFERENCE_TOLERANCE = 0.05
 DOUBLING_TOLERANCE = 0.02
 
 
 def with_deviation(statistic: Mapping[str, Any], digits: int = 2, *, scale: float = 1.0) -> str:
-    """Formats mean ± sd, and a dash where there is none.
+    """Formats mean ± sd times a scale, and a dash where there is none.
 
     Example:
-        >>> with_deviation({"mean": 0.5, "sd": None})
-        '0.50'
+        >>> with_deviation({"mean": 0.5, "sd": 0.25}, 0, scale=100)
+        '50 ± 25'
     """
-    scaled = {part: value and value * scale for part, value in statistic.items()}
-    mean, _, sd = spread(scaled, digits).partition(" ± ")
-    return f"{mean} <small>± {sd}</small>" if sd else mean
+    return spread({part: value and value * scale for part, value in statistic.items()}, digits)
 
 
-def privacy_table(group: Mapping[str, Any], *, caption: str) -> str:
+def privacy_table(group: Mapping[str, Any], *, caption: str) -> Table:
     """Returns MSE, SSIM and gain under each adversary, and how the gain is spread over victims."""
-    families = ("A1", "A2", "A3")
+    families = ("clean", "standard", "adaptive")
     rows = [
         [
-            escape(name),
+            name,
             *(with_deviation(row[f"{family}.mse"], 4) for family in families),
             *(with_deviation(row[f"{family}.ssim"]) for family in families),
-            with_deviation(row["A3.identity"], 0, scale=100) + " %",
-            with_deviation(row["A3.feature_distance"]),
-            *(with_deviation(row[f"{one}.gain"]) for one in (*families, "A3 chosen")),
-            with_deviation(row.get("all.gain", ABSENT)),
+            with_deviation(row["adaptive.identity"], 0, scale=100) + " %",
+            with_deviation(row["adaptive.feature_distance"]),
+            *(with_deviation(row[f"{one}.gain"]) for one in (*families, "adaptive chosen")),
+            with_deviation(row["all.gain"]),
             *(
                 with_deviation(row[f"{family}.{part}"])
-                for family in ("A2", "A3")
+                for family in ("standard", "adaptive")
                 for part in ("median", "worst_decile")
             ),
             *(
@@ -59,20 +94,20 @@ def privacy_table(group: Mapping[str, Any], *, caption: str) -> str:
         ("", 1),
         ("MSE", 3),
         ("SSIM", 3),
-        ("evaluator, A3", 2),
+        ("evaluator, adaptive", 2),
         ("gain", 5),
-        ("gain of a victim, A2", 2),
-        ("gain of a victim, A3", 2),
+        ("gain of a victim, standard", 2),
+        ("gain of a victim, adaptive", 2),
         ("denoiser", 3),
         ("rows", 1),
     ]
     heads = ["defense", *families, *families, "identity", "distance", "g1", "g2", "g3"]
     heads += ["g3 chosen", "all"]
     heads += ["median", "worst tenth"] * 2 + ["gain", "median", "worst tenth", "unchanged"]
-    return table(groups, heads, rows, caption=caption)
+    return Table(heads, rows, caption, groups)
 
 
-def utility_table(group: Mapping[str, Any], *, caption: str) -> str:
+def utility_table(group: Mapping[str, Any], *, caption: str) -> Table:
     """Returns what each defense does to the vectors' use, and what a row costs."""
 
     def extent(row: Mapping[str, Any], name: str) -> list[str]:
@@ -83,7 +118,7 @@ def utility_table(group: Mapping[str, Any], *, caption: str) -> str:
 
     rows = [
         [
-            escape(name),
+            name,
             with_deviation(row["utility.accuracy"], 1, scale=100) + " %",
             f"{row['utility.labels_changed']['mean'] * len(group['seeds']):.0f}",
             *extent(row, "l1"),
@@ -113,92 +148,89 @@ def utility_table(group: Mapping[str, Any], *, caption: str) -> str:
     ]
     heads = ["defense", "accuracy", "labels changed", *(["mean", "max"] * 5)]
     heads += ["ECE", "decisions changed", "accuracy above", "fit (s)", "µs a row"]
-    return table(groups, heads, rows, caption=caption)
+    return Table(heads, rows, caption, groups)
 
 
 def equal_l1_table(
     group: Mapping[str, Any], methods: Sequence[Mapping[str, Any]], *, temperature: str
-) -> str:
+) -> Table:
     """Returns every family's g3 at equal realised mean l1, and who is beaten by nobody on both."""
     budgets, families = equal_l1_cells(group, methods)
-    rows = [[escape(family), *cells] for family, cells in families.items()]
-    names = ", ".join(escape(name) for name in efficient(group, methods) if name != "none")
+    rows = [[family, *cells] for family, cells in families.items()]
+    names = ", ".join(name for name in efficient(group, methods) if name != "none")
     caption = (
         f"T = {temperature}: g3 at equal realised mean l1, read off the straight lines between no defense and the "
         "family's members; nothing is claimed beyond the farthest. Of single label-preserving defenses none has a "
         f"larger g3 at a smaller l1 than {names}."
     )
-    return table([], ["family", *(f"l1 {budget:g}" for budget in budgets)], rows, caption=caption)
+    return Table(["family", *(f"l1 {budget:g}" for budget in budgets)], rows, caption)
 
 
-def variant_table(group: Mapping[str, Any], *, caption: str) -> str:
+def variant_table(group: Mapping[str, Any], *, caption: str) -> Table:
     """Returns the MSE of every variant of the adversary."""
     defenses = group["defenses"]
     keys = [key for key in next(iter(defenses.values())) if key.startswith("variant.")]
-    rows = [
-        [escape(name), *(f"{row[key]['mean']:.4f}" for key in keys)]
-        for name, row in defenses.items()
-    ]
-    heads = ["defense", *(escape(key.removeprefix("variant.")) for key in keys)]
-    return table([], heads, rows, caption=caption)
+    rows = [[name, *(f"{row[key]['mean']:.4f}" for key in keys)] for name, row in defenses.items()]
+    heads = ["defense", *(key.removeprefix("variant.") for key in keys)]
+    return Table(heads, rows, caption)
 
 
-def crossing_table(group: Mapping[str, Any], *, caption: str) -> str:
+def crossing_table(group: Mapping[str, Any], *, caption: str) -> Table:
     """Returns the standard network's MSE, trained and tested on clean and defended vectors."""
     keys = ("clean_clean", "clean_defended", "defended_clean", "defended_defended")
     rows = [
-        [escape(name), *(with_deviation(row[f"train_test.{key}"], 4) for key in keys)]
+        [name, *(with_deviation(row[f"train_test.{key}"], 4) for key in keys)]
         for name, row in group["defenses"].items()
     ]
     groups = [("", 1), ("trained on clean", 2), ("trained on defended", 2)]
     heads = ["defense", *(["tested on clean", "tested on defended"] * 2)]
-    return table(groups, heads, rows, caption=caption)
+    return Table(heads, rows, caption, groups)
 
 
-def reference_table(configuration: Mapping[str, Any], summary: Mapping[str, Any]) -> str:
+def reference_table(configuration: Mapping[str, Any], summary: Mapping[str, Any]) -> Table:
     """Returns the undefended and label-only MSE beside the reference, where there is one."""
     situation = (
         configuration["dataset"],
         configuration["target"],
-        configuration.get("auxiliary", "same"),
+        configuration["auxiliary"],
     )
     rows = []
     for temperature, group in summary.items():
         bare = group["defenses"]["none"]
         measured = {
-            "A2": bare["A2.mse"],
-            "A3": bare["A3.mse"],
+            "standard": bare["standard.mse"],
+            "adaptive": bare["adaptive.mse"],
             "label only": group["floors"]["label_only"],
         }
         reference = REFERENCE.get((*situation, temperature), {})
         for name, value in measured.items():
-            row = [f"T = {temperature}, {name}", with_deviation(value, 4)]
+            row: list[Cell] = [f"T = {temperature}, {name}", with_deviation(value, 4)]
             if name in reference:
                 deviation = value["mean"] / reference[name] - 1.0
-                row += [f"{reference[name]:.4f}", _verdict(deviation, REFERENCE_TOLERANCE)]
+                row += [f"{reference[name]:.4f}", Verdict(deviation, REFERENCE_TOLERANCE)]
             else:
                 row += ["none known", ""]
             rows.append(row)
     caption = (
-        "Undefended system: MSE under A2 and A3, and of the label-only adversary, against the "
+        "Undefended system: MSE under the standard, the adaptive and the label-only adversary, against the "
         "reference (seeds 0-2). Asked for: within 5 %."
     )
-    return table([], ["adversary", "MSE here", "reference", "deviation"], rows, caption=caption)
+    return Table(["adversary", "MSE here", "reference", "deviation"], rows, caption)
 
 
-def doubling_table(summary: Mapping[str, Any]) -> str:
+def doubling_table(summary: Mapping[str, Any]) -> Table:
     """Returns what twice the training epochs do to the adversaries, and to the gain."""
-    rows = []
+    rows: list[list[Cell]] = []
     for temperature, group in summary.items():
         for name, numbers in group["doubled_epochs"].items():
-            for family in ("A2", "A3"):
+            for family in ("standard", "adaptive"):
                 once, twice = numbers[f"{family}.mse"], numbers[f"{family}.mse_doubled"]
                 rows.append(
                     [
-                        f"T = {temperature}, {escape(name)}, {family}",
+                        f"T = {temperature}, {name}, {family}",
                         with_deviation(once, 4),
                         with_deviation(twice, 4),
-                        _verdict(twice["mean"] / once["mean"] - 1.0, DOUBLING_TOLERANCE),
+                        Verdict(twice["mean"] / once["mean"] - 1.0, DOUBLING_TOLERANCE),
                         with_deviation(group["defenses"][name][f"{family}.gain"]),
                         with_deviation(numbers[f"{family}.gain_doubled"]),
                     ]
@@ -208,32 +240,32 @@ def doubling_table(summary: Mapping[str, Any]) -> str:
         "The same adversaries trained twice as long, on both the defended and the undefended "
         "system. Asked for: a change below 2 %."
     )
-    return table([], heads, rows, caption=caption)
+    return Table(heads, rows, caption)
 
 
-def worst_cases_table(group: Mapping[str, Any], *, temperature: str) -> str:
-    """Returns g3 of who asks again and of who knows more; nothing where no method was tried so."""
-    tried = group.get("worst_cases", {})
+def worst_cases_table(group: Mapping[str, Any], *, temperature: str) -> Table | None:
+    """Returns g3 of who asks again and of who knows more; None where no method was tried so."""
+    tried = group["worst_cases"]
     if not tried:
-        return ""
+        return None
     counts = [key.removeprefix("copies.") for key in next(iter(tried.values())) if "copies." in key]
     rows = [
         [
-            escape(name),
+            name,
             *(with_deviation(case[f"copies.{count}"]) for count in counts),
             with_deviation(case["other_keys"]),
             with_deviation(case["key_leaked"]),
-            with_deviation(case.get("strongest", ABSENT)),
+            with_deviation(case["strongest"]),
         ]
         for name, case in tried.items()
     ]
     heads = ["defense", *(f"answers averaged: {count}" for count in counts)]
     heads += ["simulates other keys", "holds the key", "the strongest of these"]
     caption = f"T = {temperature}: gain under the strongest variant of each (g3)."
-    return table([], heads, rows, caption=caption)
+    return Table(heads, rows, caption)
 
 
-def conditions_table(summary: Mapping[str, Any]) -> str:
+def conditions_table(summary: Mapping[str, Any]) -> Table:
     """Returns the errors of answers that use nothing, the true class, or the served label."""
     rows = [
         [f"T = {temperature}", *(with_deviation(group["floors"][key], 4) for key in keys)]
@@ -241,7 +273,7 @@ def conditions_table(summary: Mapping[str, Any]) -> str:
         for keys in (("global_mean", "class_mean", "label_only"),)
     ]
     heads = ["served at", "global mean", "mean of the true class", "label only (served label)"]
-    return table([], heads, rows, caption="MSE of answers that ignore the confidences.")
+    return Table(heads, rows, "MSE of answers that ignore the confidences.")
 
 
 def strongest_of_families(
@@ -252,13 +284,7 @@ def strongest_of_families(
     for method in methods:
         families.setdefault(method["family"], []).append(method["name"])
     return [
-        max(names, key=lambda name: group["defenses"][name]["A3.gain"]["mean"])
+        max(names, key=lambda name: group["defenses"][name]["adaptive.gain"]["mean"])
         for family, names in families.items()
         if family not in ("none", "label-only")
     ]
-
-
-def _verdict(deviation: float, tolerance: float) -> str:
-    kind = "good" if abs(deviation) <= tolerance else "bad"
-    word = "within" if kind == "good" else "outside"
-    return f'<span class="{kind}">{deviation:+.1%} ({word})</span>'

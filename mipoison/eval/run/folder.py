@@ -65,11 +65,11 @@ def prepare_folder(
 
 
 def configuration_in(out: Path) -> Configuration:
-    """The experiment whose run a folder holds; what an older version did not ask has its default.
+    """The experiment whose run a folder holds.
 
     Raises:
         FileNotFoundError: if it holds none.
-        ValueError: if it is one of another version.
+        ValueError: if its configuration is damaged.
     """
     if not (out / CONFIG).exists():
         raise FileNotFoundError(f"expected a run with a {CONFIG} in {out}, found none")
@@ -77,7 +77,7 @@ def configuration_in(out: Path) -> Configuration:
         return Configuration.from_json(read_json(out / CONFIG))
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise ValueError(
-            f"expected {out / CONFIG} to be of a run of this version, got {error}"
+            f"expected {out / CONFIG} to be the configuration of a run, got {error}"
         ) from error
 
 

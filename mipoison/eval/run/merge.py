@@ -29,7 +29,7 @@ def merge(runs: Sequence[Path], out: Path) -> bool:
     Raises:
         FileExistsError: if the folder has content.
         FileNotFoundError: if a folder holds no run.
-        ValueError: if they are not one experiment, or one is of another version.
+        ValueError: if they are not one experiment, or one is damaged.
     """
     if out.exists() and any(out.iterdir()):
         raise FileExistsError(f"out: expected a new folder, {out} is not empty")

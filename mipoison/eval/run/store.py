@@ -6,7 +6,7 @@ import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -30,7 +30,7 @@ from mipoison.eval.scalars import real, whole
 from mipoison.eval.scores.summary import summarise
 
 # Counts up with every change of a cell's numbers: an unfinished run does not go on with cells of another format.
-FORMAT = 6
+FORMAT: Final = 1
 
 
 @dataclass(frozen=True)

@@ -48,9 +48,7 @@ def keeps_labels(group: Mapping[str, Any], method: Mapping[str, Any]) -> bool:
 def fresh(group: Mapping[str, Any]) -> dict[str, float]:
     """Names the defenses that answered some row otherwise when asked again, and the least share answered alike."""
     shares = {
-        name: measured["utility.repeats"]["min"]
-        for name, measured in group["defenses"].items()
-        if "utility.repeats" in measured
+        name: measured["utility.repeats"]["min"] for name, measured in group["defenses"].items()
     }
     return {name: share for name, share in shares.items() if share < 1}
 
@@ -122,4 +120,4 @@ def equal_l1_cells(
 
 def _point(group: Mapping[str, Any], method: Mapping[str, Any]) -> tuple[float, float]:
     measured = group["defenses"][method["name"]]
-    return float(measured["utility.l1_mean"]["mean"]), float(measured["A3.gain"]["mean"])
+    return float(measured["utility.l1_mean"]["mean"]), float(measured["adaptive.gain"]["mean"])

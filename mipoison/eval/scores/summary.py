@@ -20,11 +20,11 @@ def summarise(cells: Sequence[dict[str, Any]]) -> dict[str, dict[str, Any]]:
     """Gathers the cells of each temperature.
 
     Args:
-        cells: the "numbers" of `mipoison.eval.cell.run_cell`.
+        cells: the "numbers" of `mipoison.eval.run.cell.run_cell`.
 
     Returns:
         By temperature (as text, "3"): ``seeds``; ``target`` (its accuracies) and ``floors``, name
-        to statistic; ``defenses``, name to "A1.mse", "all.gain", "utility.l1_mean", ... to statistic;
+        to statistic; ``defenses``, name to "clean.mse", "all.gain", "utility.l1_mean", ... to statistic;
         ``doubled_epochs`` and ``worst_cases``, the same. A statistic has mean, sd (sample standard deviation, None
         for a single seed), min and max; all are None where a seed has no such number.
     """
@@ -37,7 +37,7 @@ def summarise(cells: Sequence[dict[str, Any]]) -> dict[str, dict[str, Any]]:
 
 
 def flatten_cell(cell: dict[str, Any]) -> FlatCell:
-    """A cell's numbers by defense and by a name with dots, "A1.mse"; under "" those that belong to no defense."""
+    """A cell's numbers by defense and by a name with dots, "clean.mse"; under "" those that belong to no defense."""
     flat: FlatCell = {
         "": {f"{part}.{name}": value for part in _OF_ALL for name, value in cell[part].items()}
     }
@@ -45,7 +45,7 @@ def flatten_cell(cell: dict[str, Any]) -> FlatCell:
         flat[name] = _flat_defense(cell, name)
     for name, numbers in cell["doubled_epochs"].items():
         flat[name] |= {f"doubled_epochs.{key}": value for key, value in _flat(numbers).items()}
-    for name, case in cell.get("worst_cases", {}).items():
+    for name, case in cell["worst_cases"].items():
         flat[name] |= {f"worst_cases.{key}": value for key, value in worst_of(case).items()}
     return flat
 
@@ -100,10 +100,6 @@ def statistic(values: Sequence[float | None]) -> Statistic:
     }
 
 
-# What a summary of before does not have.
-ABSENT: Final = statistic([None])
-
-
 def _statistics(rows: Sequence[Mapping[str, float | None]]) -> dict[str, Statistic]:
     return {key: statistic([row[key] for row in rows]) for key in rows[0]}
 
@@ -119,11 +115,11 @@ def _flat_defense(cell: dict[str, Any], name: str) -> dict[str, float | None]:
 
 
 def _gain_of_all(cell: dict[str, Any], name: str) -> float | None:
-    """The gain under the stronger of A3 and the denoiser, counted from the smaller of their undefended errors."""
+    """The gain under the stronger of adaptive adversary and denoiser, from the smaller of their undefended errors."""
 
     def error(defense: str) -> float:
         attacks = cell["defenses"][defense]["attacks"]
-        return min(float(attacks[one]["mse"]) for one in ("A3", "denoiser"))
+        return min(float(attacks[one]["mse"]) for one in ("adaptive", "denoiser"))
 
     return gain(error(name), error("none"), cell["floors"]["label_only"])
 

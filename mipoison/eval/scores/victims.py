@@ -17,7 +17,7 @@ from mipoison.eval.targets.training import accuracy, through, train_target
 
 @dataclass(frozen=True)
 class Evaluator:
-    """A classifier of another architecture and seed, trained on everybody's rows but the victims' and strangers'.
+    """A classifier of another architecture and seed, trained on all rows of known class but the victims'.
 
     (Of images too small for convolutions it is a multilayer perceptron, as their target may be, of another seed.)
 
@@ -120,10 +120,10 @@ class Judge:
 def scores_of(
     judge: Judge, adaptive: Attack, clean: Attack, denoised: Attack, system: int
 ) -> dict[str, Any]:
-    """Scores one defense under A1, A2, A3, A3 with the variant chosen on held-out rows, and the denoiser.
+    """Scores one defense under the clean, standard and adaptive adversary, the adaptive one's choice, and the denoiser.
 
     Raises:
-        ValueError: if the strongest adversary makes no more of the undefended vectors than of their labels.
+        ValueError: if the strongest adversary learns nothing beyond the label from undefended vectors.
     """
     bare = judge.bare
     worst = adaptive.strongest(system), adaptive.strongest(bare)
@@ -135,16 +135,16 @@ def scores_of(
         )
     chosen = adaptive.chosen(system), adaptive.chosen(bare)
     scores = {
-        "A1": judge.score(clean, clean.strongest(system), clean.strongest(bare), system),
-        "A2": judge.score(adaptive, STANDARD, STANDARD, system),
-        "A3": judge.score(adaptive, *worst, system),
+        "clean": judge.score(clean, clean.strongest(system), clean.strongest(bare), system),
+        "standard": judge.score(adaptive, STANDARD, STANDARD, system),
+        "adaptive": judge.score(adaptive, *worst, system),
         "denoiser": judge.score(
             denoised, denoised.strongest(system), denoised.strongest(bare), system
         ),
     }
     # Mostly the adversary chooses the variant that is the strongest; similarity takes long.
-    scores["A3 chosen"] = (
-        scores["A3"] if chosen == worst else judge.score(adaptive, *chosen, system)
+    scores["adaptive chosen"] = (
+        scores["adaptive"] if chosen == worst else judge.score(adaptive, *chosen, system)
     )
     return scores
 
@@ -206,8 +206,12 @@ def doubling(
     report: dict[str, Any] = {}
     for position, system in enumerate(checked):
         families = {
-            "A2": (STANDARD, STANDARD, STANDARD),
-            "A3": (once.strongest(system), twice.strongest(position), twice.strongest(bare_twice)),
+            "standard": (STANDARD, STANDARD, STANDARD),
+            "adaptive": (
+                once.strongest(system),
+                twice.strongest(position),
+                twice.strongest(bare_twice),
+            ),
         }
         report[names[system]] = {}
         for family, (first, second, undefended) in families.items():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -107,6 +106,5 @@ ARCHITECTURES: Mapping[str, Callable[[Shape, int], nn.Sequential]] = {
     "mlp": mlp,
     "cnn": cnn,
     "yang": yang,
-    "yang-full": partial(yang, width=128),
     "resnet": resnet,
 }
