@@ -16,7 +16,7 @@ TITLES = {
     "study-faces-confident": "ORL faces, confident",
     "study-decoder": "Digits, with other losses and decoders among the adversaries",
     "study-yang": "MNIST-5k, Yang et al.'s classifier and decoder",
-    "study-strangers": "ORL faces, an adversary who has photos of other people alone",
+    "study-strangers": "ORL faces, auxiliary data of other people",
     "study-nls": "Digits, a target trained with negative label smoothing",
     "study-vib": "Digits, a target trained with an information bottleneck",
     "study-bido": "Digits, a target trained with bilateral dependency",
@@ -58,7 +58,7 @@ def joined(kept: dict[str, Any], rest: dict[str, Any]) -> dict[str, Any]:
     known = {method["name"] for method in own["methods"]}
     new = [method for method in other["methods"] if method["name"] not in known]
     configuration = own | {"methods": own["methods"] + new}
-    # Whoever was asked again elsewhere was so in that run's environment.
+    # Repeated queries of another run were made in its environment.
     where = rest["environment"] if other["worst_case_methods"] else kept.get("asked_in")
     return kept | {"configuration": configuration, "summary": summary, "asked_in": where}
 

@@ -60,7 +60,7 @@ def _rest(study: Configuration, budgets: tuple[float, ...]) -> Configuration:
 
 
 def _asked_again(study: Configuration) -> Configuration:
-    """The default in a study's situation, under who asks again or knows more."""
+    """The default in a study's situation, under repeated queries, other keys and the leaked key."""
     default = of_budget("equilibrium", 0.1)
     return replace(study, methods=(NONE, LABEL_ONLY, default), worst_case_methods=(default.name,))
 

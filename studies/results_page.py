@@ -38,7 +38,8 @@ HEAD = f"""# The defenses compared
 
 Every defense at equal mean l1, under adversaries who train on defended vectors. `python studies/results_page.py` writes
 this page from the CSV files in `studies/numbers`; `make study` measures them anew (hours). `make pages` writes the long
-tables (all budgets, spreads, worst tenths, costs, who asks again) and the leaderboard to `build/pages`. Means over seeds 0-2; nothing was tuned on them.
+tables (all budgets, spreads, worst tenths, costs, repeated queries) and the leaderboard to `build/pages`. Means over
+seeds 0-2; nothing was tuned on them.
 
 {as_markdown("gain", "g2", "g3", "median", "l1", "a dash")}"""
 

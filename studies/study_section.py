@@ -57,7 +57,7 @@ def section(name: str, kept: dict[str, Any]) -> str:
         if worst:
             where = kept.get("asked_in") or environment
             lines.append(
-                "*Who asks again, and who knows more* ([how](#what-the-key-is-worth)), "
+                "*Repeated queries, other keys, the leaked key* ([how](#what-the-key-is-worth)), "
                 f"{where['processor']}, {where['date']}\n{worst}\n"
             )
     return "".join(lines)

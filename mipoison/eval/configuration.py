@@ -27,8 +27,8 @@ class Configuration:
         temperatures: softmax temperatures that the target is served at.
         methods: the defenses compared; "none" and "label-only" must be among them.
         checked_methods: defenses for which the adversaries are also trained twice as long.
-        worst_case_methods: keyed defenses that are also asked again and again, and attacked by who knows all but the
-            key, and by who holds it, see `worst_cases`; each takes as long as twenty other defenses.
+        worst_case_methods: keyed defenses that are also attacked by repeated queries, by an adversary who knows all but
+            the key, and by one who holds it, see `adversaries.repeated`; each takes as long as twenty other defenses.
         dataset: digits, mnist, orl, orl-64, npz:FILE, folder:FOLDER, torchvision:NAME or huggingface:NAME; the last two
             download. See `mipoison.eval.data.loading.split`.
         adversary: how hard the adversaries try.

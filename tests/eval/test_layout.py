@@ -14,7 +14,7 @@ ROOT = Path(harness.__file__).parent
 FOLDERS = ("data", "targets", "adversaries", "scores", "report", "run")
 BELOW = {"scalars", "metrics", "outside", "strengths", "methods"}
 ABOVE = {"", "cli", "options", "presets"}
-# What an experiment is: above the adversaries, whose settings it holds, and below `run`.
+# What an experiment is: it holds the adversaries' settings, and no numbers.
 CONFIGURATION = "configuration"
 FLOORS, FILES, LINES = 6, 12, 310
 
@@ -51,13 +51,13 @@ def floor(name: str) -> int:
     return 1 + max((floor(other) for other in imports(name)), default=0)
 
 
-def rank(name: str) -> int:
+def rank(name: str) -> float:
     """Where a module stands in the order of imports."""
     folder = name.partition(".")[0]
     if folder in FOLDERS:
         return 1 + FOLDERS.index(folder)
     if folder == CONFIGURATION:
-        return FOLDERS.index("report")
+        return FOLDERS.index("adversaries") + 1.5
     assert folder in BELOW | ABOVE, f"{name} has no place in the order of imports"
     return 0 if folder in BELOW else 1 + len(FOLDERS)
 

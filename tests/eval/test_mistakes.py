@@ -153,7 +153,7 @@ def test_the_extra_data_is_named(working, out, one_line, monkeypatch):
     assert "pip install 'mipoison[data]'" in told and not out.exists()
 
 
-def test_strangers_need_rows_at_every_seed(working, out, one_line):
+def test_disjoint_classes_need_rows_at_every_seed(working, out, one_line):
     rows = {seed: len(split(seed=seed, auxiliary="other").auxiliary) for seed in range(4)}
     most, least = max(rows, key=rows.get), min(rows, key=rows.get)
     # One seed after the other: the first has enough.

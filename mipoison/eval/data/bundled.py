@@ -24,7 +24,7 @@ def shipped(package: str, path: str, *, dataset: str) -> Path:
     Args:
         package: name of the installed package.
         path: of the data, inside the package.
-        dataset: who asks, for the message.
+        dataset: its name, for the message.
 
     Raises:
         FileNotFoundError: if the package is not installed or no longer has the data.

@@ -54,7 +54,7 @@ def choose(
     if (max_l1 is None) == (min_gain is None):
         raise ValueError("expected either max_l1 or min_gain, not both and not neither")
     group, key = _group(results["summary"], temperature)
-    # Whoever averages their answers undoes more than was measured.
+    # Averaging their answers undoes more than was measured.
     freshly = fresh(group)
     measured = {
         method["name"]: (

@@ -39,8 +39,8 @@ TERMS: Final = (
     Term(
         "g1",
         "gain under the clean adversary, an inversion model trained on undefended vectors that meets defended ones.",
-        "This is someone who does not know that there is a defense, and the weakest test: a defense that shines only "
-        "here protects nobody. The best of its variants on the victims.",
+        "This is someone who does not know that there is a defense, and the weakest test: a defense that is good only "
+        "here protects against nothing else. The best of its variants on the victims.",
     ),
     Term(
         "g2",
@@ -138,6 +138,11 @@ COLUMN_TERMS: Final = (
 )
 
 
+def definition(name: str) -> str:
+    """A term's definition in a sentence."""
+    return _BY_NAME[name].short
+
+
 def as_markdown(*names: str) -> str:
     r"""The terms as a Markdown list.
 
@@ -145,5 +150,5 @@ def as_markdown(*names: str) -> str:
         >>> as_markdown("largest")
         '- *largest*: the largest l1 of a victim.\n'
     """
-    lines = (f"- *{name}*: {_BY_NAME[name].short}" for name in names)
+    lines = (f"- *{name}*: {definition(name)}" for name in names)
     return "".join(fill(line, 120, subsequent_indent="  ") + "\n" for line in lines)

@@ -73,8 +73,8 @@ def asked_again(group: Mapping[str, Any]) -> str:
     if not said:
         return ""
     return (
-        f"Asked again, {said} of the rows as before: whoever averages the answers removes that, and the gains here do "
-        "not count it. See --worst-cases."
+        f"Asked again, {said} of the rows as before: averaging the answers removes that, and the gains here do not "
+        "count it. See --worst-cases."
     )
 
 
@@ -117,13 +117,16 @@ _WORST_CASES: Final = {
 
 
 def worst_cases_table(group: Mapping[str, Any]) -> str:
-    """g3 of who asks again and of who knows more; nothing where no method was tried so."""
+    """g3 under repeated queries, other keys and the leaked key; nothing where no method was tried so."""
     tried = group["worst_cases"]
     if not tried:
         return ""
     keys = list(dict.fromkeys(key for case in tried.values() for key in case))
     heads = [_WORST_CASES.get(key, f"averages {key.removeprefix('copies.')}") for key in keys]
-    lines = [f"| g3 of who … | {' | '.join(heads)} |\n", "|---" * (len(heads) + 1) + "|\n"]
+    lines = [
+        f"| g3 of an adversary that | {' | '.join(heads)} |\n",
+        "|---" * (len(heads) + 1) + "|\n",
+    ]
     for name, case in tried.items():
         lines.append(f"| {name} | {' | '.join(spread(case[key]) for key in keys)} |\n")
     return "\n" + "".join(lines)

@@ -19,7 +19,7 @@ from mipoison.eval.adversaries.repeated import WorstCases
 from mipoison.eval.report import figures, tables
 from mipoison.eval.report.conditions import conditions
 from mipoison.eval.report.figures import own_style, png_of
-from mipoison.eval.report.glossary import TERMS
+from mipoison.eval.report.glossary import TERMS, definition
 from mipoison.eval.report.markdown import asked_again, mean_alone, summary_page, unfinished
 from mipoison.eval.report.results_file import (
     FIGURES,
@@ -159,10 +159,9 @@ def _verdict(
     ]
     caption = (
         f"T = {temperature}. Without a defense the strongest adversary reconstructs the victims with MSE "
-        f"{defenses['none']['adaptive.mse']['mean']:.4f}; whoever sees the label alone reaches "
-        f"{group['floors']['label_only']['mean']:.4f}. The gain g is 0 where a defense wins nothing and 1 where only "
-        "the label leaks. Of each family of defenses, the member with the largest g3 (at its own distortion, not at "
-        "an equal one):"
+        f"{defenses['none']['adaptive.mse']['mean']:.4f}; an adversary who sees the label alone reaches "
+        f"{group['floors']['label_only']['mean']:.4f}. Gain: {definition('gain')} Of each family "
+        "of defenses, the member with the largest g3 (at its own distortion, not at an equal one):"
     )
     heads = ["defense", "g2", "g3", "g3 of the worst tenth", "mean l1", "labels changed"]
     return {

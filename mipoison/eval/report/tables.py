@@ -154,7 +154,7 @@ def utility_table(group: Mapping[str, Any], *, caption: str) -> Table:
 def equal_l1_table(
     group: Mapping[str, Any], methods: Sequence[Mapping[str, Any]], *, temperature: str
 ) -> Table:
-    """Returns every family's g3 at equal realised mean l1, and who is beaten by nobody on both."""
+    """Returns every family's g3 at equal realised mean l1, and the defenses that no other beats on both."""
     budgets, families = equal_l1_cells(group, methods)
     rows = [[family, *cells] for family, cells in families.items()]
     names = ", ".join(name for name in efficient(group, methods) if name != "none")
@@ -244,7 +244,7 @@ def doubling_table(summary: Mapping[str, Any]) -> Table:
 
 
 def worst_cases_table(group: Mapping[str, Any], *, temperature: str) -> Table | None:
-    """Returns g3 of who asks again and of who knows more; None where no method was tried so."""
+    """Returns g3 under repeated queries, other keys and the leaked key; None where no method was tried so."""
     tried = group["worst_cases"]
     if not tried:
         return None

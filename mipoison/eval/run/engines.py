@@ -72,7 +72,7 @@ class Signals:
     code = 0
 
     def receive(self, number: int, frame: FrameType | None) -> None:
-        """Ends what is under way by KeyboardInterrupt, and whoever does not wait for that at once."""
+        """Ends what is under way by KeyboardInterrupt; a second signal ends the process at once."""
         if self.code:
             os._exit(self.code)
         self.code = 128 + number

@@ -118,24 +118,24 @@ class _Cells:
             return
         bars = [f"seed {seed}, T = {temperature:g}" for seed, temperature in left]
         with progress_bars(bars, steps_of(self.configuration), console=console) as files:
-            ticks = dict(zip(left, files, strict=True))
+            progress = dict(zip(left, files, strict=True))
             while left:
                 try:
-                    self._finish(left, ticks, failed)
+                    self._finish(left, progress, failed)
                 except BrokenProcessPool:
                     # Which process died is not told, and it took along what the others were at.
-                    begun = [cell for cell in self._left(left, failed) if ticks[cell].exists()]
-                    self._finish_alone(begun or left, ticks, failed)
+                    begun = [cell for cell in self._left(left, failed) if progress[cell].exists()]
+                    self._finish_alone(begun or left, progress, failed)
                 left = self._left(left, failed)
 
     def _finish_alone(
-        self, cells: list[CellKey], ticks: dict[CellKey, Path], failed: dict[str, str]
+        self, cells: list[CellKey], progress: dict[CellKey, Path], failed: dict[str, str]
     ) -> None:
         """One after the other, each in a process of its own, so that one that dies takes no other along."""
         for cell in cells:
-            ticks[cell].write_bytes(b"")
+            progress[cell].write_bytes(b"")
             try:
-                self._finish([cell], ticks, failed)
+                self._finish([cell], progress, failed)
             except BrokenProcessPool:
                 failed[cell_name(*cell)] = _DIED
 
@@ -148,7 +148,7 @@ class _Cells:
         ]
 
     def _finish(
-        self, cells: list[CellKey], ticks: dict[CellKey, Path], failed: dict[str, str]
+        self, cells: list[CellKey], progress: dict[CellKey, Path], failed: dict[str, str]
     ) -> None:
         """Raises BrokenProcessPool if a process of joblib's own dies."""
         # Workers are processes of one thread each. One job runs here, in this process; of several also a last cell has
@@ -157,7 +157,7 @@ class _Cells:
         workers = Parallel(n_jobs=jobs, return_as=self.results, batch_size=1)
         for name, trace in workers(
             delayed(_finish_cell)(
-                self.configuration, self.store, *cell, ticks[cell], self.jobs, self.parent
+                self.configuration, self.store, *cell, progress[cell], self.jobs, self.parent
             )
             for cell in cells
         ):
@@ -170,7 +170,7 @@ def _finish_cell(
     store: Store,
     seed: int,
     temperature: float,
-    ticks: Path,
+    progress: Path,
     jobs: int,
     parent: int | None,
 ) -> tuple[str, str | None]:
@@ -178,13 +178,13 @@ def _finish_cell(
     if parent is not None and parent != os.getpid():
         end_with_parent(parent)
     # On another machine there is no such file to report to.
-    here = ticks.parent.exists()
+    here = progress.parent.exists()
     if here:
-        ticks.touch()
+        progress.touch()
 
     def done() -> None:
         if here:
-            tick(ticks)
+            tick(progress)
 
     name = cell_name(seed, temperature)
     try:

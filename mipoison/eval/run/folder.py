@@ -98,7 +98,7 @@ def _check(out: Path, configuration: Configuration, named: dict[str, str]) -> No
             "folder, or replace what a run left there with --overwrite"
         )
     before = named_in(out)
-    # Of a file that is gone whoever loads it will tell.
+    # A file that is gone is reported where it is loaded.
     if changed := sorted(name for name, digest in named.items() if before.get(name) != digest):
         raise FileExistsError(
             f"out: the run in {out} was made with other content of {', '.join(changed)}, or did not note it; choose "
@@ -118,7 +118,7 @@ def _clear(out: Path) -> None:
 
 
 def _is_run(out: Path) -> bool:
-    """Whether a folder holds a run, of whatever version."""
+    """Whether a folder holds a run."""
     try:
         plain = read_json(out / CONFIG)
     except (OSError, ValueError):
@@ -136,8 +136,8 @@ def _own_files(out: Path) -> list[Path]:
 def named_files(configuration: Configuration) -> dict[str, str]:
     """Digests of a user's own data, target and defenses, by how the configuration names them.
 
-    Of a module its own file counts, and nothing that it imports. What is not there is left out: whoever loads it says
-    so. The data of a hub have no file here.
+    Of a module its own file counts, and nothing that it imports. What is not there is left out: loading it
+    reports that. The data of a hub have no file here.
 
     Example:
         >>> from mipoison.eval.presets import QUICK

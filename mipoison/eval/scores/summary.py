@@ -128,7 +128,7 @@ def worst_of(case: Mapping[str, Any]) -> dict[str, float | None]:
     """The gains of one defense's worst cases by name ("copies.8", "other_keys", "key_leaked"), and the "strongest"."""
     copies = {f"copies.{count}": value for count, value in case["copies"].items()}
     tried = copies | {name: case[name] for name in ("other_keys", "key_leaked")}
-    # Whoever holds the key can do all that the others do.
+    # The holder of the key can do all that the others do.
     measured = [value for value in tried.values() if value is not None]
     return tried | {"strongest": min(measured, default=None)}
 
