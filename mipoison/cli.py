@@ -16,7 +16,7 @@ COMMANDS: Final[Mapping[str, str]] = {
     "choose": "pick a run's best defense within a distortion, or for a gain",
     "leaderboard": "add finished runs to a leaderboard and write its page anew",
 }
-_NEEDED: Final = ("sklearn", "torchmetrics", "matplotlib", "rich", "tyro", "joblib")
+_NEEDED: Final = ("sklearn", "torchmetrics", "matplotlib", "rich", "tyro", "joblib", "jinja2")
 _INSTALL: Final = "pip install 'mipoison[eval]'"
 _HELP: Final = ("-h", "--help")
 _INTERRUPTED: Final = 130

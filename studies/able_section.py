@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-# Undefended MSE of A2 and A3, and label only, of an earlier prototype on the same data (means of seeds 0-2; on MNIST-5k
-# its target and its adversary had twice the rows). Adversaries who recover much less would flatter every defense.
+# Undefended MSE of the standard, the adaptive and the label-only adversary of an earlier prototype on the same data
+# (means of seeds 0-2; on MNIST-5k its target and its adversary had twice the rows). Adversaries who recover much less
+# would flatter every defense.
 REFERENCE = {
     ("standard", "3"): (0.0242, 0.0175, 0.0421),
     ("study-mnist", "4"): (0.0420, 0.0305, 0.0526),
@@ -21,16 +22,16 @@ def able(studies: Mapping[str, Mapping[str, Any]], titles: Mapping[str, str]) ->
         "Undefended MSE, and in brackets how far it is from that of a prototype which had other divisions of the rows: "
         "on MNIST-5k twice as many for target and adversary. *raw+log* is how much less the wide MLP errs on raw+log "
         "features than on raw ones, *to 1e-30* the same where entries below 1e-6 count too. *Twice the epochs*: by how "
-        "much they change A2's and A3's error. A2 is the prototype's network with its epochs, and not the strongest "
-        "there is; A3 holds wider networks that are trained longer.\n\n"
-        "| data | T | A2 | A3 | label only | raw+log | to 1e-30 | twice the epochs |\n"
+        "much they change the two errors. The standard adversary is the prototype's network with its epochs, and not "
+        "the strongest there is; the adaptive one holds wider networks that are trained longer.\n\n"
+        "| data | T | standard | adaptive | label only | raw+log | to 1e-30 | twice the epochs |\n"
         + "|---" * 8
         + "|\n"
     ]
     for name, kept in studies.items():
         for temperature, part in kept["summary"].items():
             bare = part["defenses"]["none"]
-            measured = [bare["A2.mse"], bare["A3.mse"], part["floors"]["label_only"]]
+            measured = [bare["standard.mse"], bare["adaptive.mse"], part["floors"]["label_only"]]
             reference = REFERENCE.get((name, temperature), (None,) * 3)
             cells = [
                 f"{value['mean']:.4f}"
@@ -46,7 +47,10 @@ def able(studies: Mapping[str, Mapping[str, Any]], titles: Mapping[str, str]) ->
             ]
             doubled = part["doubled_epochs"]["none"]
             cells.append(
-                ", ".join(f"{doubled[f'{family}.change']['mean']:+.1%}" for family in ("A2", "A3"))
+                ", ".join(
+                    f"{doubled[f'{family}.change']['mean']:+.1%}"
+                    for family in ("standard", "adaptive")
+                )
             )
             lines.append(f"| {titles[name]} | {temperature} | {' | '.join(cells)} |\n")
     return "".join(lines)

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from mipoison.eval.store import write_text
+from mipoison.eval.report.results_file import write_text
 
 Row: TypeAlias = dict[str, Any]
 _MADE = ("date", "processor")

@@ -6,8 +6,8 @@ from typing import Any
 
 from kept import TITLES
 
-from mipoison.eval.frontier import budget_of
-from mipoison.eval.markdown import mean_alone
+from mipoison.eval.report.markdown import mean_alone
+from mipoison.eval.scores.frontier import budget_of
 
 # Where docs/defenses.md shows numbers: the study, its temperature, and the budget.
 SHOWN = (
@@ -33,7 +33,8 @@ def in_numbers(studies: dict[str, dict[str, Any]]) -> str:
             title = method["name"] if own is None else method["family"]
             measured = kept["summary"][temperature]["defenses"][method["name"]]
             gains = " / ".join(
-                mean_alone(measured[key]) for key in ("A2.gain", "A3.gain", "A3.median")
+                mean_alone(measured[key])
+                for key in ("standard.gain", "adaptive.gain", "adaptive.median")
             )
             found.setdefault(title, {})[name] = (
                 f"{gains} ({measured['utility.l1_mean']['mean']:.3f})"

@@ -16,10 +16,9 @@ from typing import Any
 from kept import NUMBERS
 from results_page import PICTURES, save_small
 
-from mipoison.eval import leaderboard
-from mipoison.eval.figures import privacy_utility
-from mipoison.eval.markdown import mean_alone
-from mipoison.eval.page import own_style
+from mipoison.eval.report import leaderboard
+from mipoison.eval.report.figures import own_style, privacy_utility
+from mipoison.eval.report.markdown import mean_alone
 
 README = Path(__file__).parents[1] / "README.md"
 NAME = "demo"
@@ -45,7 +44,10 @@ def table(summary: dict[str, Any]) -> str:
     lines = []
     for title, temperature, name in ROWS:
         measured = summary[temperature]["defenses"][name]
-        gains = [mean_alone(measured[key]) for key in ("A2.gain", "A3.gain", "A3.median")]
+        gains = [
+            mean_alone(measured[key])
+            for key in ("standard.gain", "adaptive.gain", "adaptive.median")
+        ]
         moved = f"{measured['utility.l1_mean']['mean']:.3f}"
         changed = f"{measured['utility.labels_changed']['max']:.0f}"
         lines.append("| " + " | ".join([title, temperature, *gains, moved, changed]) + " |\n")

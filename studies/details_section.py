@@ -5,18 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mipoison.eval.markdown import spread
+from mipoison.eval.report.markdown import spread
 
 # Heading, number of results.json, and digits.
 SHOWN = (
-    ("MSE", "A3.mse", 4),
-    ("PSNR, dB", "A3.psnr", 1),
-    ("SSIM", "A3.ssim", 2),
-    ("distance", "A3.feature_distance", 2),
-    ("g1", "A1.gain", 2),
-    ("g2, median", "A2.median", 2),
-    ("g2, worst decile", "A2.worst_decile", 2),
-    ("g3 chosen", "A3 chosen.gain", 2),
+    ("MSE", "adaptive.mse", 4),
+    ("PSNR, dB", "adaptive.psnr", 1),
+    ("SSIM", "adaptive.ssim", 2),
+    ("distance", "adaptive.feature_distance", 2),
+    ("g1", "clean.gain", 2),
+    ("g2, median", "standard.median", 2),
+    ("g2, worst tenth", "standard.worst_decile", 2),
+    ("g3 chosen", "adaptive chosen.gain", 2),
     ("clean, defended", "train_test.clean_defended", 4),
     ("defended, clean", "train_test.defended_clean", 4),
     ("defended, defended", "train_test.defended_defended", 4),
@@ -29,9 +29,9 @@ SHOWN = (
     ("top", "utility.top_change_mean", 3),
 )
 MEANING = """MSE, PSNR, SSIM and *distance* (of the evaluator's features; 1: as far as two victims are apart) are g3's
-reconstructions'; g1 is the gain under who learnt from undefended vectors, *g3 chosen* that of the variant which the
-adversary would choose by the rows kept back. Then A2's MSE by what it was trained and tested on; trained and tested on
-undefended vectors it stands above. *Decisions*: the share of victims moved across the median of the undefended top
+reconstructions'; g1 is the gain under the clean adversary, *g3 chosen* that of the variant which the adversary would
+choose by the rows kept back. Then the standard adversary's MSE by what it was trained and tested on; trained and tested
+on undefended vectors it stands above. *Decisions*: the share of victims moved across the median of the undefended top
 confidences; *top*: how far that confidence moved. Means over the victims, mean ± standard deviation over the seeds.
 
 """

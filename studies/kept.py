@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from mipoison.eval import leaderboard
+from mipoison.eval.report import leaderboard
 
 NUMBERS = Path(__file__).parent / "numbers"
 TITLES = {
@@ -16,7 +16,7 @@ TITLES = {
     "study-faces-confident": "ORL faces, confident",
     "study-decoder": "Digits, with other losses and decoders among the adversaries",
     "study-yang": "MNIST-5k, Yang et al.'s classifier and decoder",
-    "study-strangers": "ORL faces, an adversary who has photos of other people alone",
+    "study-strangers": "ORL faces, auxiliary data of other people",
     "study-nls": "Digits, a target trained with negative label smoothing",
     "study-vib": "Digits, a target trained with an information bottleneck",
     "study-bido": "Digits, a target trained with bilateral dependency",
@@ -47,10 +47,10 @@ def joined(kept: dict[str, Any], rest: dict[str, Any]) -> dict[str, Any]:
     summary = {}
     for temperature, part in kept["summary"].items():
         defenses, added = part["defenses"], rest["summary"][temperature]["defenses"]
-        bare, again = (group["none"]["A3.mse"]["mean"] for group in (defenses, added))
+        bare, again = (group["none"]["adaptive.mse"]["mean"] for group in (defenses, added))
         if abs(bare - again) > 0.001 * bare:
             raise SystemExit(f"expected one undefended MSE, got {bare:.5f} and {again:.5f}")
-        worst = (group.get("worst_cases", {}) for group in (part, rest["summary"][temperature]))
+        worst = (group["worst_cases"] for group in (part, rest["summary"][temperature]))
         summary[temperature] = part | {
             "defenses": added | defenses,
             "worst_cases": {name: case for group in worst for name, case in group.items()},
@@ -58,7 +58,7 @@ def joined(kept: dict[str, Any], rest: dict[str, Any]) -> dict[str, Any]:
     known = {method["name"] for method in own["methods"]}
     new = [method for method in other["methods"] if method["name"] not in known]
     configuration = own | {"methods": own["methods"] + new}
-    # Whoever was asked again elsewhere was so in that run's environment.
+    # Repeated queries of another run were made in its environment.
     where = rest["environment"] if other["worst_case_methods"] else kept.get("asked_in")
     return kept | {"configuration": configuration, "summary": summary, "asked_in": where}
 

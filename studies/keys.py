@@ -14,11 +14,10 @@ from csv_rows import Row, write_rows
 from joblib import Parallel, delayed
 from kept import NUMBERS
 
-from mipoison.eval.environment import describe_environment
+from mipoison.eval.adversaries.repeated import WorstCases, grid_of, worst_cases
 from mipoison.eval.presets import STANDARD, of_budget
-from mipoison.eval.stage import Stage
-from mipoison.eval.threads import one_thread
-from mipoison.eval.worst_cases import WorstCases, grid_of, worst_cases
+from mipoison.eval.run.cell import deployment, prepare
+from mipoison.eval.run.environment import describe_environment, one_thread
 
 FILE: Final = NUMBERS / "keys.csv"
 OBJECTIVES: Final = ("equilibrium", "generator")
@@ -30,16 +29,12 @@ CASES: Final = WorstCases(copies=(1, 2, 4, 8, 16, 32, 64, 128), grids=(0.02, 0.2
 def trial(objective: str, seed: int) -> dict[str, Any]:
     """One seed's worst cases of one objective, and the width of its cells."""
     with one_thread():
-        stage, method = Stage.of(STANDARD, seed), of_budget(objective, BUDGET)
-        defense = stage.defense(method, stage.served(stage.parts.defender, temperature=TEMPERATURE))
-        found = worst_cases(
-            stage,
-            method,
-            defense,
-            temperature=TEMPERATURE,
-            adversary=STANDARD.adversary,
-            cases=CASES,
+        setup, method = prepare(STANDARD, seed), of_budget(objective, BUDGET)
+        defense = setup.defense(method, setup.served(setup.parts.defender, temperature=TEMPERATURE))
+        target = deployment(
+            setup, method, defense, temperature=TEMPERATURE, adversary=STANDARD.adversary
         )
+        found = worst_cases(target, CASES)
     return found | {"own_grid": grid_of(defense)}
 
 

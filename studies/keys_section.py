@@ -9,8 +9,8 @@ from csv_rows import read_rows
 from keys import BUDGET, CASES, FILE, TEMPERATURE
 from matplotlib.figure import Figure
 
-from mipoison.eval.markdown import spread
-from mipoison.eval.summary import Statistic, statistic
+from mipoison.eval.report.markdown import spread
+from mipoison.eval.scores.summary import Statistic, statistic
 
 Rows = Sequence[dict[str, str]]
 
@@ -49,7 +49,7 @@ def keys_section() -> str:
         f"\nAn adversary who knows everything but the key trains on {CASES.draws} answers a row under "
         f"other keys beside the real one. g3 then is {other}. One who holds the key computes {CASES.altered} more "
         f"answers a row, to copies with noise of {CASES.altering:g} in every pixel: {leaked}. That is no more than a "
-        "client with so many queries could ask for. Whoever holds the key can do all of this; under the strongest of "
+        "client with so many queries could ask for. The holder of the key can do all of this; under the strongest of "
         f"it: {strongest}.\n"
     )
     return "".join(lines)

@@ -60,7 +60,7 @@ def _rest(study: Configuration, budgets: tuple[float, ...]) -> Configuration:
 
 
 def _asked_again(study: Configuration) -> Configuration:
-    """The default in a study's situation, under who asks again or knows more."""
+    """The default in a study's situation, under repeated queries, other keys and the leaked key."""
     default = of_budget("equilibrium", 0.1)
     return replace(study, methods=(NONE, LABEL_ONLY, default), worst_case_methods=(default.name,))
 
@@ -78,8 +78,8 @@ YANG = replace(
     adversary=replace(MNIST.adversary, decoders=("raw+log", "top-10"), decoder_epochs=20),
 )
 
-# An adversary who has no photo of anyone whom the target knows.
-STRANGERS = replace(
+# Auxiliary data whose classes the target never saw.
+DISJOINT_CLASSES = replace(
     FACES, temperatures=(4.0,), auxiliary="other", methods=_AT_A_TENTH, checked_methods=("none",)
 )
 
@@ -130,7 +130,7 @@ STUDIES: dict[str, Configuration] = {
     "asked-faces": _asked_again(FACES_SOFTENED),
     "study-decoder": DECODER,
     "study-yang": YANG,
-    "study-strangers": STRANGERS,
+    "study-strangers": DISJOINT_CLASSES,
     "study-nls": _retrained("nls"),
     "study-vib": _retrained("vib"),
     "study-bido": _retrained("bido"),

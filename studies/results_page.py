@@ -16,10 +16,10 @@ from keys_section import draw_keys
 from matplotlib.figure import Figure
 from PIL import Image
 
-from mipoison.eval.figures import privacy_utility
-from mipoison.eval.frontier import budget_of
-from mipoison.eval.markdown import described, mean_alone
-from mipoison.eval.page import own_style
+from mipoison.eval.report.figures import own_style, privacy_utility
+from mipoison.eval.report.glossary import as_markdown
+from mipoison.eval.report.markdown import described, mean_alone
+from mipoison.eval.scores.frontier import budget_of
 
 DOCS = Path(__file__).parents[1] / "docs"
 PAGE, PICTURES = DOCS / "results.md", DOCS / "results"
@@ -34,18 +34,14 @@ SHOWN = (
 )
 # What the other studies are read for, and the settings that they stand beside.
 ELSEWHERE = ("lpa-equilibrium-l1-0.1", "lpa-generator-l1-0.1", "lpa-decoy-l1-0.1", "laplace-0.1")
-HEAD = """# The defenses compared
+HEAD = f"""# The defenses compared
 
 Every defense at equal mean l1, under adversaries who train on defended vectors. `python studies/results_page.py` writes
 this page from the CSV files in `studies/numbers`; `make study` measures them anew (hours). The documentation that
-`make docs-site` builds has the long tables too: all budgets, spreads, worst deciles, costs, and who asks again.
+`make docs-site` builds has the long tables too: all budgets, spreads, worst tenths, costs, repeated queries. Means over
+seeds 0-2; nothing was tuned on them.
 
-- *Gain*: 0 where a defense wins nothing, 1 where only the label still leaks.
-- *g2*: gain under an MLP that learns from defended vectors. *g3*: under the strongest, on the victims, of wide MLPs on
-  raw and logarithmic features, their means, nearest neighbours and label only. *median*: of a victim's gain under it.
-- *l1*: mean distance of the victims' vectors, as realised. Means over seeds 0-2; nothing was tuned on them.
-- A dash: that adversary learns nothing beyond the label even without a defense, so its gain is undefined.
-"""
+{as_markdown("gain", "g2", "g3", "median", "l1", "a dash")}"""
 
 
 def write() -> None:
@@ -78,7 +74,7 @@ def setting(
     """A setting: its conditions, the families at two budgets, the rest in a sentence, the curves."""
     part, made = kept["summary"][temperature], kept["environment"]
     methods, bare = kept["configuration"]["methods"], part["defenses"]["none"]
-    errors = [bare["A2.mse"], bare["A3.mse"], part["floors"]["label_only"]]
+    errors = [bare["standard.mse"], bare["adaptive.mse"], part["floors"]["label_only"]]
     undefended, strongest, label = (f"{error['mean']:.4f}" for error in errors)
     by_family: dict[str, dict[float, Mapping[str, Any]]] = {}
     for method in methods:
@@ -86,14 +82,16 @@ def setting(
         if budget in budgets:
             measured = part["defenses"][method["name"]]
             by_family.setdefault(method["family"], {})[budget] = measured
-    ranked = sorted(by_family, key=lambda family: -by_family[family][budgets[1]]["A3.gain"]["mean"])
+    ranked = sorted(
+        by_family, key=lambda family: -by_family[family][budgets[1]]["adaptive.gain"]["mean"]
+    )
     rows = "".join(
         f"| {family} | {' | '.join(cells(by_family[family][budget]) for budget in budgets)} |\n"
         for family in ranked
     )
     heads = " | ".join(f"l1 near {budget:g}: realised | g2 | g3 | median" for budget in budgets)
     rest = ", ".join(
-        f"{method['name']} {mean_alone(part['defenses'][method['name']]['A3.gain'])} "
+        f"{method['name']} {mean_alone(part['defenses'][method['name']]['adaptive.gain'])} "
         f"({part['defenses'][method['name']]['utility.l1_mean']['mean']:.3f})"
         for method in methods
         if budget_of(method) is None and method["name"] != "none"
@@ -102,7 +100,7 @@ def setting(
         f"\n## {TITLES[name]}, T = {temperature}\n\n"
         f"{described(kept['configuration'])}. Target {kept['configuration']['target']}, accuracy "
         f"{part['target']['accuracy']['mean']:.3f}. Undefended MSE {undefended} (standard adversary), {strongest} "
-        f"(strongest); label only {label}. {made['processor']}, {made['date']}.\n\n"
+        f"(adaptive); label only {label}. {made['processor']}, {made['date']}.\n\n"
         f"| defense | {heads} |\n{'|---' * 9}|\n{rows}\n"
         f"Without a budget, g3 (l1): {rest}.\n\n"
         f"![{TITLES[name]}, T = {temperature}: gain against mean l1](results/{picture})\n"
@@ -111,7 +109,9 @@ def setting(
 
 def cells(measured: Mapping[str, Any]) -> str:
     """Realised l1 and three gains."""
-    gains = (mean_alone(measured[key]) for key in ("A2.gain", "A3.gain", "A3.median"))
+    gains = (
+        mean_alone(measured[key]) for key in ("standard.gain", "adaptive.gain", "adaptive.median")
+    )
     return " | ".join([f"{measured['utility.l1_mean']['mean']:.3f}", *gains])
 
 
@@ -126,7 +126,7 @@ def elsewhere(studies: Mapping[str, Mapping[str, Any]]) -> str:
             continue
         for temperature, part in kept["summary"].items():
             gains = [
-                mean_alone(part["defenses"][defense]["A3.gain"])
+                mean_alone(part["defenses"][defense]["adaptive.gain"])
                 if defense in part["defenses"]
                 else "–"
                 for defense in ELSEWHERE

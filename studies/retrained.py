@@ -17,10 +17,10 @@ from typing import Any, Final
 from csv_rows import Row, write_rows
 from kept import NUMBERS
 
-from mipoison.eval.environment import together
-from mipoison.eval.experiment import run
 from mipoison.eval.presets import DEMO, LABEL_ONLY, NONE
-from mipoison.eval.run_folder import RESULTS
+from mipoison.eval.report.results_file import RESULTS
+from mipoison.eval.run.environment import together
+from mipoison.eval.run.experiment import run
 
 FILE: Final = NUMBERS / "retrained.csv"
 STRENGTHS = {
@@ -50,8 +50,8 @@ def trials(target: str, folder: Path, jobs: int) -> tuple[list[Row], list[dict[s
                 "seed": cell["seed"],
                 "accuracy": cell["target"]["accuracy"],
                 "label_only": cell["floors"]["label_only"],
-                **{family: attacks[family]["mse"] for family in ("A2", "A3")},
-                "identity": attacks["A3"]["identity"],
+                **{family: attacks[family]["mse"] for family in ("standard", "adaptive")},
+                "identity": attacks["adaptive"]["identity"],
             }
         )
     return found, [cell["environment"] for cell in results["cells"]]

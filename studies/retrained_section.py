@@ -5,11 +5,11 @@ from __future__ import annotations
 from csv_rows import read_rows
 from retrained import FILE, PLAIN
 
-from mipoison.eval.markdown import spread
 from mipoison.eval.metrics import gain
-from mipoison.eval.summary import statistic
+from mipoison.eval.report.markdown import spread
+from mipoison.eval.scores.summary import statistic
 
-MEASURED = ("accuracy", "A2", "A3", "label_only", "identity")
+MEASURED = ("accuracy", "standard", "adaptive", "label_only", "identity")
 NAMES = {
     "nls": "negative label smoothing, α",
     "vib": "information bottleneck, β",
@@ -33,7 +33,9 @@ def retrained_section() -> str:
         f"{rows[0]['processor']}, {rows[0]['date']}: targets that are trained otherwise, their vectors "
         "served as they are. The gains are counted from the plain target's errors to its label-only adversary's, so "
         "that they stand beside those of poisoned vectors [above](#digits).\n\n"
-        "| target | accuracy | A2 | A3 | label only | g2 | g3 | identity |\n" + "|---" * 8 + "|\n"
+        "| target | accuracy | standard | adaptive | label only | g2 | g3 | identity |\n"
+        + "|---" * 8
+        + "|\n"
     ]
     for target, trials in targets.items():
         gains = [
@@ -41,13 +43,13 @@ def retrained_section() -> str:
                 gain(trial[family], bare[family], bare["label_only"])
                 for trial, bare in zip(trials, plain, strict=True)
             ]
-            for family in ("A2", "A3")
+            for family in ("standard", "adaptive")
         ]
         measured = {key: statistic([trial[key] for trial in trials]) for key in MEASURED}
         cells = [
             _title(target),
             spread(measured["accuracy"], 3),
-            *(f"{measured[key]['mean']:.4f}" for key in ("A2", "A3", "label_only")),
+            *(f"{measured[key]['mean']:.4f}" for key in ("standard", "adaptive", "label_only")),
             *(spread(statistic(own)) for own in gains),
             f"{measured['identity']['mean']:.0%}",
         ]

@@ -16,10 +16,10 @@ from kept import NUMBERS
 from presets import STUDIES
 from rich.console import Console
 
-from mipoison.eval import leaderboard
-from mipoison.eval.experiment import run
-from mipoison.eval.report import write_report
-from mipoison.eval.run_folder import RESULTS
+from mipoison.eval.report import leaderboard
+from mipoison.eval.report.report import write_report
+from mipoison.eval.report.results_file import RESULTS
+from mipoison.eval.run.experiment import run
 
 
 def run_study(name: str, out: Path, jobs: int) -> None:

@@ -10,8 +10,8 @@ from typing import Any
 from details_section import details
 from kept import TITLES
 
-from mipoison.eval.frontier import budget_of, budgets_of
-from mipoison.eval.markdown import COLUMNS, described, equal_l1_table, row, worst_cases_table
+from mipoison.eval.report.markdown import COLUMNS, described, equal_l1_table, row, worst_cases_table
+from mipoison.eval.scores.frontier import budget_of, budgets_of
 
 
 def section(name: str, kept: dict[str, Any]) -> str:
@@ -21,7 +21,6 @@ def section(name: str, kept: dict[str, Any]) -> str:
     budgets = budgets_of(methods)
     lines = [f"\n## {TITLES[name]}\n\n{described(configuration)}."]
     lines.append(f" {adversaries(configuration)}{lasted(kept)}\n\n")
-    lines.append(state(kept))
     for temperature, part in kept["summary"].items():
         bare, floors = part["defenses"]["none"], part["floors"]
         doubled = part["doubled_epochs"]["none"]
@@ -29,12 +28,13 @@ def section(name: str, kept: dict[str, Any]) -> str:
             f"**T = {temperature}**, target {configuration['target']} "
             f"(accuracy on victims {part['target']['accuracy']['mean']:.3f}, the evaluator's "
             f"{part['target']['evaluator_accuracy']['mean']:.3f}), seeds {part['seeds']}, "
-            f"{environment['processor']}, {environment['date']}. Undefended MSE: A2 {bare['A2.mse']['mean']:.4f}, "
-            f"A3 {bare['A3.mse']['mean']:.4f}; label only {floors['label_only']['mean']:.4f}; "
+            f"{environment['processor']}, {environment['date']}. Undefended MSE: "
+            f"standard {bare['standard.mse']['mean']:.4f}, adaptive {bare['adaptive.mse']['mean']:.4f}; "
+            f"label only {floors['label_only']['mean']:.4f}; "
             f"the mean of all {floors['global_mean']['mean']:.4f}, "
             f"of the true class {floors['class_mean']['mean']:.4f}; "
-            f"twice the epochs change A2 by {doubled['A2.change']['mean']:+.1%} and A3 by "
-            f"{doubled['A3.change']['mean']:+.1%}.\n\n"
+            f"twice the epochs change the standard by {doubled['standard.change']['mean']:+.1%} and the adaptive by "
+            f"{doubled['adaptive.change']['mean']:+.1%}.\n\n"
         )
         for budget in budgets:
             chosen = [m for m in methods if budget_of(m) == budget]
@@ -57,7 +57,7 @@ def section(name: str, kept: dict[str, Any]) -> str:
         if worst:
             where = kept.get("asked_in") or environment
             lines.append(
-                "*Who asks again, and who knows more* ([how](#what-the-key-is-worth)), "
+                "*Repeated queries, other keys, the leaked key* ([how](#what-the-key-is-worth)), "
                 f"{where['processor']}, {where['date']}\n{worst}\n"
             )
     return "".join(lines)
@@ -65,7 +65,7 @@ def section(name: str, kept: dict[str, Any]) -> str:
 
 def table(methods: Sequence[dict[str, Any]], measured: dict[str, Any]) -> str:
     """The methods in the order of g3."""
-    ranked = sorted(methods, key=lambda method: -measured[method["name"]]["A3.gain"]["mean"])
+    ranked = sorted(methods, key=lambda method: -measured[method["name"]]["adaptive.gain"]["mean"])
     lines = []
     for method in ranked:
         # Without a budget the strength is part of the name.
@@ -74,22 +74,8 @@ def table(methods: Sequence[dict[str, Any]], measured: dict[str, Any]) -> str:
     return COLUMNS + "".join(lines)
 
 
-def state(kept: dict[str, Any]) -> str:
-    """What differs in a study that an older version ran; nothing of one that this one did."""
-    bare = next(iter(kept["summary"].values()))["defenses"]["none"]
-    if kept["configuration"]["adversary"].get("deep_floor") is None:
-        said = "adversaries looked at no entries below 1e-6 ([decision 11](decisions/0011-small-entries.md))"
-    elif "variant.mean of all MLPs" not in bare:
-        said = "the mean of the MLPs is that of all"
-        if bare["denoiser.gain"]["mean"] is None:
-            said += ", and the denoiser, which looked down to 1e-6 alone, is left out"
-    else:
-        return ""
-    return f"Run by an older version: {said}.\n\n"
-
-
 def strongest(part: dict[str, Any]) -> str:
-    """Behind how many of the defenses each variant of A3 errs least."""
+    """Behind how many of the defenses each variant of the adaptive adversary errs least."""
     behind: Counter[str] = Counter()
     for name, measured in part["defenses"].items():
         errors = {
@@ -122,7 +108,7 @@ def by_decoder(methods: Sequence[dict[str, Any]], part: dict[str, Any]) -> str:
 
     bare, ceiling = error("none"), part["floors"]["label_only"]["mean"]
     if bare >= ceiling:
-        return f"The decoders make no more of undefended vectors ({bare:.4f}) than of their labels ({ceiling:.4f}).\n\n"
+        return f"The decoders learn nothing beyond the label ({ceiling:.4f}) from undefended vectors ({bare:.4f}).\n\n"
     gains = {m["name"]: (error(m["name"]) - bare) / (ceiling - bare) for m in methods}
     names = sorted((name for name in gains if name != "none"), key=lambda name: -gains[name])
     lines = [
@@ -130,7 +116,7 @@ def by_decoder(methods: Sequence[dict[str, Any]], part: dict[str, Any]) -> str:
         "| defense | gain | g3 of all |\n|---|---|---|\n",
     ]
     for name in names:
-        everyone = part["defenses"][name]["A3.gain"]["mean"]
+        everyone = part["defenses"][name]["adaptive.gain"]["mean"]
         lines.append(f"| {name} | {gains[name]:.2f} | {everyone:.2f} |\n")
     return "".join(lines) + "\n"
 
@@ -152,8 +138,5 @@ def adversaries(configuration: dict[str, Any]) -> str:
 
 
 def lasted(kept: dict[str, Any]) -> str:
-    """How long a cell took, where the run is of a version that says so."""
-    seconds = kept.get("seconds")
-    return (
-        f" A cell took {median(seconds) / 60:.0f} minutes of one core (median)." if seconds else ""
-    )
+    """How long a cell took."""
+    return f" A cell took {median(kept['seconds']) / 60:.0f} minutes of one core (median)."

@@ -102,7 +102,7 @@ def write() -> None:
     from fitted import fit_all
     from tiny import TINY
 
-    from mipoison.eval.experiment import run
+    from mipoison.eval.run.experiment import run
 
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:

@@ -13,8 +13,8 @@ from torch import Tensor
 
 import mipoison as mp
 from mipoison.defenses import GaussianNoise, LaplaceNoise, OneParameter, Purifier, Swap
-from mipoison.eval.data import split
-from mipoison.eval.targets import train_target
+from mipoison.eval.data.loading import split
+from mipoison.eval.targets.training import train_target
 from mipoison.reference import label_of
 
 SIZES = (1, 2, 7, 32, 547)

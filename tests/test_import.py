@@ -17,6 +17,7 @@ from mipoison import cli
 HEAVY = (
     "cvxpy",
     "entmax",
+    "jinja2",
     "joblib",
     "matplotlib",
     "pandas",
@@ -191,4 +192,7 @@ def test_script_calls_the_harness(
     monkeypatch.setattr(cli, "find_spec", lambda name: None)
     with pytest.raises(SystemExit, match="2"):
         cli.main(["report", "run"])
-    assert "needs sklearn, torchmetrics, matplotlib, rich, tyro, joblib" in capsys.readouterr().err
+    assert (
+        "needs sklearn, torchmetrics, matplotlib, rich, tyro, joblib, jinja2"
+        in capsys.readouterr().err
+    )

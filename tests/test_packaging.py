@@ -20,6 +20,10 @@ from mipoison import _C, cpu
 ROOT = Path(__file__).resolve().parents[1]
 # What a checkout holds beside build products.
 SOURCES = ("csrc", "kernels", "mipoison", "tests", "benchmarks")
+TEMPLATES = [
+    path.relative_to(ROOT / "mipoison").as_posix()
+    for path in (ROOT / "mipoison/eval/report/templates").iterdir()
+]
 PRODUCTS = shutil.ignore_patterns("*.so", "__pycache__", "*.egg-info", "results")
 
 
@@ -102,6 +106,7 @@ def test_the_sdist_holds_the_sources_and_no_products(sdist: Path) -> None:
     wanted = {
         *(f"csrc/{path.name}" for path in (ROOT / "csrc").iterdir()),
         *("kernels/__init__.py", "mipoison/_C.pyi", "mipoison/py.typed", "LICENSE", "setup.py"),
+        *(f"mipoison/{name}" for name in TEMPLATES),
     }
     assert wanted <= names
     assert not [name for name in names if name.endswith((".so", ".o", ".pyc"))]
@@ -116,7 +121,8 @@ def test_the_tests_of_the_sdist_are_whole_or_absent(sdist: Path) -> None:
 
 def test_the_wheel_holds_the_package_and_nothing_else(wheel: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
-    for wanted in ("kernels/__init__.py", "py.typed", "_C.pyi", "reference/project.py", "cli.py"):
+    files = ("kernels/__init__.py", "py.typed", "_C.pyi", "reference/project.py", "cli.py")
+    for wanted in (*files, *TEMPLATES):
         assert f"mipoison/{wanted}" in names
     assert [name for name in names if re.fullmatch(r"mipoison/_C\..*\.so", name)]
     tops = {name.split("/")[0] for name in names}

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from mipoison.eval.adversaries import AdversarySettings
+from mipoison.eval.adversaries.settings import AdversarySettings
 from mipoison.eval.presets import QUICK
 
 _SHORT = AdversarySettings(

@@ -14,18 +14,16 @@ from typing import TYPE_CHECKING, Annotated, Final, TypeAlias
 import tyro
 from rich.console import Console
 
-from mipoison.eval import leaderboard
-from mipoison.eval.choose import choose
 from mipoison.eval.configuration import Configuration
-from mipoison.eval.engines import ENGINES
-from mipoison.eval.experiment import Outcome, run
-from mipoison.eval.gathering import merge
 from mipoison.eval.options import GivenConfiguration, naming_options, parsed, refuse_ignored
 from mipoison.eval.presets import DEMO, PRESETS, outside
-from mipoison.eval.report import write_report
-from mipoison.eval.results_file import expecting_results, read_results
-from mipoison.eval.run_folder import RESULTS
-from mipoison.eval.signals import caught_signals
+from mipoison.eval.report import leaderboard
+from mipoison.eval.report.choose import choose
+from mipoison.eval.report.report import write_report
+from mipoison.eval.report.results_file import RESULTS, expecting_results, read_results
+from mipoison.eval.run.engines import ENGINES, caught_signals
+from mipoison.eval.run.experiment import Outcome, run
+from mipoison.eval.run.merge import merge
 
 _INTERRUPTED: Final = 130
 NAMED: Final = dict(PRESETS)

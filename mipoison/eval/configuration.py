@@ -8,12 +8,12 @@ from typing import Annotated, Any
 import tyro
 
 from mipoison.defenses.defended import TEMPERATURES
-from mipoison.eval.adversaries import AdversarySettings
-from mipoison.eval.architectures import choices, known
-from mipoison.eval.data import check_auxiliary, check_dataset
+from mipoison.eval.adversaries.settings import AdversarySettings
+from mipoison.eval.data.catalogue import check_auxiliary, check_dataset
 from mipoison.eval.methods import Method
-from mipoison.eval.outside_target import FILES, is_outside
 from mipoison.eval.scalars import real, several, whole
+from mipoison.eval.targets.own import FILES, is_outside
+from mipoison.eval.targets.training import choices, known
 
 
 @dataclass(frozen=True)
@@ -27,12 +27,12 @@ class Configuration:
         temperatures: softmax temperatures that the target is served at.
         methods: the defenses compared; "none" and "label-only" must be among them.
         checked_methods: defenses for which the adversaries are also trained twice as long.
-        worst_case_methods: keyed defenses that are also asked again and again, and attacked by who knows all but the
-            key, and by who holds it, see `worst_cases`; each takes as long as twenty other defenses.
+        worst_case_methods: keyed defenses that are also attacked by repeated queries, by an adversary who knows all but
+            the key, and by one who holds it, see `adversaries.repeated`; each takes as long as twenty other defenses.
         dataset: digits, mnist, orl, orl-64, npz:FILE, folder:FOLDER, torchvision:NAME or huggingface:NAME; the last two
-            download. See `mipoison.eval.data.split`.
+            download. See `mipoison.eval.data.loading.split`.
         adversary: how hard the adversaries try.
-        target: the target classifier: mlp, cnn, yang, yang-full or resnet, alone or retrained to leak less: mlp+nls
+        target: the target classifier: mlp, cnn, yang or resnet, alone or retrained to leak less: mlp+nls
             (negative label smoothing), mlp+vib (information bottleneck), mlp+bido (bilateral dependency), at a strength
             of their own if wanted (mlp+nls:-0.1). Or one of yours: a file of TorchScript (.pt, .ts) or torch.export
             (.pt2) that takes images [n, 1, H, W], "module:name" of a callable like that, of an estimator with
@@ -152,8 +152,6 @@ class Configuration:
             for method in plain["methods"]
         )
         adversary = dict(plain["adversary"])
-        # Older versions had no such network.
-        adversary.setdefault("deep_floor", None)
         for name in {"neighbours", "decoders", "losses"} & set(adversary):
             adversary[name] = tuple(adversary[name])
         return cls(
@@ -162,7 +160,7 @@ class Configuration:
                 "seeds": tuple(plain["seeds"]),
                 "temperatures": tuple(plain["temperatures"]),
                 "checked_methods": tuple(plain["checked_methods"]),
-                "worst_case_methods": tuple(plain.get("worst_case_methods", ())),
+                "worst_case_methods": tuple(plain["worst_case_methods"]),
                 "methods": methods,
                 "adversary": AdversarySettings(**adversary),
             }

@@ -1,11 +1,11 @@
-"""Name the defenses that an experiment can compare, and build them from the defender's data."""
+"""Name the defenses that an experiment can compare, check their options, and build them from the defender's data."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from time import perf_counter
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any, TypeAlias
 
 from torch import Tensor
 
@@ -18,11 +18,85 @@ from mipoison.defenses.lpa.candidates import KINDS
 from mipoison.defenses.lpa.equilibrium import Equilibrium
 from mipoison.defenses.lpa.game import EXPONENTS, Rules
 from mipoison.defenses.lpa.penalized import Penalized
-from mipoison.eval.method_options import Options, Takes, choice, count, number, text
 from mipoison.eval.outside import outside_defense
-from mipoison.eval.scalars import several
+from mipoison.eval.scalars import real, several, whole
 from mipoison.eval.strengths import SWEEPS
 from mipoison.progress import Progress
+
+Options: TypeAlias = dict[str, float | str]
+# Name and value to the value as Python has it.
+Check: TypeAlias = Callable[[str, Any], float | str]
+
+
+def number(most: float, *, zero: bool = False) -> Check:
+    """A number > 0, or >= 0 with ``zero``, up to the most."""
+
+    def check(name: str, value: Any) -> float:
+        found = real(name, value)
+        if not (0 < found <= most or (zero and found == 0)):
+            raise ValueError(
+                f"{name}: expected a number {'>=' if zero else '>'} 0 and <= {most:g}, got {found:g}"
+            )
+        return found
+
+    return check
+
+
+def count(least: int = 1) -> Check:
+    """A whole number of at least so much."""
+    return lambda name, value: whole(name, value, least=least)
+
+
+def choice(allowed: Iterable[str]) -> Check:
+    """One of the words."""
+
+    def check(name: str, value: Any) -> str:
+        if value not in tuple(allowed):
+            raise ValueError(f"{name}: expected one of {', '.join(allowed)}, got {value!r}")
+        return str(value)
+
+    return check
+
+
+def text(name: str, value: Any) -> str:
+    """Any text."""
+    if not isinstance(value, str):
+        raise ValueError(f"{name}: expected a text, got {value!r}")
+    return value
+
+
+@dataclass(frozen=True)
+class Takes:
+    """The options of a builder.
+
+    Attributes:
+        needed: those that a method must have.
+        more: those that it may have.
+    """
+
+    needed: Mapping[str, Check] = field(default_factory=lambda: MappingProxyType({}))
+    more: Mapping[str, Check] = field(default_factory=lambda: MappingProxyType({}))
+
+    def checked(self, options: Options) -> Options:
+        """The options, their values as Python has them, in their order.
+
+        Raises:
+            ValueError: if one is missing, unknown or out of its range.
+
+        Example:
+            >>> Takes({"decimals": count()}).checked({"decimals": 1, "wish": 2})
+            Traceback (most recent call last):
+            ValueError: expected options decimals, got wish too
+        """
+        known = {**self.needed, **self.more}
+        if unknown := [name for name in options if name not in known]:
+            raise ValueError(
+                f"expected options {', '.join(known) or '(none)'}, got {', '.join(unknown)} too"
+            )
+        if missing := [name for name in self.needed if name not in options]:
+            raise ValueError(f"expected options {', '.join(known)}, got no {', '.join(missing)}")
+        return {name: known[name](name, value) for name, value in options.items()}
+
 
 Defense = Callable[[Tensor], Tensor]
 
@@ -185,10 +259,6 @@ def _outside(own: Own, options: Options) -> Defense:
     return outside_defense(name, own.outputs, own.inputs, key=own.key, seed=own.seed)
 
 
-# Rows that are asked again, and by how much an entry may differ: an outside defense may round by its batch.
-_ASKED_AGAIN, _SAME = 64, 1e-6
-
-
 @dataclass(frozen=True)
 class Recipe:
     """How a defense is made.
@@ -231,21 +301,3 @@ BUILDERS: Mapping[str, Recipe] = {
     "outside": Recipe(_outside, Takes({"callable": text})),
     **{name: Recipe(_swept(name), Takes({"mean_l1": _LENGTH})) for name in SWEEPS},
 }
-
-
-def time_per_row(defense: Defense, outputs: Tensor) -> tuple[Tensor, float]:
-    """Defends all rows in one call and returns them with the seconds that one row took.
-
-    A first call on a few rows, not timed, pays for whatever is set up once.
-    """
-    defense(outputs[:8])
-    start = perf_counter()
-    defended = defense(outputs)
-    return defended.detach(), (perf_counter() - start) / len(outputs)
-
-
-def repeats(defense: Defense, outputs: Tensor, answers: Tensor) -> float:
-    """Asks a few rows again, and returns the share that got the answer of before: 1 unless randomness is fresh."""
-    few = slice(_ASKED_AGAIN)
-    changed = (defense(outputs[few]) - answers[few]).abs().amax(-1)
-    return float((changed <= _SAME).double().mean())

@@ -1,11 +1,13 @@
 """Measure how much of the inputs was reconstructed, and what the defense won.
 
-All errors are on pixels in [0, 1]; images are flat rows ``[N, D]`` or ``[E, N, D]``.
+All errors are on pixels in [0, 1]; images are flat rows ``[N, D]`` or ``[E, N, D]``. `LOSSES` are the measures that
+an adversary can train for.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 import torch
 from torch import Tensor
@@ -83,8 +85,8 @@ def gain(mse: float, undefended: float, label_only: float) -> float | None:
     """Returns the share of the way from undefended to label-only that an error has gone.
 
     0: the defense won nothing. 1: only the label leaks. Both reference errors are measured on
-    the undefended system, ``undefended`` under the same family of adversaries as ``mse``. None: that family makes no
-    more of the undefended vectors than of their labels, and measures no defense.
+    the undefended system, ``undefended`` under the same family of adversaries as ``mse``. None: that family
+    learns nothing beyond the label even without a defense, so its gain is undefined.
 
     Example:
         >>> gain(0.03, 0.02, 0.04)
@@ -126,3 +128,51 @@ def row_gain(errors: Tensor, undefended: Tensor, label_only_mean: float) -> RowG
     gains = (errors - undefended) / (label_only_mean - undefended.mean())
     median, decile = torch.quantile(gains, torch.tensor([0.5, 0.1], dtype=torch.float64)).tolist()
     return RowGain(median=round(median, 6), worst_decile=round(decile, 6))
+
+
+LOSSES: Final = ("mse", "l1", "mse+ssim")
+# What a whole unit of similarity is worth: about what separates a good reconstruction from the label's mean in MSE.
+_SIMILARITY: Final = 0.02
+
+
+def pixel_loss(
+    name: str, made: Tensor, true: Tensor, image_shape: tuple[int, int] | None
+) -> Tensor:
+    """The loss of each of E systems, ``[E]``.
+
+    Args:
+        name: one of `LOSSES`: mean squared error; mean absolute error, which gives sharper edges and gray of the
+            median; squared error and 0.02 (1 - SSIM), which rewards structure.
+        made: reconstructed pixels ``[E, n, D]``, not cut.
+        true: pixels ``[n, D]`` in [0, 1].
+        image_shape: height and width, for the similarity.
+
+    Example:
+        >>> import torch
+        >>> pixel_loss("l1", torch.tensor([[[0.5, 1.0]]]), torch.tensor([[0.0, 1.0]]), None)
+        tensor([0.2500])
+    """
+    if name == "l1":
+        return (made - true).abs().mean((1, 2))
+    squared = (made - true).square().mean((1, 2))
+    if name == "mse":
+        return squared
+    assert image_shape is not None
+    systems, rows = made.shape[:2]
+    similarity = structural_similarity_index_measure(
+        made.reshape(-1, 1, *image_shape),
+        true.repeat(systems, 1).reshape(-1, 1, *image_shape),
+        sigma=ssim_width(image_shape),
+        data_range=1.0,
+        reduction="none",
+    )
+    assert isinstance(similarity, Tensor)
+    return squared + _SIMILARITY * (1 - similarity.reshape(systems, rows).mean(1))
+
+
+def require_loss(name: str, image_shape: tuple[int, int] | None) -> None:
+    """Raises ValueError where the loss is unknown, or lacks the images' shape."""
+    if name not in LOSSES:
+        raise ValueError(f"loss: expected one of {', '.join(LOSSES)}, got {name!r}")
+    if name == "mse+ssim" and image_shape is None:
+        raise ValueError("image_shape: expected height and width of the images, for mse+ssim")

@@ -13,9 +13,9 @@ from typing import Any, Final, TypeVar
 
 import tyro
 
-from mipoison.eval.adversaries import AdversarySettings
+from mipoison.eval.adversaries.settings import AdversarySettings
 from mipoison.eval.configuration import Configuration
-from mipoison.eval.outside_target import is_outside
+from mipoison.eval.targets.own import is_outside
 
 Options = TypeVar("Options")
 # Lines of tyro's boxes, and where its message ends and its help begins.

@@ -1,4 +1,4 @@
-"""Take part with a defense that is not ours: any callable on confidence vectors, named by module and name."""
+"""Call code that is not ours: import it by name, find the scores in its answers, and take its defenses."""
 
 from __future__ import annotations
 
@@ -7,16 +7,137 @@ import importlib.util
 import inspect
 import os
 import sys
-from collections.abc import Callable
+import sysconfig
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from types import TracebackType
 from typing import Any, Final
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from mipoison.eval.model_answers import scores_in
-from mipoison.eval.others_code import in_one_line
 from mipoison.reference import valid_rows
+
+# Our own code, Python's, and what is no file.
+_NOT_THEIRS: Final = (str(Path(__file__).parents[1]), sysconfig.get_path("stdlib"), "<")
+_MOST: Final = 300
+
+
+@contextmanager
+def in_one_line(said: str, *, advice: str = "") -> Iterator[None]:
+    """Makes a ValueError of whatever the block raises.
+
+    Args:
+        said: what was done to whom, the beginning of the message.
+        advice: its end.
+
+    Example:
+        >>> with in_one_line("target: mine:net, asked with 32 images,"):
+        ...     raise KeyError("x")
+        Traceback (most recent call last):
+        ValueError: target: mine:net, asked with 32 images, raised KeyError: 'x'
+    """
+    try:
+        yield
+    except (Exception, SystemExit) as error:
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()] or ["no message"]
+        # TorchScript puts its own source before what went wrong.
+        message = lines[-1] if "Traceback" in str(error) else lines[0]
+        message = f"{type(error).__name__}: {message[:_MOST]}"
+        raise ValueError(f"{said} raised {message}{_place(error.__traceback__)}{advice}") from error
+
+
+def _place(trace: TracebackType | None) -> str:
+    """The innermost line that is neither ours nor a library's."""
+    theirs = [
+        frame
+        for frame in traceback.extract_tb(trace)
+        if not frame.filename.startswith(_NOT_THEIRS) and "site-packages" not in frame.filename
+    ]
+    return f" ({Path(theirs[-1].filename).name}:{theirs[-1].lineno})" if theirs else ""
+
+
+# What libraries call them, the most telling first.
+_NAMES: Final = ("logits", "probs", "probabilities")
+
+
+def scores_in(answer: Any) -> Tensor:
+    """The logits or probabilities ``[n, K]`` of an answer, in float32.
+
+    Args:
+        answer: a tensor or array; something with one as attribute or key "logits", "probs" or "probabilities", as
+            Hugging Face's outputs have; or a tuple whose first member is one and no other is of its shape.
+
+    Raises:
+        ValueError: if it is something else.
+
+    Example:
+        >>> scores_in({"loss": 1.0, "logits": torch.tensor([[0.5, 2.0]])})
+        tensor([[0.5000, 2.0000]])
+    """
+    found = _found(answer)
+    if found is None:
+        raise ValueError(
+            f"expected a tensor or an array of scores [n, K], or one called {', '.join(_NAMES)}, got "
+            f"{_described(answer)}; wrap it in a function that returns the scores"
+        )
+    return found.detach().to("cpu", torch.float32)
+
+
+def _found(answer: Any) -> Tensor | None:
+    if isinstance(answer, Tensor):
+        return None if answer.is_complex() else answer
+    if isinstance(answer, np.ndarray):
+        real = answer.dtype.kind in "fiub"
+        return torch.from_numpy(answer.astype(np.float32)) if real else None
+    for name in _NAMES:
+        part = answer.get(name) if isinstance(answer, Mapping) else getattr(answer, name, None)
+        if isinstance(part, Tensor | np.ndarray):
+            return _found(part)
+    if isinstance(answer, Sequence) and not isinstance(answer, str | bytes) and len(answer):
+        return _first(answer)
+    return None
+
+
+def _first(answer: Sequence[Any]) -> Tensor | None:
+    """Of several tensors the first, if no other could be meant; rows one under the other, also those of numbers."""
+    shapes = [
+        tuple(part.shape) if isinstance(part, Tensor | np.ndarray) else None for part in answer
+    ]
+    first = shapes[0]
+    if first is not None and len(first) == 2 and shapes.count(first) == 1:
+        return _found(answer[0])
+    rows = isinstance(answer, list) and len(set(shapes)) == 1
+    if rows and first is not None and len(first) == 1:
+        return torch.stack([torch.as_tensor(row, dtype=torch.float32) for row in answer])
+    if rows and first is None:
+        try:
+            return torch.tensor(answer, dtype=torch.float32)
+        except (ValueError, TypeError, RuntimeError):
+            return None
+    return None
+
+
+def _described(answer: Any) -> str:
+    """Its type, and what it is made of."""
+    kind = type(answer).__name__
+    if isinstance(answer, Mapping):
+        return f"{kind} with {', '.join(map(str, answer)) or 'nothing'}"
+    if isinstance(answer, tuple | list):
+        parts = [
+            f"{type(part).__name__} {list(part.shape)}"
+            if hasattr(part, "shape")
+            else type(part).__name__
+            for part in answer[:4]
+        ]
+        return f"{kind} of {', '.join(parts) or 'nothing'}"
+    if isinstance(answer, Tensor | np.ndarray):
+        return f"{kind} of {answer.dtype}"
+    return kind
+
 
 # Vectors that a defense is tried out on.
 _ASKED: Final = 8

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from mipoison.eval.adversaries import AdversarySettings
+from mipoison.eval.adversaries.settings import AdversarySettings
 from mipoison.eval.configuration import Configuration
-from mipoison.eval.data import orl
+from mipoison.eval.data.bundled import ORL_COPIES
 from mipoison.eval.methods import Method
 
 # The baselines that a budget can be set for, by how reports call them.
@@ -107,7 +107,7 @@ FACES = replace(
     target_epochs=15,
     temperatures=(4.0,),
     # Copies of whole photos: what is kept back is unlike anything that was trained on.
-    adversary=AdversarySettings(held_out=15 * orl.COPIES["auxiliary"]),
+    adversary=AdversarySettings(held_out=15 * ORL_COPIES["auxiliary"]),
 )
 
 # Small enough for a glance or a test: the numbers mean little.

@@ -5,7 +5,7 @@ import torch
 from tiny import TINY
 
 from mipoison.eval import cli
-from mipoison.eval.experiment import run
+from mipoison.eval.run.experiment import run
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -3,15 +3,13 @@
 import pytest
 import torch
 
-from mipoison.eval.adversaries import MLP, Decoder, LabelOnly, NearestNeighbours, features
-from mipoison.eval.adversaries.families import (
-    AdversarySettings,
-    adaptive_lookups,
-    adaptive_networks,
-    standard,
-)
-from mipoison.eval.adversaries.losses import LOSSES
-from mipoison.eval.metrics import ssim
+from mipoison.eval.adversaries.attack import adaptive_lookups, adaptive_networks, standard
+from mipoison.eval.adversaries.base import features
+from mipoison.eval.adversaries.decoder import Decoder
+from mipoison.eval.adversaries.lookups import LabelOnly, NearestNeighbours
+from mipoison.eval.adversaries.mlp import MLP
+from mipoison.eval.adversaries.settings import AdversarySettings
+from mipoison.eval.metrics import LOSSES, ssim
 
 
 @pytest.fixture(scope="module")

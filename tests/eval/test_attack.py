@@ -3,9 +3,10 @@
 import pytest
 import torch
 
-from mipoison.eval.adversaries import AdversarySettings
-from mipoison.eval.attack import STANDARD, attack, attack_trained_clean
-from mipoison.eval.data import Role
+from mipoison.eval.adversaries.attack import attack, attack_trained_clean
+from mipoison.eval.adversaries.base import STANDARD
+from mipoison.eval.adversaries.settings import AdversarySettings
+from mipoison.eval.data.splits import Role
 
 SETTINGS = AdversarySettings(
     width=8, epochs=2, wide_width=8, wide_epochs=2, neighbours=(3,), held_out=20

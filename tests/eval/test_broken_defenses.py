@@ -8,13 +8,14 @@ import torch
 
 from mipoison import row_bits
 from mipoison.defenses import LPA, LabelOnly, LaplaceNoise, Temperature
-from mipoison.eval.adversaries import AdversarySettings
-from mipoison.eval.attack import STANDARD, attack, attack_denoised
-from mipoison.eval.averaging import averaged, deployed
+from mipoison.eval.adversaries.attack import attack, attack_denoised
+from mipoison.eval.adversaries.base import STANDARD
+from mipoison.eval.adversaries.repeated import averaged, deployed
+from mipoison.eval.adversaries.settings import AdversarySettings
 from mipoison.eval.metrics import RowGain, gain, row_gain
 from mipoison.eval.presets import DEMO
-from mipoison.eval.stage import Stage
-from mipoison.eval.targets import serve
+from mipoison.eval.run.cell import prepare
+from mipoison.eval.targets.training import serve
 
 SEED, TEMPERATURE, KEY = 100, 3.0, 11
 # Half the adversary's effort: what is to be seen here is larger than what the rest would add.
@@ -46,9 +47,9 @@ def fresh_noise(scale):
 @pytest.fixture(scope="module")
 def judged():
     """Whole and broken defenses by name, all attacked alike."""
-    stage = Stage.of(DEMO, SEED)
-    parts = stage.parts
-    own = serve(stage.model, parts.defender.inputs, temperature=TEMPERATURE)
+    setup = prepare(DEMO, SEED)
+    parts = setup.parts
+    own = serve(setup.model, parts.defender.inputs, temperature=TEMPERATURE)
     whole = LPA.fit(own, parts.defender.inputs, budget=0.2, key=KEY, seed=SEED)
     keyed = LaplaceNoise(scale=0.05, key=KEY)
     # Each with how often the adversary asks every query, and sees every victim's answer.
@@ -69,7 +70,7 @@ def judged():
     def asked(role):
         answers = []
         for defense, copies in systems.values():
-            ask = deployed(stage.model, defense, temperature=TEMPERATURE)
+            ask = deployed(setup.model, defense, temperature=TEMPERATURE)
             answers.append(averaged(ask, role.inputs, copies=(copies,), jitter=0.0, seed=0)[copies])
         return torch.stack(answers)
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from mipoison.eval import cli
-from mipoison.eval.choose import choose
+from mipoison.eval.report.choose import choose
 
 METHODS = {
     # name: builder, options, g3, mean l1, label-preserving
@@ -28,7 +28,9 @@ def results(*temperatures):
         "seeds": [0, 1],
         "defenses": {
             name: {
-                "A3.gain": {"mean": gain},
+                "adaptive.gain": {"mean": gain},
+                "all.gain": {"mean": gain},
+                "utility.repeats": {"min": 1.0},
                 "utility.l1_mean": {"mean": l1},
                 "utility.labels_changed": {"max": 0.0},
             }
@@ -36,7 +38,8 @@ def results(*temperatures):
         },
     }
     return {
-        "configuration": {"dataset": "digits", "methods": methods},
+        "complete": True,
+        "configuration": {"dataset": "digits", "auxiliary": "same", "methods": methods},
         "summary": {f"{temperature:g}": group for temperature in temperatures},
     }
 

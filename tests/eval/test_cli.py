@@ -8,8 +8,9 @@ from dataclasses import replace
 
 import pytest
 
-from mipoison.eval import cli, experiment
+from mipoison.eval import cli
 from mipoison.eval.configuration import Configuration
+from mipoison.eval.run import experiment
 
 
 def test_wrong_preset_says_what_is_allowed(capsys):

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import torch
 
-from mipoison.eval.adversaries import AdversarySettings
+from mipoison.eval.adversaries.settings import AdversarySettings
 from mipoison.eval.configuration import Configuration
 from mipoison.eval.presets import DEMO, PRESETS
-from mipoison.eval.seeding import derive_seed
-from mipoison.eval.store import Store
+from mipoison.eval.run.store import Store
+from mipoison.eval.scalars import derive_seed
 
 
 @pytest.mark.parametrize("preset", PRESETS)
@@ -24,13 +24,6 @@ def test_decoders_survive_json():
     adversary = AdversarySettings(decoders=("raw", "top-10"))
     text = json.dumps(replace(DEMO, adversary=adversary).to_json())
     assert Configuration.from_json(json.loads(text)).adversary == adversary
-
-
-def test_an_older_run_s_adversaries_looked_less_deep():
-    plain = DEMO.to_json()
-    del plain["adversary"]["deep_floor"]
-    assert DEMO.adversary.deep_floor == 1e-30
-    assert Configuration.from_json(plain).adversary.deep_floor is None
 
 
 def test_demo_is_the_published_study():

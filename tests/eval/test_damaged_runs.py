@@ -5,7 +5,8 @@ import shutil
 
 import pytest
 
-from mipoison.eval import cli, experiment
+from mipoison.eval import cli
+from mipoison.eval.run import experiment
 
 READERS = {
     "report": lambda run: ["report", run],

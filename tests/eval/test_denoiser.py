@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from mipoison.eval.adversaries import MLP, Denoiser
+from mipoison.eval.adversaries.mlp import MLP, Denoiser
 from mipoison.eval.metrics import row_errors
 
 

@@ -8,7 +8,7 @@ import sys
 import matplotlib
 import pytest
 
-from mipoison.eval.report import write_report
+from mipoison.eval.report.report import write_report
 
 STYLE = {"font.size": 30.0, "axes.facecolor": "red", "savefig.bbox": "tight", "lines.linewidth": 9}
 # By what they are to a user; a variable of None is not there.

@@ -9,12 +9,13 @@ from dataclasses import replace
 
 import pytest
 
-from mipoison.eval import cli, experiment
+from mipoison.eval import cli
 from mipoison.eval.configuration import Configuration
-from mipoison.eval.experiment import run
-from mipoison.eval.gathering import merge
 from mipoison.eval.presets import LABEL_ONLY, NONE, QUICK, outside
-from mipoison.eval.run_folder import prepare_folder
+from mipoison.eval.run import experiment
+from mipoison.eval.run.experiment import run
+from mipoison.eval.run.folder import prepare_folder
+from mipoison.eval.run.merge import merge
 
 
 def test_folder_holds_configuration_results_and_pictures(finished, tiny):
@@ -82,7 +83,7 @@ def test_a_run_of_another_version_can_be_overwritten(finished, tmp_path):
     (out / "config.json").write_text(json.dumps(plain | {"wish": 1}))
     with pytest.raises(FileExistsError, match="holds something else"):
         prepare_folder(out, QUICK)
-    with pytest.raises(ValueError, match=r"to be of a run of this version, got .*wish"):
+    with pytest.raises(ValueError, match=r"to be the configuration of a run, got .*wish"):
         merge((finished, out), tmp_path / "both")
     prepare_folder(out, QUICK, overwrite=True)
     assert not (out / "results.json").exists()
@@ -125,7 +126,7 @@ def test_a_killed_run_loses_at_most_the_cell_under_way(tiny, finished, tmp_path)
     program = f"""
 import json, pathlib, torch
 from mipoison.eval.configuration import Configuration
-from mipoison.eval.experiment import run
+from mipoison.eval.run.experiment import run
 torch.set_num_threads(1)
 if __name__ == "__main__":
     plain = json.loads(pathlib.Path({str(plain)!r}).read_text())
@@ -270,17 +271,3 @@ def untimed(out):
         for defense in cell["defenses"].values():
             del defense["cost"]
     return cells
-
-
-def test_a_run_whose_configuration_says_less_is_the_same_experiment(
-    tiny, finished, tmp_path, monkeypatch
-):
-    """As older versions wrote it: what they did not ask has its default."""
-    out = tmp_path / "out"
-    shutil.copytree(finished, out)
-    plain = json.loads((out / "config.json").read_text())
-    del plain["auxiliary"], plain["worst_case_methods"]
-    (out / "config.json").write_text(json.dumps(plain))
-    ran = counting(monkeypatch)
-    assert run(tiny, out).complete and not ran
-    assert untimed(out) == untimed(finished)

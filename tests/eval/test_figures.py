@@ -5,8 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from mipoison.eval.figures import learning_curves, privacy_utility, victims
-from mipoison.eval.page import png_of
+from mipoison.eval.report.figures import learning_curves, png_of, privacy_utility, victims
 
 
 def test_victims_have_one_panel_an_image():

@@ -2,7 +2,7 @@
 
 import pytest
 
-from mipoison.eval.frontier import at_equal_l1, efficient
+from mipoison.eval.scores.frontier import at_equal_l1, efficient
 
 
 def method(name, family, l1=None, *, keeps=True):
@@ -17,7 +17,7 @@ def world(*defenses):
         "defenses": {
             name: {
                 "utility.l1_mean": {"mean": l1},
-                "A3.gain": {"mean": gain},
+                "adaptive.gain": {"mean": gain},
                 "utility.labels_changed": {"max": 0},
             }
             for name, _, _, l1, gain in defenses

@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mipoison.eval.data import describe, hubs, split
+from mipoison.eval.data import hubs
+from mipoison.eval.data.catalogue import describe
+from mipoison.eval.data.loading import split
 
 
 def pictures(count=60, classes=3):

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from mipoison.eval import leaderboard
+from mipoison.eval.report import leaderboard
 
 
 @pytest.fixture
@@ -43,11 +43,11 @@ def test_a_run_replaces_its_earlier_one(results, tmp_path):
 
 def test_undefined_and_unmeasured_numbers_differ(results, tmp_path):
     attacks = results["cells"][0]["defenses"]["none"]["attacks"]
-    attacks["A1"]["gain"] = None
+    attacks["clean"]["gain"] = None
     leaderboard.add(results, tmp_path, "a")
     temperature = f"{results['cells'][0]['temperature']:g}"
     measured = leaderboard.read(tmp_path)["a"]["summary"][temperature]["defenses"]
-    assert measured["none"]["A1.gain"]["mean"] is None
+    assert measured["none"]["clean.gain"]["mean"] is None
     # Adversaries with twice the epochs are not tried against every defense.
     assert not any(key.startswith("doubled_epochs") for key in measured["label-only"])
 

@@ -8,8 +8,9 @@ import torch
 
 from mipoison.defenses.lpa import OBJECTIVES
 from mipoison.eval import methods
-from mipoison.eval.methods import BUILDERS, Method, time_per_row
+from mipoison.eval.methods import BUILDERS, Method
 from mipoison.eval.presets import DEMO
+from mipoison.eval.scores.utility import time_per_row
 from mipoison.eval.strengths import SWEEPS, of_mean_l1
 
 

@@ -8,8 +8,8 @@ import torch
 from PIL import Image
 from torch import nn
 
-from mipoison.eval import experiment
-from mipoison.eval.data import split
+from mipoison.eval.data.loading import split
+from mipoison.eval.run import experiment
 
 CODE = """
 import numpy as np, sys, torch
@@ -148,12 +148,12 @@ def test_data_that_do_not_fit(dataset, said, working, out, one_line):
 
 
 def test_the_extra_data_is_named(working, out, one_line, monkeypatch):
-    monkeypatch.setattr("mipoison.eval.data.wheels.find_spec", lambda name: None)
+    monkeypatch.setattr("mipoison.eval.data.bundled.find_spec", lambda name: None)
     told = one_line(["evaluate", "--preset", "faces", "--out", str(out)])
     assert "pip install 'mipoison[data]'" in told and not out.exists()
 
 
-def test_strangers_need_rows_at_every_seed(working, out, one_line):
+def test_disjoint_classes_need_rows_at_every_seed(working, out, one_line):
     rows = {seed: len(split(seed=seed, auxiliary="other").auxiliary) for seed in range(4)}
     most, least = max(rows, key=rows.get), min(rows, key=rows.get)
     # One seed after the other: the first has enough.

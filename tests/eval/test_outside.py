@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 import torch
 
-from mipoison.eval import cli, leaderboard
+from mipoison.eval import cli
 from mipoison.eval.outside import outside_defense, try_out
 from mipoison.eval.presets import outside
+from mipoison.eval.report import leaderboard
 
 DOCS = Path(__file__).parents[2] / "docs/guides/add-a-defense.md"
 

@@ -5,8 +5,7 @@ import io
 import pytest
 from rich.console import Console
 
-from mipoison.eval.progress_lines import ProgressLines
-from mipoison.eval.ticks import progress_bars, tick
+from mipoison.eval.run.progress import ProgressLines, progress_bars, tick
 
 
 class Watched(io.StringIO):

@@ -7,11 +7,10 @@ import shutil
 import numpy as np
 import pytest
 
-from mipoison.eval.figures import privacy_utility
-from mipoison.eval.markdown import summary_page
-from mipoison.eval.page import page, table
-from mipoison.eval.report import compose, draw, write_report
-from mipoison.eval.tables import with_deviation
+from mipoison.eval.report.figures import privacy_utility
+from mipoison.eval.report.markdown import summary_page
+from mipoison.eval.report.report import compose, draw, write_report
+from mipoison.eval.report.tables import with_deviation
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +30,7 @@ def test_page_is_self_contained(folder):
 
 def test_page_explains_its_words_and_shows_every_defense(folder):
     text = (folder / "report.html").read_text()
-    for word in ("A1, clean", "A2, standard", "A3, adaptive", "label-only ceiling", "worst tenth"):
+    for word in ("<dt>g1</dt>", "<dt>g2</dt>", "<dt>g3</dt>", "label-only ceiling", "worst tenth"):
         assert word in text
     for name in ("none", "label-only", "rounding-1"):
         assert text.count(f"<th>{name}</th>") >= 2
@@ -66,7 +65,7 @@ def test_numbers_come_from_the_results_alone(folder):
     with np.load(folder / "reconstructions.npz") as arrays:
         drawn = draw(results, dict(arrays))
     assert compose(results, drawn) == (folder / "report.html").read_text()
-    results["summary"]["3"]["defenses"]["rounding-1"]["A3.gain"]["mean"] = 0.4242
+    results["summary"]["3"]["defenses"]["rounding-1"]["adaptive.gain"]["mean"] = 0.4242
     assert "0.42" in compose(results, drawn)
 
 
@@ -81,25 +80,26 @@ def test_an_interrupted_run_says_so(folder):
         assert "Cell seed100-T3 failed: RuntimeError: no such luck" in text
 
 
-def test_who_asks_again_and_who_knows_more_is_shown_where_it_was_tried(folder):
+def test_worst_cases_are_shown_where_they_were_tried(folder):
     results = json.loads((folder / "results.json").read_text())
     with np.load(folder / "reconstructions.npz") as arrays:
         drawn = draw(results, dict(arrays))
-    heading = "Who asks again, and who knows more"
+    heading = "Repeated queries, other keys, the leaked key"
     assert heading not in compose(results, drawn) and "averages" not in summary_page(results)
     case = {
         name: {"mean": number, "sd": None}
         for name, number in (("copies.1", 0.71), ("copies.8", 0.63), ("other_keys", 0.52))
     }
-    case["key_leaked"] = {"mean": 0.41, "sd": None}
+    case["key_leaked"] = case["strongest"] = {"mean": 0.41, "sd": None}
     results["summary"]["3"]["worst_cases"] = {"rounding-1": case}
     written, text = compose(results, drawn), summary_page(results)
     assert heading in written and "answers averaged: 8" in written
-    assert "<td>0.71</td><td>0.63</td><td>0.52</td><td>0.41</td>" in written
+    assert "<td>0.71</td><td>0.63</td><td>0.52</td><td>0.41</td><td>0.41</td>" in written
     assert (
-        "| g3 of who … | averages 1 | averages 8 | simulates other keys | holds the key |" in text
+        "| g3 of an adversary that | averages 1 | averages 8 | simulates other keys | holds the key |"
+        in text
     )
-    assert "| rounding-1 | 0.71 | 0.63 | 0.52 | 0.41 |" in text
+    assert "| rounding-1 | 0.71 | 0.63 | 0.52 | 0.41 | 0.41 |" in text
 
 
 def test_a_run_without_its_images_is_reported_by_its_numbers(finished, tmp_path):
@@ -118,10 +118,10 @@ def test_an_adversary_who_measures_nothing_shows_as_a_dash(folder):
     results = json.loads((folder / "results.json").read_text())
     nothing = dict.fromkeys(("mean", "sd", "min", "max"))
     for group in results["summary"].values():
-        group["doubled_epochs"]["none"]["A2.gain_doubled"] = nothing
+        group["doubled_epochs"]["none"]["standard.gain_doubled"] = nothing
         for measured in group["defenses"].values():
             for part in ("gain", "median", "worst_decile"):
-                measured[f"A2.{part}"] = measured[f"denoiser.{part}"] = nothing
+                measured[f"standard.{part}"] = measured[f"denoiser.{part}"] = nothing
     with np.load(folder / "reconstructions.npz") as arrays:
         drawn = draw(results, dict(arrays))
     assert "<td>–</td>" in compose(results, drawn)
@@ -134,10 +134,32 @@ def test_an_adversary_who_measures_nothing_shows_as_a_dash(folder):
     assert not any("no gain" in text.get_text() for text in strong.texts)
 
 
-def test_titles_are_escaped():
-    assert "<title>a &lt; b</title>" in page("a < b", [])
-    assert "<th>x</th><td>1</td>" in table([], ["a", "b"], [["x", "1"]], caption="c")
+def test_names_are_escaped(folder):
+    results = json.loads((folder / "results.json").read_text())
+    with np.load(folder / "reconstructions.npz") as arrays:
+        drawn = draw(results, dict(arrays))
+    for group in results["summary"].values():
+        group["defenses"]["a<b"] = group["defenses"]["rounding-1"]
+    results["environment"]["processor"] = "<script>"
+    text = compose(results, drawn)
+    assert "<th>a&lt;b</th>" in text and "a<b" not in text and "<script>" not in text
 
 
-def test_deviation_is_shown_when_there_is_one():
-    assert with_deviation({"mean": 0.123, "sd": 0.01}) == "0.12 <small>± 0.01</small>"
+def test_pictures_come_before_tables_and_definitions_last(folder):
+    text = (folder / "report.html").read_text()
+    headings = re.findall(r"<h2>(.*?)</h2>", text)
+    assert headings[:3] == [
+        "In short",
+        "The same victims under each defense",
+        "Privacy against utility",
+    ]
+    assert headings[-1] == "What the words mean"
+
+
+def test_deviation_is_shown_when_there_is_one(folder):
+    assert with_deviation({"mean": 0.123, "sd": 0.01}) == "0.12 ± 0.01"
+    results = json.loads((folder / "results.json").read_text())
+    with np.load(folder / "reconstructions.npz") as arrays:
+        drawn = draw(results, dict(arrays))
+    results["summary"]["3"]["defenses"]["rounding-1"]["adaptive.mse"] |= {"mean": 0.5, "sd": 0.25}
+    assert "<td>0.5000 <small>± 0.2500</small></td>" in compose(results, drawn)

@@ -4,9 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from mipoison.eval.architectures import known
-from mipoison.eval.data import split
-from mipoison.eval.retraining import (
+from mipoison.eval.data.loading import split
+from mipoison.eval.targets.retraining import (
     WAYS,
     Bottleneck,
     bilateral_dependency,
@@ -15,7 +14,7 @@ from mipoison.eval.retraining import (
     negative_smoothing,
     whitened,
 )
-from mipoison.eval.targets import accuracy, serve, train_target
+from mipoison.eval.targets.training import accuracy, known, serve, train_target
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from mipoison.eval.utility import utility
+from mipoison.eval.scores.utility import utility
 
 
 def test_undefended_vectors_cost_nothing():

@@ -60,7 +60,7 @@ def test_everything_committed_beside_code_is_small():
 
 def study(bare, *names, dataset="digits", asked=()):
     """What is kept of a run of these methods."""
-    measured = {"A3.mse": {"mean": bare}}
+    measured = {"adaptive.mse": {"mean": bare}}
     methods = [{"name": name} for name in names]
     part = {
         "seeds": [0],
@@ -118,8 +118,8 @@ def test_retrained_targets_are_compared_with_the_plain_one(tmp_path, monkeypatch
             "seed": seed,
             "accuracy": 0.9,
             "label_only": 0.04,
-            "A2": 0.05,
-            "A3": mse,
+            "standard": 0.05,
+            "adaptive": mse,
             "identity": 0.8,
         }
 

@@ -1,12 +1,17 @@
-"""State what every inversion adversary offers, and what it is given."""
+"""State what every inversion adversary offers, and what trained ones share."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from typing import Protocol, TypedDict, TypeVar
 
 import torch
 from torch import Tensor
+
+from mipoison.ops.numbers import as_count, as_seed
 
 Self = TypeVar("Self", bound="Adversary")
 Trained = TypeVar("Trained", bound="Network")
@@ -91,3 +96,155 @@ def features(defended: Tensor, kind: str, *, log_floor: float = 1e-6) -> Tensor:
     if kind == "raw+log":
         return torch.cat([defended, logs], dim=-1)
     raise ValueError(f"features: expected 'raw', 'log' or 'raw+log', got {kind!r}")
+
+
+def training_device() -> torch.device:
+    """The first GPU that torch can use, or else the CPU. Each cell of results.json says which it was."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def device_name() -> str:
+    """Names it for the record, "cpu" or the GPU's own name."""
+    device = training_device()
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
+
+
+def repeatable() -> AbstractContextManager[None]:
+    """Convolutions that repeat themselves, in float32 throughout; without effect on the CPU, where they do anyway."""
+    context: AbstractContextManager[None] = torch.backends.cudnn.flags(
+        enabled=True, benchmark=False, deterministic=True, allow_tf32=False
+    )
+    return context
+
+
+# Standardised features beyond this many deviations are cut: a value the network never saw in
+# training (a defended vector, for an adversary trained on clean ones) must not blow up.
+_LIMIT = 8.0
+
+
+@dataclass(frozen=True)
+class Standardizer:
+    """Mean and inverse deviation of each feature of E systems, ``[E, 1, F]``.
+
+    Attributes:
+        center: subtracted.
+        scale: multiplied; 0 for a feature that never varied, which carries no weight that was
+            ever learnt.
+
+    Example:
+        >>> seen = torch.tensor([[[1.0, 5.0], [3.0, 5.0]]])
+        >>> Standardizer.of(seen).apply(torch.tensor([[[2.0, 9.0], [99.0, 5.0]]]))
+        tensor([[[0., 0.],
+                 [8., 0.]]])
+    """
+
+    center: Tensor
+    scale: Tensor
+
+    @classmethod
+    def of(cls, features: Tensor) -> Standardizer:
+        """Measures the features of the rows that a network trains on, ``[E, n, F]``."""
+        deviation = features.std(1, keepdim=True)
+        scale = torch.where(deviation > 1e-6, 1.0 / deviation, 0.0)
+        return cls(features.mean(1, keepdim=True), scale)
+
+    def apply(self, features: Tensor) -> Tensor:
+        """Standardises ``[E, m, F]`` and cuts what lies more than 8 deviations away."""
+        scaled: Tensor = (features - self.center) * self.scale
+        return scaled.clamp(-_LIMIT, _LIMIT)
+
+    def member(self, index: int) -> Standardizer:
+        """Returns the standards of one of the E systems."""
+        return Standardizer(self.center[index : index + 1], self.scale[index : index + 1])
+
+
+def stacked(vectors: Tensor) -> Tensor:
+    """Vectors of E systems, ``[E, m, K]``, of one or several: ``[(E,) m, K]``."""
+    return vectors if vectors.dim() == 3 else vectors.unsqueeze(0)
+
+
+class TrainedAdversary(ABC):
+    """An adversary that is trained for some epochs, and can be watched.
+
+    Args:
+        name: how reports call it.
+        kind: which features it reads.
+        epochs: passes over the auxiliary rows.
+        batch: rows a step.
+        learning_rate: peak of its schedule.
+        log_floor: smallest entry before the logarithm.
+        seed: initial weights and order of the batches.
+        on_epoch: called after every epoch.
+
+    Attributes:
+        curves: error on the training rows and on held-out rows after each epoch.
+    """
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        kind: str,
+        epochs: int,
+        batch: int,
+        learning_rate: float,
+        log_floor: float,
+        seed: int,
+        on_epoch: Callable[[], None] | None,
+    ) -> None:
+        self.name = name
+        self.kind = kind
+        self.epochs = as_count("epochs", epochs, 1)
+        self.batch = as_count("batch", batch, 1)
+        self.learning_rate = learning_rate
+        self.log_floor = log_floor
+        self.seed = as_seed(seed)
+        self.on_epoch = on_epoch
+        self.curves: LearningCurves = {"train": [], "held_out": []}
+
+    @abstractmethod
+    def reconstruct(self, defended: Tensor) -> Tensor:
+        """Returns pixels in [0, 1], ``[(E,) m, D]``, for served vectors ``[(E,) m, K]``."""
+
+    def _epoch_ended(self, errors: list[float], held_out: tuple[Tensor, Tensor] | None) -> None:
+        """Adds to the curves: the training rows' errors, and those of vectors and inputs held out."""
+        self.curves["train"].append(errors)
+        if held_out is not None:
+            vectors, originals = held_out
+            watched = (self.reconstruct(stacked(vectors)) - originals).square().mean((1, 2))
+            self.curves["held_out"].append(watched.tolist())
+        if self.on_epoch is not None:
+            self.on_epoch()
+
+
+STANDARD = "MLP, raw"
+
+
+@dataclass(frozen=True)
+class Attack:
+    """What all variants of the adversary achieved on E systems.
+
+    Attributes:
+        reconstructions: variant to ``[E, M, D]``, the victims as that variant sees them.
+        errors: variant to ``[E, M]``, the victims' mean squared pixel errors.
+        held_out: variant to ``[E]``, the error on the rows that the adversary kept back.
+        networks: the trained ones among the variants.
+    """
+
+    reconstructions: dict[str, Tensor]
+    errors: dict[str, Tensor]
+    held_out: dict[str, Tensor]
+    networks: dict[str, Network]
+
+    @property
+    def curves(self) -> dict[str, LearningCurves]:
+        """Learning curves of the trained variants."""
+        return {name: network.curves for name, network in self.networks.items()}
+
+    def strongest(self, system: int) -> str:
+        """Names the variant with the smallest mean error on the victims."""
+        return min(self.errors, key=lambda name: float(self.errors[name][system].mean()))
+
+    def chosen(self, system: int) -> str:
+        """Names the variant that the adversary would choose, by its held-out rows alone."""
+        return min(self.held_out, key=lambda name: float(self.held_out[name][system]))

@@ -7,10 +7,13 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from mipoison.eval.adversaries.base import features
-from mipoison.eval.adversaries.standards import Standards
-from mipoison.eval.adversaries.watched import Watched, stacked
-from mipoison.eval.device import training_device
+from mipoison.eval.adversaries.base import (
+    Standardizer,
+    TrainedAdversary,
+    features,
+    stacked,
+    training_device,
+)
 
 # The published preprocessing: smallest logarithm, and what is added to all of them.
 _LOG_FLOOR, _SHIFT = -1000.0, 50.0
@@ -39,7 +42,7 @@ def truncated_logs(defended: Tensor, top: int) -> Tensor:
     return torch.zeros_like(defended).scatter(-1, places, lifted)
 
 
-class Decoder(Watched):
+class Decoder(TrainedAdversary):
     """Minimises the mean squared pixel error of a convolutional decoder.
 
     The vector becomes ``channels`` maps of 4×4, then each transposed convolution doubles the side
@@ -114,8 +117,8 @@ class Decoder(Watched):
         device = training_device()
         inputs = inputs.to(device)
         read = self._read(stacked(defended.to(device)))
-        self._standards = Standards.of(read)
-        read = self._standards.apply(read)
+        self._standardizer = Standardizer.of(read)
+        read = self._standardizer.apply(read)
         generator = torch.Generator().manual_seed(self.seed)
         self._networks = [self._initialise(read.shape[-1]).to(device) for _ in read]
         optimizers = [
@@ -152,8 +155,8 @@ class Decoder(Watched):
     @torch.no_grad()
     def reconstruct(self, defended: Tensor) -> Tensor:
         """Returns pixels in [0, 1], ``[(E,) m, D]``, for served vectors ``[(E,) m, K]``."""
-        asked = stacked(defended).to(self._standards.centre.device)
-        read = self._standards.apply(self._read(asked))
+        asked = stacked(defended).to(self._standardizer.center.device)
+        read = self._standardizer.apply(self._read(asked))
         # One network meets any number of systems, as a member does.
         networks = self._networks * (len(read) // len(self._networks))
         pixels = torch.stack(
@@ -178,7 +181,7 @@ class Decoder(Watched):
             name=self.name,
         )
         alone._networks = [self._networks[index]]
-        alone._standards = self._standards.member(index)
+        alone._standardizer = self._standardizer.member(index)
         return alone
 
     def _read(self, vectors: Tensor) -> Tensor:

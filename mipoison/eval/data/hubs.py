@@ -12,25 +12,16 @@ from typing import Any, Final
 import torch
 from PIL import Image
 
-from mipoison.eval.data.deal import by_class
-from mipoison.eval.data.npz import SHARES
-from mipoison.eval.data.pictures import grey
-from mipoison.eval.data.roles import Images, Split, assemble
-from mipoison.eval.others_code import in_one_line
-from mipoison.eval.seeding import derive_seed
+from mipoison.eval.data.pictures import SIDE, grey
+from mipoison.eval.data.splits import SHARES, Images, Split, assemble, by_class
+from mipoison.eval.outside import in_one_line
+from mipoison.eval.scalars import derive_seed
 
-SIDE: Final = 32
 # More say nothing more about a defense, and take longer.
 MOST: Final = 20_000
-_REST: Final = (
-    "{path} of {hub}, at most 20000 evenly spread, grey, averaged to 32×32 pixels; of each class 20 % "
-    "private, 20 % defender, 40 % auxiliary, 20 % victims"
-)
-TORCHVISION: Final = _REST.replace("{hub}", "torchvision")
-HUGGING_FACE: Final = _REST.replace("{hub}", "Hugging Face")
 
 
-def torchvision(seed: int, path: Path) -> Split:
+def load_torchvision(seed: int, path: Path) -> Split:
     """Loads `torchvision.datasets.NAME`, its training part where there are several, and downloads it if need be.
 
     Args:
@@ -53,7 +44,7 @@ def torchvision(seed: int, path: Path) -> Split:
     return _divided((data[i] for i in _spread(len(data))), seed, f"torchvision:{path}")
 
 
-def hugging_face(seed: int, path: Path) -> Split:
+def load_hugging_face(seed: int, path: Path) -> Split:
     """Loads the part "train" of a data set of the Hugging Face hub, or its first.
 
     Args:

@@ -53,3 +53,6 @@ def grey(picture: Image.Image, side: int) -> Tensor:
     else:
         pixels = torch.from_numpy(np.array(picture.convert("L"), dtype=np.float32)) / 255.0
     return interpolate(pixels[None, None], size=(side, side), mode="area")[0, 0]
+
+
+SIDE = 32

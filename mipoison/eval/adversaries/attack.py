@@ -1,0 +1,249 @@
+"""Assemble the adversaries, and let each attack E defended systems side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from mipoison.eval.adversaries.base import STANDARD, Attack, Network
+from mipoison.eval.adversaries.decoder import Decoder
+from mipoison.eval.adversaries.lookups import LabelOnly, NearestNeighbours
+from mipoison.eval.adversaries.mlp import MLP, Denoiser
+from mipoison.eval.adversaries.settings import AdversarySettings
+from mipoison.eval.data.splits import Role
+from mipoison.eval.metrics import row_errors
+
+WIDE = "wide MLP, raw+log"
+
+
+def standard(settings: AdversarySettings, *, seed: int, stretch: int = 1) -> MLP:
+    """Returns the standard adversary's network: raw features; ``stretch`` multiplies its epochs."""
+    return MLP(
+        name="MLP, raw",
+        kind="raw",
+        width=settings.width,
+        epochs=settings.epochs * stretch,
+        batch=settings.batch,
+        learning_rate=settings.learning_rate,
+        log_floor=settings.log_floor,
+        seed=seed,
+    )
+
+
+def readers(settings: AdversarySettings) -> dict[str, float]:
+    """Returns the wide networks on raw+log by name, and how small the entries are that each looks at."""
+    floors = {WIDE: settings.log_floor}
+    if settings.deep_floor is not None:
+        floors[f"{WIDE} to {settings.deep_floor:g}"] = settings.deep_floor
+    return floors
+
+
+def adaptive_networks(
+    settings: AdversarySettings,
+    *,
+    seed: int,
+    stretch: int = 1,
+    image_shape: tuple[int, int] | None = None,
+) -> dict[str, Network]:
+    """Returns the adaptive adversary's networks by name: wider and longer on raw and raw+log features, decoders.
+
+    Args:
+        settings: how hard the adversaries try.
+        seed: initial weights and order of the batches.
+        stretch: multiplies their epochs.
+        image_shape: height and width, for decoders and "mse+ssim".
+
+    Raises:
+        ValueError: if there are decoders but no image shape.
+    """
+    if settings.decoders and image_shape is None:
+        raise ValueError("image_shape: expected height and width of the images, for the decoders")
+    usual = settings.log_floor
+    wide = [("wide MLP, raw", "raw", "mse", usual)]
+    wide += [(name, "raw+log", "mse", floor) for name, floor in readers(settings).items()]
+    wide += [(f"{WIDE}, {loss}", "raw+log", loss, usual) for loss in settings.losses]
+    networks: list[Network] = [
+        MLP(
+            name=name,
+            kind=kind,
+            width=settings.wide_width,
+            epochs=settings.wide_epochs * stretch,
+            batch=settings.wide_batch,
+            learning_rate=settings.learning_rate,
+            log_floor=floor,
+            loss=loss,
+            image_shape=image_shape,
+            seed=seed + 1,
+        )
+        for name, kind, loss, floor in wide
+    ]
+    networks += [
+        Decoder(
+            image_shape=image_shape,
+            kind=kind,
+            channels=settings.decoder_channels,
+            epochs=settings.decoder_epochs * stretch,
+            log_floor=settings.log_floor,
+            seed=seed + 2,
+        )
+        for kind in settings.decoders
+        if image_shape is not None
+    ]
+    return {network.name: network for network in networks}
+
+
+def adaptive_lookups(settings: AdversarySettings) -> dict[str, NearestNeighbours | LabelOnly]:
+    """Returns the adaptive adversary's variants that need no training, by name: k-NN and label-only."""
+    lookups: list[NearestNeighbours | LabelOnly] = [
+        NearestNeighbours(neighbours=k, kind=kind, log_floor=settings.log_floor)
+        for kind in ("raw", "log")
+        for k in settings.neighbours
+    ]
+    return {lookup.name: lookup for lookup in (*lookups, LabelOnly())}
+
+
+# Of those with the usual floor, and of all: which errs less depends on the defense.
+COMMITTEE, EVERYONE = "mean of the MLPs", "mean of all MLPs"
+
+
+def attack(
+    settings: AdversarySettings,
+    queries: Tensor,
+    auxiliary: Role,
+    served: Tensor,
+    victims: Role,
+    *,
+    seed: int,
+    stretch: int = 1,
+    image_shape: tuple[int, int] | None = None,
+    tick: Callable[[], None] = lambda: None,
+) -> Attack:
+    """Fits every variant on the adversary's queries and lets it reconstruct the victims.
+
+    Args:
+        settings: how hard the adversaries try.
+        queries: defended vectors of the auxiliary rows, ``[E, n, K]``; the last
+            ``settings.held_out`` rows are kept back from training.
+        auxiliary: the adversary's own rows.
+        served: defended vectors of the victims, ``[E, M, K]``.
+        victims: the rows to reconstruct; their inputs are used for scoring alone.
+        seed: initial weights and order of the batches.
+        stretch: multiplies the networks' epochs.
+        image_shape: height and width, for decoders.
+        tick: called after every epoch.
+
+    Returns:
+        Reconstructions and errors of every variant.
+
+    Raises:
+        ValueError: if no auxiliary rows are left to train on.
+    """
+    fitted = len(auxiliary) - settings.held_out
+    if fitted < 1:
+        raise ValueError(
+            f"held_out: expected fewer than the {len(auxiliary)} auxiliary rows, "
+            f"got {settings.held_out}"
+        )
+    seen, seen_inputs = queries[:, :fitted], auxiliary.inputs[:fitted]
+    held, held_inputs = queries[:, fitted:], auxiliary.inputs[fitted:]
+    networks: dict[str, Network] = {STANDARD: standard(settings, seed=seed, stretch=stretch)}
+    networks |= adaptive_networks(settings, seed=seed, stretch=stretch, image_shape=image_shape)
+    floors = {name: one.log_floor for name, one in networks.items() if isinstance(one, MLP)}
+    committees = {COMMITTEE: [name for name in floors if floors[name] == settings.log_floor]}
+    if len(committees[COMMITTEE]) < len(floors):
+        committees[EVERYONE] = list(floors)
+    for network in networks.values():
+        network.on_epoch = tick
+        network.fit(seen, seen_inputs, held_out=(held, held_inputs))
+    lookups = adaptive_lookups(settings)
+    for lookup in lookups.values():
+        lookup.fit(seen, seen_inputs)
+
+    def answers(vectors: Tensor) -> dict[str, Tensor]:
+        own = {name: network.reconstruct(vectors) for name, network in networks.items()}
+        # Networks that err differently err less together, at no further training.
+        for mean, names in committees.items():
+            own[mean] = torch.stack([own[name] for name in names]).mean(0)
+        return own | {name: lookup.reconstruct(vectors) for name, lookup in lookups.items()}
+
+    reconstructions = answers(served)
+    return Attack(
+        reconstructions=reconstructions,
+        errors={name: row_errors(made, victims.inputs) for name, made in reconstructions.items()},
+        held_out={
+            name: row_errors(made, held_inputs).mean(-1) for name, made in answers(held).items()
+        },
+        networks=networks,
+    )
+
+
+def attack_denoised(
+    settings: AdversarySettings,
+    adaptive: Attack,
+    system: int,
+    queries: Tensor,
+    auxiliary: Role,
+    served: Tensor,
+    victims: Role,
+    *,
+    seed: int,
+) -> Attack:
+    """Lets an adversary who holds both answers to their own queries undo every defense first.
+
+    Args:
+        settings: how hard the adversaries try.
+        adaptive: the attack in which the undefended system took part; its networks on raw+log invert.
+        system: the undefended system's index there.
+        queries: defended vectors of the auxiliary rows, ``[E, n, K]``.
+        auxiliary: the adversary's own rows.
+        served: defended vectors of the victims, ``[E, M, K]``.
+        victims: the rows to reconstruct.
+        seed: initial weights and order of the batches.
+
+    Returns:
+        Reconstructions and errors, a variant for each of those networks; see `Denoiser`.
+    """
+    fitted = len(auxiliary) - settings.held_out
+    attacked = Attack({}, {}, {}, {})
+    for inverter, floor in readers(settings).items():
+        denoiser = Denoiser(
+            adaptive.networks[inverter].member(system),
+            queries[system, :fitted],
+            width=settings.width,
+            epochs=settings.epochs,
+            batch=settings.wide_batch,
+            learning_rate=settings.learning_rate,
+            log_floor=floor,
+            seed=seed,
+            name=f"denoiser, {inverter}",
+        ).fit(queries[:, :fitted], auxiliary.inputs[:fitted])
+        held = row_errors(denoiser.reconstruct(queries[:, fitted:]), auxiliary.inputs[fitted:])
+        made = denoiser.reconstruct(served)
+        attacked.reconstructions[denoiser.name] = made
+        attacked.errors[denoiser.name] = row_errors(made, victims.inputs)
+        attacked.held_out[denoiser.name] = held.mean(-1)
+    return attacked
+
+
+def attack_trained_clean(clean: Attack, system: int, served: Tensor, victims: Role) -> Attack:
+    """Lets the networks trained on the undefended system meet defended vectors: the clean adversary.
+
+    Args:
+        clean: the attack in which the undefended system took part.
+        system: its index there.
+        served: defended vectors of the victims, ``[E, M, K]``.
+        victims: the rows to reconstruct.
+
+    Returns:
+        Reconstructions and errors; nothing is held out, since the clean adversary never sees defended vectors.
+    """
+    networks = {name: network.member(system) for name, network in clean.networks.items()}
+    reconstructions = {name: network.reconstruct(served) for name, network in networks.items()}
+    return Attack(
+        reconstructions=reconstructions,
+        errors={name: row_errors(seen, victims.inputs) for name, seen in reconstructions.items()},
+        held_out={name: torch.full((len(served),), torch.nan) for name in networks},
+        networks=networks,
+    )

@@ -1,0 +1,108 @@
+"""State how hard the adversaries try."""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+
+from mipoison.eval.metrics import LOSSES
+from mipoison.eval.scalars import real, several, whole
+
+_COUNTS = (
+    *("width", "epochs", "batch", "wide_width", "wide_epochs", "wide_batch"),
+    *("held_out", "decoder_channels", "decoder_epochs"),
+)
+
+
+@dataclass(frozen=True)
+class AdversarySettings:
+    """How hard the adversaries try.
+
+    Attributes:
+        width: hidden units of the standard network.
+        epochs: passes of the standard network.
+        wide_width: hidden units of the adaptive networks.
+        wide_epochs: passes of the adaptive networks.
+        batch: rows a step of the standard network.
+        wide_batch: rows a step of the adaptive networks.
+        learning_rate: peak of the one-cycle schedule.
+        log_floor: smallest entry before a logarithm.
+        deep_floor: that of one more wide network on raw+log, since a confident classifier's small entries tell what a
+            softened one's large entries do; None: no such network.
+        neighbours: k of the nearest-neighbour variants, each on raw and on log features.
+        held_out: auxiliary rows that the adversary keeps back, to choose among its variants
+            and to watch its learning.
+        losses: further losses, "l1" or "mse+ssim", each of which trains another wide network on raw+log.
+            The similarity of larger images takes many times as long as the rest.
+        decoders: kinds of `Decoder`, e.g. ("raw", "raw+log", "top-10"), each another variant of
+            the adaptive adversary; none by default, since they cost the most.
+        decoder_channels: their maps of 4x4.
+        decoder_epochs: their passes; the fewer the rows, the more are needed.
+
+    Raises:
+        ValueError: if a number is out of its range, or a loss or a kind of decoder is unknown.
+    """
+
+    width: int = 256
+    epochs: int = 30
+    wide_width: int = 384
+    wide_epochs: int = 45
+    batch: int = 48
+    wide_batch: int = 64
+    learning_rate: float = 2e-3
+    log_floor: float = 1e-6
+    deep_floor: float | None = 1e-30
+    neighbours: tuple[int, ...] = (10, 25, 60)
+    held_out: int = 175
+    losses: tuple[str, ...] = ()
+    decoders: tuple[str, ...] = ()
+    decoder_channels: int = 64
+    decoder_epochs: int = 40
+
+    def __post_init__(self) -> None:
+        taken: dict[str, object] = {
+            name: whole(name, getattr(self, name), least=1) for name in _COUNTS
+        }
+        taken["neighbours"] = tuple(
+            whole("neighbours", k) for k in several("neighbours", self.neighbours)
+        )
+        for name in ("losses", "decoders"):
+            taken[name] = several(name, getattr(self, name))
+        for name in ("learning_rate", "log_floor"):
+            taken[name] = real(name, getattr(self, name))
+        if self.deep_floor is not None:
+            taken["deep_floor"] = real("deep_floor", self.deep_floor)
+        for name, value in taken.items():
+            object.__setattr__(self, name, value)
+        if not self.neighbours or min(self.neighbours) < 1:
+            raise ValueError(f"neighbours: expected numbers >= 1, got {self.neighbours}")
+        if not 0 < self.learning_rate < math.inf:
+            raise ValueError(f"learning_rate: expected a number > 0, got {self.learning_rate}")
+        for name, floor in (("log_floor", self.log_floor), ("deep_floor", self.deep_floor)):
+            if floor is not None and not 0 < floor < 1:
+                raise ValueError(f"{name}: expected a number between 0 and 1, got {floor}")
+        for loss in self.losses:
+            if loss == "mse" or loss not in LOSSES:
+                raise ValueError(
+                    f"losses: expected further ones than 'mse' out of {LOSSES}, got {loss!r}"
+                )
+        for kind in self.decoders:
+            if not re.fullmatch(r"raw|log|raw\+log|top-[1-9]\d*", kind):
+                raise ValueError(
+                    f"decoders: expected 'raw', 'log', 'raw+log' or 'top-M', got {kind!r}"
+                )
+
+    def check_rows(self, auxiliary: int) -> None:
+        """Raises unless the adversary has rows enough to learn from and to keep back.
+
+        Raises:
+            ValueError: if fewer are left to learn from than neighbours are looked up.
+        """
+        fitted = auxiliary - self.held_out
+        if fitted < max(self.neighbours):
+            raise ValueError(
+                f"expected auxiliary rows enough to keep {self.held_out} back (held_out) and to look up "
+                f"{max(self.neighbours)} others (neighbours), got {auxiliary}; give more images, or take fewer with "
+                "--adversary.held-out and --adversary.neighbours"
+            )

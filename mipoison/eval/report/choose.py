@@ -1,0 +1,143 @@
+"""Pick the operating point out of a finished run, and say how it is deployed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from mipoison.eval.scores.frontier import fresh, keeps_labels
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A defense of a run, and what was measured of it.
+
+    Attributes:
+        name: how the run calls it.
+        temperature: what the target was served at.
+        gain: mean over seeds of the gain under the strongest adversary, the denoiser among them.
+        l1: mean over seeds of the realised mean l1.
+        conditions: what the numbers hold for.
+        code: three lines that deploy it, in front of a model that gives logits.
+    """
+
+    name: str
+    temperature: float
+    gain: float
+    l1: float
+    conditions: str
+    code: str
+
+
+def choose(
+    results: Mapping[str, Any],
+    *,
+    max_l1: float | None = None,
+    min_gain: float | None = None,
+    temperature: float | None = None,
+) -> Choice:
+    """The label-preserving defense of largest gain within a distortion, or of least distortion for a gain.
+
+    Args:
+        results: what results.json holds.
+        max_l1: most realised mean l1 that clients bear.
+        min_gain: least gain under the strongest adversary, the denoiser among them.
+        temperature: which of the run's; needed where there are several.
+
+    Raises:
+        ValueError: if not exactly one of the two is given, the run is not finished, the temperature is none of the
+            run's, or no defense of the run will do.
+    """
+    if not results["complete"]:
+        raise ValueError("expected a finished run, got one that lacks cells; run it again")
+    if (max_l1 is None) == (min_gain is None):
+        raise ValueError("expected either max_l1 or min_gain, not both and not neither")
+    group, key = _group(results["summary"], temperature)
+    # Averaging their answers undoes more than was measured.
+    freshly = fresh(group)
+    measured = {
+        method["name"]: (
+            _gain(group["defenses"][method["name"]]),
+            float(group["defenses"][method["name"]]["utility.l1_mean"]["mean"]),
+        )
+        for method in results["configuration"]["methods"]
+        # A changed rule is for studies: nothing deploys it.
+        if method["builder"] not in ("none", "ablation")
+        and keeps_labels(group, method)
+        and method["name"] not in freshly
+    }
+    if max_l1 is not None:
+        fit = [name for name, (_, l1) in measured.items() if l1 <= max_l1]
+        best = max(fit, key=lambda name: measured[name][0], default=None)
+        nearest = min(measured, key=lambda name: measured[name][1])
+    else:
+        assert min_gain is not None
+        fit = [name for name, (gain, _) in measured.items() if gain >= min_gain]
+        best = min(fit, key=lambda name: measured[name][1], default=None)
+        nearest = max(measured, key=lambda name: measured[name][0])
+    if best is None:
+        gain, l1 = measured[nearest]
+        raise ValueError(
+            f"expected a bound that a defense of this run keeps; the nearest is {nearest} with "
+            f"a gain of {gain:.2f} at a mean l1 of {l1:.3f}"
+        )
+    method = next(m for m in results["configuration"]["methods"] if m["name"] == best)
+    seeds = ", ".join(map(str, group["seeds"]))
+    configuration = results["configuration"]
+    disjoint = ", auxiliary data of other classes" if configuration["auxiliary"] == "other" else ""
+    conditions = f"{configuration['dataset']}{disjoint}, T = {key}, seeds {seeds}"
+    gain, l1 = measured[best]
+    return Choice(best, float(key), gain, l1, conditions, _code(method, float(key)))
+
+
+def _gain(measured: Mapping[str, Any]) -> float:
+    """Under the stronger of the adaptive adversary and the denoiser; some denoisers measure nothing."""
+    both = measured["all.gain"]["mean"]
+    return float(measured["adaptive.gain"]["mean"] if both is None else both)
+
+
+def _group(summary: Mapping[str, Any], temperature: float | None) -> tuple[Mapping[str, Any], str]:
+    """The run's part for a temperature, and how it is called there."""
+    names = list(summary)
+    if temperature is None and len(names) == 1:
+        return summary[names[0]], names[0]
+    name = None if temperature is None else f"{temperature:g}"
+    if name not in names:
+        raise ValueError(f"temperature: expected one of {', '.join(names)}, got {temperature}")
+    return summary[name], name
+
+
+def _code(method: Mapping[str, Any], temperature: float) -> str:
+    """Three lines; outputs and inputs are the defender's own, never private, data."""
+    options, builder = method["options"], method["builder"]
+    given = "".join(f", {name}={value!r}" for name, value in options.items())
+    made = {
+        "lpa": ("import mipoison as mp", f"mp.LPA.fit(outputs, inputs{given}, key=secret)"),
+        "label_only": (
+            "import mipoison as mp, mipoison.defenses as defenses",
+            "defenses.LabelOnly()",
+        ),
+        "outside": (
+            "import torch; from mipoison.eval.outside import outside_defense",
+            f"outside_defense({options.get('callable')!r}, outputs, inputs, key=secret, seed=0)",
+        ),
+        "rounding": (
+            "import mipoison as mp, mipoison.defenses as defenses",
+            f"defenses.Rounding({options.get('decimals')})",
+        ),
+    }
+    swept = (
+        "import mipoison as mp; from mipoison.eval.strengths import SWEEPS",
+        f"SWEEPS[{builder!r}].realise(outputs, {options.get('mean_l1')}, key=secret, seed=0)",
+    )
+    imports, defense = made.get(builder, swept)
+    if builder == "outside":
+        served = (
+            f"served = lambda x: defense(torch.softmax(model(x).detach() / {temperature:g}, -1))"
+        )
+    else:
+        served = (
+            f'served = mp.Defended(model, defense, gives="logits", temperature={temperature:g})'
+        )
+    return f"{imports}\ndefense = {defense}\n{served}"

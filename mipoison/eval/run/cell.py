@@ -1,0 +1,299 @@
+"""Run one cell of an experiment: one seed at one temperature, every defense, every adversary."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from mipoison.defenses import LPA
+from mipoison.eval.adversaries.attack import attack, attack_denoised, attack_trained_clean, readers
+from mipoison.eval.adversaries.base import Attack, device_name, repeatable
+from mipoison.eval.adversaries.repeated import Deployment, WorstCases, worst_cases
+from mipoison.eval.adversaries.settings import AdversarySettings
+from mipoison.eval.configuration import Configuration
+from mipoison.eval.data.loading import split
+from mipoison.eval.data.splits import Role, Split
+from mipoison.eval.methods import Defense, Method
+from mipoison.eval.run.environment import one_thread
+from mipoison.eval.run.setup import Setup
+from mipoison.eval.scalars import derive_seed, real, whole
+from mipoison.eval.scores.utility import repeats, time_per_row, utility
+from mipoison.eval.scores.victims import (
+    Evaluator,
+    Judge,
+    crossings,
+    curves_of,
+    doubling,
+    floors,
+    scores_of,
+    variants_of,
+)
+from mipoison.eval.targets.training import accuracy, serve
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What one cell yields.
+
+    Attributes:
+        numbers: plain JSON values.
+        images: arrays for the picture of the victims: "originals" ``[V, H, W]``, "label only" and
+            one entry a defense, the strongest adversary's reconstruction of the same victims.
+    """
+
+    numbers: dict[str, Any]
+    images: dict[str, npt.NDArray[np.float32]]
+
+
+def steps_of(configuration: Configuration) -> int:
+    """Returns how often `run_cell` calls ``tick``."""
+    settings = configuration.adversary
+    wide = 1 + len(readers(settings)) + len(settings.losses)
+    epochs = settings.epochs + wide * settings.wide_epochs
+    epochs += len(settings.decoders) * settings.decoder_epochs
+    return 2 + len(configuration.methods) + len(configuration.worst_case_methods) + 3 * epochs
+
+
+def run_cell(
+    configuration: Configuration,
+    seed: int,
+    temperature: float,
+    *,
+    tick: Callable[[], None] = lambda: None,
+) -> Cell:
+    """Trains the target, fits the defenses, attacks them and measures, on one thread.
+
+    Args:
+        configuration: the experiment.
+        seed: of split, target, defenses and adversaries, each by a stream of its own.
+        temperature: softmax temperature that the target is served at.
+        tick: called after each piece of work, for progress bars.
+
+    Returns:
+        The cell's numbers and pictures; the same on the same machine at every run, but for times.
+    """
+    with one_thread(), repeatable():
+        return _run(configuration, whole("seed", seed), real("temperature", temperature), tick)
+
+
+def _run(
+    configuration: Configuration, seed: int, temperature: float, tick: Callable[[], None]
+) -> Cell:
+    started = perf_counter()
+    settings = configuration.adversary
+    setup = prepare(configuration, seed)
+    parts, model = setup.parts, setup.model
+    tick()
+    defended = _defend(configuration, setup, temperature, tick)
+    queries, served = defended.queries, defended.victims
+    adversary_seed = derive_seed(seed, "adversary")
+    names = [method.name for method in configuration.methods]
+    bare = names.index("none")
+    adaptive = attack(
+        settings,
+        queries,
+        parts.auxiliary,
+        served,
+        parts.victims,
+        seed=adversary_seed,
+        image_shape=parts.image_shape,
+        tick=tick,
+    )
+    clean = attack_trained_clean(adaptive, bare, served, parts.victims)
+    denoised = attack_denoised(
+        settings,
+        adaptive,
+        bare,
+        queries,
+        parts.auxiliary,
+        served,
+        parts.victims,
+        seed=derive_seed(seed, "denoiser"),
+    )
+    tick()
+    checked = [names.index(name) for name in configuration.checked_methods]
+    longer = attack(
+        settings,
+        queries[checked],
+        parts.auxiliary,
+        served[checked],
+        parts.victims,
+        seed=adversary_seed,
+        stretch=2,
+        image_shape=parts.image_shape,
+        tick=tick,
+    )
+    label_only = float(adaptive.errors["label only"][bare].mean())
+    evaluator = Evaluator.train(
+        parts, target=configuration.target, seed=derive_seed(seed, "evaluator")
+    )
+    judge = Judge(parts, evaluator, bare, label_only)
+    crossed = crossings(adaptive, clean, served, parts.victims, bare)
+    defenses = {
+        name: {
+            "attacks": scores_of(judge, adaptive, clean, denoised, system),
+            "variants": variants_of(adaptive, clean, denoised, system),
+            "utility": utility(served[bare], served[system], parts.victims.labels)
+            | {"repeats": defended.repeats[name]},
+            "cost": defended.costs[name],
+            "train_test": crossed[system],
+            "curves": curves_of(adaptive, system),
+        }
+        for system, name in enumerate(names)
+    }
+    asked_again = {}
+    for method in configuration.methods:
+        if method.name in defended.deployed:
+            defense = defended.deployed[method.name]
+            target = deployment(setup, method, defense, temperature=temperature, adversary=settings)
+            asked_again[method.name] = worst_cases(target, WorstCases())
+            tick()
+    numbers = {
+        "seed": seed,
+        "temperature": temperature,
+        "adversaries_on": device_name(),
+        "target": {
+            "private_accuracy": accuracy(model, parts.private),
+            "accuracy": accuracy(model, parts.victims),
+            "evaluator_accuracy": evaluator.accuracy,
+        },
+        "floors": floors(parts) | {"label_only": label_only},
+        "defenses": defenses,
+        "doubled_epochs": doubling(adaptive, longer, checked, names, label_only, bare),
+        "worst_cases": asked_again,
+        "seconds": perf_counter() - started,
+    }
+    return Cell(numbers, _pictures(configuration, parts, adaptive, names, bare))
+
+
+def prepare(configuration: Configuration, seed: int) -> Setup:
+    """Splits the data and trains the target, or loads one that is not ours.
+
+    Raises:
+        ValueError: if the adversary has too few rows, or a part of the configuration does not fit the data.
+    """
+    parts = split(configuration.dataset, seed=seed, auxiliary=configuration.auxiliary)
+    configuration.adversary.check_rows(len(parts.auxiliary))
+    return Setup.of(parts, configuration.target, epochs=configuration.target_epochs, seed=seed)
+
+
+def deployment(
+    setup: Setup,
+    method: Method,
+    defense: Defense,
+    *,
+    temperature: float,
+    adversary: AdversarySettings,
+) -> Deployment:
+    """A fitted defense as adversaries meet it who ask again or know more.
+
+    Args:
+        setup: one seed's data and target.
+        method: how the defense was made, so that it can be made with other keys.
+        defense: the deployed one.
+        temperature: the target's.
+        adversary: how hard the adversaries try.
+    """
+    parts = setup.parts
+
+    def refit(key: int) -> Defense:
+        if isinstance(defense, LPA):
+            # Fitting takes long and does not depend on the key.
+            return LPA(defense.objective, epsilon=defense.epsilon, norm=defense.norm, key=key)
+        return setup.defense(method, setup.served(parts.defender, temperature=temperature), key=key)
+
+    def attacked(queries: Tensor, auxiliary: Role, served: Tensor) -> Attack:
+        return attack(
+            adversary,
+            queries,
+            auxiliary,
+            served,
+            parts.victims,
+            seed=derive_seed(setup.seed, "adversary"),
+            image_shape=parts.image_shape,
+        )
+
+    return Deployment(
+        seed=setup.seed,
+        parts=parts,
+        model=setup.model,
+        temperature=temperature,
+        defense=defense,
+        refit=refit,
+        attack=attacked,
+        held_out=adversary.held_out,
+    )
+
+
+@dataclass(frozen=True)
+class _Defended:
+    """What all defenses answered.
+
+    Attributes:
+        queries: to the auxiliary rows, ``[E, n, K]``.
+        victims: to the victims, ``[E, M, K]``.
+        costs: by name, seconds to fit and microseconds a row.
+        repeats: by name, the share of rows that were answered alike when asked again.
+        deployed: those that the worst cases ask.
+    """
+
+    queries: Tensor
+    victims: Tensor
+    costs: dict[str, dict[str, float]]
+    repeats: dict[str, float]
+    deployed: dict[str, Defense]
+
+
+def _defend(
+    configuration: Configuration, setup: Setup, temperature: float, tick: Callable[[], None]
+) -> _Defended:
+    parts = setup.parts
+    asked = torch.cat([parts.auxiliary.inputs, parts.victims.inputs])
+    bare = serve(setup.model, asked, temperature=temperature)
+    own = setup.served(parts.defender, temperature=temperature)
+    answers, costs, alike, deployed = [], {}, {}, {}
+    for method in configuration.methods:
+        started = perf_counter()
+        defense = setup.defense(method, own)
+        fit_seconds = perf_counter() - started
+        answer, row_seconds = time_per_row(defense, bare)
+        answers.append(answer)
+        alike[method.name] = repeats(defense, bare, answer)
+        if method.name in configuration.worst_case_methods:
+            deployed[method.name] = defense
+        costs[method.name] = {
+            "fit_seconds": fit_seconds,
+            "microseconds_per_row": row_seconds * 1e6 if method.builder != "none" else 0.0,
+        }
+        tick()
+    everyone = torch.stack(answers)
+    queried = len(parts.auxiliary)
+    return _Defended(everyone[:, :queried], everyone[:, queried:], costs, alike, deployed)
+
+
+def _pictures(
+    configuration: Configuration, parts: Split, adaptive: Attack, names: list[str], bare: int
+) -> dict[str, npt.NDArray[np.float32]]:
+    """Cuts the first victim of each class, as every defense's strongest adversary sees it."""
+    labels = parts.victims.labels
+    first = [int((labels == label).nonzero()[0]) for label in range(parts.classes)]
+    rows = torch.tensor(first[: configuration.victims_shown])
+
+    def image(pixels: Tensor) -> npt.NDArray[np.float32]:
+        shown: npt.NDArray[np.float32] = pixels[rows].reshape(-1, *parts.image_shape).numpy()
+        return shown
+
+    pictures = {
+        "originals": image(parts.victims.inputs),
+        "label only": image(adaptive.reconstructions["label only"][bare]),
+    }
+    for system, name in enumerate(names):
+        pictures[name] = image(adaptive.reconstructions[adaptive.strongest(system)][system])
+    return pictures
