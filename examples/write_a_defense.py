@@ -17,6 +17,11 @@ class TowardUniform(Defense):
         super().__init__(on_invalid=on_invalid, margin=margin)
         self.epsilon = epsilon
 
+    @property
+    def ball(self) -> tuple[float, str]:
+        """Keeping labels by the margin must not leave it."""
+        return self.epsilon, "l1"
+
     def answer(self, p: Tensor) -> Tensor:
         """Projects the uniform vector onto the rows that keep p's label and lie within epsilon of p."""
         uniform = torch.full_like(p, 1 / p.shape[1])

@@ -139,4 +139,6 @@ def adversaries(configuration: dict[str, Any]) -> str:
 
 def lasted(kept: dict[str, Any]) -> str:
     """How long a cell took."""
+    if not kept["seconds"]:
+        return ""
     return f" A cell took {median(kept['seconds']) / 60:.0f} minutes of one core (median)."
