@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 import table
 import torch
+from later import later
 from table import Case
 from torch import Tensor
 
@@ -16,16 +17,16 @@ DTYPES = tuple(table.TOLERANCE)
 SIZES = (2, 3, 10, 15, 16, 17, 63, 64, 65, 100, 1000, 10_000)
 # Cells that are checked every time. The l1 ball is slow to interpret, and long rows are slow on the reference.
 QUICK = (
-    *(("step", dtype, 10, norm) for dtype in DTYPES for norm in ("none", "l2")),
-    *(("step", torch.float32, k, "none") for k in SIZES),
-    *(("project", torch.float32, k, norm) for k in (2, 17) for norm in ("none", "l2", "linf")),
+    *(("step", dtype, 10, "none") for dtype in DTYPES),
+    *(("step", torch.float32, k, "none") for k in (2, 15, 16, 17, 64, 65, 1000)),
+    *(("step", dtype, 10, "l2") for dtype in (torch.float32, torch.float64)),
+    *(("project", torch.float32, 2, norm) for norm in ("none", "l2", "linf")),
     ("project", torch.float64, 3, "l1"),
     ("step", torch.float32, 3, "linf"),
-    ("step", torch.float64, 65, "l2"),
-    *(("move", dtype, k, "l1") for k, dtype in zip((2, 10, 65, 1000), DTYPES, strict=True)),
+    *(("move", dtype, k, "l1") for k, dtype in zip((2, 10, 16, 17), DTYPES, strict=True)),
     ("move", torch.float32, 17, "l2"),
     ("move", torch.float32, 16, "linf"),
-    *(("flip", dtype, k, "none") for k, dtype in zip((2, 10, 65, 1000), DTYPES, strict=True)),
+    *(("flip", dtype, k, "none") for k, dtype in zip((2, 10, 16, 17), DTYPES, strict=True)),
 )
 FULL = tuple(
     (operation, dtype, k, norm)
@@ -111,7 +112,7 @@ def test_a_row_on_the_border_of_its_ball(norm: str) -> None:
 
 
 @pytest.mark.parametrize("operation", ["step", "project", "move", "flip"])
-@pytest.mark.parametrize("k", [10, 300])
+@pytest.mark.parametrize("k", [10, *later(300)])
 def test_invalid_rows_get_the_safe_answer(operation: str, k: int) -> None:
     case = next(
         table.cases(operation, torch.float32, k, "l1" if operation == "move" else "none", 3)
