@@ -13,11 +13,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from kept import NUMBERS
 from results_page import PICTURES, save_small
 
 from mipoison.eval.report import leaderboard
-from mipoison.eval.report.figures import own_style, privacy_utility
+from mipoison.eval.report.figures import own_style, privacy_utility, victims
 from mipoison.eval.report.markdown import mean_alone
 
 README = Path(__file__).parents[1] / "README.md"
@@ -59,9 +60,24 @@ def fill(readme: str, summary: dict[str, Any]) -> str:
     return re.sub(r"\| defense \| T .*?\n(?=\n)", lambda _: table(summary), readme, flags=re.DOTALL)
 
 
+# What the adversary reconstructs: the first seed at T = 3.
+SEEN_IN = "seed0-T3"
+SEEN = {
+    "none": "undefended",
+    "lpa-equilibrium-l1-0.1": "LPA at 0.1",
+    "lpa-equilibrium-l1-0.2": "LPA at 0.2",
+}
+
+
+@own_style()
 def keep(run: Path) -> None:
-    """Keeps a run's numbers."""
+    """Keeps a run's numbers, and draws the victims' pictures, which are not kept."""
     leaderboard.add(json.loads((run / "results.json").read_text()), NUMBERS, NAME)
+    with np.load(run / "reconstructions.npz") as arrays:
+        names = {"originals": "originals", "label only": "label only"} | SEEN
+        images = {shown: arrays[f"{SEEN_IN}/{name}"] for name, shown in names.items()}
+    picture = victims(images, list(SEEN.values()), {}, title="What the strongest adversary sees")
+    save_small(picture, PICTURES / "victims.png")
 
 
 @own_style()
