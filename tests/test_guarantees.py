@@ -94,7 +94,9 @@ def test_1_step_keeps_the_contract_of_a_row(
     assert_row_contract(q, p, epsilon, norm, label_of(p))
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(
+    "dtype", [torch.float32, torch.bfloat16, *later(torch.float64, torch.float16)]
+)
 @pytest.mark.parametrize("distribution", DISTRIBUTIONS)
 @pytest.mark.parametrize("objective", OBJECTIVES)
 def test_1_lpa_keeps_the_contract_of_a_row(

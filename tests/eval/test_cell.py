@@ -21,7 +21,7 @@ def cell(tiny):
 
 
 @pytest.mark.parametrize(
-    ("dataset", "side", "held_out"), [("mnist", 28, 100), *later(("orl", 32, 240))]
+    ("dataset", "side", "held_out"), later(("mnist", 28, 100), ("orl", 32, 240))
 )
 def test_other_data_and_targets_run_end_to_end(tiny, dataset, side, held_out):
     configuration = replace(

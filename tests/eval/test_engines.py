@@ -38,12 +38,11 @@ def wait(until, seconds=90):
 @pytest.mark.parametrize(
     ("number", "group", "code"),
     [
-        (signal.SIGINT, True, 130),
-        (signal.SIGTERM, False, 143),
-        (signal.SIGHUP, False, 129),
-        (signal.SIGKILL, False, -9),
+        pytest.param(signal.SIGINT, True, 130, id="Ctrl-C"),
+        pytest.param(signal.SIGTERM, False, 143, id="SIGTERM"),
+        pytest.param(signal.SIGHUP, False, 129, id="SIGHUP", marks=pytest.mark.full),
+        pytest.param(signal.SIGKILL, False, -9, id="SIGKILL", marks=pytest.mark.full),
     ],
-    ids=["Ctrl-C", "SIGTERM", "SIGHUP", "SIGKILL"],
 )
 def test_no_process_outlives_the_command(number, group, code, tmp_path):
     (tmp_path / "slow.py").write_text(CODE)
