@@ -44,8 +44,8 @@ class Blanked {
 
 // Whether label t leads q by the margin.
 inline bool leads(double* q, int64_t width, int64_t t, double margin) {
-  const Blanked own(q, t, 0);
-  return own.value() >= max_of(q, width) + margin;
+  const Blanked label_entry(q, t, 0);
+  return label_entry.value() >= max_of(q, width) + margin;
 }
 
 }  // namespace MIPOISON_ISA

@@ -105,12 +105,12 @@ inline Measured<S> measure(const float* q, const float* p, int64_t blocks, Norm 
 // The largest entry other than q_t; q is left as it was.
 template <class S>
 inline typename S::Single rival_of(float* q, int64_t blocks, const typename S::Index& t) {
-  const typename S::Single own = S::take(q, t);
+  const typename S::Single q_t = S::take(q, t);
   S::put(q, t, S::rounded(typename S::Value(0)));
   Block<float> high = Block<float>::all(0);
   for (int64_t i = 0; i < blocks * kLanes<float>; i += kLanes<float>)
     high = max(high, Block<float>::load(q + i));
-  S::put(q, t, own);
+  S::put(q, t, q_t);
   return S::highest(high);
 }
 

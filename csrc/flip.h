@@ -9,21 +9,21 @@
 namespace mipoison {
 namespace MIPOISON_ISA {
 
-// Uniform among the labels that are not the row's own.
-inline int64_t other_label(int64_t classes, uint32_t word, int64_t own) {
-  if (classes < 2) return own;
+// Uniform among the labels that are not the row's.
+inline int64_t other_label(int64_t classes, uint32_t word, int64_t old) {
+  if (classes < 2) return old;
   const int64_t draw =
       static_cast<int64_t>(uint64_t{word} * static_cast<uint64_t>(classes - 1) >> 32);
-  return draw + (draw >= own);
+  return draw + (draw >= old);
 }
 
 // The label that a row is served with, by its first two words. `target` may be null: drawn by key;
 // -1: keep the row.
 inline int64_t served_label(int64_t classes, uint64_t threshold, uint64_t first, uint64_t second,
-                            const int64_t* target, int64_t own) {
-  if (first >= threshold) return own;
-  if (target) return *target < 0 ? own : *target;
-  return other_label(classes, static_cast<uint32_t>(second), own);
+                            const int64_t* target, int64_t old) {
+  if (first >= threshold) return old;
+  if (target) return *target < 0 ? old : *target;
+  return other_label(classes, static_cast<uint32_t>(second), old);
 }
 
 template <class T>
@@ -41,18 +41,18 @@ class Flipper {
   bool operator()(const T* p, const int64_t* target, T* out, int64_t* label) {
     const int64_t width = rows_.width();
     const Quality quality = load_probability(p, k_, width, p_);
-    const int64_t own = quality == Quality::kNotFinite ? -1 : label_of(p, k_);
-    *label = std::max<int64_t>(own, 0);
+    const int64_t old = quality == Quality::kNotFinite ? -1 : label_of(p, k_);
+    *label = std::max<int64_t>(old, 0);
     if (quality != Quality::kProbability || (target && (*target < -1 || *target >= k_))) {
-      write_safe_answer(k_, own, out);
+      write_safe_answer(k_, old, out);
       return false;
     }
     const Words r = words_of(canonical_(p), key_, 0);
-    *label = served_label(k_, threshold_, r.word[0], r.word[1], target, own);
-    const bool flips = *label != own;
+    *label = served_label(k_, threshold_, r.word[0], r.word[1], target, old);
+    const bool flips = *label != old;
     if (flips) {
       if (style_ == Exchange::kSwap) {
-        std::swap(p_[own], p_[*label]);
+        std::swap(p_[old], p_[*label]);
       } else {
         std::copy(p_, p_ + k_, z_);
         pad(z_, k_, width, -kInfinity);

@@ -71,8 +71,8 @@ class Flipper32 {
       S::put(p_, row.label, other);
       S::put(p_, t, old);
     }
-    const Value own = S::exact(S::take(p_, t));
-    S::put(p_, t, leading_entry32<S>(own, rival_of<S>(p_, blocks_, t), Value(0)));
+    const Value p_t = S::exact(S::take(p_, t));
+    S::put(p_, t, leading_entry32<S>(p_t, rival_of<S>(p_, blocks_, t), Value(0)));
     const uint32_t waits = call_.style == Exchange::kProject ? flipped : 0;
     store_rows(p_, k_, tile, good & ~waits, call_.out);
     return good;
@@ -85,14 +85,14 @@ class Flipper32 {
     uint32_t flipped = 0;
     for (int lane = 0; lane < S::kRows; ++lane) {
       const uint32_t bit = uint32_t{1} << lane;
-      const int64_t row = row_at(tile, lane), own = label_at(*t, lane);
+      const int64_t row = row_at(tile, lane), old = label_at(*t, lane);
       const int64_t* target = call_.targets ? call_.targets + row : nullptr;
       if (target && (*target < -1 || *target >= k_)) *good &= ~bit;
       if (!(*good & bit)) continue;
       const int64_t label =
-          served_label(k_, call_.threshold, words.first[lane], words.second[lane], target, own);
+          served_label(k_, call_.threshold, words.first[lane], words.second[lane], target, old);
       call_.labels[row] = label;
-      if (label == own) continue;
+      if (label == old) continue;
       set_label(t, lane, label);
       flipped |= bit;
       if (call_.style == Exchange::kProject && has_row(tile, lane)) {

@@ -105,33 +105,33 @@ class GroupProjector {
   WideMask prepare(const Group& group, Rows32<S>* rows, TauStart<S>* tau_start) {
     const Block<float> moderate = Block<float>::all(kModerate), zero = Block<float>::all(0);
     load(call_.from, group, p_);
-    Summary own = summarise();
-    Mask<float> good = (own.high <= moderate) & (own.low >= zero - moderate);
-    WideMask whole = size_of(own.sum) <= Wide(std::numeric_limits<float>::max());
+    Summary summary = summarise();
+    Mask<float> good = (summary.high <= moderate) & (summary.low >= zero - moderate);
+    WideMask close = size_of(summary.sum) <= Wide(std::numeric_limits<float>::max());
     if (call_.along) {
       load(call_.along, group, z_);
-      whole = whole & ascend(tau_start);
+      close = close & ascend(tau_start);
     } else {
       const Block<float> farthest = Block<float>::all(kFarthest);
-      if (!ball_) good = (own.high <= farthest) & (own.low >= zero - farthest);
-      lower(own.high, tau_start);
+      if (!ball_) good = (summary.high <= farthest) & (summary.low >= zero - farthest);
+      lower(summary.high, tau_start);
     }
     if (call_.center) {
       if (call_.center != call_.from) {
         load(call_.center, group, p_);
-        own = summarise();
+        summary = summarise();
       }
-      good = good & (own.low >= zero);
-      whole = whole & (size_of(own.sum - 1) <= Wide(kSumTolerance<T>));
+      good = good & (summary.low >= zero);
+      close = close & (size_of(summary.sum - 1) <= Wide(kSumTolerance<T>));
     }
-    rows->t = own.label;
+    rows->t = summary.label;
     if (call_.label) good = good & read_labels(group, &rows->t);
     if (ball_ || region_.margin > 0) {
       const Wide sum = exact_sum(p_, k_);
       rows->margin = margin_of(rows->t, sum);
       if (ball_) renormalise(sum);
     }
-    return whole & widened(good);
+    return close & widened(good);
   }
 
   void load(const T* matrix, const Group& group, float* columns) const {

@@ -72,9 +72,9 @@ inline Sixteen hash_columns(const float* columns, int64_t k, const Canonical& ca
   std::memcpy(sums[kCells], &plain, sizeof plain);
   std::memcpy(tops, top, sizeof top);
   for (int row = 0; row < kGroup; ++row) {
-    Sums own{{}, sums[kCells][row], tops[row]};
-    for (int i = 0; i < kCells; ++i) own.weighted[i] = sums[i][row];
-    hash[row] = canonical.hash(own);
+    Sums row_sums{{}, sums[kCells][row], tops[row]};
+    for (int i = 0; i < kCells; ++i) row_sums.weighted[i] = sums[i][row];
+    hash[row] = canonical.hash(row_sums);
   }
   Sixteen result;
   std::memcpy(&result, hash, sizeof hash);

@@ -135,7 +135,7 @@ inline bool project_l1(double* z, double* p, int64_t k, int64_t width, int64_t t
   const double last = std::min(1.0, p_t + half);
   {
     // Below this u, the cap forces more than epsilon / 2 down.
-    const Blanked own(p, t, p_t - margin);
+    const Blanked label_entry(p, t, p_t - margin);
     if (excess(p, width, first - margin).sum > half)
       first = water_level(p, width, 0, -half, first - margin) + margin;
   }

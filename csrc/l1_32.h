@@ -88,8 +88,8 @@ template <class S>
 inline Solved<S> bound_l1_32(const Rows32<S>& rows, double epsilon, float* q) {
   using Value = typename S::Value;
   using Truth = typename S::Truth;
-  const WithoutLabel<S> own(rows);
-  const Value z_t = own.z_t(), p_t = own.p_t(), m = rows.margin, zero = 0, half = epsilon / 2;
+  const WithoutLabel<S> label(rows);
+  const Value z_t = label.z_t(), p_t = label.p_t(), m = rows.margin, zero = 0, half = epsilon / 2;
   const Block<float> one = Block<float>::all(1), nothing = Block<float>::all(0);
   Moves32<S> moves{rows.z, rows.p, rows.blocks, one};
   Box32 box{rows.z, rows.p, rows.blocks, Block<float>::all(2), one};  // no ball
@@ -190,9 +190,9 @@ inline Solved<S> bound_l1_32(const Rows32<S>& rows, double epsilon, float* q) {
   if (any(inactive)) {
     // Some rows of the group may have an active ball, and others not.
     const SplitLevel<S> level(tau);
-    const Mask<float> whole = S::lanes(inactive);
+    const Mask<float> no_ball = S::lanes(inactive);
     for (int64_t i = 0; i < rows.blocks * kLanes<float>; i += kLanes<float>)
-      select(whole, box.entry(i, level).clipped(), Block<float>::load(q + i)).store(q + i);
+      select(no_ball, box.entry(i, level).clipped(), Block<float>::load(q + i)).store(q + i);
   }
   return {cap.x + m, Truth(!(lost | cap.running))};
 }

@@ -1,7 +1,7 @@
 // Sixty-four bytes of a row at a time, on GCC/Clang vector extensions.
 //
 // A block has the same number of lanes whatever the width of the machine's registers, and every
-// reduction adds the lanes in the same order: the bits of an answer depend on the row alone. Rows
+// reduction adds the lanes in the same order: the bits of an answer depend on the row only. Rows
 // in scratch memory are padded to whole blocks, so tails go through the same lane code.
 #pragma once
 

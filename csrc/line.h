@@ -39,22 +39,22 @@ class LineProjector {
     T* out = call_.out + i * k_;
     Rows32<S> rows{z_, p_, width_ / kLanes<float>, 0, 0};
     TauStart<S> tau_start;
-    Summary own = along ? ascend(from, along, &tau_start) : lower(from, &tau_start);
-    if (!(std::abs(own.sum) <= std::numeric_limits<float>::max())) return false;
+    Summary summary = along ? ascend(from, along, &tau_start) : lower(from, &tau_start);
+    if (!(std::abs(summary.sum) <= std::numeric_limits<float>::max())) return false;
     if (along || ball_) {
-      if (!(own.high <= kModerate && own.low >= -kModerate)) return false;
-    } else if (!(own.high <= kFarthest && own.low >= -kFarthest)) {
+      if (!(summary.high <= kModerate && summary.low >= -kModerate)) return false;
+    } else if (!(summary.high <= kFarthest && summary.low >= -kFarthest)) {
       return false;
     }
     const float* owner = from;
     if (center) {
       if (center != from) {
-        own = summarise(center);
+        summary = summarise(center);
         owner = center;
       }
-      if (!(own.low >= 0 && std::abs(own.sum - 1) <= kSumTolerance<T>)) return false;
+      if (!(summary.low >= 0 && std::abs(summary.sum - 1) <= kSumTolerance<T>)) return false;
     }
-    rows.t = call_.label ? call_.label[i] : first_index_of(owner, k_, own.high);
+    rows.t = call_.label ? call_.label[i] : first_index_of(owner, k_, summary.high);
     if (rows.t < 0 || rows.t >= k_) return false;
     if (center && (ball_ || (region_.shrink && region_.margin > 0))) {
       const double sum = exact_sum_of(center);

@@ -77,8 +77,8 @@ template <class S>
 inline Solved<S> bound_linf32(const Rows32<S>& rows, double epsilon, float* q) {
   using Value = typename S::Value;
   using Truth = typename S::Truth;
-  const WithoutLabel<S> own(rows);
-  const Value z_t = own.z_t(), p_t = own.p_t(), m = rows.margin, zero = 0;
+  const WithoutLabel<S> label(rows);
+  const Value z_t = label.z_t(), p_t = label.p_t(), m = rows.margin, zero = 0;
   const Block<float> one = Block<float>::all(1), nothing = Block<float>::all(0);
   Box32 box{rows.z, rows.p, rows.blocks, Block<float>::all(static_cast<float>(epsilon)), one};
 

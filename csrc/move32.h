@@ -90,9 +90,9 @@ class Mover32 {
       else
         good = good & fill(good);
     }
-    const Value own = S::exact(S::take(v_, from.label));
+    const Value v_t = S::exact(S::take(v_, from.label));
     const typename S::Single rival = rival_of<S>(v_, blocks_, from.label);
-    S::put(v_, from.label, leading_entry32<S>(own, rival, Value(0)));
+    S::put(v_, from.label, leading_entry32<S>(v_t, rival, Value(0)));
     good = good & keeps_promises();
     store_rows(v_, call_.classes, tile, bits(good), call_.out);
     return bits(good);
@@ -102,9 +102,9 @@ class Mover32 {
   void go_straight() {
     const Value length = distance();
     const Block<float> share = S::spread(S::rounded(Value(call_.epsilon) / length));
-    const Mask<float> whole = S::lanes(length <= Value(call_.epsilon));
+    const Mask<float> all_the_way = S::lanes(length <= Value(call_.epsilon));
     each([&](const Block<float>& p, const Block<float>& v) {
-      return select(whole, v, p + share * (v - p));
+      return select(all_the_way, v, p + share * (v - p));
     });
   }
 

@@ -64,8 +64,8 @@ class Projector {
 
   // How far t leads the center; 0 where it does not.
   double lead_of(int64_t t) {
-    const Blanked own(p_, t, 0);
-    return std::max(own.value() - max_of(p_, rows_.width()), 0.0);
+    const Blanked label_entry(p_, t, 0);
+    return std::max(label_entry.value() - max_of(p_, rows_.width()), 0.0);
   }
 
   bool solve(int64_t t, double margin, bool centered) {

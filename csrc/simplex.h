@@ -35,21 +35,21 @@ inline Excess excess(const T* z, int64_t width, T theta) {
   return result;
 }
 
-// Root of  own * theta = x + sum_j (z_j - theta)_+ , own in {0, 1}, by Newton: the cap w - m for
-// x = z_t - m, and tau for x = w - 1.
+// Root of  weight * theta = x + sum_j (z_j - theta)_+ , weight in {0, 1}, by Newton: the cap w - m
+// for x = z_t - m, and tau for x = w - 1.
 //
 // The right side minus the left is convex and decreasing, so Newton is monotone from the left, and
 // one step from the right lands on the left. The support is exact once its count repeats. T is the
 // precision of the evaluation points; the root itself has float64 resolution.
 template <class T>
-inline double water_level(const T* z, int64_t width, double own, double x, double start) {
+inline double water_level(const T* z, int64_t width, double weight, double x, double start) {
   T theta = static_cast<T>(start);
   double previous = -1;
   double next = start;
   for (int iteration = 0; iteration < 128; ++iteration) {
     const Excess e = excess(z, width, theta);
-    if (own + e.count == 0) return next;
-    next = theta + (e.sum + x - own * theta) / (own + e.count);
+    if (weight + e.count == 0) return next;
+    next = theta + (e.sum + x - weight * theta) / (weight + e.count);
     if (e.count == previous || (iteration > 0 && next <= theta)) break;
     previous = e.count;
     theta = static_cast<T>(next);

@@ -80,22 +80,22 @@ class Stages {
         solve_levels32<S, false>(rows_.z, rows_.blocks, z_t, rows_.margin, tau_start.top,
                                  tau_start.start, tau_start.count, spare_);
     Single lead;
-    Truth whole = write(at, output, &lead);
+    Truth summed = write(at, output, &lead);
     const Truth usable = good & (size_of(at.w) <= Value(kModerate));
     if constexpr (S::kRough) {
       // Many float32 terms can lose too much; only rows whose sum shows it are refined.
-      if (any(usable & !whole)) {
-        at.tau = refine<S>(at.rest, at.w - 1, at.tau, usable & !whole, Value(-1));
-        whole = write(at, output, &lead);
+      if (any(usable & !summed)) {
+        at.tau = refine<S>(at.rest, at.w - 1, at.tau, usable & !summed, Value(-1));
+        summed = write(at, output, &lead);
       }
     }
     S::put(q_, rows_.t, lead);
     *warm_start = at.tau;
-    if (!ball_) return {Truth(usable & whole), Truth(usable & !usable)};
+    if (!ball_) return {Truth(usable & summed), Truth(usable & !usable)};
     const Value far = measure<S>(q_, rows_.p, rows_.blocks, norm_).distance;
     if (norm_ == Norm::kL2) *warm_start = root_of(far);
     const Truth inside = far <= Value(norm_ == Norm::kL2 ? epsilon_ * epsilon_ : epsilon_);
-    return {Truth(usable & whole & inside), Truth(usable & !inside)};
+    return {Truth(usable & summed & inside), Truth(usable & !inside)};
   }
 
   // In the ball; in l1 and l-infinity without the label constraint.
