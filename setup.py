@@ -26,7 +26,7 @@ EXACT = [
     "-fno-reciprocal-math",
     "-fsigned-zeros",
     "-fno-rounding-math",
-    # No contraction into fused multiply-adds: a row's bits must not depend on the compiler's mood.
+    # No contraction into fused multiply-adds: it would make results depend on compiler flags.
     "-ffp-contract=off",
     *(["-march=x86-64", "-mno-sse3", "-mfpmath=sse"] if X86 else []),
 ]

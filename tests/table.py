@@ -20,7 +20,7 @@ from torch import Tensor
 from mipoison import reference
 from mipoison.reference.rounding import at, finite_rows, put, renormalise, safe_answer
 
-# One ulp at 1 for the 16-bit types; for float32 what MATH §4 promises; float64 carries the root
+# One ulp at 1 for the 16-bit types; for float32 what docs/threat-model.md promises; float64 carries the root
 # searches' resolution.
 TOLERANCE = {
     torch.float64: 1e-9,

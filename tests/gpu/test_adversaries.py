@@ -29,7 +29,7 @@ def test_gpu_and_cpu_learn_alike(pairs, kind, monkeypatch):
         )
         more = {} if kind is MLP else {"image_shape": (8, 8), "channels": 8}
         adversary = kind(epochs=5, seed=1, **more).fit(vectors, inputs, (vectors, inputs))
-        assert adversary._standards.centre.device.type == device
+        assert adversary._standardizer.center.device.type == device
         made = adversary.reconstruct(vectors)
         assert made.device == vectors.device and adversary.member(0).reconstruct(vectors[0]).is_cpu
         errors.append(float((made - inputs).square().mean()))

@@ -156,11 +156,11 @@ def dependence(first: Tensor, second: Tensor) -> Tensor:
 
 
 def whitened(kernel: Tensor) -> Tensor:
-    """R = K̄(K̄ + εnI)⁻¹ of a kernel matrix ``[n, n]``, K̄ the centred one."""
-    centred = kernel - kernel.mean(0, keepdim=True) - kernel.mean(1, keepdim=True) + kernel.mean()
+    """R = K̄(K̄ + εnI)⁻¹ of a kernel matrix ``[n, n]``, K̄ the centered one."""
+    centered = kernel - kernel.mean(0, keepdim=True) - kernel.mean(1, keepdim=True) + kernel.mean()
     ridge = _RIDGE * len(kernel) * torch.eye(len(kernel), dtype=kernel.dtype, device=kernel.device)
     # Both factors are functions of one symmetric matrix: their order does not matter.
-    solved: Tensor = torch.linalg.solve(centred + ridge, centred)
+    solved: Tensor = torch.linalg.solve(centered + ridge, centered)
     return solved
 
 
