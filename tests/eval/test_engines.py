@@ -39,7 +39,7 @@ def wait(until, seconds=90):
     ("number", "group", "code"),
     [
         pytest.param(signal.SIGINT, True, 130, id="Ctrl-C"),
-        pytest.param(signal.SIGTERM, False, 143, id="SIGTERM"),
+        pytest.param(signal.SIGTERM, False, 143, id="SIGTERM", marks=pytest.mark.full),
         pytest.param(signal.SIGHUP, False, 129, id="SIGHUP", marks=pytest.mark.full),
         pytest.param(signal.SIGKILL, False, -9, id="SIGKILL", marks=pytest.mark.full),
     ],
