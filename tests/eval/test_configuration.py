@@ -42,9 +42,9 @@ def test_none_and_label_only_always_take_part():
     [
         ({"seeds": ()}, "seeds: expected at least one"),
         ({"seeds": (1, 1)}, "all different"),
-        ({"temperatures": (0.0,)}, "temperatures: expected numbers > 0"),
-        ({"temperatures": (1.0, float("inf"))}, "temperatures: expected numbers > 0"),
-        ({"temperatures": (float("nan"),)}, "temperatures: expected numbers > 0"),
+        ({"temperatures": (0.0,)}, "temperatures: expected numbers in"),
+        ({"temperatures": (1.0, float("inf"))}, "temperatures: expected numbers in"),
+        ({"temperatures": (float("nan"),)}, "temperatures: expected numbers in"),
         ({"temperatures": (3.0, 3.0000001)}, "temperatures: expected different ones"),
         ({"target_epochs": 0}, "target_epochs: expected at least 1, got 0"),
         ({"victims_shown": -3}, "victims_shown: expected at least 1, got -3"),

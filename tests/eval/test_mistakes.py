@@ -241,7 +241,7 @@ OPTIONS = [
         "--defenses rounding-1 --checked-methods none lpa-decoy-0.2",
         "--defenses leaves lpa-decoy-0.2",
     ),
-    ("--temperatures 0", "--temperatures: expected numbers > 0"),
+    ("--temperatures 0", "--temperatures: expected numbers in"),
     ("--seeds 1 1", "--seeds: expected at least one, all different"),
     (
         "--seeds x",
