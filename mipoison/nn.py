@@ -211,6 +211,8 @@ class Ensemble(DtypeStable):
             with torch.inference_mode(False):
                 self.register_buffer(name, value.detach().clone())
         self.layers = sum(name.startswith("weight") for name in tensors)
+        # Raises here, and not at the first answer, where a file lacks one of them.
+        _ = self.mean, self.scale, self.state()
 
     @property
     def members(self) -> int:

@@ -315,3 +315,17 @@ def test_model_must_be_callable() -> None:
     ):
         mp.Defended("model", LabelOnly())  # type: ignore[arg-type]
     assert torch.equal(mp.Defended(lambda x: x, Rounding(1))(P), Rounding(1)(P))
+
+
+def test_validate_is_a_flag() -> None:
+    p = torch.tensor([[0.6, 0.3, 0.1]])
+    calls: tuple[Callable[[], object], ...] = (
+        lambda: mp.project(p, validate="no"),
+        lambda: mp.step(p, p, alpha=0.1, validate="no"),
+        lambda: mp.move(p, p, epsilon=0.1, validate="no"),
+        lambda: mp.flip(p, rate=0.5, key=1, validate="no"),
+        lambda: Rounding(1)(p, validate="no"),
+    )
+    for call in calls:
+        with pytest.raises(TypeError, match="expected validate to be True or False, got 'no'"):
+            call()

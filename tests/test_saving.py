@@ -188,6 +188,16 @@ def test_mismatched_content_is_refused(fitted: Fitted, name: str) -> None:
             load(lambda settings, tensors: tensors.clear())
 
 
+@pytest.mark.parametrize("name", ["decoy", "equilibrium"])
+def test_a_tensor_of_another_name_is_refused_at_loading(fitted: Fitted, name: str) -> None:
+    def rename(settings: dict[str, Any], tensors: dict[str, Tensor]) -> None:
+        old = next(part for part in tensors if part.endswith("weight0"))
+        tensors[old.replace("weight0", "weighu0")] = tensors.pop(old)
+
+    with pytest.raises(ValueError, match="expected"):
+        mp.load(altered(stored(fitted[name]), rename), key=1)
+
+
 @pytest.mark.parametrize("name", ["decoy", "generator", "equilibrium", "swap", "purifier"])
 def test_numbers_that_no_save_writes_are_refused(fitted: Fitted, name: str) -> None:
     def halve(settings: dict[str, Any], tensors: dict[str, Tensor]) -> None:

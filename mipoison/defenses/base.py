@@ -20,7 +20,7 @@ from mipoison.exporting import exporting, tracing
 from mipoison.neutral import neutral
 from mipoison.ops.answers import Rows, like, read_back
 from mipoison.ops.identity import Ids, RequestKey, as_requests
-from mipoison.ops.validation import as_choice, as_number, as_rows, require_probabilities
+from mipoison.ops.validation import as_choice, as_flag, as_number, as_rows, require_probabilities
 from mipoison.random import Key
 from mipoison.reference import label_of, valid_rows
 from mipoison.reference.rounding import finish, renormalise, safe_answer
@@ -175,6 +175,7 @@ class Defense(Saved):
                 for rows that are no probability vectors.
             RuntimeError: under torch.export and make_fx, if the defense has a key.
         """
+        validate = as_flag("validate", validate)
         if self._key is not None and (exporting() or tracing()):
             raise RuntimeError(
                 f"expected a defense without a key under torch.export and make_fx, got {self.name}: the program "

@@ -42,7 +42,10 @@ def in_one_line(said: str, *, advice: str = "") -> Iterator[None]:
     """
     try:
         yield
-    except (Exception, SystemExit) as error:
+    except BaseException as error:
+        # Whatever it is, but Ctrl-C.
+        if isinstance(error, KeyboardInterrupt):
+            raise
         lines = [line.strip() for line in str(error).splitlines() if line.strip()] or ["no message"]
         # TorchScript puts its own source before what went wrong.
         message = lines[-1] if "Traceback" in str(error) else lines[0]
@@ -166,12 +169,22 @@ def imported(name: str) -> Any:
         ) from error
     except SystemExit as error:
         raise ValueError(f"{name}: expected {module} to load, but it exits; {_GUARD}") from error
-    except Exception as error:
+    except BaseException as error:
         with in_one_line(f"{name}: {module}, imported,"):
             raise error
-    if not hasattr(found, attribute):
+    # A module may find its names by code of its own.
+    with in_one_line(f"{name}: {module}, asked for {attribute},"):
+        there = hasattr(found, attribute)
+        named = getattr(found, attribute, None)
+    if not there:
         raise ValueError(f"{name}: expected {module} to have {attribute}, found none")
-    return getattr(found, attribute)
+    return named
+
+
+def _is_fitted(name: str, found: Any) -> bool:
+    """Whether it has a fit, which gives the defense; looking may run code of its own."""
+    with in_one_line(f"{name}, asked for its fit,"):
+        return hasattr(found, "fit")
 
 
 def module_file(name: str) -> Path | None:
@@ -209,7 +222,7 @@ def outside_defense(
         ValueError: if the name refers to nothing, or to no callable.
     """
     found = checked_defense(name)
-    if hasattr(found, "fit"):
+    if _is_fitted(name, found):
         found = found.fit(outputs.clone(), inputs.clone(), key=key, seed=seed)
     if not callable(found):
         raise ValueError(
@@ -230,7 +243,7 @@ def checked_defense(name: str) -> Any:
         ValueError: if it is neither.
     """
     found = imported(name)
-    if hasattr(found, "fit"):
+    if _is_fitted(name, found):
         try:
             inspect.signature(found.fit).bind("outputs", "inputs", key=1, seed=0)
         except TypeError as error:
@@ -260,7 +273,7 @@ def try_out(name: str, classes: int) -> None:
         ValueError: if it is no defense, raises something, or answers with no batch of probability vectors.
     """
     found = checked_defense(name)
-    if hasattr(found, "fit"):
+    if _is_fitted(name, found):
         return
     generator = torch.Generator().manual_seed(0)
     vectors = torch.softmax(torch.randn(_ASKED, classes, generator=generator), 1)

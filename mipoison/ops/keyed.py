@@ -82,7 +82,7 @@ def flip(
             # An invalid label stays invalid, so that the operation refuses it.
             drawn = torch.where((new < -1) | (new >= k), new, drawn)
     q, labels, status = pick("flip", backend, rows)(rows, drawn, rate, secret.tensor(), style)
-    if validate:
+    if check.as_flag("validate", validate):
         checks: list[Callable[[], None]] = [lambda: check.require_probabilities("p", rows)]
         if new is not None:
             checks.append(lambda: check.require_range("targets", new, -1, rows.shape[1]))

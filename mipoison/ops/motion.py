@@ -56,7 +56,7 @@ def move(
     if style == "waterfill" and norm != "l1":
         raise ValueError(f"expected norm 'l1' with style 'waterfill', got {norm!r}")
     q, status = pick("move", backend, rows)(rows, goal, radius, norm, style)
-    if validate:
+    if check.as_flag("validate", validate):
         refuse(
             status,
             lambda: check.require_probabilities("p", rows),

@@ -156,11 +156,11 @@ def project(
         into = as_destination(out, z, points)
         overwritten = overwrites(into, z=points, center=feasible.p, label=feasible.t)
         status = pick("project_out", backend, points)(*arguments, into)
-        if validate:
+        if check.as_flag("validate", validate):
             refuse(status, *checks, overwritten=overwritten)
         return out
     q, status = pick("project", backend, points)(*arguments)
-    if validate:
+    if check.as_flag("validate", validate):
         refuse(status, *checks)
     return like(q, z)
 
@@ -227,10 +227,10 @@ def step(
         into = as_destination(out, q, rows)
         overwritten = overwrites(into, q=rows, g=direction, center=feasible.p, label=feasible.t)
         status = pick("step_out", backend, rows)(*arguments, into)
-        if validate:
+        if check.as_flag("validate", validate):
             refuse(status, *checks, overwritten=overwritten)
         return out
     result, status = pick("step", backend, rows)(*arguments)
-    if validate:
+    if check.as_flag("validate", validate):
         refuse(status, *checks)
     return like(result, q)

@@ -121,6 +121,36 @@ def test_one_that_ends_the_process_is_named(folder):
         try_out("wrong:leaving", 4)
 
 
+ODD = """
+class Own(BaseException): pass
+class Lazy:
+    @property
+    def fit(self): raise RuntimeError("boom")
+lazy = Lazy()
+def generator(p): raise GeneratorExit
+def __getattr__(name): raise RuntimeError("boom " + name)
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("odd:lazy", "odd:lazy, asked for its fit, raised RuntimeError: boom"),
+        ("odd:nowhere", "odd:nowhere: odd, asked for nowhere, raised RuntimeError: boom nowhere"),
+        ("odd:generator", "asked with 8 vectors of 4 classes, raised GeneratorExit"),
+        ("raising:x", "raising:x: raising, imported, raised Own"),
+    ],
+)
+def test_whatever_others_code_raises_is_told_in_one_line(folder, name, said):
+    (folder / "odd.py").write_text(ODD)
+    (folder / "raising.py").write_text("class Own(BaseException): pass\nraise Own()\n")
+    try:
+        with pytest.raises(ValueError, match=said):
+            try_out(name, 4)
+    finally:
+        sys.modules.pop("odd", None)
+
+
 def test_an_import_that_is_interrupted_is_no_success(folder, capsys):
     (folder / "stopping.py").write_text("raise KeyboardInterrupt\n")
     with pytest.raises(SystemExit) as stopped:
