@@ -9,7 +9,6 @@ release = metadata.version("mipoison")
 
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode"]
 source_suffix = {".md": "markdown"}
-# The README is the front page of the repository, and the site has one of its own.
 exclude_patterns = ["_build"]
 html_theme = "furo"
 html_title = f"mipoison {release}"
