@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import pytest
 
 
@@ -13,6 +15,6 @@ def later(*values: object) -> list[object]:
     ]
 
 
-def unless(kept: tuple[object, ...], values: object) -> list[object]:
+def unless(kept: tuple[object, ...], values: Iterable[object]) -> list[object]:
     """All values, those later that are not to be kept."""
-    return [v for value in values for v in ([value] if value in kept else later(value))]  # type: ignore[attr-defined]
+    return [value if value in kept else later(value)[0] for value in values]

@@ -151,9 +151,12 @@ def _check_numbers(cls: type[Saved], content: storage.Content) -> None:
     for name, tensor in content.tensors.items():
         if not tensor.is_floating_point():
             continue
-        what = str(tensor.dtype).removeprefix("torch.")
-        if tensor.dtype not in (torch.float32, torch.float64) or bool(tensor.isnan().any()):
-            what = "NaN" if tensor.dtype in (torch.float32, torch.float64) else what
+        what = None
+        if tensor.dtype not in (torch.float32, torch.float64):
+            what = str(tensor.dtype).removeprefix("torch.")
+        elif bool(tensor.isnan().any()):
+            what = "NaN"
+        if what is not None:
             raise ValueError(
                 f"expected float32 or float64 numbers of {cls.__name__} in {content.where}, got {what} in {name}: the "
                 "file was changed after it was saved"

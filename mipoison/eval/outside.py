@@ -144,6 +144,7 @@ def _described(answer: Any) -> str:
 
 # Vectors that a defense is tried out on.
 _ASKED: Final = 8
+_NOTHING: Final = object()
 _GUARD: Final = 'put what it runs as a program under if __name__ == "__main__":'
 
 
@@ -174,9 +175,8 @@ def imported(name: str) -> Any:
             raise error
     # A module may find its names by code of its own.
     with in_one_line(f"{name}: {module}, asked for {attribute},"):
-        there = hasattr(found, attribute)
-        named = getattr(found, attribute, None)
-    if not there:
+        named = getattr(found, attribute, _NOTHING)
+    if named is _NOTHING:
         raise ValueError(f"{name}: expected {module} to have {attribute}, found none")
     return named
 

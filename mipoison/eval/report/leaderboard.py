@@ -81,19 +81,19 @@ def read(folder: Path) -> dict[str, dict[str, Any]]:
         ValueError: if the CSV and the list of runs do not belong together, or one of them is damaged.
     """
     runs, lines = read_runs(folder), _read_rows(folder)
-    if {line["run"] for line in lines} != set(runs):
+    groups: dict[str, dict[str, dict[str, FlatCell]]] = {}
+    for line in lines:
+        of_run = groups.setdefault(line["run"], {}).setdefault(line["temperature"], {})
+        of_run.setdefault(line["seed"], {})[line["defense"]] = _numbers(line, folder)
+    if set(groups) != set(runs):
         raise ValueError(
             f"expected the same runs in {folder / RESULTS} and {folder / RUNS}; restore both from one commit"
         )
     for name, run in runs.items():
-        groups: dict[str, dict[str, FlatCell]] = {}
-        for own in (line for line in lines if line["run"] == name):
-            cell = groups.setdefault(own["temperature"], {}).setdefault(own["seed"], {})
-            cell[own["defense"]] = _numbers(own, folder)
         seeds = run["configuration"]["seeds"]
         run["summary"] = {
             temperature: summarise_flat(seeds, list(cells.values()))
-            for temperature, cells in groups.items()
+            for temperature, cells in groups[name].items()
         }
     return runs
 
