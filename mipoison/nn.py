@@ -23,26 +23,34 @@ _TILE: Final = 256
 # Layer widths are multiples of this: a matrix product sums its narrow edges in another order, which would make a row's
 # bits depend on its place in the tile.
 _LANES: Final = 32
+# Smooth derivatives, for steps that must not depend on a row's last bits. Exact ones jump: that of the logarithm from 1e7
+# to zero at the floor, so that a step follows whichever entry is smallest, and ReLU's where a unit is switched on; up to
+# one row in twenty was answered otherwise in another batch. The first is an entry below which the logarithm's derivative
+# falls to zero, the second an activity up to which ReLU's rises to one.
+_SMOOTHING: Final = 1e-3
+_RAMP: Final = 0.5
 _RATE: Final = 2e-3
 
 
-def features(outputs: Tensor, *, smoothing: float = 0.0) -> Tensor:
+def features(outputs: Tensor, *, smooth: bool = False) -> Tensor:
     """[p, log p] with a floor, padded with zeros to whole lanes: [..., K] → [..., F].
 
     An adversary who takes logarithms recovers far more than one who does not, so a surrogate must see both.
 
     Args:
         outputs: confidence vectors.
-        smoothing: s ≥ 0. The derivative of log p is taken as that of log(p + s); s is about how far a step will move
-            an entry. The derivative without smoothing, up to 1e7 and zero below the floor, makes a step follow
-            whichever entry is smallest, which the row's last bits decide.
+        smooth: the derivative of log p is taken as that of ½ log(p² + s²), with a fixed s; the value is that of log p.
     """
     log = outputs.clamp_min(LOG_FLOOR).log()
-    if smoothing > 0:
-        smooth = (outputs + smoothing).log()
-        log = log.detach() + (smooth - smooth.detach())
+    if smooth:
+        log = _derived(log, 0.5 * (outputs.square() + _SMOOTHING**2).log())
     both = torch.cat((outputs, log), dim=-1)
     return F.pad(both, (0, -both.shape[-1] % _LANES))
+
+
+def _derived(value: Tensor, other: Tensor) -> Tensor:
+    """The value, with the derivative of the other."""
+    return value.detach() + (other - other.detach())
 
 
 def standardizer(x: Tensor) -> tuple[Tensor, Tensor]:
@@ -92,27 +100,41 @@ def initial(
     return state
 
 
-def evaluate(state: list[Tensor], x: Tensor) -> list[Tensor]:
-    """Activations of every layer, ReLU between them, for x [M, B, F], which comes first."""
+def evaluate(state: list[Tensor], x: Tensor, *, smooth: bool = False) -> list[Tensor]:
+    """Activations of every layer, ReLU between them, for x [M, B, F], which comes first.
+
+    With `smooth`, ReLU's derivative is a ramp, as in `backpropagate`; its value is ReLU's.
+    """
     hidden = [x]
     for i, (weight, bias) in enumerate(zip(state[::2], state[1::2], strict=True)):
         last = 2 * i + 2 == len(state)
         h = torch.baddbmm(bias, hidden[-1], weight)
-        hidden.append(h if last else F.relu(h))
+        active = h if last else F.relu(h)
+        hidden.append(
+            _derived(active, _slope(active, smooth) * h) if smooth and not last else active
+        )
     return hidden
 
 
-def backpropagate(state: list[Tensor], hidden: list[Tensor], error: Tensor) -> list[Tensor]:
+def _slope(active: Tensor, smooth: bool) -> Tensor:
+    """ReLU's derivative at units of these activities, a constant; with `smooth`, it rises along a ramp from 0 to 1."""
+    return (active.detach() / _RAMP).clamp_max(1) if smooth else active > 0
+
+
+def backpropagate(
+    state: list[Tensor], hidden: list[Tensor], error: Tensor, *, smooth: bool = False
+) -> list[Tensor]:
     """The error [M, B, out] at every layer before its ReLU, first layer first.
 
     Args:
         state: weights and biases in turn.
         hidden: what `evaluate` gave.
         error: at the last layer.
+        smooth: takes ReLU's derivative as a ramp that rises from 0 to 1 over the first activities.
     """
     errors = [error]
     for weight, active in zip(state[-2:0:-2], hidden[-2:0:-1], strict=True):
-        errors.append(torch.bmm(errors[-1], weight.transpose(1, 2)) * (active > 0))
+        errors.append(torch.bmm(errors[-1], weight.transpose(1, 2)) * _slope(active, smooth))
     return errors[::-1]
 
 
@@ -225,9 +247,30 @@ class Ensemble(DtypeStable):
             self.get_buffer(f"{kind}{i}") for i in range(self.layers) for kind in ("weight", "bias")
         ]
 
-    def inside(self, outputs: Tensor, *, smoothing: float = 0.0) -> Tensor:
+    def inside(self, outputs: Tensor, *, smooth: bool = False) -> Tensor:
         """Standardised features of the vectors, [..., K] → [..., F]; see `features`."""
-        return (features(outputs, smoothing=smoothing) - self.mean) / self.scale
+        return (features(outputs, smooth=smooth) - self.mean) / self.scale
+
+    def pulled(
+        self, rows: Tensor, hidden: list[Tensor], error: Tensor, *, smooth: bool = False
+    ) -> Tensor:
+        """The error [M, B, out] of the last layer, carried back to the rows by the chain rule: [B, K], without a graph.
+
+        Args:
+            rows: vectors, [B, K].
+            hidden: what `evaluate` gave for them.
+            error: at the last layer.
+            smooth: takes smooth derivatives of ReLU and the logarithm; see `backpropagate` and `features`.
+        """
+        state, k = self.state(), rows.shape[1]
+        first = backpropagate(state, hidden, error, smooth=smooth)[0]
+        g = torch.bmm(first, state[0].transpose(1, 2)).sum(0) / self.scale
+        if smooth:
+            inverse = rows / (rows.square() + _SMOOTHING**2)
+        else:
+            # Below their floor the logarithms are constant.
+            inverse = torch.where(rows > LOG_FLOOR, 1 / rows.clamp_min(LOG_FLOOR), 0.0)
+        return g[:, :k] + g[:, k : 2 * k] * inverse
 
 
 class Network(Ensemble):
@@ -250,14 +293,10 @@ class Network(Ensemble):
 
     def gradient(self, rows: Tensor, goal: Tensor) -> Tensor:
         """∇ ½‖G(q) − goal‖² at q = rows, [N, K], float32; by the chain rule, without a graph."""
-        state, k = self.state(), rows.shape[1]
+        state = self.state()
         with neutral(rows.device):
-            pulled = []
-            for tile, wanted in in_tiles(self.inside(rows), goal, height=_TILE):
-                hidden = evaluate(state, tile.unsqueeze(0))
-                first = backpropagate(state, hidden, hidden[-1] - wanted)[0]
-                pulled.append(torch.bmm(first, state[0].transpose(1, 2))[0])
-            g = torch.cat(pulled)[: len(rows)] / self.scale
-        # Below their floor the logarithms are constant.
-        inverse = torch.where(rows > LOG_FLOOR, 1 / rows.clamp_min(LOG_FLOOR), 0.0)
-        return g[:, :k] + g[:, k : 2 * k] * inverse
+            gradients = []
+            for tile, wanted in in_tiles(rows, goal, height=_TILE):
+                hidden = evaluate(state, self.inside(tile).unsqueeze(0))
+                gradients.append(self.pulled(tile, hidden, hidden[-1] - wanted))
+        return torch.cat(gradients)[: len(rows)]

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from mipoison.construction import constructor
 from mipoison.neutral import neutral, neutrally
@@ -112,10 +113,13 @@ class Surrogate(Ensemble):
                 tuple(x.shape[1:]),
             )
 
-    def _tile(self, outputs: Tensor, smoothing: float = 0.0) -> Tensor:
-        """Mean prediction for one tile, [TILE, C]."""
-        x = self.inside(outputs, smoothing=smoothing).expand(self.members, -1, -1)
-        return evaluate(self.state(), x)[-1].mean(0)[:, : self.basis.shape[0]]
+    def _hidden(self, tile: Tensor) -> list[Tensor]:
+        """Activations of every member and layer for one tile."""
+        return evaluate(self.state(), self.inside(tile).expand(self.members, -1, -1))
+
+    def _mean(self, hidden: list[Tensor]) -> Tensor:
+        """Mean prediction of the members, [TILE, C]."""
+        return hidden[-1].mean(0)[:, : self.basis.shape[0]]
 
     def forward(self, outputs: Any) -> Tensor:
         """Coefficients predicted from confidence vectors: [N, K] → [N, C], float32.
@@ -128,7 +132,7 @@ class Surrogate(Ensemble):
         if len(rows) == 0:
             return rows.new_empty((0, self.basis.shape[0]))
         with neutral(rows.device):
-            tiles = [self._tile(tile) for (tile,) in in_tiles(rows)]
+            tiles = [self._mean(self._hidden(tile)) for (tile,) in in_tiles(rows)]
         return torch.cat(tiles)[: len(rows)]
 
     def reconstruct(self, outputs: Any) -> Tensor:
@@ -138,20 +142,46 @@ class Surrogate(Ensemble):
             flat = coefficients @ self.basis + self.offset
         return flat.reshape(-1, *self.input_shape)
 
-    def gradient(self, outputs: Tensor, goal: Tensor, *, smoothing: float = 0.0) -> Tensor:
+    def gradient(self, outputs: Tensor, goal: Tensor) -> Tensor:
         """∇_q ½‖G(q) − goal‖² at q = outputs; works under `inference_mode`.
 
         Args:
             outputs: q, [N, K].
             goal: coefficients, [N, C].
-            smoothing: ≥ 0; see `mipoison.nn.features`.
 
         Returns:
             [N, K], float32.
         """
-        return self.gradient_of(
-            lambda q, wanted: 0.5 * (self._tile(q, smoothing) - wanted).square(), outputs, goal
-        )
+        return self._pulled(outputs, goal, smooth=False)[0]
+
+    def pull(self, outputs: Tensor, goal: Tensor) -> tuple[Tensor, Tensor]:
+        """The gradient with smooth derivatives, for steps that must not depend on a row's last bits, and the distance.
+
+        Args:
+            outputs: q, [N, K].
+            goal: coefficients, [N, C].
+
+        Returns:
+            ∇_q ½‖G(q) − goal‖², [N, K], with the smooth derivatives of `mipoison.nn`; and ‖G(q) − goal‖, [N, 1];
+            float32.
+        """
+        return self._pulled(outputs, goal, smooth=True)
+
+    def _pulled(self, outputs: Tensor, goal: Tensor, *, smooth: bool) -> tuple[Tensor, Tensor]:
+        rows = self._seen(outputs)
+        if len(rows) == 0:
+            return rows, rows.new_empty((0, 1))
+        gradients, distances = [], []
+        with torch.no_grad(), neutral(rows.device):
+            for tile, wanted in in_tiles(rows, goal):
+                hidden = self._hidden(tile)
+                error = self._mean(hidden) - wanted
+                # Each member has its share of the mean; units beyond the coefficients have no error.
+                shares = F.pad(error, (0, hidden[-1].shape[-1] - error.shape[-1])) / self.members
+                shares = shares.expand(self.members, -1, -1)
+                gradients.append(self.pulled(tile, hidden, shares, smooth=smooth))
+                distances.append(error.square().sum(-1, keepdim=True).sqrt())
+        return torch.cat(gradients)[: len(rows)], torch.cat(distances)[: len(rows)]
 
     def gradient_of(self, score: Callable[..., Tensor], outputs: Tensor, *others: Tensor) -> Tensor:
         """∇_q of a score of the rows at q = outputs, tile by tile; works under `inference_mode`.

@@ -45,7 +45,7 @@ class Ascent(Objective):
         for _ in range(_STEPS - 1):
             q = ops.step(
                 q,
-                self.surrogate.gradient(q, clean).to(p.dtype),
+                self.surrogate.pull(q, clean)[0].to(p.dtype),
                 center=p,
                 alpha=_STEP * epsilon,
                 epsilon=epsilon,

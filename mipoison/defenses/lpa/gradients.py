@@ -25,20 +25,22 @@ Gradient: TypeAlias = list[tuple[Tensor, Tensor]]
 _TINY: Final = 1e-20
 
 
-def factors(surrogate: Surrogate, q: Tensor, goal: Tensor) -> Factors:
+def factors(surrogate: Surrogate, q: Tensor, goal: Tensor, *, smooth: bool = False) -> Factors:
     """The factors of ∇_θ ½‖G_i(q) − goal‖² of all M members G_i, differentiable in q.
 
     Args:
         surrogate: the inversion models.
         q: vectors, float32 [B, K].
         goal: coefficients, [B, C].
+        smooth: takes smooth derivatives of ReLU and the logarithm; see `mipoison.nn`.
     """
-    state, inside = surrogate.state(), surrogate.inside(q)
-    hidden = evaluate(state, inside.expand(surrogate.members, *inside.shape))
+    state, inside = surrogate.state(), surrogate.inside(q, smooth=smooth)
+    hidden = evaluate(state, inside.expand(surrogate.members, *inside.shape), smooth=smooth)
     answer, coefficients = hidden[-1], goal.shape[-1]
     # Units beyond the coefficients only fill the lanes: they have no error.
     error = F.pad(answer[..., :coefficients] - goal, (0, answer.shape[-1] - coefficients))
-    return list(zip(hidden[:-1], backpropagate(state, hidden, error), strict=True))
+    errors = backpropagate(state, hidden, error, smooth=smooth)
+    return list(zip(hidden[:-1], errors, strict=True))
 
 
 def summed(pairs: Factors) -> Gradient:
