@@ -23,10 +23,10 @@ _TILE: Final = 256
 # Layer widths are multiples of this: a matrix product sums its narrow edges in another order, which would make a row's
 # bits depend on its place in the tile.
 _LANES: Final = 32
-# Smooth derivatives, for steps that must not depend on a row's last bits. Exact ones jump: that of the logarithm from 1e7
-# to zero at the floor, so that a step follows whichever entry is smallest, and ReLU's where a unit is switched on; up to
-# one row in twenty was answered otherwise in another batch. The first is an entry below which the logarithm's derivative
-# falls to zero, the second an activity up to which ReLU's rises to one.
+# Smooth derivatives, for steps that must not depend on a row's last bits. Exact ones jump: that of the logarithm from
+# 1e7 to zero at the floor, so that a step follows whichever entry is smallest, and ReLU's where a unit is switched on;
+# up to one row in twenty was answered otherwise in another batch. The first is an entry below which the logarithm's
+# derivative falls to zero, the second an activity up to which ReLU's rises to one.
 _SMOOTHING: Final = 1e-3
 _RAMP: Final = 0.5
 _RATE: Final = 2e-3

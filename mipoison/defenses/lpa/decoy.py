@@ -21,8 +21,8 @@ _CANDIDATES: Final = 4
 _STEPS: Final = 8
 # The length of the longest step as a share of epsilon: longer steps leave the ball and are cut off.
 _STEP: Final = 0.15
-# Steps are shorter where less than this share of the first distance to the goal is left. They overshoot: with a share of
-# 2 they come eight times as near to the goal, and protect less (decision 12).
+# Steps are shorter where less than this share of the first distance to the goal is left. They overshoot: with 2 for the
+# share they come nine times as near to the goal, and protect less (decision 12).
 _FAR: Final = 0.5
 # A share of the goal's length that is the rounding of a distance to it.
 _NOISE: Final = 1e-3
