@@ -165,7 +165,7 @@ def test_unknown_command_lists_the_known_ones(
     assert told.count("\n") == 1 and all(name in told for name in cli.COMMANDS)
 
 
-@pytest.mark.parametrize(("reader", "code"), [("true", 1), ("cat > /dev/full", 2)])
+@pytest.mark.parametrize(("reader", "code"), [*later(("true", 1)), ("cat > /dev/full", 2)])
 def test_broken_pipe_prints_no_traceback(reader: str, code: int, tmp_path: Path) -> None:
     into = f"> {reader[6:]}" if reader.startswith("cat") else f"| {reader}"
     shell = f"set -o pipefail; {sys.executable} -m mipoison --help {into}"
@@ -173,7 +173,7 @@ def test_broken_pipe_prints_no_traceback(reader: str, code: int, tmp_path: Path)
     assert done.returncode == code and done.stderr.count("\n") == code - 1
 
 
-@pytest.mark.parametrize("given", ["--version", "evaluate --help", *later("--help", "")])
+@pytest.mark.parametrize("given", ["--version", *later("evaluate --help", "--help", "")])
 def test_no_output_is_no_traceback(given: str, tmp_path: Path) -> None:
     shell = f"{sys.executable} -m mipoison {given} >&-"
     done = subprocess.run(["bash", "-c", shell], capture_output=True, text=True, cwd=tmp_path)

@@ -23,13 +23,13 @@ M_PERTURB = -6  # malloc.h
 
 # Sizes that are checked every time, by the bytes of an entry. The 16-bit types go the way of float32.
 EVERY_TIME = {
-    2: (2, 9, 17, 321),
-    4: (2, 3, 9, 10, 16, 17, 64, 100, 321),
-    8: (2, 3, 8, 9, 100),
+    2: (9, 321),
+    4: (2, 9, 16, 17, 100, 321),
+    8: (2, 8, 100),
 }
 # In the l1 ball the reference searches nested roots, which takes long. What is left out here is compared with float64
 # rows of the kernels, which are compared with the reference.
-BY_REFERENCE_IN_L1 = {2: (2, 17), 4: (2, 9, 17, 100), 8: (2, 9)}
+BY_REFERENCE_IN_L1 = {2: (17,), 4: (9, 100), 8: (9,)}
 Cell = tuple[str, torch.dtype, int, str]
 
 
@@ -89,7 +89,7 @@ def test_agrees_with_the_reference(
 
 @pytest.mark.parametrize(
     ("operation", "dtype", "k", "norm"),
-    thinned({2: (9, 321), 4: (2, 9, 16, 17, 100, 321, 1000), 8: (2, 9, 100)}),
+    thinned({2: (9,), 4: (2, 9, 16, 17, 321, 1000), 8: (2, 9, 100)}),
     ids=name_of,
 )
 def test_guarantees_hold(operation: str, dtype: torch.dtype, k: int, norm: str) -> None:

@@ -31,7 +31,7 @@ class Fit:
         return mp.LPA.fit(p, x, objective=self.objective, **given)
 
 
-@pytest.fixture(scope="module", params=["equilibrium", "generator"])
+@pytest.fixture(scope="module", params=["equilibrium", *later("generator")])
 def fit(request: pytest.FixtureRequest) -> Fit:
     return Fit(request.param)
 

@@ -120,6 +120,7 @@ def test_an_interrupted_run_goes_on(tiny, finished, tmp_path, monkeypatch):
     assert untimed(tmp_path / "out") == untimed(finished)
 
 
+@pytest.mark.full
 def test_a_killed_run_loses_at_most_the_cell_under_way(tiny, finished, tmp_path):
     out, plain = tmp_path / "out", tmp_path / "plain.json"
     plain.write_text(json.dumps(tiny.to_json()))

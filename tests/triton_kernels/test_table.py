@@ -18,8 +18,8 @@ SIZES = (2, 3, 10, 15, 16, 17, 63, 64, 65, 100, 1000, 10_000)
 # Cells that are checked every time. The l1 ball is slow to interpret, and long rows are slow on the reference.
 QUICK = (
     *(("step", dtype, 10, "none") for dtype in DTYPES),
-    *(("step", torch.float32, k, "none") for k in (2, 15, 16, 17, 64, 65, 1000)),
-    *(("step", dtype, 10, "l2") for dtype in (torch.float32, torch.float64)),
+    *(("step", torch.float32, k, "none") for k in (2, 16, 17, 65, 1000)),
+    ("step", torch.float32, 10, "l2"),
     *(("project", torch.float32, 2, norm) for norm in ("none", "l2", "linf")),
     ("project", torch.float64, 3, "l1"),
     ("step", torch.float32, 3, "linf"),
