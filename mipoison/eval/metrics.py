@@ -7,11 +7,10 @@ an adversary can train for.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import torch
 from torch import Tensor
-from torchmetrics.functional.image import structural_similarity_index_measure
 
 # Images whose similarity is computed together: in float64 the windows of all pixels are laid out
 # in memory, about 4 MB an image of 28x28, and few at a time stay in the cache.
@@ -50,6 +49,16 @@ def ssim_width(image_shape: tuple[int, int]) -> float:
     return reach / 3.5 if reach < 5 else 1.5
 
 
+def _similarity(made: Tensor, true: Tensor, **options: Any) -> Tensor:
+    """The structural similarity of torchmetrics."""
+    # Here, for it takes as long to import as torch, which commands that only read a run would wait for.
+    from torchmetrics.functional.image import structural_similarity_index_measure
+
+    similarity = structural_similarity_index_measure(made, true, **options)
+    assert isinstance(similarity, Tensor)
+    return similarity
+
+
 def ssim(reconstructed: Tensor, inputs: Tensor, *, image_shape: tuple[int, int]) -> float:
     """Returns the mean structural similarity, data range 1, with a window that fits the image.
 
@@ -69,7 +78,7 @@ def ssim(reconstructed: Tensor, inputs: Tensor, *, image_shape: tuple[int, int])
     height, width = image_shape
     similarities = []
     for made, true in zip(reconstructed.split(_ROWS), inputs.split(_ROWS), strict=True):
-        similarity = structural_similarity_index_measure(
+        similarity = _similarity(
             made.reshape(-1, 1, height, width).double(),
             true.reshape(-1, 1, height, width).double(),
             sigma=ssim_width(image_shape),
@@ -159,7 +168,7 @@ def pixel_loss(
         return squared
     assert image_shape is not None
     systems, rows = made.shape[:2]
-    similarity = structural_similarity_index_measure(
+    similarity = _similarity(
         made.reshape(-1, 1, *image_shape),
         true.repeat(systems, 1).reshape(-1, 1, *image_shape),
         sigma=ssim_width(image_shape),

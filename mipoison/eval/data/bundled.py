@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from sklearn.datasets import load_digits as _load_digits
 
 from mipoison.eval.data.pictures import grey_square
 from mipoison.eval.data.splits import Images, Role, Split, assemble, by_class, by_count
@@ -45,7 +44,10 @@ DIGITS_SIZES = {"private": 400, "defender": 400, "auxiliary": 700, "victims": 29
 
 def load_digits(seed: int) -> Split:
     """Reads the digits and divides them among the roles."""
-    bunch = _load_digits()
+    # Here, for it takes as long to import as torch, which commands that only read a run would wait for.
+    from sklearn import datasets
+
+    bunch = datasets.load_digits()
     images = Images(
         torch.from_numpy((bunch.data / 16.0).astype(np.float32)),
         torch.from_numpy(bunch.target.astype(np.int64)),

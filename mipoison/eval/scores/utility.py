@@ -6,7 +6,6 @@ from time import perf_counter
 
 import torch
 from torch import Tensor
-from torchmetrics.functional.classification import multiclass_calibration_error
 
 from mipoison.eval.methods import Defense
 
@@ -39,6 +38,9 @@ def utility(clean: Tensor, defended: Tensor, labels: Tensor) -> dict[str, float]
         >>> measured["accuracy"], measured["unchanged"], round(measured["l1_max"], 3)
         (0.5, 0.5, 0.2)
     """
+    # Here, for it takes as long to import as torch, which commands that only read a run would wait for.
+    from torchmetrics.functional.classification import multiclass_calibration_error
+
     p = clean.double() / clean.double().sum(-1, keepdim=True)
     q = defended.double()
     moved = (q - p).abs()
