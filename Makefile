@@ -16,10 +16,11 @@ GPU_RESULT ?= benchmarks/results/gpu-$(shell date +%F).json
 
 BIN := $(VENV)/bin
 SOURCES := pyproject.toml setup.py constraints.txt $(wildcard csrc/*)
+CPP = csrc/*.h csrc/*.cpp tests/aarch64/*.cpp
 INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt $(PIP_ARGS)
 
 .DELETE_ON_ERROR:
-.PHONY: demo test test-full test-scale test-torch-range bench bench-gpu render resources sanitize soak study study-defenses docs docs-site lint help format clean
+.PHONY: demo test test-full test-scale test-torch-range bench bench-gpu render resources sanitize compare-aarch64 soak study study-defenses docs docs-site lint help format clean
 
 demo: $(VENV)/.eval
 	@if [ -e $(RUN)/.finished ]; then \
@@ -76,6 +77,10 @@ build/sanitize/%/.built: $(SOURCES) $(wildcard mipoison/*.py mipoison/*/*.py ker
 	  $(BIN)/python setup.py -q build --build-base $(@D)/objects --build-lib $(@D)/site
 	@touch $@
 
+# The kernels of an ARM processor, under an emulator, against those of an x86-64 one: two minutes, and a cross compiler.
+compare-aarch64:
+	tests/aarch64/run
+
 # The versions of torch that pyproject.toml declares, each in an environment of its own: gigabytes for each CUDA build.
 TORCHES ?= 2.11.0 2.12.0 2.13.0 2.14.1
 test-torch-range: $(VENV)/.test
@@ -122,6 +127,7 @@ help:
 	@echo "make study             everything in docs/results.md (hours)"
 	@echo "make docs              takes a finished demo into the README"
 	@echo "make sanitize          the extension under sanitizers (half an hour)"
+	@echo "make compare-aarch64   the kernels of an ARM processor, under an emulator, bit for bit"
 	@echo "make soak              ten million random rows against the guarantees"
 	@echo "make test-torch-range  every version of torch that is declared (gigabytes)"
 	@echo "make test-scale        experiments on a Ray and a Dask cluster"
@@ -133,12 +139,12 @@ lint: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/clang-format --dry-run -Werror csrc/*
+	$(BIN)/clang-format --dry-run -Werror $(CPP)
 
 format: $(VENV)/.dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
-	$(BIN)/clang-format -i csrc/*
+	$(BIN)/clang-format -i $(CPP)
 
 clean:
 	rm -rf $(VENV) build dist mipoison.egg-info mipoison/*.so

@@ -21,6 +21,13 @@
 namespace mipoison {
 namespace MIPOISON_ISA {
 
+// What the instruction set is called. Every aarch64 processor has NEON, so its baseline is that.
+#if defined(__aarch64__)
+constexpr const char* kInstructionSet = "neon";
+#else
+constexpr const char* kInstructionSet = MIPOISON_STRING(MIPOISON_ISA);
+#endif
+
 static_assert(0.1 != static_cast<double>(0.1f), "expected float64 constants in float64");
 
 #if defined(__AVX512F__)

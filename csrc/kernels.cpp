@@ -196,7 +196,7 @@ void row_bits(const Batch& batch, const void* p, const Key& key, int64_t draw, d
 
 }  // namespace
 
-const Kernels kKernels = {MIPOISON_STRING(MIPOISON_ISA), project, step, move, flip, row_bits};
+const Kernels kKernels = {kInstructionSet, project, step, move, flip, row_bits};
 
 }  // namespace MIPOISON_ISA
 }  // namespace mipoison

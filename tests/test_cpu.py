@@ -258,7 +258,7 @@ def test_16_bit_answers_are_rounded_once_to_nearest_even(dtype: torch.dtype) -> 
 
 def test_the_widest_instruction_set_is_in_use() -> None:
     names = cpu.instruction_sets()
-    assert names[-1] == "baseline" and cpu.instruction_set() == names[0]
+    assert names[-1] in ("baseline", "neon") and cpu.instruction_set() == names[0]
 
 
 def test_instruction_set_can_be_forced_and_is_restored() -> None:
@@ -266,6 +266,6 @@ def test_instruction_set_can_be_forced_and_is_restored() -> None:
     for name in cpu.instruction_sets():
         with cpu.using(name):
             assert cpu.instruction_set() == name == mp.backends()["cpp"]
-    with pytest.raises(ValueError, match="baseline"), cpu.using("sse9"):
+    with pytest.raises(ValueError, match=before), cpu.using("sse9"):
         pass
     assert cpu.instruction_set() == before

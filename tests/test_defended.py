@@ -73,6 +73,24 @@ def test_logits_are_softened_and_defended(lpa: mp.LPA, x: Tensor, temperature: f
     assert torch.equal(served(x), lpa(torch.softmax(model(x) / temperature, -1)))
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("temperature", [1e-4, 0.01, 3.0, 100.0, 1e4])
+def test_labels_of_16_bit_logits_survive_every_temperature(
+    dtype: torch.dtype, temperature: float
+) -> None:
+    generator = torch.Generator().manual_seed(0)
+    logits = (4 * torch.randn(2000, K, generator=generator)).to(dtype)
+    logits = torch.cat([logits, torch.tensor([[700, 650] + [0] * (K - 2)], dtype=dtype)])
+    logits[3, 4] = -torch.inf
+    label = label_of(logits)
+    for defense in (LaplaceNoise(key=1), LabelOnly(), Rounding(2)):
+        served = mp.Defended(nn.Identity(), defense, gives="logits", temperature=temperature)
+        q = served(logits)
+        assert q.dtype == dtype and torch.equal(label_of(q), label)
+    with pytest.raises(ValueError, match="NaN or Inf"):
+        served(torch.where(torch.eye(K, dtype=torch.bool), torch.nan, logits[:K]))
+
+
 def test_model_arguments_are_passed_on(x: Tensor) -> None:
     model = Classifier(softmax=True)
     served = mp.Defended(model, Rounding(2))

@@ -158,6 +158,24 @@ def test_compiled_defenses_answer_with_the_same_bits(
     assert changed == []
 
 
+@pytest.mark.parametrize("ids", [None, range(257)])
+def test_a_compiled_caller_gets_the_same_bits_where_rows_are_validated(ids: range | None) -> None:
+    """The graph breaks before the defense, and nothing that it calls is compiled."""
+    torch._dynamo.reset()
+    graphs = []
+
+    def record(graph: Any, inputs: Any) -> Any:
+        graphs.append(graph.code)
+        return graph.forward
+
+    p = draw("plain", 257, 10, seed=2).float()
+    defense = LaplaceNoise(key=1)
+    compiled = torch.compile(lambda p: defense(2 * p - p, ids=ids) + 0, backend=record)
+    assert torch.equal(compiled(p), defense(p, ids=ids))
+    # What stands before the call, and what stands after it.
+    assert 1 <= len(graphs) <= 3, graphs
+
+
 def test_ids_in_a_compiled_caller() -> None:
     torch._dynamo.reset()
     defense, ids = LaplaceNoise(key=1), torch.arange(len(ROWS))

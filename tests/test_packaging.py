@@ -221,7 +221,7 @@ def test_no_shared_function_needs_a_wide_processor() -> None:
             functions[name] = True
     units = {"avx2": "4avx2", "avx512": "6avx512"}  # as their namespaces are mangled
     needing = {name for name, needs in functions.items() if needs}
-    for unit in set(cpu.instruction_sets()) - {"baseline"}:
+    for unit in cpu.instruction_sets()[:-1]:
         assert any(units[unit] in name for name in needing)
     others = {name for name in needing if not any(unit in name for unit in units.values())}
     # A clone (f.constprop.0) belongs to the unit that made it; what runs at load time has a dot too.

@@ -145,6 +145,9 @@ def test_fewer_than_two_rows_a_label_are_refused(fit: Fit) -> None:
         ValueError, match="twice as many outputs as labels among them, got 5 outputs of 4"
     ):
         fit(p, torch.rand(5, 3))
+    # Where the advice of another objective would not help, it is not given.
+    with pytest.raises(ValueError, match=r"got 1 outputs of 1 labels.* their inputs$"):
+        fit(p[:1], torch.rand(1, 3))
 
 
 def test_a_class_without_data_is_served(fit: Fit) -> None:

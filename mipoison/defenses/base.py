@@ -195,11 +195,13 @@ class Defense(Saved):
             return like(torch.ops.mipoison.answer(p, self._handle), outputs)
         return like(self._unread(p), outputs)
 
+    @compiled.outside_graphs
     def _asked(self, ids: Ids, p: Tensor, outputs: Rows, validate: bool) -> Rows:
         """Answers with the key bound to the ids."""
         acting = self._under(ids, p)
         return self._read(acting, p, outputs) if validate else like(acting._unread(p), outputs)
 
+    @compiled.outside_graphs
     def _read(self, acting: Defense, p: Tensor, outputs: Rows) -> Rows:
         """Answers, reads back which rows are valid, and raises or counts."""
         with torch.no_grad(), neutral(p.device):
@@ -214,11 +216,6 @@ class Defense(Saved):
                 self.failures += int((~valid).sum())
             safe = safe_answer(p, label_of(p), p.dtype)
             return like(torch.where(valid.unsqueeze(-1), answered, safe), outputs)
-
-    # The mark of torch.compiler.disable, whose decorator would import the compiler. Compiled arithmetic differs in the
-    # last bits.
-    _read._torchdynamo_disable = True  # type: ignore[attr-defined]
-    _asked._torchdynamo_disable = True  # type: ignore[attr-defined]
 
     def _unread(self, p: Tensor) -> Tensor:
         """Answers without reading anything back: [N, K] of p's dtype."""

@@ -6,9 +6,11 @@ holds only a number that stands for the defense in this process.
 
 from __future__ import annotations
 
+import functools
 import itertools
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Final, NamedTuple
+import sys
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar, cast
 from weakref import WeakValueDictionary
 
 import torch
@@ -18,6 +20,30 @@ if TYPE_CHECKING:
     from mipoison.defenses.base import Defense
 
 _MARK: Final = "_answering_for_mipoison"
+
+_Call = TypeVar("_Call", bound=Callable[..., Any])
+
+
+def outside_graphs(call: _Call) -> _Call:
+    """Leaves a function, and all that it calls, out of torch.compile: the graph breaks there.
+
+    torch.compiler.disable does that. It imports the compiler, and with it triton, so it is asked where the compiler is
+    imported already.
+    """
+    # (A cache of functools, seen by the compiler, would make it warn.)
+    disabled: list[Callable[..., Any]] = []
+
+    @functools.wraps(call)
+    def outside(*args: Any, **kwargs: Any) -> Any:
+        if "torch._dynamo" not in sys.modules:
+            return call(*args, **kwargs)
+        if not disabled:
+            disabled.append(torch.compiler.disable(call))
+        return disabled[0](*args, **kwargs)
+
+    # The mark that torch.compiler.disable leaves. Alone it would let the functions be compiled that are called here.
+    outside._torchdynamo_disable = True  # type: ignore[attr-defined]
+    return cast(_Call, outside)
 
 
 class _Answering(NamedTuple):

@@ -8,11 +8,11 @@ from typing import Any, Final
 import torch
 from torch import Tensor, nn
 
-from mipoison.defenses.base import Defense, unrecorded
+from mipoison.defenses.base import Defense, as_dtype, unrecorded
 from mipoison.ops.answers import like
 from mipoison.ops.identity import Ids
 from mipoison.ops.validation import as_choice, as_flag, as_number, as_part, as_rows
-from mipoison.reference import valid_rows
+from mipoison.reference import label_of, valid_rows
 from mipoison.reference.rounding import finite_rows
 
 GIVES: Final = ("probabilities", "logits")
@@ -153,8 +153,18 @@ class Defended(nn.Module):
             outputs = self.model(*args, **kwargs)
             rows = answers_of(outputs)
             if self.gives == "logits":
-                outputs = like(torch.softmax(rows / self.temperature, dim=-1), outputs)
+                outputs = like(self._softened(rows), outputs)
             return self.defense(outputs, ids=ids, validate=self.validate)  # type: ignore[no-any-return]
+
+    def _softened(self, logits: Tensor) -> Tensor:
+        """The softmax at the temperature, of the logits' dtype; no label of 16-bit logits is lost in rounding."""
+        # In 16 bits the quotient overflows at low temperatures, and labels tie at high ones.
+        wide = torch.promote_types(logits.dtype, torch.float32)
+        rows = torch.softmax(logits.to(wide) / self.temperature, dim=-1)
+        if wide == logits.dtype:
+            return rows
+        finite = finite_rows(rows).unsqueeze(-1)
+        return torch.where(finite, as_dtype(rows, logits.dtype, label_of(logits)), torch.nan)
 
     def extra_repr(self) -> str:
         """Settings."""

@@ -51,7 +51,13 @@ def as_destination(out: Any, given: Any, rows: Tensor) -> Tensor:
         raise ValueError(
             "expected out whose memory holds its entries, got a view that negates them; pass torch.empty_like(out)"
         )
-    return check.same_rows("out", out, rows)
+    into = check.same_rows("out", out, rows)
+    if not torch.compiler.is_compiling() and _has_memory(into) and _overlaps_itself(into):
+        raise ValueError(
+            f"expected out whose entries have memory of their own, got some that share theirs (strides "
+            f"{tuple(into.stride())}, shape {tuple(into.shape)}); pass torch.empty_like(rows) or a copy"
+        )
+    return into
 
 
 def overwrites(out: Tensor, **inputs: Tensor | None) -> bool:
@@ -77,10 +83,27 @@ def overwrites(out: Tensor, **inputs: Tensor | None) -> bool:
         # A result that is not contiguous is computed in a new tensor, so only a contiguous one can conflict.
         if out.is_contiguous() and not _same_rows(out, x):
             raise ValueError(
-                f"expected out to be {name} itself or to share no memory with it, got a part of its memory; "
-                f"pass out={name} or a new tensor"
+                f"expected out to be {name} itself or to share no memory with it, got a part of its memory; pass "
+                + (f"out={name} or a new tensor" if x.dtype == out.dtype else "a new tensor")
             )
     return touched
+
+
+def _overlaps_itself(x: Tensor) -> bool:
+    """Whether two entries of the tensor have the same memory."""
+    axes = sorted((stride, n) for stride, n in zip(x.stride(), x.shape, strict=True) if n > 1)
+    reach = 0
+    for stride, n in axes:
+        if stride <= reach:
+            break
+        reach += (n - 1) * stride
+    else:
+        return False
+    # Axes that are interleaved need not meet: what counts is whether two entries do.
+    places = torch.zeros((), dtype=torch.int64, device="cpu")
+    for stride, n in axes:
+        places = (places.unsqueeze(-1) + stride * torch.arange(n, device="cpu")).flatten()
+    return len(places.unique()) < len(places)
 
 
 def _same_rows(x: Tensor, y: Tensor) -> bool:

@@ -135,9 +135,11 @@ def require_pairs(rows: Tensor) -> None:
     """
     labels = len(label_of(rows).unique())
     if len(rows) < 2 * labels:
+        # The other objectives take two rows of any labels.
+        instead = ", or objective='decoy'" if len(rows) > 1 else ""
         raise ValueError(
             f"expected twice as many outputs as labels among them, got {len(rows)} outputs of {labels} labels: the "
-            "game confuses rows of one label; pass more outputs and their inputs, or objective='decoy'"
+            f"game confuses rows of one label; pass more outputs and their inputs{instead}"
         )
 
 
