@@ -16,8 +16,8 @@ HEADERS = sorted(str(path) for path in Path("csrc").glob("*.h"))
 X86 = platform.machine().lower() in ("x86_64", "amd64")
 
 # The compiler reads its flags from left to right, the user's first: what would let it compute something else than is
-# written is taken back, and so is a wider processor, which the units below have to themselves. The last flag of the file
-# forbids contraction into fused multiply-adds, which would make results depend on compiler flags.
+# written is taken back, and so is a wider processor, which the units below have to themselves. The last flag of the
+# file forbids contraction into fused multiply-adds, which would make results depend on compiler flags.
 EXACT = [
     *Path("csrc/exact.flags").read_text(encoding="ascii").split(),
     *(["-march=x86-64", "-mno-sse3", "-mfpmath=sse"] if X86 else []),

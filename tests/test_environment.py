@@ -20,9 +20,7 @@ DTYPES = [torch.float32, torch.float64, torch.float16, torch.bfloat16]
 KEY = torch.tensor([1, 2**32 - 1, 77, 123456])
 # fenv.h of x86-64 and of aarch64: upward, downward, toward zero.
 ROUNDING = (
-    (0x800, 0x400, 0xC00)
-    if cpu.instruction_sets() != ("neon",)
-    else (0x400000, 0x800000, 0xC00000)
+    (0x800, 0x400, 0xC00) if cpu.instruction_sets() != ("neon",) else (0x400000, 0x800000, 0xC00000)
 )
 
 Operation = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, ...]]
