@@ -1,4 +1,7 @@
-"""2. The l1 ball: raises and lowers sum to ε/2 each, two roots; 4. with a binding label, an outer root in the cap."""
+"""The l1 ball: raises and lowers sum to ε/2 each, which gives two roots (step 2 of the reference's projection).
+
+Where the label binds, an outer root in the cap is searched around them (step 4).
+"""
 
 from __future__ import annotations
 
@@ -126,8 +129,8 @@ def _smallest(rows, t, m, p_t, half, start, todo, CHUNKS: tl.constexpr):
 def _pull(rows, t, m, u, cap, z_t, p_t, ball, up, plus, down, minus, CHUNKS: tl.constexpr):
     """−φ(u), φ the derivative of the smallest squared distance once q_t = u, and its slope; with the ball or without.
 
-    φ jumps where the cap passes a p_j and where u passes p_t; where it jumps over zero the value
-    is 0. Without the ball τ₊ = τ₋, and every capped entry counts.
+    φ jumps where the cap passes a p_j and where u passes p_t. If it jumps from one sign to the other there, the root is
+    at the jump, and 0 is returned. Without the ball τ₊ = τ₋, and every capped entry counts.
     """
     risen, raised, tied_up = u * 0, u * 0, u * 0
     fallen, lowered, tied_down = u * 0, u * 0, u * 0

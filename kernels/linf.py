@@ -1,4 +1,7 @@
-"""3. The l∞ ball: a box, one root in τ; 4. with a binding label, an outer root in the cap c = u − m."""
+"""The l∞ ball: a box, which gives one root in τ (step 3 of the reference's projection).
+
+Where the label binds, an outer root in the cap c = u − m is searched around it (step 4).
+"""
 
 from __future__ import annotations
 

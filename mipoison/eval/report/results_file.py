@@ -1,4 +1,7 @@
-"""Name, write and read the files of a run, and say which is not what a run writes."""
+"""Name, write and read the files of a run, and say which is not what a run writes.
+
+`mipoison.eval.run.store.gather` puts together what results.json holds.
+"""
 
 from __future__ import annotations
 

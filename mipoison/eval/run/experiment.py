@@ -193,7 +193,7 @@ def _finish_cell(
         where = {"environment": describe_environment(jobs=jobs)}
         store.put(configuration, seed, temperature, cell.numbers | where, cell.images)
     except Exception as error:
-        # Where a full disk was noticed tells nothing.
+        # Of a full disk the message says everything; a traceback would only show which line wrote last.
         told = isinstance(error, OSError) and error.errno in _FULL
         return name, f"{type(error).__name__}: {error}" if told else traceback.format_exc()
     return name, None
