@@ -27,7 +27,7 @@ def spilling(path: Path, *arguments: str) -> list[dict[str, object]]:
 
 
 def test_nothing_spills(tmp_path: Path) -> None:
-    chosen = ("--dtype", "float32", "--k", "1000", "--target", "90")
+    chosen = ("--dtype", "float32", "--k", "10", "--target", "90")
     assert spilling(tmp_path / "resources.json", *chosen) == []
 
 
