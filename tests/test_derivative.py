@@ -226,6 +226,24 @@ def test_other_dtypes_in_both_modes(form: Any, dtype: torch.dtype) -> None:
         assert torch.allclose(along.double(), exact, atol=16 * torch.finfo(dtype).eps)
 
 
+@pytest.mark.parametrize("default", [torch.float64, torch.float32, torch.bfloat16])
+def test_the_derivative_does_not_depend_on_the_default_dtype(default: torch.dtype) -> None:
+    p = torch.tensor([[0.4, 0.3, 0.2, 0.1]], dtype=torch.float64)
+    generator = torch.Generator().manual_seed(4)
+    torch.set_default_dtype(default)
+    try:
+        for _ in range(40):
+            z = p + 0.3 * torch.randn(1, 4, dtype=torch.float64, generator=generator)
+            jacobian = torch.autograd.functional.jacobian(
+                lambda t: mp.project(t, center=p, epsilon=0.3), z
+            ).reshape(4, 4)
+            assert torch.allclose(jacobian, jacobian.T, atol=1e-14, rtol=0)
+            # A projection that is locally linear is idempotent.
+            assert torch.allclose(jacobian @ jacobian, jacobian, atol=1e-14, rtol=0)
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
 def test_the_derivative_passes_opcheck() -> None:
     v, z = directions(4, K).requires_grad_(), Z.clone().requires_grad_()
     for epsilon, norm in ((None, "l1"), (0.2, "l1"), (0.1, "l2"), (0.05, "linf")):

@@ -354,3 +354,16 @@ def test_repr_tells_the_settings_and_not_the_key() -> None:
     shown = repr(defense)
     assert "rate=0.25, rows='random', targets='random', max_rate=1" in shown
     assert not any(str(word) in shown for word in (987_654_321, *defense._key.words))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_a_flip_between_entries_an_ulp_apart_leads_by_the_margin_as_in_flip(
+    dtype: torch.dtype,
+) -> None:
+    below = float(torch.tensor(0.5, dtype=dtype)) - torch.finfo(dtype).eps / 4
+    p = torch.tensor([[0.5, below, 0.0]]).to(dtype)
+    assert 0 < float(p[0, 0] - p[0, 1]) <= torch.finfo(dtype).eps / 2
+    expected, labels = mp.flip(p, targets=[1], rate=1.0, key=1)
+    q = mp.LFP(rate=1.0, targets="runner_up", key=1)(p)
+    assert labels.tolist() == [1] and torch.equal(q, expected)
+    assert float(q[0, 1] - q[0, 0]) >= 1e-3 - torch.finfo(dtype).eps

@@ -199,6 +199,14 @@ def test_near_duplicates_draw_the_same_decoy(
 # Epsilon and budget.
 
 
+@pytest.mark.parametrize("budget", [1e-5, 1e-3, 5e-3])
+@pytest.mark.parametrize("objective", ["direction", "ascent"])
+def test_a_small_budget_is_met(objective: str, budget: float) -> None:
+    p, x = world(100, K, 5)
+    defense = mp.LPA.fit(p, x, objective=objective, budget=budget, key=1)
+    assert float(moves(defense, p).mean()) == pytest.approx(budget, rel=0.05)
+
+
 @pytest.mark.parametrize("norm", ["l1", *later("l2", "linf")])
 @pytest.mark.parametrize(
     ("objective", "budget"),

@@ -143,3 +143,21 @@ def test_the_key_cannot_be_read_off_or_pickled() -> None:
         pickle.dumps(key)
     assert copy.deepcopy(key) is key
     assert Key(1) != Key(-1) and Key(256) != Key(bytes(15) + b"\x01")
+
+
+def test_grids_too_fine_for_the_backends_are_refused() -> None:
+    p = draw("plain", 9, 10).float()
+    for grid in (1e-10, 1e-20, 1e-38, 5e-324):
+        with pytest.raises(ValueError, match=r"expected grid to be 0 or in \[1e-09, 1\]"):
+            mp.row_bits(p, key=1, grid=grid)
+    fine = {
+        backend: mp.row_bits(p, key=1, grid=1e-9, backend=backend)
+        for backend in ("cpp", "reference")
+    }
+    assert torch.equal(fine["cpp"], fine["reference"]) and len(fine["cpp"].unique(dim=0)) == 9
+
+
+@pytest.mark.parametrize("words", [2**20 + 1, 10**13, 2**70])
+def test_more_words_than_a_call_gives_are_refused(words: int) -> None:
+    with pytest.raises(ValueError, match=r"expected words <= 1048576, got .*draw="):
+        mp.row_bits(draw("plain", 9, 10).float(), key=1, words=words)

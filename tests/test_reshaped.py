@@ -117,6 +117,7 @@ def test_one_parameter_is_a_function_of_key_and_row() -> None:
         (lambda: TopK(0), "k to be an int >= 1"),
         (lambda: TopK(2.0), "k to be an int >= 1"),
         (lambda: Temperature(temperature=0.0), "temperature in"),
+        (lambda: Temperature(temperature=float("inf")), "temperature in"),
         (lambda: ReverseSigmoid(beta=-1.0), "beta in"),
         (lambda: ReverseSigmoid(gamma=0.0), "gamma in"),
         (lambda: HighConfidence(cutoff=0.0), "cutoff in"),

@@ -20,6 +20,8 @@ from mipoison.reference.rounding import lead
 
 # Entries that differ by less, or by an ulp of their dtype, count as equal.
 _EQUAL: Final = 1e-6
+# Of one call, for each row.
+_MOST_WORDS: Final = 1 << 20
 
 
 def flip(
@@ -114,7 +116,7 @@ def row_bits(
             float32 rounding.
         key: 16 bytes or more, an int (for experiments) or None (one secret per process).
         draw: index of the first block of four words, in [0, 2³²).
-        grid: cell width of the hash, in [0, 1]: rows in the same cells share their words. 0 for the
+        grid: cell width of the hash, 0 or in [1e-9, 1]: rows in the same cells share their words. 0 for the
             finest cells that a classifier's rounding noise does not change: of one input answered
             in batches of several sizes, fewer than one row in 10⁴ gets other words (float32).
         words: how many words a row.
@@ -139,9 +141,13 @@ def row_bits(
         True
     """
     rows = check.as_rows("p", p).detach()
-    cell = check.as_number("grid", grid, 0.0, 1.0)
+    cell = check.as_grid(grid)
     first = check.as_draw(draw)
     count = check.as_count("words", words, 1)
+    if count > _MOST_WORDS:
+        raise ValueError(
+            f"expected words <= {_MOST_WORDS}, got {words}; ask for further ones with draw="
+        )
     secret = request_key(resolve_key(key), ids, rows)
     bits = _bits(rows, secret, first, cell, count, backend)
     return like(bits, p)

@@ -12,6 +12,8 @@ Kind = TypeVar("Kind")
 
 # The largest seed that torch.Generator accepts, less room for the seeds that are derived by adding a small number.
 _SEEDS: Final = 2**63
+# A smaller cell's number would not fit into what the backends count with.
+_FINEST: Final = 1e-9
 
 
 def scalar(value: Any) -> Any:
@@ -45,6 +47,19 @@ def as_number(
         bracket = "(" if open_low else "["
         raise ValueError(f"expected {name} in {bracket}{low:g}, {high:g}], got {number:g}")
     return number
+
+
+def as_grid(value: Any) -> float:
+    """A cell width of `row_bits`: 0, or one that leaves float32 numbers of cells.
+
+    Raises:
+        TypeError: if it is no real number.
+        ValueError: if it is neither 0 nor in [1e-9, 1].
+    """
+    grid = as_number("grid", value, 0.0, 1.0)
+    if 0 < grid < _FINEST:
+        raise ValueError(f"expected grid to be 0 or in [{_FINEST:g}, 1], got {grid:g}")
+    return grid
 
 
 def as_count(name: str, value: Any, low: int) -> int:

@@ -16,6 +16,7 @@ from mipoison.ops.numbers import (
     as_draw,
     as_epsilon,
     as_flag,
+    as_grid,
     as_number,
     as_part,
     as_seed,
@@ -30,6 +31,7 @@ __all__ = [
     "as_draw",
     "as_epsilon",
     "as_flag",
+    "as_grid",
     "as_inputs",
     "as_labels",
     "as_number",
@@ -66,7 +68,7 @@ def as_rows(name: str, value: Any) -> Tensor:
     if rows.dtype not in DTYPES:
         allowed = ", ".join(str(dtype).removeprefix("torch.") for dtype in DTYPES)
         got = str(rows.dtype).removeprefix("torch.")
-        cast = "x.float()" if isinstance(value, Tensor) else "x.astype('float32')"
+        cast = "x.float()" if isinstance(value, Tensor) else "np.asarray(x, 'float32')"
         raise TypeError(f"expected {name} to be one of {allowed}, got {got}; use {cast}")
     if rows.ndim != 2 or rows.shape[1] < 2:
         raise ValueError(

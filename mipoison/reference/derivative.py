@@ -72,7 +72,7 @@ def tangent(
     elif norm == "l1":
         active = (move.abs().sum(-1, keepdim=True) >= epsilon - _ON).expand_as(v)
         fixed = fixed | (active & (move.abs() <= _ON))
-        side = torch.where(active & (move < 0), 0.0, 1.0)
+        side = torch.where(active & (move < 0), torch.zeros_like(v), 1.0)
         normals = [side, 1 - side]
     elif norm == "l2":
         active = move.norm(dim=-1, keepdim=True) >= epsilon - _ON_SPHERE

@@ -14,7 +14,7 @@ from mipoison.defenses.bank import Bank
 from mipoison.defenses.base import Defense, as_dtype, defender_rows
 from mipoison.defenses.saving import Restore
 from mipoison.neutral import neutrally
-from mipoison.ops.validation import as_choice, as_number, as_part
+from mipoison.ops.validation import as_choice, as_grid, as_number, as_part
 from mipoison.random import Key, KeyLike, resolve_key
 from mipoison.reference import label_of
 
@@ -53,7 +53,7 @@ class Swap(Defense):
         self.bank = as_part("bank", bank, Bank, "Swap.fit")
         self.epsilon = as_number("epsilon", epsilon, 0.0, 2.0)
         self.style = as_choice("style", style, ("straight", "waterfill"))
-        self.grid = as_number("grid", grid, 0.0, 1.0)
+        self.grid = as_grid(grid)
         self._key: Key = resolve_key(key)
 
     @property

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Final
 
 from torch import Tensor
 
@@ -10,6 +10,9 @@ from mipoison.defenses.baselines.reshaped import Reshaped
 from mipoison.ops.elementwise import entrywise
 from mipoison.ops.validation import as_number
 from mipoison.reference.rounding import at
+
+# Beyond it all entries are alike, zeros too where it is infinite.
+_HOTTEST: Final = 1e300
 
 
 class Temperature(Reshaped):
@@ -19,7 +22,7 @@ class Temperature(Reshaped):
     little. It changes the calibration that a client sees.
 
     Args:
-        temperature: T > 0; above one flatter, below one sharper. Zeros stay zeros.
+        temperature: T in (0, 1e300]; above one flatter, below one sharper. Zeros stay zeros.
         on_invalid: see `Defense`.
         margin: see `Defense`.
 
@@ -36,7 +39,7 @@ class Temperature(Reshaped):
         self, *, temperature: float = 2.0, on_invalid: str = "raise", margin: float = 1e-3
     ) -> None:
         super().__init__(on_invalid=on_invalid, margin=margin)
-        self.temperature = as_number("temperature", temperature, 0.0, open_low=True)
+        self.temperature = as_number("temperature", temperature, 0.0, _HOTTEST, open_low=True)
 
     def reshape(self, p: Tensor, label: Tensor, given: Tensor) -> Tensor:
         """See `Reshaped.reshape`."""

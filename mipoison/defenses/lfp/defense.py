@@ -261,10 +261,15 @@ class LFP(Defense):
 
     def answer(self, p: Tensor) -> Tensor:
         """See `Defense.answer`."""
+        return self.respond(p, p)
+
+    def respond(self, p: Tensor, given: Tensor) -> Tensor:
+        """See `Defense.respond`."""
         chosen = self._chosen(p)
         new = torch.where(chosen, self._targets(p, chosen), -1)
         q, _ = ops.flip(
-            p,
+            # Which entries tie depends on the dtype of the rows as they came.
+            given if given.dtype.itemsize == 2 else p,
             targets=new,
             rate=1.0,
             key=self._key,

@@ -48,6 +48,10 @@ OBJECTIVES: Final[dict[str, type[Objective]]] = {
 _BUDGET: Final = 0.1
 # Halvings in the search for the epsilon that meets a budget, and the most rows that it is measured on.
 _HALVINGS: Final = 12
+# A small budget needs more of them.
+_MOST_HALVINGS: Final = 40
+# The share by which a budget may be missed.
+_MET: Final = 0.05
 _CALIBRATION_ROWS: Final = 512
 # A row that moved less than this share of epsilon counts as unmoved.
 _BARE: Final = 1e-3
@@ -229,17 +233,20 @@ class LPA(Defense):
     def _calibrate(self, rows: Tensor, budget: float) -> None:
         """Bisects epsilon until the mean l1 move of the rows is the budget."""
         low, high = 0.0, self.epsilon
-        if self._mean_move(rows) < budget * (1 - 0.05):
+        if self._mean_move(rows) < budget * (1 - _MET):
             raise ValueError(
                 f"expected a budget that epsilon={self.epsilon:g} lets the rows reach, got {budget:g} where the "
                 f"mean l1 move is {self._mean_move(rows):.4g}; raise epsilon or lower the budget"
             )
-        for _ in range(_HALVINGS):
+        for halving in range(_MOST_HALVINGS):
             self.epsilon = (low + high) / 2
-            if self._mean_move(rows) < budget:
+            moved = self._mean_move(rows)
+            if moved < budget:
                 low = self.epsilon
             else:
                 high = self.epsilon
+            if halving + 1 >= _HALVINGS and abs(moved - budget) <= _MET * budget:
+                break
 
     def _mean_move(self, rows: Tensor) -> float:
         """Mean ‖q − p‖₁ at the present epsilon."""
