@@ -268,3 +268,23 @@ def test_precision_is_full_until_the_last_thread_leaves() -> None:
     finally:
         leave.set()
         torch.set_float32_matmul_precision("highest")
+
+
+def test_a_transform_of_torch_func_answers_alike_or_says_what_to_do(
+    fitted: dict[str, Any], answers: dict[str, Tensor]
+) -> None:
+    followed = []
+    for name, defense in fitted.items():
+        transforms: dict[str, Callable[[], Tensor]] = {
+            "vmap": lambda d=defense: torch.vmap(lambda p: d(p, validate=False))(ROWS[None])[0],
+            "vjp": lambda d=defense: torch.func.vjp(d, ROWS)[0],
+        }
+        for transform, call in transforms.items():
+            try:
+                answered = call()
+            except RuntimeError as error:
+                assert "pass all rows at once" in str(error), (name, transform)
+            else:
+                assert torch.equal(answered, answers[name]), (name, transform)
+                followed.append((name, transform))
+    assert {("laplace", "vmap"), ("laplace", "vjp"), ("rounding", "vmap")} <= set(followed)

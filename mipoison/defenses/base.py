@@ -173,7 +173,8 @@ class Defense(Saved):
             TypeError: for a wrong kind or dtype.
             ValueError: for a wrong shape, for ids where there is no key or, with on_invalid="raise",
                 for rows that are no probability vectors.
-            RuntimeError: under torch.export and make_fx, if the defense has a key.
+            RuntimeError: under torch.export and make_fx, if the defense has a key; under torch.vmap and torch.func, if
+                they cannot follow it.
         """
         validate = as_flag("validate", validate)
         if self._key is not None and (exporting() or tracing()):
@@ -189,11 +190,25 @@ class Defense(Saved):
             )
         if ids is not None:
             return self._asked(ids, p, outputs, validate)
+        if not torch.compiler.is_compiling() and torch._C._are_functorch_transforms_active():
+            return self._transformed(p, outputs, validate)
         if validate:
             return self._read(self, p, outputs)
         if torch.compiler.is_compiling() and not exporting():
             return like(torch.ops.mipoison.answer(p, self._handle), outputs)
         return like(self._unread(p), outputs)
+
+    def _transformed(self, p: Tensor, outputs: Rows, validate: bool) -> Rows:
+        """Answers under torch.vmap and torch.func, as far as they can follow."""
+        try:
+            return self._read(self, p, outputs) if validate else like(self._unread(p), outputs)
+        except RuntimeError as error:
+            if validate and str(error).startswith("expected"):
+                raise
+            raise RuntimeError(
+                f"expected {self.name} outside torch.vmap and torch.func, got a call under one of them, which cannot "
+                "follow how it looks vectors up and takes gradients; pass all rows at once, as [N, K]"
+            ) from error
 
     @compiled.outside_graphs
     def _asked(self, ids: Ids, p: Tensor, outputs: Rows, validate: bool) -> Rows:
