@@ -199,6 +199,19 @@ def test_near_duplicates_draw_the_same_decoy(
 # Epsilon and budget.
 
 
+@pytest.mark.parametrize("objective", ["decoy", "ascent", "alignment", "alignment-full"])
+def test_a_surrogate_that_recovers_nothing_is_served(objective: str) -> None:
+    p, x = world(60, K, 3)
+    defense = mp.LPA.fit(p, x, objective=objective, epsilon=EPSILON, key=1)
+    for name in ("weight2", "bias2"):
+        defense.objective.surrogate.get_buffer(name).zero_()
+    assert float(defense.objective.surrogate(p).abs().max()) == 0.0
+    q = defense(p)
+    assert torch.equal(label_of(q), label_of(p))
+    assert float((q.sum(1) - 1).abs().max()) < 1e-6
+    assert float(moves(defense, p).min()) > 0.05 * EPSILON
+
+
 @pytest.mark.parametrize("budget", [1e-5, 1e-3, 5e-3])
 @pytest.mark.parametrize("objective", ["direction", "ascent"])
 def test_a_small_budget_is_met(objective: str, budget: float) -> None:

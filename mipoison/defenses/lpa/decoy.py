@@ -59,6 +59,8 @@ class Decoy(Objective):
         target, first = far_target(p, self.surrogate, self.bank, key=key, grid=self.grid)
         goal = self.surrogate(target)
         far = _FAR * first + _NOISE * goal.square().sum(-1, keepdim=True).sqrt()
+        # A surrogate that recovers nothing is at its goal everywhere.
+        far = far.clamp_min(torch.finfo(torch.float32).tiny)
         style = "waterfill" if norm == "l1" else "straight"
         q = ops.move(p, target.to(p.dtype), epsilon=epsilon, norm=norm, style=style)
         for _ in range(_STEPS):
