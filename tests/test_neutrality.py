@@ -288,3 +288,17 @@ def test_a_transform_of_torch_func_answers_alike_or_says_what_to_do(
                 assert torch.equal(answered, answers[name]), (name, transform)
                 followed.append((name, transform))
     assert {("laplace", "vmap"), ("laplace", "vjp"), ("rounding", "vmap")} <= set(followed)
+
+
+def test_ids_under_vmap_answer_alike_or_say_what_to_do(fitted: dict[str, Any]) -> None:
+    ids, followed = range(len(ROWS)), []
+    for name in ("laplace", "lfp", "decoy", "equilibrium"):
+        defense = fitted[name]
+        try:
+            answered = torch.vmap(lambda p, d=defense: d(p, ids=ids, validate=False))(ROWS[None])
+        except RuntimeError as error:
+            assert "pass all rows at once" in str(error), name
+        else:
+            assert torch.equal(answered[0], defense(ROWS, ids=ids)), name
+            followed.append(name)
+    assert "laplace" in followed

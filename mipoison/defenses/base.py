@@ -188,20 +188,24 @@ class Defense(Saved):
             raise ValueError(
                 f"expected outputs with K={self.classes} classes, as fitted, got K={p.shape[1]}"
             )
+        if not torch.compiler.is_compiling() and torch._C._are_functorch_transforms_active():
+            return self._transformed(ids, p, outputs, validate)
+        return self._served(ids, p, outputs, validate)
+
+    def _served(self, ids: Ids, p: Tensor, outputs: Rows, validate: bool) -> Rows:
+        """Answers the rows, read from the outputs, in the way that the request and torch's compiler call for."""
         if ids is not None:
             return self._asked(ids, p, outputs, validate)
-        if not torch.compiler.is_compiling() and torch._C._are_functorch_transforms_active():
-            return self._transformed(p, outputs, validate)
         if validate:
             return self._read(self, p, outputs)
         if torch.compiler.is_compiling() and not exporting():
             return like(torch.ops.mipoison.answer(p, self._handle), outputs)
         return like(self._unread(p), outputs)
 
-    def _transformed(self, p: Tensor, outputs: Rows, validate: bool) -> Rows:
+    def _transformed(self, ids: Ids, p: Tensor, outputs: Rows, validate: bool) -> Rows:
         """Answers under torch.vmap and torch.func, as far as they can follow."""
         try:
-            return self._read(self, p, outputs) if validate else like(self._unread(p), outputs)
+            return self._served(ids, p, outputs, validate)
         except RuntimeError as error:
             if validate and str(error).startswith("expected"):
                 raise
