@@ -109,11 +109,14 @@ def evaluate(state: list[Tensor], x: Tensor, *, smooth: bool = False) -> list[Te
     for i, (weight, bias) in enumerate(zip(state[::2], state[1::2], strict=True)):
         last = 2 * i + 2 == len(state)
         h = torch.baddbmm(bias, hidden[-1], weight)
-        active = h if last else F.relu(h)
-        hidden.append(
-            _derived(active, _slope(active, smooth) * h) if smooth and not last else active
-        )
+        hidden.append(h if last else _activated(h, smooth))
     return hidden
+
+
+def _activated(h: Tensor, smooth: bool) -> Tensor:
+    """ReLU, with the derivative of `_slope`."""
+    active = F.relu(h)
+    return _derived(active, _slope(active, smooth) * h) if smooth else active
 
 
 def _slope(active: Tensor, smooth: bool) -> Tensor:

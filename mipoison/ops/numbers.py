@@ -50,7 +50,7 @@ def as_number(
 
 
 def as_grid(value: Any) -> float:
-    """A cell width of `row_bits`: 0, or one that leaves float32 numbers of cells.
+    """A cell width of `row_bits`: 0, or one whose cells every backend can number.
 
     Raises:
         TypeError: if it is no real number.
