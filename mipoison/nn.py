@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from mipoison.adamw import AdamW
 from mipoison.dtype_stable import DtypeStable
 from mipoison.neutral import neutral
 from mipoison.progress import Report
@@ -171,10 +172,7 @@ def train(
     member = torch.arange(members, device=x.device).unsqueeze(1)
     x = x.expand(members, -1, -1)
     with torch.enable_grad(), neutral(x.device):
-        optimizer = torch.optim.AdamW(state, lr=_RATE, fused=True)
-        schedule = torch.optim.lr_scheduler.OneCycleLR(
-            optimizer, _RATE, total_steps=epochs * rounds
-        )
+        optimizer = AdamW(state, rate=_RATE, steps=epochs * rounds)
         for epoch in range(epochs):
             order = torch.stack(
                 [torch.randperm(n, generator=generator, device="cpu") for _ in range(members)]
@@ -182,10 +180,7 @@ def train(
             for rows in order.to(x.device).chunk(rounds, dim=1):
                 predicted = evaluate(state, x[member, rows])[-1][..., : goal.shape[1]]
                 loss = (predicted - goal[rows]).square().sum(-1).mean(-1).sum()
-                optimizer.zero_grad()
-                loss.backward()
-                optimizer.step()
-                schedule.step()
+                optimizer.step(loss)
             if progress is not None:
                 progress((epoch + 1) / epochs)
     return [value.detach() for value in state]

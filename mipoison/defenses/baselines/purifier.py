@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mipoison import ops
+from mipoison.adamw import AdamW
 from mipoison.construction import constructor
 from mipoison.defenses.base import Defense, as_dtype, defender_rows
 from mipoison.defenses.baselines.noise import GaussianNoise
@@ -54,7 +55,7 @@ class Reformer(DtypeStable):
         super().__init__()
         self.classes = classes
         self.latent, hidden = whole_lanes(latent), whole_lanes(width)
-        seen = features(torch.empty((1, classes), dtype=torch.float32, device="meta")).shape[1]
+        seen = whole_lanes(2 * classes)  # as wide as `features`
         label = whole_lanes(classes)
         self.encoder = _layers(seen + label, hidden, 2 * self.latent)
         self.decoder = _layers(self.latent + label, hidden, label)
@@ -226,14 +227,12 @@ def _untrained(rows: Tensor, latent: int, width: int, seed: int) -> Reformer:
 def _train(reformer: Reformer, rows: Tensor, divergence: float, epochs: int, seed: int) -> None:
     """Trains the autoencoder on clean rows, float32 [N, K]."""
     generator = torch.Generator().manual_seed(seed)
-    optimizer = torch.optim.AdamW(reformer.parameters(), lr=_LEARNING_RATE, fused=True)
+    optimizer = AdamW(reformer.parameters(), rate=_LEARNING_RATE)
     for _ in range(epochs):
         for batch in torch.randperm(len(rows), generator=generator, device="cpu").split(_BATCH):
             seen = rows[batch.to(rows.device)]
             normal = torch.randn(
                 (len(seen), reformer.latent), generator=generator, dtype=torch.float32, device="cpu"
             )
-            optimizer.zero_grad()
-            reformer.loss(seen, normal.to(rows.device), divergence).backward()
-            optimizer.step()
+            optimizer.step(reformer.loss(seen, normal.to(rows.device), divergence))
     reformer.requires_grad_(False)

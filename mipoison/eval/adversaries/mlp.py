@@ -11,6 +11,7 @@ from typing import Final
 import torch
 from torch import Tensor
 
+from mipoison.adamw import AdamW
 from mipoison.eval.adversaries.base import (
     Network,
     Standardizer,
@@ -162,11 +163,8 @@ class MLP(TrainedAdversary):
         held_out: tuple[Tensor, Tensor] | None,
         generator: torch.Generator,
     ) -> None:
-        optimizer = torch.optim.AdamW(self._parameters, lr=self.learning_rate, fused=True)
         steps = self.epochs * -(-len(inputs) // self.batch)
-        schedule = torch.optim.lr_scheduler.OneCycleLR(
-            optimizer, self.learning_rate, total_steps=steps
-        )
+        optimizer = AdamW(self._parameters, rate=self.learning_rate, steps=steps)
         lost = (inputs - self._mean).square().sum() - coefficients.square().sum()
         for _ in range(self.epochs):
             squared = scaled.new_zeros(scaled.shape[0])
@@ -179,10 +177,7 @@ class MLP(TrainedAdversary):
                 if self.loss != "mse":
                     pixels = predicted @ self._components + self._mean
                     loss = pixel_loss(self.loss, pixels, inputs[rows], self.image_shape)
-                optimizer.zero_grad()
-                loss.sum().backward()
-                optimizer.step()
-                schedule.step()
+                optimizer.step(loss.sum())
                 squared += errors.detach().sum((1, 2))
             self._epoch_ended(((squared + lost) / inputs.numel()).tolist(), held_out)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from mipoison.adamw import AdamW
 from mipoison.eval.data.splits import Role
 from mipoison.eval.scalars import whole
 from mipoison.eval.targets.networks import ARCHITECTURES
@@ -71,13 +72,10 @@ def train_target(
         model = ARCHITECTURES[name](shape, classes)
         trained = retraining(way) if way else PLAIN
         model = trained.rebuild(model)
-        optimizer = torch.optim.AdamW(model.parameters(), lr=learning_rate)
+        optimizer = AdamW(model.parameters(), rate=learning_rate, fused=False)
         for _ in range(epochs):
             for rows in torch.randperm(len(private), generator=generator).split(batch):
-                loss = trained.loss(model, private.inputs[rows], private.labels[rows])
-                optimizer.zero_grad()
-                loss.backward()
-                optimizer.step()
+                optimizer.step(trained.loss(model, private.inputs[rows], private.labels[rows]))
     return model.eval()
 
 
