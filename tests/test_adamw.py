@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 import torch
@@ -58,14 +55,3 @@ def test_a_constant_rate_is_that_of_torch(fused: bool) -> None:
         reference.step()
     for a, b in zip(ours, theirs, strict=True):
         assert torch.equal(a, b)
-
-
-def test_a_fit_does_not_import_the_compiler() -> None:
-    program = f"""
-import sys
-sys.path.insert(0, {str(Path(__file__).parent)!r})
-from fitted import fit_all
-fit_all()
-assert "torch._dynamo" not in sys.modules
-"""
-    subprocess.run([sys.executable, "-c", program], check=True)

