@@ -97,7 +97,11 @@ def one_cycle(step: int, steps: int, peak: float) -> tuple[float, float]:
     if step <= top:
         share, rates, momenta = step / top, (start, peak), _MOMENTA
     else:
-        share, rates, momenta = (step - top) / (last - top), (peak, start / _BELOW_START), _MOMENTA[::-1]
+        share, rates, momenta = (
+            (step - top) / (last - top),
+            (peak, start / _BELOW_START),
+            _MOMENTA[::-1],
+        )
     return _between(*rates, share), _between(*momenta, share)
 
 

@@ -6,10 +6,11 @@ is computed, and restored afterwards.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import Any, Final, TypeVar, cast
 
@@ -118,13 +119,27 @@ class neutral:
         _precision.leave()
 
 
+@contextlib.contextmanager
+def plain_graph() -> Iterator[None]:
+    """A region whose graphs keep tensors as they are, whatever hooks the caller has set for saved ones."""
+    with contextlib.ExitStack() as stack:
+        # (Where torch refuses hooks, none are set.)
+        with contextlib.suppress(RuntimeError):
+            stack.enter_context(torch.autograd.graph.saved_tensors_hooks(_same, _same))
+        yield
+
+
+def _same(saved: Any) -> Any:
+    return saved
+
+
 def neutrally(fit: _Fit) -> _Fit:
     """Runs a fit in a `neutral` region for the device of the first tensor among its arguments."""
 
     @functools.wraps(fit)
     def fitted(*given: Any, **named: Any) -> Any:
         devices = [x.device for x in (*given, *named.values()) if isinstance(x, Tensor)]
-        with neutral(devices[0] if devices else torch.device("cpu")):
+        with neutral(devices[0] if devices else torch.device("cpu")), plain_graph():
             return fit(*given, **named)
 
     return cast(_Fit, fitted)

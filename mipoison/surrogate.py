@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mipoison.construction import constructor
-from mipoison.neutral import neutral, neutrally
+from mipoison.neutral import neutral, neutrally, plain_graph
 from mipoison.nn import Ensemble, evaluate, fit_networks, in_tiles
 from mipoison.ops.validation import (
     as_count,
@@ -199,7 +199,12 @@ class Surrogate(Ensemble):
         if len(rows) == 0:
             return rows
         gradients = []
-        with torch.inference_mode(False), torch.enable_grad(), neutral(rows.device):
+        with (
+            torch.inference_mode(False),
+            torch.enable_grad(),
+            neutral(rows.device),
+            plain_graph(),
+        ):
             for tile, *given in in_tiles(rows, *others):
                 q = tile.clone().requires_grad_()
                 total = score(q, *(x.clone() for x in given)).sum()

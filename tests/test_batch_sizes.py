@@ -157,3 +157,21 @@ def test_answers_of_a_classifier_that_learnt_nothing_do_not_depend_on_the_batch(
         rows, inputs[:500], STEPPED if which == "stepped" else KEYED
     )
     assert sum(otherwise.values()) < SHARE * asked, otherwise
+
+
+@pytest.mark.parametrize("classes", [2, *later(3, 6)])
+def test_answers_with_few_classes_do_not_depend_on_the_batch(classes: int) -> None:
+    """Many keyed directions point along the ones there, so that a step and its opposite are equally short."""
+    with torch.random.fork_rng():
+        torch.manual_seed(100 + classes)
+        model = nn.Sequential(nn.Linear(16, 512), nn.ReLU(), nn.Linear(512, classes))
+        inputs = torch.randn(1094, 16)
+    with torch.no_grad():
+        rows = {
+            size: torch.cat([torch.softmax(20 * model(x), 1) for x in inputs.split(size)])
+            for size in (1, 547)
+        }
+    # (The moves of these objectives do not reach their budget with two classes.)
+    names = [name for name in KEYED if name not in ("equilibrium", "generator", "purifier")]
+    otherwise, asked = answered_otherwise(rows, inputs[:200], names)
+    assert sum(otherwise.values()) < SHARE * asked, otherwise

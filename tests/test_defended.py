@@ -259,6 +259,22 @@ def test_model_stays_in_eval_mode(x: Tensor) -> None:
     assert torch.equal(served(x), served(x))
 
 
+def test_an_exported_model_is_served_in_the_mode_of_its_export(lpa: mp.LPA, x: Tensor) -> None:
+    """Alone and as a part of another; one that was exported in training mode answers otherwise each time."""
+    model = Classifier(softmax=True, dropout=0.5)
+    evaluated = torch.export.export(model.eval(), (x,)).module()
+    for whole in (evaluated, nn.Sequential(nn.Dropout(0.5), evaluated)):
+        served = mp.Defended(whole, lpa)
+        served.train()
+        assert torch.equal(served(x), mp.Defended(model, lpa)(x))
+    trained = torch.export.export(model.train(), (x,)).module()
+    for whole in (trained, nn.Sequential(trained)):
+        with pytest.raises(
+            ValueError, match=r"expected model to be exported in eval mode, got aten\.dropout"
+        ):
+            mp.Defended(whole, lpa)
+
+
 @pytest.mark.parametrize("kind", [mp.LPA, mp.LFP])
 def test_device_moves_all_tensors(kind: Any, x: Tensor) -> None:
     served = mp.Defended(Classifier(softmax=True), kind.fit(*world(60, K, 2), key=1))

@@ -204,6 +204,19 @@ def test_2_autocast_invariance(fitted: dict[str, mp.LPA]) -> None:
 # 3. Batch invariance, bit for bit.
 
 
+def test_3_no_rows_are_answered_by_no_rows(fitted: dict[str, mp.LPA]) -> None:
+    for name, defense in fitted.items():
+        for dtype in (torch.float32, torch.float64, torch.bfloat16):
+            none = torch.empty(0, K, dtype=dtype)
+            for answer in (defense(none), defense(none, validate=False)):
+                assert answer.shape == (0, K) and answer.dtype == dtype, name
+        assert defense(np.empty((0, K), np.float32)).shape == (0, K)
+        if defense._key is not None:
+            assert defense(none, ids=[]).shape == (0, K)
+        served = mp.Defended(torch.nn.Softmax(-1), defense)
+        assert served(torch.empty(0, K)).shape == (0, K)
+
+
 @pytest.mark.parametrize("k", [*later(2), 10, *later(100)])
 def test_3_batch_invariance(k: int) -> None:
     outputs, inputs = draw("plain", 200, k).float(), torch.rand(200, 12)

@@ -152,6 +152,8 @@ def test_flips_by_id_have_the_rate_and_the_targets(targets: str | None) -> None:
         (b"abc", TypeError, "got bytes"),
         ([1, "a", 2], TypeError, "got str among them"),
         (["a", 1, "b"], TypeError, "got int among them"),
+        (["a", b"a", "b"], TypeError, "got bytes among them"),
+        ([b"a", "a", b"b"], TypeError, "got str among them"),
         ([1.0, 2.0, 3.0], TypeError, "got float among them"),
         ([True, False, True], TypeError, "got bool among them"),
         (torch.rand(3), TypeError, "integers, got torch.float32"),

@@ -45,6 +45,14 @@ def _attribute(owner: Any, name: str) -> Callable[[Any], None]:
     return lambda value: setattr(owner, name, value)
 
 
+def _narrow(saved: Tensor) -> Tensor:
+    return saved.half() if saved.is_floating_point() else saved
+
+
+def _wide(kept: Tensor) -> Tensor:
+    return kept.float() if kept.is_floating_point() else kept
+
+
 SWITCHES: dict[str, Switch] = {
     "medium precision": switched(torch.set_float32_matmul_precision, "medium", "highest"),
     "bfloat16 products": switched(_attribute(MKLDNN.matmul, "fp32_precision"), "bf16", "none"),
@@ -65,6 +73,8 @@ SWITCHES: dict[str, Switch] = {
     "three threads": switched(torch.set_num_threads, 3, 1),
     "another seed": switched(torch.manual_seed, 12345, 0),
     "numpy raises": lambda: np.errstate(all="raise"),
+    "saved in 16 bits": lambda: torch.autograd.graph.saved_tensors_hooks(_narrow, _wide),
+    "no hooks": lambda: torch.autograd.graph.disable_saved_tensors_hooks("none here"),
 }
 
 
@@ -100,7 +110,7 @@ FITS: dict[str, Callable[[Tensor, Tensor], Any]] = {
 # Those under which a fit computes at all otherwise; the others only cost time.
 FIT_SWITCHES = (
     "medium precision", "flushed denormals", "float64 by default", "float16 by default", "on meta",
-    "meta by default", "autocast", "inference mode", "another seed",
+    "meta by default", "autocast", "inference mode", "another seed", "saved in 16 bits",
 )  # fmt: skip
 
 

@@ -298,6 +298,17 @@ def test_copies_pickles_and_states(fitted: Fitted, name: str) -> None:
         pickle.dumps(defense)
 
 
+@pytest.mark.parametrize(
+    ("rate", "said"),
+    [(0.9, r"share in \[0, 0\.1\], got 0\.9"), (math.nan, "share in"), (0.05, "rate=0.1")],
+)
+def test_a_state_cannot_flip_more_than_the_ceiling(rate: float, said: str) -> None:
+    defense = mp.LFP(rate=0.1, max_rate=0.1, key=1)
+    with pytest.raises(ValueError, match=said):
+        defense.set_extra_state(torch.tensor([math.nan, rate], dtype=torch.float64))
+    assert defense.share == 0.1
+
+
 def test_state_dict_restores_fitted_numbers() -> None:
     p, x = draw("plain", 400, K).float(), torch.rand(400, 4)
     sharper = p.square() / p.square().sum(1, keepdim=True)

@@ -73,7 +73,7 @@ class Bank(DtypeStable):
         count = self.count[label].unsqueeze(1)
         place = torch.where(count > len(slot), slot * count // len(slot), slot)
         place = (self.start[label].unsqueeze(1) + place).clamp_max(len(self.vectors) - 1)
-        vectors = self.vectors.index_select(0, place.flatten()).view(*place.shape, -1)
+        vectors = self.vectors.index_select(0, place.flatten()).view(*place.shape, p.shape[1])
         distance = torch.cdist(p.unsqueeze(1), vectors, p=1.0).squeeze(1)
         itself = distance <= _nearness(p, label).unsqueeze(1)
         return place, distance.masked_fill_((slot >= count) | itself, torch.inf)

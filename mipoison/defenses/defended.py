@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from mipoison.defenses.base import Defense, as_dtype, unrecorded
+from mipoison.defenses.eval_mode import to_eval_mode
 from mipoison.ops.answers import like
 from mipoison.ops.identity import Ids
 from mipoison.ops.validation import as_choice, as_flag, as_number, as_part, as_rows
@@ -66,12 +67,12 @@ class Defended(nn.Module):
     With validate=False every defense (LFP without an audit) runs under
     `torch.compile(fullgraph=True)` as one operator of the graph: its answers have the same bits as
     without a compiler, and the graph holds no key. With validate=True the graph breaks before the
-    defense. `torch.export` accepts defenses without key and surrogate, and refuses keyed ones, since
-    the exported program would contain the key. With ids nothing is compiled.
+    defense. `torch.export` accepts defenses without key and surrogate, with validate=False, and refuses
+    keyed ones, since the exported program would contain the key. With ids nothing is compiled.
 
     Args:
         model: maps inputs to [N, K] probabilities or logits. It is put into eval mode: an answer
-            must be a function of the query alone.
+            must be a function of the query alone. An exported program must have been exported in it.
         defense: any defense of this package.
         gives: what the model returns, "probabilities" (default) or "logits"; None finds it out
             from the example.
@@ -135,7 +136,10 @@ class Defended(nn.Module):
 
     def train(self, mode: bool = True) -> Defended:
         """Stays in eval mode: dropout would give one query many answers, which can be averaged."""
-        return super().train(False)
+        self.training = False
+        for part in self.children():
+            to_eval_mode(part)
+        return self
 
     def forward(self, *args: Any, ids: Ids = None, **kwargs: Any) -> Tensor:
         """Defended outputs [N, K] for whatever the model takes.

@@ -87,9 +87,9 @@ def _pieces(numbers: Tensor) -> Tensor:
 
 def _digests(ids: Sequence[str | bytes]) -> Tensor:
     """The eight sixteen-bit pieces of each text's digest, and the mark."""
-    rows = []
+    rows, kind = [], bytes if isinstance(ids[0], bytes) else str
     for value in ids:
-        if not isinstance(value, str | bytes):
+        if not isinstance(value, kind):
             raise TypeError(
                 f"expected ids all ints, all bytes or all str, got {type(value).__name__} among them"
             )

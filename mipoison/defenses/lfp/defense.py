@@ -320,14 +320,21 @@ class LFP(Defense):
         """Takes what `get_extra_state` gave.
 
         Raises:
-            ValueError: if only one of this defense and the state has a threshold.
+            ValueError: if only one of this defense and the state has a threshold, or if the share is no
+                probability, above max_rate, or another than the rate with which any row is flipped.
         """
         threshold, share = state.tolist()
+        share = as_number("share", share, 0.0, self.max_rate)
         if math.isnan(threshold) != (self.threshold is None):
             found = "without" if math.isnan(threshold) else "with"
             raise ValueError(
                 f"expected the state of an LFP with rows={self.rows!r}, got one {found} a threshold; "
                 "save the defense and read it with mipoison.load"
+            )
+        if self.threshold is None and share != self.rate:
+            raise ValueError(
+                f"expected the state of an LFP with rate={self.rate:g}, got one with {share:g}; "
+                "build it with that rate, or save the defense and read it with mipoison.load"
             )
         self.threshold = None if math.isnan(threshold) else threshold
         self.share = share

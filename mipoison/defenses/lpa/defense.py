@@ -254,6 +254,8 @@ class LPA(Defense):
 
     def answer(self, p: Tensor) -> Tensor:
         """See `Defense.answer`."""
+        if len(p) == 0:
+            return p
         q = self.objective.poison(p, key=self._key, epsilon=self.epsilon, norm=self.norm)
         if self.objective.may_stay:
             return q

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
 import torch
 from torch import Tensor
@@ -12,12 +12,15 @@ from mipoison.defenses.lpa.objective import GRID, Objective
 from mipoison.random import Key, uniforms
 from mipoison.reference.project import distance
 
+# How many times as far as a keyed direction its opposite must move a row to be taken.
+_FARTHER: Final = 1.1
+
 
 def keyed_step(p: Tensor, *, key: Key, alpha: float, epsilon: float, norm: str) -> Tensor:
     """One projected step along a keyed direction with entries uniform in (−1, 1); [N, K].
 
     Where the direction points out of the set (at a vertex, for example) the projection hardly moves. The
-    opposite direction is taken if it moves farther.
+    opposite direction is taken if it moves clearly farther: inside the set both move as far, and rounding would choose.
     """
     words = ops.row_bits(p, key=key, grid=GRID, words=p.shape[-1])
     direction = (2 * uniforms(words) - 1).to(p.dtype)
@@ -26,7 +29,7 @@ def keyed_step(p: Tensor, *, key: Key, alpha: float, epsilon: float, norm: str) 
         for way in (direction, -direction)
     )
     gone, other = distance(there, p, norm), distance(back, p, norm)
-    turn = (gone < min(alpha, epsilon) / 2) & (other > gone)
+    turn = (gone < min(alpha, epsilon) / 2) & (other > _FARTHER * gone)
     return torch.where(turn.unsqueeze(-1), back, there)
 
 
