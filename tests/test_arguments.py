@@ -12,6 +12,7 @@ from distributions import draw
 from torch import nn
 
 import mipoison as mp
+from mipoison.adamw import AdamW
 from mipoison.defenses import (
     Contract,
     GaussianNoise,
@@ -62,7 +63,7 @@ def untrained(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: Any, **__: Any) -> None:
         raise AssertionError("something was trained")
 
-    monkeypatch.setattr(torch.optim, "AdamW", refuse)
+    monkeypatch.setattr(AdamW, "step", refuse)
 
 
 @pytest.mark.parametrize("name", [name for name in FITS if name not in ("contract", "swap")])
