@@ -75,8 +75,8 @@ inline Solved<S> free_l1_32(const Rows32<S>& rows, double epsilon, const typenam
   const Value half = epsilon / 2;
   const LevelRange<S> range = level_range_of(rows);
   // No entry rises by more than epsilon / 2.
-  Search<S> plus(range.high - half - 2e-6, range.high, start, start == start);
-  Search<S> minus(range.low, range.high, start, start == start);
+  Search<S> plus(range.high - half - 2e-6, range.high, start, S::all_rows());
+  Search<S> minus(range.low, range.high, start, S::all_rows());
   moves.solve(half, half, &plus, &minus);
   moves.write({plus.x, minus.x}, q);
   const typename S::Truth open = plus.running | minus.running;
@@ -94,16 +94,16 @@ inline Solved<S> bound_l1_32(const Rows32<S>& rows, double epsilon, float* q) {
   Moves32<S> moves{rows.z, rows.p, rows.blocks, one};
   Box32 box{rows.z, rows.p, rows.blocks, Block<float>::all(2), one};  // no ball
 
-  Truth lost = half < zero;
+  Truth lost = S::no_rows();
   Value tau = 0;
   typename Moves32<S>::Levels at{zero, zero};
-  Truth inactive = lost;
+  Truth inactive = S::no_rows();
   // The entries above the cap may come down by epsilon / 2 in total.
   Block<float> tallest = nothing;
   for (int64_t i = 0; i < rows.blocks * kLanes<float>; i += kLanes<float>)
     tallest = max(tallest, Block<float>::load(rows.p + i));
   const Value deepest = max(S::exact(S::highest(tallest)) - half, zero);
-  Search<S> cap(deepest, min(p_t + half, Value(1)) - m, p_t - m, !lost);
+  Search<S> cap(deepest, min(p_t + half, Value(1)) - m, p_t - m, S::all_rows());
   cap.fine = size_of(cap.hi) * Value(kSingle);
 
   // Levels under the cap, where `wanted`. Returns where the cap is too low: the ball does not allow

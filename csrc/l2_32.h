@@ -33,7 +33,7 @@ inline Solved<S> project_l2_32(const Rows32<S>& rows, double epsilon, const type
   // Projections are non-expansive: from p inside the set, a step of epsilon never leaves the ball.
   // The distance is linear in s or concave, as entries reach zero.
   const Value safe = Value(epsilon) / root_of(length[0]);
-  Search<S> slide(zero, one, max(safe, Value(epsilon) / far), zero == zero);
+  Search<S> slide(zero, one, max(safe, Value(epsilon) / far), S::all_rows());
   // The answer is what the last step computed; nothing is computed after it.
   slide.fine = Value(6e-8) / root_of(length[0]);
   slide.none = 0;

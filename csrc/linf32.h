@@ -64,7 +64,7 @@ inline Solved<S> free_linf32(const Rows32<S>& rows, double epsilon, const typena
   using Value = typename S::Value;
   const Box32 box{rows.z, rows.p, rows.blocks, Block<float>::all(static_cast<float>(epsilon)),
                   Block<float>::all(1)};
-  typename S::Truth open = start == start;
+  typename S::Truth open = S::all_rows();
   const LevelRange<S> range = level_range_of(rows);
   const Value tau =
       box.level<S>(Value(1), start, &open, {range.low - epsilon, range.high + epsilon});

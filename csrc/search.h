@@ -45,7 +45,7 @@ struct Search {
     const Truth found = size_of(value) <= select(sloped, Value(none), Value(none / 4));
     const Truth still = sloped & (size_of(newton - x) <= fine);
     Truth usable = sloped & (newton > lo) & (newton < hi);
-    if (steps >= kPatience && steps % 2) usable = usable & !(x == x);
+    if (steps >= kPatience && steps % 2) usable = S::no_rows();
     Value next = newton;
     if (any(running & !found & !usable)) next = select(usable, newton, divide(lo, hi));
     const Truth between = (next > lo) & (next < hi) & (hi - lo > fine);

@@ -36,6 +36,8 @@ struct Columns {
   static constexpr int kRows = kGroup;
 
   static int64_t blocks(int64_t k) { return k; }
+  static WideMask all_rows() { return Wide(0) == Wide(0); }
+  static WideMask no_rows() { return !all_rows(); }
   static Wide gather(const Wide& w) { return w; }
   static Wide collect(const Block<float>& b) { return widen(b); }
   static Block<float> highest(const Block<float>& b) { return b; }
@@ -73,6 +75,8 @@ struct Line {
   static constexpr int kRows = 1;
 
   static int64_t blocks(int64_t k) { return padded<float>(k) / kLanes<float>; }
+  static bool all_rows() { return true; }
+  static bool no_rows() { return false; }
   static double gather(const Wide& w) { return total(w.half[0]) + total(w.half[1]); }
   static double collect(const Block<float>& b) { return total(b); }
   static float highest(const Block<float>& b) { return largest(b); }

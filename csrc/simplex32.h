@@ -160,11 +160,11 @@ inline Levels32<S> solve_levels32(const float* z, int64_t blocks, typename S::Si
     constexpr float kRounding = 1e-6f;
     if (spare && count >= 0) {
       const Rest few(spare, pack_above(z, blocks, from - kRounding, spare));
-      at.tau = water<S, kFinely>(few, at.w - 1, from, true, count);
+      at.tau = water<S, kFinely>(few, at.w - 1, from, S::all_rows(), count);
       return at;
     }
   }
-  at.tau = water<S, kFinely>(at.rest, at.w - 1, from, at.w == at.w, count);
+  at.tau = water<S, kFinely>(at.rest, at.w - 1, from, S::all_rows(), count);
   return at;
 }
 

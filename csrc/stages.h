@@ -91,7 +91,7 @@ class Stages {
     }
     S::put(q_, rows_.t, lead);
     *warm_start = at.tau;
-    if (!ball_) return {Truth(usable & summed), Truth(usable & !usable)};
+    if (!ball_) return {Truth(usable & summed), S::no_rows()};
     const Value far = measure<S>(q_, rows_.p, rows_.blocks, norm_).distance;
     if (norm_ == Norm::kL2) *warm_start = root_of(far);
     const Truth inside = far <= Value(norm_ == Norm::kL2 ? epsilon_ * epsilon_ : epsilon_);
@@ -147,7 +147,7 @@ class Stages {
     const Measured<S> m = measure<S>(q_, rows_.p, rows_.blocks, norm_);
     const double most = epsilon_ + kBeyond;
     const Truth inside = m.distance <= Value(norm_ == Norm::kL2 ? most * most : most);
-    return {Truth(good & inside & (size_of(m.sum - 1) <= Value(kMissing))), Truth(good & !good)};
+    return {Truth(good & inside & (size_of(m.sum - 1) <= Value(kMissing))), S::no_rows()};
   }
 
   const Rows32<S>& rows_;
