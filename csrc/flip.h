@@ -29,16 +29,15 @@ inline int64_t served_label(int64_t classes, uint64_t threshold, uint64_t first,
 template <class T>
 class Flipper {
  public:
-  Flipper(int64_t classes, uint64_t threshold, const Key& key, Exchange style)
-      : k_(classes),
-        threshold_(threshold),
-        key_(key),
-        canonical_(classes, key),
-        style_(style),
-        rows_(classes, 3) {}
+  explicit Flipper(const Flips<T>& call)
+      : k_(call.batch.classes), call_(call), canonical_(k_, call.key), rows_(k_, 3) {}
 
-  // `target` may be null, as in served_label.
-  bool operator()(const T* p, const int64_t* target, T* out, int64_t* label) {
+  // Writes row i. False if it is invalid.
+  bool operator()(int64_t i) {
+    const T* p = call_.p + i * k_;
+    const int64_t* target = call_.targets ? call_.targets + i : nullptr;
+    T* out = call_.out + i * k_;
+    int64_t* label = call_.labels + i;
     const int64_t width = rows_.width();
     const Quality quality = load_probability(p, k_, width, p_);
     const int64_t old = quality == Quality::kNotFinite ? -1 : label_of(p, k_);
@@ -47,11 +46,11 @@ class Flipper {
       write_safe_answer(k_, old, out);
       return false;
     }
-    const Words r = words_of(canonical_(p), key_, 0);
-    *label = served_label(k_, threshold_, r.word[0], r.word[1], target, old);
+    const Words r = words_of(canonical_(p), call_.key, 0);
+    *label = served_label(k_, call_.threshold, r.word[0], r.word[1], target, old);
     const bool flips = *label != old;
     if (flips) {
-      if (style_ == Exchange::kSwap) {
+      if (call_.style == Exchange::kSwap) {
         std::swap(p_[old], p_[*label]);
       } else {
         std::copy(p_, p_ + k_, z_);
@@ -59,16 +58,14 @@ class Flipper {
         project_simplex(z_, width, *label, 0, q_);
       }
     }
-    finish(flips && style_ == Exchange::kProject ? q_ : p_, k_, *label, 0, out);
+    finish(flips && call_.style == Exchange::kProject ? q_ : p_, k_, *label, 0, out);
     return true;
   }
 
  private:
   int64_t k_;
-  uint64_t threshold_;
-  Key key_;
+  Flips<T> call_;
   Canonical canonical_;
-  Exchange style_;
   Workspace rows_;
   double *p_ = rows_.row(0), *z_ = rows_.row(1), *q_ = rows_.row(2);
 };

@@ -11,29 +11,18 @@
 namespace mipoison {
 namespace MIPOISON_ISA {
 
-struct FlipCall {
-  const float* p;
-  const int64_t* targets;
-  int64_t rows, classes;
-  uint64_t threshold;
-  Key key;
-  Exchange style;
-  float* out;
-  int64_t* labels;
-};
-
 template <class S>
 class Flipper32 {
  public:
   using Value = typename S::Value;
   using Truth = typename S::Truth;
 
-  explicit Flipper32(const FlipCall& call)
+  explicit Flipper32(const Flips<float>& call)
       : call_(call),
-        k_(call.classes),
-        blocks_(S::blocks(call.classes)),
-        canonical_(call.classes, call.key),
-        scratch_(2, S::kRows * padded<float>(call.classes)) {}
+        k_(call.batch.classes),
+        blocks_(S::blocks(call.batch.classes)),
+        canonical_(call.batch.classes, call.key),
+        scratch_(2, S::kRows * padded<float>(call.batch.classes)) {}
 
   // Writes the rows [begin, end) that it can solve, and calls decline(row) for the others.
   template <class Decline>
@@ -59,7 +48,7 @@ class Flipper32 {
 
   // Returns which rows of a tile are written, or wait.
   uint32_t flip(const Tile<S>& tile) {
-    load_rows(call_.p, call_.rows, k_, tile, p_);
+    load_rows(call_.p, call_.batch.rows, k_, tile, p_);
     const Judged<S> row = judge(p_, k_, S{});
     uint32_t good = bits(row.valid);
     if (!good) return 0;
@@ -108,7 +97,7 @@ class Flipper32 {
     const int taken = std::min(waiting_.size, S::kRows);
     waiting_.size -= taken;
     const Tile<S> tile = tile_of(waiting_.row + waiting_.size, taken, k_, S{});
-    load_rows(call_.p, call_.rows, k_, tile, p_);
+    load_rows(call_.p, call_.batch.rows, k_, tile, p_);
     const Judged<S> row = judge(p_, k_, S{});
     renormalise<S>(p_, blocks_, row.sum);
     const typename S::Single highest = S::take(p_, row.label);
@@ -128,7 +117,7 @@ class Flipper32 {
     decline_others(tile, answered, decline);
   }
 
-  FlipCall call_;
+  Flips<float> call_;
   int64_t k_, blocks_;
   Canonical canonical_;
   Scratch scratch_;

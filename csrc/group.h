@@ -18,12 +18,12 @@ class GroupProjector {
  public:
   using S = Columns;
 
-  GroupProjector(int64_t classes, const Region& region, const Call<T>& call)
-      : k_(classes),
-        region_(region),
+  explicit GroupProjector(const Projection<T>& call)
+      : k_(call.batch.classes),
+        region_(call.region),
         call_(call),
-        ball_(call.in_ball(region)),
-        scratch_(ball_ ? 4 : 2, kGroup * padded_columns(classes)) {}
+        ball_(call.in_ball()),
+        scratch_(ball_ ? 4 : 2, kGroup * padded_columns(k_)) {}
 
   // Writes the rows [begin, end) that it can solve, and calls decline(row) for the others.
   template <class Decline>
@@ -135,7 +135,7 @@ class GroupProjector {
   }
 
   void load(const T* matrix, const Group& group, float* columns) const {
-    load_columns(matrix, matrix + call_.rows * k_, k_, group, columns);
+    load_columns(matrix, matrix + call_.batch.rows * k_, k_, group, columns);
   }
 
   Summary summarise() const {
@@ -225,7 +225,7 @@ class GroupProjector {
 
   int64_t k_;
   Region region_;
-  Call<T> call_;
+  Projection<T> call_;
   bool ball_;
   Scratch scratch_;
   float *z_ = scratch_.row(0), *p_ = scratch_.row(1);

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <limits>
 
 #include "isa.h"
 
@@ -30,29 +31,97 @@ struct Key {
   uint32_t word[4];
 };
 
+// The calls: row-major [rows, classes] of T, void until the dtype is looked at. Results are written
+// to `out`; inputs that are said to may be null.
+
+// Projects z = from + alpha * along / |along|_2, or just `from` where along is null. `center` and
+// `label` may be null: no center, and the label of the center (or else of `from`).
+template <class T>
+struct Projection {
+  Batch batch;
+  const T *from, *along, *center;
+  const int64_t* label;
+  double alpha;
+  Region region;
+  T* out;
+
+  bool in_ball() const {
+    return center && region.epsilon < std::numeric_limits<double>::infinity();
+  }
+  template <class U>
+  Projection<U> of() const {
+    return {batch,
+            static_cast<const U*>(from),
+            static_cast<const U*>(along),
+            static_cast<const U*>(center),
+            label,
+            alpha,
+            region,
+            static_cast<U*>(out)};
+  }
+};
+
+template <class T>
+struct Motion {
+  Batch batch;
+  const T *p, *target;
+  double epsilon;
+  Norm norm;
+  Travel style;
+  T* out;
+
+  template <class U>
+  Motion<U> of() const {
+    return {batch, static_cast<const U*>(p), static_cast<const U*>(target), epsilon, norm,
+            style, static_cast<U*>(out)};
+  }
+};
+
+// Flips the rows whose first word is below `threshold`. `targets` may be null: drawn by key.
+template <class T>
+struct Flips {
+  Batch batch;
+  const T* p;
+  const int64_t* targets;
+  uint64_t threshold;
+  Key key;
+  Exchange style;
+  T* out;
+  int64_t* labels;
+
+  template <class U>
+  Flips<U> of() const {
+    return {batch, static_cast<const U*>(p), targets, threshold, key,
+            style, static_cast<U*>(out),     labels};
+  }
+};
+
+// Writes `words` words a row; in cells of `grid`, or of the canonical form where that is 0.
+template <class T>
+struct Draws {
+  Batch batch;
+  const T* p;
+  Key key;
+  int64_t draw;
+  double grid;
+  int64_t words;
+  int64_t* out;
+
+  template <class U>
+  Draws<U> of() const {
+    return {batch, static_cast<const U*>(p), key, draw, grid, words, out};
+  }
+};
+
 // The operations compiled for one instruction set. Those that return a number return how many rows
 // are invalid (they get the safe answer); all write every entry of their outputs.
 struct Kernels {
   const char* instruction_set;
 
-  // `center` and `label` may be null: no center, and the label of the center (or else of z).
-  int64_t (*project)(const Batch& batch, const void* z, const void* center, const int64_t* label,
-                     const Region& region, void* out);
-
-  // Projects q + alpha * g / |g|_2.
-  int64_t (*step)(const Batch& batch, const void* q, const void* g, const void* center,
-                  const int64_t* label, double alpha, const Region& region, void* out);
-
-  int64_t (*move)(const Batch& batch, const void* p, const void* target, double epsilon, Norm norm,
-                  Travel style, void* out);
-
-  // Flips the rows whose first word is below `threshold`. `targets` may be null: drawn by key.
-  int64_t (*flip)(const Batch& batch, const void* p, const int64_t* targets, uint64_t threshold,
-                  const Key& key, Exchange style, void* out, int64_t* labels);
-
-  // `words` words a row.
-  void (*row_bits)(const Batch& batch, const void* p, const Key& key, int64_t draw, double grid,
-                   int64_t words, int64_t* out);
+  int64_t (*project)(const Projection<void>& call);
+  int64_t (*move)(const Motion<void>& call);
+  int64_t (*flip)(const Flips<void>& call);
+  int64_t (*row_bits)(const Draws<void>& call);
 };
 
 namespace MIPOISON_ISA {

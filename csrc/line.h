@@ -19,17 +19,17 @@ class LineProjector {
   using S = Line;
   static constexpr int64_t kLong = 3000, kAhead = 512, kStreamed = 1000, kCrowding = 1 << 19;
 
-  LineProjector(int64_t classes, const Region& region, const Call<T>& call)
-      : k_(classes),
-        whole_(classes / kLanes<float> * kLanes<float>),
-        width_(padded<float>(classes)),
-        region_(region),
+  explicit LineProjector(const Projection<T>& call)
+      : k_(call.batch.classes),
+        whole_(k_ / kLanes<float> * kLanes<float>),
+        width_(padded<float>(k_)),
+        region_(call.region),
         call_(call),
-        ball_(call.in_ball(region)),
+        ball_(call.in_ball()),
         in_place_(!ball_ && apart(call)),
-        streams_(k_ >= kStreamed && k_ == width_ && call.rows * k_ >= kCrowding &&
+        streams_(k_ >= kStreamed && k_ == width_ && call.batch.rows * k_ >= kCrowding &&
                  reinterpret_cast<uintptr_t>(call.out) % kBlockBytes == 0),
-        scratch_(answer_row() + 1, classes) {}
+        scratch_(answer_row() + 1, k_) {}
 
   // Writes row i. False if it declines.
   bool operator()(int64_t i) {
@@ -255,8 +255,8 @@ class LineProjector {
   }
 
   // Whether no input overlaps the output: a declined row must still be intact.
-  bool apart(const Call<T>& call) const {
-    const int64_t entries = call.rows * k_;
+  bool apart(const Projection<T>& call) const {
+    const int64_t entries = call.batch.rows * k_;
     for (const T* in : {call.from, call.along, call.center})
       if (in && std::less<>()(in, call.out + entries) && std::less<>()(call.out, in + entries))
         return false;
@@ -268,7 +268,7 @@ class LineProjector {
 
   int64_t k_, whole_, width_;
   Region region_;
-  Call<T> call_;
+  Projection<T> call_;
   bool ball_, in_place_, streams_;
   Scratch scratch_;
   float *z_ = scratch_.row(0), *q_ = scratch_.row(answer_row());

@@ -9,10 +9,12 @@ namespace MIPOISON_ISA {
 template <class T>
 class Mover {
  public:
-  Mover(int64_t classes, double epsilon, Norm norm, Travel style)
-      : k_(classes), epsilon_(epsilon), norm_(norm), style_(style), rows_(classes, 5) {}
+  explicit Mover(const Motion<T>& call) : k_(call.batch.classes), call_(call), rows_(k_, 5) {}
 
-  bool operator()(const T* p, const T* target, T* out) {
+  // Writes row i. False if it is invalid.
+  bool operator()(int64_t i) {
+    const T *p = call_.p + i * k_, *target = call_.target + i * k_;
+    T* out = call_.out + i * k_;
     const int64_t width = rows_.width();
     const Quality from = load_probability(p, k_, width, p_);
     const Quality to = load_probability(target, k_, width, v_);
@@ -21,7 +23,7 @@ class Mover {
       write_safe_answer(k_, t, out);
       return false;
     }
-    if (style_ == Travel::kStraight)
+    if (call_.style == Travel::kStraight)
       go_straight();
     else
       fill();
@@ -32,8 +34,8 @@ class Mover {
  private:
   void go_straight() {
     const int64_t width = rows_.width();
-    const double length = distance(v_, p_, width, norm_);
-    const double share = length > epsilon_ ? epsilon_ / length : 1;
+    const double length = distance(v_, p_, width, call_.norm);
+    const double share = length > call_.epsilon ? call_.epsilon / length : 1;
     for (int64_t j = 0; j < width; ++j) q_[j] = share < 1 ? p_[j] + share * (v_[j] - p_[j]) : v_[j];
   }
 
@@ -50,16 +52,14 @@ class Mover {
 
   // Cap of the changes at which they add up to epsilon / 2; infinite if they never do.
   double water_line(const double* changes) const {
-    const double surplus = sum_of(changes, rows_.width()) - epsilon_ / 2;
+    const double surplus = sum_of(changes, rows_.width()) - call_.epsilon / 2;
     if (surplus <= 0) return kInfinity;
     // Where epsilon is 0, rounding can put the root just below zero.
     return std::max(water_level(changes, rows_.width(), 0, -surplus, 0), 0.0);
   }
 
   int64_t k_;
-  double epsilon_;
-  Norm norm_;
-  Travel style_;
+  Motion<T> call_;
   Workspace rows_;
   double *p_ = rows_.row(0), *v_ = rows_.row(1), *q_ = rows_.row(2);
   double *up_ = rows_.row(3), *down_ = rows_.row(4);

@@ -10,17 +10,8 @@
 namespace mipoison {
 namespace MIPOISON_ISA {
 
-struct MoveCall {
-  const float *p, *target;
-  int64_t rows, classes;
-  double epsilon;
-  Norm norm;
-  Travel style;
-  float* out;
-};
-
 // Whether calls of this kind are worth a try in float32.
-inline bool moderate(const MoveCall& call) { return call.epsilon >= kSmallestBall; }
+inline bool moderate(const Motion<float>& call) { return call.epsilon >= kSmallestBall; }
 
 // One side's changes, and the level min(change, x) at which they add up to half of epsilon: the
 // root of sum_j (change_j - x)_+ = surplus, by Newton, monotone from the left.
@@ -58,16 +49,16 @@ class Mover32 {
   using Value = typename S::Value;
   using Truth = typename S::Truth;
 
-  explicit Mover32(const MoveCall& call)
+  explicit Mover32(const Motion<float>& call)
       : call_(call),
-        blocks_(S::blocks(call.classes)),
-        scratch_(2, S::kRows * padded<float>(call.classes)) {}
+        blocks_(S::blocks(call.batch.classes)),
+        scratch_(2, S::kRows * padded<float>(call.batch.classes)) {}
 
   // Writes the rows [begin, end) that it can solve, and calls decline(row) for the others.
   template <class Decline>
   void operator()(int64_t begin, int64_t end, const Decline& decline) {
     each_tile<S>(
-        begin, end, call_.classes, [&](const Tile<S>& tile) { return move(tile); }, decline);
+        begin, end, call_.batch.classes, [&](const Tile<S>& tile) { return move(tile); }, decline);
   }
 
  private:
@@ -76,10 +67,10 @@ class Mover32 {
 
   // Writes a tile's rows. Returns which it has written.
   uint32_t move(const Tile<S>& tile) {
-    load_rows(call_.p, call_.rows, call_.classes, tile, p_);
-    const Judged<S> from = judge(p_, call_.classes, S{});
-    load_rows(call_.target, call_.rows, call_.classes, tile, v_);
-    const Judged<S> to = judge(v_, call_.classes, S{});
+    load_rows(call_.p, call_.batch.rows, call_.batch.classes, tile, p_);
+    const Judged<S> from = judge(p_, call_.batch.classes, S{});
+    load_rows(call_.target, call_.batch.rows, call_.batch.classes, tile, v_);
+    const Judged<S> to = judge(v_, call_.batch.classes, S{});
     Truth good = from.valid & to.valid & same_label(from.label, to.label);
     if (!any(good)) return 0;
     renormalise<S>(p_, blocks_, from.sum);
@@ -94,7 +85,7 @@ class Mover32 {
     const typename S::Single rival = rival_of<S>(v_, blocks_, from.label);
     S::put(v_, from.label, leading_entry32<S>(v_t, rival, Value(0)));
     good = good & keeps_promises();
-    store_rows(v_, call_.classes, tile, bits(good), call_.out);
+    store_rows(v_, call_.batch.classes, tile, bits(good), call_.out);
     return bits(good);
   }
 
@@ -158,7 +149,7 @@ class Mover32 {
            (m.distance <= Value(call_.norm == Norm::kL2 ? most * most : most));
   }
 
-  MoveCall call_;
+  Motion<float> call_;
   int64_t blocks_;
   Scratch scratch_;
   float *p_ = scratch_.row(0), *v_ = scratch_.row(1);

@@ -126,7 +126,8 @@ struct Project {
   }
 
   int64_t write(const Batch& batch, void* out) const {
-    return kernels().project(batch, rows.data(), p.data(), t.data<int64_t>(), limits.region(), out);
+    return kernels().project(
+        {batch, rows.data(), nullptr, p.data(), t.data<int64_t>(), 0, limits.region(), out});
   }
 
   Tensor rows, p, t;
@@ -153,8 +154,8 @@ struct Step {
   }
 
   int64_t write(const Batch& batch, void* out) const {
-    return kernels().step(batch, rows.data(), g.data(), p.data(), t.data<int64_t>(), alpha,
-                          limits.region(), out);
+    return kernels().project(
+        {batch, rows.data(), g.data(), p.data(), t.data<int64_t>(), alpha, limits.region(), out});
   }
 
   Tensor rows, g, p, t;
@@ -238,8 +239,8 @@ inline void move(Value* stack, uint64_t, uint64_t) {
   p = std::move(p).contiguous();
   target = beside(p, std::move(target));
   Tensor out = new_rows(p), status = new_status();
-  *status.data<int64_t>() = kernels().move(batch, p.data(), target.data(), epsilon, norm_of(norm),
-                                           travel_of(style), out.data());
+  *status.data<int64_t>() = kernels().move(
+      {batch, p.data(), target.data(), epsilon, norm_of(norm), travel_of(style), out.data()});
   stable::give(stack, out, status);
 }
 
@@ -256,8 +257,8 @@ inline void flip(Value* stack, uint64_t, uint64_t) {
   const Key key = key_of(std::move(words));
   Tensor out = new_rows(p), labels = new_labels(p), status = new_status();
   *status.data<int64_t>() =
-      kernels().flip(batch, p.data(), targets.data<int64_t>(), threshold_of(rate), key,
-                     exchange_of(style), out.data(), labels.data<int64_t>());
+      kernels().flip({batch, p.data(), targets.data<int64_t>(), threshold_of(rate), key,
+                      exchange_of(style), out.data(), labels.data<int64_t>()});
   stable::give(stack, out, labels, status);
 }
 
@@ -273,7 +274,7 @@ inline void row_bits(Value* stack, uint64_t, uint64_t) {
   const Key key = key_of(std::move(words_of_key));
   const int64_t sizes[] = {batch.rows, words};
   Tensor out = Tensor::empty(2, sizes, stable::torch.int64);
-  kernels().row_bits(batch, p.data(), key, draw, grid, words, out.data<int64_t>());
+  kernels().row_bits({batch, p.data(), key, draw, grid, words, out.data<int64_t>()});
   stable::give(stack, out);
 }
 

@@ -71,10 +71,10 @@ inline float radius_of_pair(double epsilon, Norm norm) {
 
 class PairProjector {
  public:
-  PairProjector(const Region& region, const Call<float>& call)
+  explicit PairProjector(const Projection<float>& call)
       : call_(call),
-        ball_(call.in_ball(region)),
-        radius_(ball_ ? radius_of_pair(region.epsilon, region.norm) : 0) {}
+        ball_(call.in_ball()),
+        radius_(ball_ ? radius_of_pair(call.region.epsilon, call.region.norm) : 0) {}
 
   // Writes the rows [begin, end) that it can solve, and calls decline(row) for the others.
   template <class Decline>
@@ -187,7 +187,7 @@ class PairProjector {
     return Block<float>::load(valid) > zero;
   }
 
-  Call<float> call_;
+  Projection<float> call_;
   bool ball_;
   float radius_;
 };

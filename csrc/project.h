@@ -9,33 +9,28 @@
 namespace mipoison {
 namespace MIPOISON_ISA {
 
-// The row to project: z = from + alpha * along / |along|_2, or just `from` where along is null.
-template <class T>
-struct Origin {
-  const T* from;
-  const T* along;
-  double alpha;
-};
-
 template <class T>
 class Projector {
  public:
-  Projector(int64_t classes, const Region& region)
-      : k_(classes), region_(region), rows_(classes, 5) {}
+  explicit Projector(const Projection<T>& call)
+      : k_(call.batch.classes), region_(call.region), call_(call), rows_(k_, 5) {}
 
-  // Writes one row. `center` and `label` may be null. False if the row is invalid.
-  bool operator()(const Origin<T>& origin, const T* center, const int64_t* label, T* out) {
+  // Writes row i. False if it is invalid.
+  bool operator()(int64_t i) {
+    const T* from = call_.from + i * k_;
+    const T* center = call_.center ? call_.center + i * k_ : nullptr;
+    T* out = call_.out + i * k_;
     const Quality quality =
         center ? load_probability(center, k_, rows_.width(), p_) : Quality::kProbability;
-    const bool moved = form(origin);
+    const bool moved = form(from, call_.along ? call_.along + i * k_ : nullptr);
     const bool readable = center ? quality != Quality::kNotFinite : from_finite_;
     int64_t t = -1;
-    if (readable) t = label ? *label : label_of(center ? center : origin.from, k_);
+    if (readable) t = call_.label ? call_.label[i] : label_of(center ? center : from, k_);
     if (t >= k_) t = -1;
     double margin = region_.margin;
     if (quality == Quality::kProbability && moved && t >= 0) {
       if (region_.shrink) margin = std::min(margin, center ? lead_of(t) : 0);
-      if (solve(t, margin, center != nullptr)) {
+      if (solve(t, margin)) {
         finish(q_, k_, t, margin, out);
         return true;
       }
@@ -46,10 +41,10 @@ class Projector {
 
  private:
   // z in float64. False if an input is not finite.
-  bool form(const Origin<T>& origin) {
-    from_finite_ = widen_row(origin.from, k_, z_);
-    if (!origin.along) return from_finite_;
-    const bool along_finite = widen_row(origin.along, k_, q_);
+  bool form(const T* from, const T* along) {
+    from_finite_ = widen_row(from, k_, z_);
+    if (!along) return from_finite_;
+    const bool along_finite = widen_row(along, k_, q_);
     if (!from_finite_ || !along_finite) return false;
     double longest = 0;
     for (int64_t j = 0; j < k_; ++j) longest = std::max(longest, std::abs(q_[j]));
@@ -57,7 +52,7 @@ class Projector {
     for (int64_t j = 0; j < k_; ++j) q_[j] /= longest;
     pad(q_, k_, rows_.width(), 0);
     for (int64_t j = 0; j < rows_.width(); ++j) work_[0][j] = q_[j] * q_[j];
-    const double scale = origin.alpha / std::sqrt(sum_of(work_[0], rows_.width()));
+    const double scale = call_.alpha / std::sqrt(sum_of(work_[0], rows_.width()));
     for (int64_t j = 0; j < k_; ++j) z_[j] += scale * q_[j];
     return true;
   }
@@ -68,7 +63,7 @@ class Projector {
     return std::max(label_entry.value() - max_of(p_, rows_.width()), 0.0);
   }
 
-  bool solve(int64_t t, double margin, bool centered) {
+  bool solve(int64_t t, double margin) {
     if (margin > 1 + kSlack) return false;
     for (int64_t j = 0; j < k_; ++j)
       if (!(std::abs(z_[j]) <= kFarthest)) return false;
@@ -77,9 +72,8 @@ class Projector {
     std::copy(z_, z_ + k_, a);
     pad(a, k_, width, -kInfinity);
     project_simplex(a, width, t, margin, q_);
-    const bool ball = centered && region_.epsilon < kInfinity;
     const double epsilon = region_.epsilon;
-    if (ball && !(distance(q_, p_, width, region_.norm) <= epsilon)) {
+    if (call_.in_ball() && !(distance(q_, p_, width, region_.norm) <= epsilon)) {
       bool found = false;
       switch (region_.norm) {
         case Norm::kL1:
@@ -100,6 +94,7 @@ class Projector {
 
   int64_t k_;
   Region region_;
+  Projection<T> call_;
   Workspace rows_;
   double *z_ = rows_.row(0), *p_ = rows_.row(1), *q_ = rows_.row(2);
   double* work_[2] = {rows_.row(3), rows_.row(4)};

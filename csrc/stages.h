@@ -16,23 +16,11 @@ constexpr float kModerate = 2;
 // Smaller balls are solved in float64.
 constexpr double kSmallestBall = 1e-5;
 
-// The rows of a call, as project.h knows them; for project, alpha is 0 and `along` null.
-template <class T>
-struct Call {
-  const T *from, *along, *center;
-  const int64_t* label;
-  double alpha;
-  int64_t rows;
-  T* out;
-
-  bool in_ball(const Region& region) const { return center && region.epsilon < kInfinity; }
-};
-
 // Whether float32 is tried for calls of this kind.
 template <class T>
-inline bool moderate(const Region& region, const Call<T>& call) {
-  return region.margin <= 1 && std::abs(call.alpha) <= 1 &&
-         (!call.in_ball(region) || region.epsilon >= kSmallestBall);
+inline bool moderate(const Projection<T>& call) {
+  return call.region.margin <= 1 && std::abs(call.alpha) <= 1 &&
+         (!call.in_ball() || call.region.epsilon >= kSmallestBall);
 }
 
 // Where the search for tau starts: the largest entry, a guess, and the support that it came from.

@@ -101,15 +101,16 @@ void answer(DType dtype, const char* dtype_name, int64_t k) {
     for (const double epsilon : {0.0, 0.02, 0.2, kInfinity}) {
       for (const double margin : {0.0, 0.01, 0.3}) {
         const Region region{epsilon, norm, margin, true};
-        projected.add(kernels.project(batch, g.data(), p.data(), nullptr, region, out.data()));
+        projected.add(
+            kernels.project({batch, g.data(), nullptr, p.data(), nullptr, 0, region, out.data()}));
         projected.add(out.data(), out.size());
-        stepped.add(kernels.step(batch, other.data(), g.data(), p.data(), nullptr, 0.1, region,
-                                 out.data()));
+        stepped.add(kernels.project(
+            {batch, other.data(), g.data(), p.data(), nullptr, 0.1, region, out.data()}));
         stepped.add(out.data(), out.size());
       }
       for (const auto style : {mipoison::Travel::kStraight, mipoison::Travel::kWaterfill}) {
-        moved.add(kernels.move(batch, p.data(), other.data(), std::min(epsilon, 2.0), norm, style,
-                               out.data()));
+        moved.add(kernels.move(
+            {batch, p.data(), other.data(), std::min(epsilon, 2.0), norm, style, out.data()}));
         moved.add(out.data(), out.size());
       }
     }
@@ -120,13 +121,13 @@ void answer(DType dtype, const char* dtype_name, int64_t k) {
   const mipoison::Key key{{1, 2147483648u, 4294967295u, 7}};
   Digest flipped, drawn;
   for (const auto style : {mipoison::Exchange::kSwap, mipoison::Exchange::kProject}) {
-    flipped.add(kernels.flip(batch, p.data(), nullptr, mipoison::threshold_of(0.5), key, style,
-                             out.data(), labels.data()));
+    flipped.add(kernels.flip({batch, p.data(), nullptr, mipoison::threshold_of(0.5), key, style,
+                              out.data(), labels.data()}));
     flipped.add(out.data(), out.size());
     flipped.add(labels.data(), labels.size() * sizeof(int64_t));
   }
   for (const double grid : {0.0, 0.05}) {
-    kernels.row_bits(batch, p.data(), key, 3, grid, 8, words.data());
+    kernels.row_bits({batch, p.data(), key, 3, grid, 8, words.data()});
     drawn.add(words.data(), words.size() * sizeof(int64_t));
   }
   print("flip", "-", flipped);
