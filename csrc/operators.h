@@ -177,10 +177,8 @@ void into_new(Value* stack, uint64_t, uint64_t) {
   stable::give(stack, out, status);
 }
 
-// The same as mipoison/ops/library.py says.
-constexpr char kGradient[] =
-    "expected no argument that requires grad together with out, got one: what is written into a "
-    "given tensor has no derivative; leave out away, or use torch.no_grad() or .detach()";
+// What is said of an argument that requires grad: mipoison/ops/library.py has the words.
+inline std::string gradient_refusal;
 
 inline void overwrite(const Tensor& out, const Tensor& rows) {
   if (out.copy_from(rows) == 0) return;
@@ -196,7 +194,7 @@ void into_given(Value* stack, uint64_t, uint64_t) {
   Operation operation(in);
   const Tensor out = in.tensor();
 
-  if (operation.recorded_with(out)) throw std::runtime_error(kGradient);
+  if (operation.recorded_with(out)) throw std::runtime_error(gradient_refusal);
   const Batch batch = batch_of(operation.rows);
   require_beside(operation.rows, out);
   for (int d = 0; d < 2; ++d) {
@@ -279,7 +277,8 @@ inline void row_bits(Value* stack, uint64_t, uint64_t) {
 }
 
 // Makes these the implementations for CPU tensors, for as long as the process lives.
-inline void register_all(const char* torch_module) {
+inline void register_all(const char* torch_module, const std::string& refusal) {
+  gradient_refusal = refusal;
   stable::look_up(torch_module);
   stable::LibraryHandle library;
   stable::require(

@@ -20,9 +20,13 @@ except ImportError as _error:
     raise incomplete("mipoison._C", "_C", _error) from None
 
 
-def register_operators() -> None:
-    """Registers the compiled operators for CPU tensors in torch's dispatcher."""
-    _C.register_operators(torch._C.__file__)
+def register_operators(gradient_refusal: str) -> None:
+    """Registers the compiled operators for CPU tensors in torch's dispatcher.
+
+    Args:
+        gradient_refusal: what those with out= say of an argument that requires grad.
+    """
+    _C.register_operators(torch._C.__file__, gradient_refusal)
 
 
 def instruction_set() -> str:

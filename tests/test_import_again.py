@@ -70,7 +70,7 @@ def test_failed_import_raises_the_same_error_again(tmp_path: Path) -> None:
     program = """
 import sys, types
 broken = types.ModuleType("mipoison._C")
-def refuse(file):
+def refuse(*arguments):
     raise RuntimeError("expected torch >= 2.11")
 broken.register_operators = refuse
 for _ in range(2):

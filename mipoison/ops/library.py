@@ -41,6 +41,10 @@ _SCHEMAS: Final = (
     " bool shrink) -> Tensor",
 )
 
+_GRADIENT_REFUSAL: Final = (
+    "expected no argument that requires grad together with out, got one: what is written into a given tensor has no "
+    "derivative; leave out away, or use torch.no_grad() or .detach()"
+)
 _MARK: Final = "_registered_by_mipoison"
 
 
@@ -80,10 +84,7 @@ def without_gradient(name: str, operation: Callable[..., Tensor]) -> Callable[..
     def refusing(*args: Any) -> Tensor:
         for x in (*args[:rows], args[-1]):
             if x is not None and differentiated(x):
-                raise RuntimeError(
-                    "expected no argument that requires grad together with out, got one: what is written "
-                    "into a given tensor has no derivative; leave out away, or use torch.no_grad() or .detach()"
-                )
+                raise RuntimeError(_GRADIENT_REFUSAL)
         return operation(*args)
 
     return refusing
@@ -245,7 +246,7 @@ def _define(library: torch.library.Library) -> None:
         library.define(schema, tags=(torch.Tag.pt2_compliant_tag,))
     for name, implementation in REFERENCE.items():
         library.impl(name, implementation, "CompositeExplicitAutograd")
-    cpu.register_operators()
+    cpu.register_operators(_GRADIENT_REFUSAL)
     for name in TRITON:
         library.impl(name, on_gpu(name), "CUDA")
     library.impl("_project_by", _project_by, "CompositeExplicitAutograd")
