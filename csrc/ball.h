@@ -14,6 +14,23 @@ namespace MIPOISON_ISA {
 
 constexpr double kSlack = 1e-12;
 
+inline void pad(double* row, int64_t k, int64_t width, double filler) {
+  for (int64_t j = k; j < width; ++j) row[j] = filler;
+}
+
+inline double sum_of(const double* row, int64_t width) {
+  Block<double> sum = Block<double>::all(0);
+  for (int64_t i = 0; i < width; i += kLanes<double>) sum = sum + Block<double>::load(row + i);
+  return total(sum);
+}
+
+inline double max_of(const double* row, int64_t width) {
+  Block<double> high = Block<double>::all(-kInfinity);
+  for (int64_t i = 0; i < width; i += kLanes<double>)
+    high = max(high, Block<double>::load(row + i));
+  return largest(high);
+}
+
 inline double distance(const double* a, const double* b, int64_t width, Norm norm) {
   const Block<double> zero = Block<double>::all(0);
   Block<double> sum = zero;

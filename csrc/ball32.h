@@ -1,20 +1,20 @@
-// What the three balls share in float32, in either shape.
+// What the three balls share, in every layout.
 #pragma once
 
 #include <cmath>
 
 #include "kernels.h"
 #include "search.h"
-#include "simplex32.h"
+#include "simplex.h"
 
 namespace mipoison {
 namespace MIPOISON_ISA {
 
-// A row, or a group of rows, of moderate size: the point z to project and the renormalised p, both
+// A row, or a group of rows: the point z to project and the renormalised p, both
 // padded (z with -inf, p with 0), and the label.
 template <class S>
-struct Rows32 {
-  float *z, *p;
+struct Rows {
+  typename S::Element *z, *p;
   int64_t blocks;
   typename S::Index t;
   typename S::Value margin;
@@ -31,7 +31,7 @@ struct Solved {
 template <class S>
 class WithoutLabel {
  public:
-  explicit WithoutLabel(const Rows32<S>& rows)
+  explicit WithoutLabel(const Rows<S>& rows)
       : rows_(rows), z_t_(S::take(rows.z, rows.t)), p_t_(S::take(rows.p, rows.t)) {
     S::put(rows.z, rows.t, S::rounded(typename S::Value(kNothing)));
     S::put(rows.p, rows.t, S::rounded(typename S::Value(0)));
@@ -46,7 +46,7 @@ class WithoutLabel {
   typename S::Value p_t() const { return S::exact(p_t_); }
 
  private:
-  const Rows32<S>& rows_;
+  const Rows<S>& rows_;
   typename S::Single z_t_, p_t_;
 };
 
@@ -58,12 +58,12 @@ struct LevelRange {
 };
 
 template <class S>
-inline LevelRange<S> level_range_of(const Rows32<S>& rows) {
-  Block<float> low = Block<float>::all(-kNothing), high = Block<float>::all(kNothing);
-  for (int64_t i = 0; i < rows.blocks * kLanes<float>; i += kLanes<float>) {
-    const Block<float> z = Block<float>::load(rows.z + i);
-    const Block<float> d = z - Block<float>::load(rows.p + i);
-    low = min(low, select(z > Block<float>::all(kNothing), d, low));
+inline LevelRange<S> level_range_of(const Rows<S>& rows) {
+  Entries<S> low = Entries<S>::all(-kNothing), high = Entries<S>::all(kNothing);
+  for (int64_t i = 0; i < rows.blocks * kStride<S>; i += kStride<S>) {
+    const Entries<S> z = Entries<S>::load(rows.z + i);
+    const Entries<S> d = z - Entries<S>::load(rows.p + i);
+    low = min(low, select(z > Entries<S>::all(kNothing), d, low));
     high = max(high, d);
   }
   // Room for the rounding of the ends.
@@ -77,14 +77,15 @@ struct Measured {
 };
 
 template <class S, bool kFinely = false>
-inline Measured<S> measure(const float* q, const float* p, int64_t blocks, Norm norm) {
-  const Block<float> zero = Block<float>::all(0);
-  Block<float> widest = zero;
+inline Measured<S> measure(const typename S::Element* q, const typename S::Element* p,
+                           int64_t blocks, Norm norm) {
+  const Entries<S> zero = Entries<S>::all(0);
+  Entries<S> widest = zero;
   typename S::Value sum[2];
   const auto each = [&](const auto& add) {
-    const auto body = [&](int64_t i, Block<float>* part) {
-      const Block<float> x = Block<float>::load(q + i);
-      add(x - Block<float>::load(p + i), part);
+    const auto body = [&](int64_t i, Entries<S>* part) {
+      const Entries<S> x = Entries<S>::load(q + i);
+      add(x - Entries<S>::load(p + i), part);
       part[1] = part[1] + x;
     };
     if constexpr (kFinely)
@@ -93,23 +94,24 @@ inline Measured<S> measure(const float* q, const float* p, int64_t blocks, Norm 
       accumulate<S>(blocks, sum, body);
   };
   if (norm == Norm::kL2)
-    each([&](Block<float> d, Block<float>* part) { part[0] = part[0] + d * d; });
+    each([&](Entries<S> d, Entries<S>* part) { part[0] = part[0] + d * d; });
   else if (norm == Norm::kL1)
-    each([&](Block<float> d, Block<float>* part) { part[0] = part[0] + max(d, zero - d); });
+    each([&](Entries<S> d, Entries<S>* part) { part[0] = part[0] + max(d, zero - d); });
   else
-    each([&](Block<float> d, Block<float>*) { widest = max(widest, max(d, zero - d)); });
+    each([&](Entries<S> d, Entries<S>*) { widest = max(widest, max(d, zero - d)); });
   if (norm == Norm::kLinf) return {S::exact(S::highest(widest)), sum[1]};
   return {sum[0], sum[1]};
 }
 
 // The largest entry other than q_t; q is left as it was.
 template <class S>
-inline typename S::Single rival_of(float* q, int64_t blocks, const typename S::Index& t) {
+inline typename S::Single rival_of(typename S::Element* q, int64_t blocks,
+                                   const typename S::Index& t) {
   const typename S::Single q_t = S::take(q, t);
   S::put(q, t, S::rounded(typename S::Value(0)));
-  Block<float> high = Block<float>::all(0);
-  for (int64_t i = 0; i < blocks * kLanes<float>; i += kLanes<float>)
-    high = max(high, Block<float>::load(q + i));
+  Entries<S> high = Entries<S>::all(0);
+  for (int64_t i = 0; i < blocks * kStride<S>; i += kStride<S>)
+    high = max(high, Entries<S>::load(q + i));
   S::put(q, t, q_t);
   return S::highest(high);
 }

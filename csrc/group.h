@@ -6,7 +6,7 @@
 #pragma once
 
 #include "row.h"
-#include "rows32.h"
+#include "rows.h"
 #include "scratch.h"
 #include "stages.h"
 
@@ -68,7 +68,7 @@ class GroupProjector {
 
   template <class Decline>
   void run(int stage, const Group& group, Wide warm_start, const Decline& decline) {
-    Rows32<S> rows{z_, p_, k_, {}, Wide(0)};
+    Rows<S> rows{z_, p_, k_, {}, Wide(0)};
     TauStart<S> tau_start;
     const WideMask good = prepare(group, &rows, &tau_start);
     Stages<S> stages(rows, region_, ball_, q_, q_, y_);
@@ -102,7 +102,7 @@ class GroupProjector {
   };
 
   // Loads a group, forms z and the renormalised p. Returns which lanes may be tried.
-  WideMask prepare(const Group& group, Rows32<S>* rows, TauStart<S>* tau_start) {
+  WideMask prepare(const Group& group, Rows<S>* rows, TauStart<S>* tau_start) {
     const Block<float> moderate = Block<float>::all(kModerate), zero = Block<float>::all(0);
     load(call_.from, group, p_);
     Summary summary = summarise();
@@ -227,7 +227,7 @@ class GroupProjector {
   Region region_;
   Projection<T> call_;
   bool ball_;
-  Scratch scratch_;
+  Scratch<float> scratch_;
   float *z_ = scratch_.row(0), *p_ = scratch_.row(1);
   float* q_ = ball_ ? scratch_.row(2) : p_;
   float* y_ = ball_ ? scratch_.row(3) : nullptr;

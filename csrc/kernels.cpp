@@ -4,11 +4,9 @@
 #include <stdexcept>
 
 #include "flip.h"
-#include "flip32.h"
 #include "group.h"
 #include "line.h"
 #include "move.h"
-#include "move32.h"
 #include "pair.h"
 #include "parallel.h"
 #include "philox.h"
@@ -18,23 +16,29 @@ namespace mipoison {
 namespace MIPOISON_ISA {
 namespace {
 
-// Writes the rows [begin, end) by one(i); returns how many are invalid.
-template <class One>
-int64_t count_invalid(int64_t begin, int64_t end, One& one) {
+// Writes the rows [begin, end) by Worker: in float32 what it can, in float64 the rest, which is all
+// but float32 rows. Returns how many are invalid, of which refused(row, label) is told.
+template <template <class, class> class Worker, class T, class Call, class Refused>
+int64_t write_tiles(const Call& call, bool tries_float32, int64_t begin, int64_t end,
+                    const Refused& refused) {
+  const int64_t k = call.batch.classes;
   int64_t invalid = 0;
-  for (int64_t i = begin; i < end; ++i) invalid += !one(i);
-  return invalid;
-}
-
-// The same, by Worker32 in float32 where it can and by one(i) for the rows that it declines.
-template <template <class> class Worker32, class Call, class One>
-int64_t count_invalid32(const Call& call, int64_t begin, int64_t end, One& one) {
-  int64_t invalid = 0;
-  const auto decline = [&](int64_t i) { invalid += !one(i); };
-  if (call.batch.classes <= kWidestColumns)
-    Worker32<Columns>{call}(begin, end, decline);
-  else
-    Worker32<Line>{call}(begin, end, decline);
+  const auto refuse_row = [&](int64_t i) {
+    refused(i, refuse(call.p + i * k, k, call.out + i * k));
+    ++invalid;
+  };
+  Worker<Exact, T> exact(call);
+  if constexpr (std::is_same_v<T, float>) {
+    if (tries_float32) {
+      const auto decline = [&](int64_t i) { exact(i, i + 1, refuse_row); };
+      if (k <= kWidestColumns)
+        Worker<Columns, T>{call}(begin, end, decline);
+      else
+        Worker<Line, T>{call}(begin, end, decline);
+      return invalid;
+    }
+  }
+  exact(begin, end, refuse_row);
   return invalid;
 }
 
@@ -62,25 +66,22 @@ int64_t write_rows(const Projection<T>& call, int64_t begin, int64_t end) {
       return invalid;
     }
   }
-  return count_invalid(begin, end, one);
+  int64_t invalid = 0;
+  for (int64_t i = begin; i < end; ++i) invalid += !one(i);
+  return invalid;
 }
 
 template <class T>
 int64_t write_rows(const Motion<T>& call, int64_t begin, int64_t end) {
-  Mover<T> one(call);
-  if constexpr (std::is_same_v<T, float>) {
-    if (moderate(call)) return count_invalid32<Mover32>(call, begin, end, one);
-  }
-  return count_invalid(begin, end, one);
+  return write_tiles<Mover, T>(call, call.epsilon >= kSmallestBall, begin, end,
+                               [](int64_t, int64_t) {});
 }
 
 template <class T>
 int64_t write_rows(const Flips<T>& call, int64_t begin, int64_t end) {
-  Flipper<T> one(call);
-  if constexpr (std::is_same_v<T, float>)
-    return count_invalid32<Flipper32>(call, begin, end, one);
-  else
-    return count_invalid(begin, end, one);
+  return write_tiles<Flipper, T>(call, true, begin, end, [&](int64_t i, int64_t label) {
+    call.labels[i] = std::max<int64_t>(label, 0);
+  });
 }
 
 template <class T>

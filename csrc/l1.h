@@ -77,6 +77,20 @@ struct Moves {
   }
 };
 
+// Root of sum_j (p_j - c)_+ = most, by Newton from `start` on its left.
+inline double lowest_cap(const double* p, int64_t width, double most, double start) {
+  const Rest<Exact> rest(p, width / kStride<Exact>);
+  double c = start;
+  for (double previous = -1;;) {
+    const Above<Exact> over = above<Exact>(rest, Block<double>::all(c));
+    if (over.count == 0) return c;
+    const double next = c + (over.sum - most) / over.count;
+    if (over.count == previous || (previous >= 0 && next <= c)) return next;
+    previous = over.count;
+    c = next;
+  }
+}
+
 // tau_plus and tau_minus. `inactive`: the ball does not bind.
 struct ExchangeLevels {
   Level plus, minus;
@@ -136,8 +150,9 @@ inline bool project_l1(double* z, double* p, int64_t k, int64_t width, int64_t t
   {
     // Below this u, the cap forces more than epsilon / 2 down.
     const Blanked label_entry(p, t, p_t - margin);
-    if (excess(p, width, first - margin).sum > half)
-      first = water_level(p, width, 0, -half, first - margin) + margin;
+    const Rest<Exact> rest(p, width / kStride<Exact>);
+    if (above<Exact>(rest, Block<double>::all(first - margin)).sum > half)
+      first = lowest_cap(p, width, half, first - margin) + margin;
   }
   if (first > last + kSlack) return false;
 

@@ -68,7 +68,7 @@ struct Moves32 {
 // Writes q for rows whose projection without ball, at tau near `start`, lies outside the ball;
 // without the label constraint. A row that lies in the ball once that is dropped is not solved.
 template <class S>
-inline Solved<S> free_l1_32(const Rows32<S>& rows, double epsilon, const typename S::Value& start,
+inline Solved<S> free_l1_32(const Rows<S>& rows, double epsilon, const typename S::Value& start,
                             float* q) {
   using Value = typename S::Value;
   const Moves32<S> moves{rows.z, rows.p, rows.blocks, Block<float>::all(2)};
@@ -85,7 +85,7 @@ inline Solved<S> free_l1_32(const Rows32<S>& rows, double epsilon, const typenam
 
 // The same where the label binds: an outer root in the cap c = u - m, u = q_t.
 template <class S>
-inline Solved<S> bound_l1_32(const Rows32<S>& rows, double epsilon, float* q) {
+inline Solved<S> bound_l1_32(const Rows<S>& rows, double epsilon, float* q) {
   using Value = typename S::Value;
   using Truth = typename S::Truth;
   const WithoutLabel<S> label(rows);

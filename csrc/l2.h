@@ -57,7 +57,7 @@ inline bool project_l2(const double* z, const double* p, int64_t k, int64_t widt
   const auto project_at = [&](double s) {
     for (int64_t j = 0; j < k; ++j) y[j] = p[j] + s * d[j];
     pad(y, k, width, -kInfinity);
-    project_simplex(y, width, t, margin, q);
+    project_simplex(y, width / kStride<Exact>, t, margin, q);
     return distance(q, p, width, Norm::kL2);
   };
   const double least = project_at(0);

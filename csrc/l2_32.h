@@ -12,7 +12,7 @@ namespace MIPOISON_ISA {
 // p + s (z - p), and a search on s. p must lie in the set without ball. far: the distance at s = 1.
 // y: scratch.
 template <class S>
-inline Solved<S> project_l2_32(const Rows32<S>& rows, double epsilon, const typename S::Value& far,
+inline Solved<S> project_l2_32(const Rows<S>& rows, double epsilon, const typename S::Value& far,
                                float* y, float* q) {
   using Value = typename S::Value;
   using Truth = typename S::Truth;
@@ -56,11 +56,11 @@ inline Solved<S> project_l2_32(const Rows32<S>& rows, double epsilon, const type
     // The first Newton step is formed in this pass, as in `ascend` of group.h.
     const Truth some = above[1] > zero;
     const Value start = S::exact(near) + (above[0] - one) / max(above[1], one);
-    return solve_levels32<S>(y, rows.blocks, y_t, rows.margin, S::highest(high),
-                             S::rounded(select(some, start, S::exact(near))),
-                             S::rounded(select(some, above[1], zero) - one), q);
+    return solve_levels<S>(y, rows.blocks, y_t, rows.margin, S::highest(high),
+                           S::rounded(select(some, start, S::exact(near))),
+                           S::rounded(select(some, above[1], zero) - one), q);
   };
-  Levels32<S> at = levels_at();
+  Levels<S> at = levels_at();
   while (true) {
     const Value q_t = at.w - at.tau;
     // |q - p + delta v|^2 = a delta^2 + 2 b delta + |q - p|^2, v = J d the derivative of the

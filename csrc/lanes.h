@@ -64,9 +64,10 @@ struct Block {
 };
 
 // Streaming store to a multiple of kBlockBytes; `settle_streams` makes it visible.
-inline void stream(const Block<float>& b, float* to) {
+template <class T>
+inline void stream(const Block<T>& b, T* to) {
   for (int i = 0; i < kParts; ++i) {
-    float* at = to + i * (kVectorBytes / sizeof(float));
+    float* at = reinterpret_cast<float*>(to) + i * (kVectorBytes / sizeof(float));
 #if defined(__AVX512F__)
     _mm512_stream_ps(at, (__m512)b.part[i]);
 #elif defined(__AVX2__)

@@ -37,7 +37,7 @@ class LineProjector {
     const float* along = row_of(call_.along, i, 1);
     const float* center = call_.center == call_.from ? from : row_of(call_.center, i, 2);
     T* out = call_.out + i * k_;
-    Rows32<S> rows{z_, p_, width_ / kLanes<float>, 0, 0};
+    Rows<S> rows{z_, p_, width_ / kLanes<float>, 0, 0};
     TauStart<S> tau_start;
     Summary summary = along ? ascend(from, along, &tau_start) : lower(from, &tau_start);
     if (!(std::abs(summary.sum) <= std::numeric_limits<float>::max())) return false;
@@ -102,7 +102,7 @@ class LineProjector {
 
   // Writes the answer directly to the output. A long answer is streamed past the caches, which
   // keeps the next row's inputs there.
-  bool without_ball(const Rows32<S>& rows, const TauStart<S>& tau_start, const float* along,
+  bool without_ball(const Rows<S>& rows, const TauStart<S>& tau_start, const float* along,
                     float* out) {
     Stages<S> stages(rows, region_, false, out, q_, nullptr);
     double tau = 0;
@@ -113,7 +113,7 @@ class LineProjector {
     return stages.without_ball(true, tau_start, &tau, output).answered;
   }
 
-  bool solve(const Rows32<S>& rows, const TauStart<S>& tau_start) {
+  bool solve(const Rows<S>& rows, const TauStart<S>& tau_start) {
     Stages<S> stages(rows, region_, ball_, q_, q_, y_);
     double warm_start = 0;
     const float z_t = z_[rows.t];
@@ -270,7 +270,7 @@ class LineProjector {
   Region region_;
   Projection<T> call_;
   bool ball_, in_place_, streams_;
-  Scratch scratch_;
+  Scratch<float> scratch_;
   float *z_ = scratch_.row(0), *q_ = scratch_.row(answer_row());
   float* p_ = ball_ ? scratch_.row(1) : nullptr;
   float* y_ = ball_ ? scratch_.row(2) : nullptr;

@@ -59,7 +59,7 @@ struct Box32 {
 // Writes q for rows whose projection without ball, at tau near `start`, lies outside the ball;
 // without the label constraint.
 template <class S>
-inline Solved<S> free_linf32(const Rows32<S>& rows, double epsilon, const typename S::Value& start,
+inline Solved<S> free_linf32(const Rows<S>& rows, double epsilon, const typename S::Value& start,
                              float* q) {
   using Value = typename S::Value;
   const Box32 box{rows.z, rows.p, rows.blocks, Block<float>::all(static_cast<float>(epsilon)),
@@ -74,7 +74,7 @@ inline Solved<S> free_linf32(const Rows32<S>& rows, double epsilon, const typena
 
 // 4. The same where the label binds: an outer root in the cap c = u - m, u = q_t.
 template <class S>
-inline Solved<S> bound_linf32(const Rows32<S>& rows, double epsilon, float* q) {
+inline Solved<S> bound_linf32(const Rows<S>& rows, double epsilon, float* q) {
   using Value = typename S::Value;
   using Truth = typename S::Truth;
   const WithoutLabel<S> label(rows);

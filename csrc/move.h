@@ -1,68 +1,164 @@
 // 7. move: a bounded step toward a vector of the same label, along the segment or by water-filling.
 #pragma once
 
-#include "ball.h"
+#include "rows.h"
+#include "scratch.h"
+#include "stages.h"
 
 namespace mipoison {
 namespace MIPOISON_ISA {
 
-template <class T>
+// One side's changes, and the level min(change, x) at which they add up to half of epsilon: the
+// root of sum_j (change_j - x)_+ = surplus, by Newton, monotone from the left.
+template <class S>
+struct WaterLine {
+  using Value = typename S::Value;
+  using Truth = typename S::Truth;
+  Value surplus, count, x;
+  Truth running;
+
+  // In float64 from 0, whose step has fewer digits: entries near 0 are to stay what they are.
+  WaterLine(const Value& sum, const Value& members, double budget, const Truth& wanted)
+      : surplus(sum - budget),
+        count(S::kExact ? Value(-1) : members),
+        x(S::kExact ? Value(0) : Value(budget) / max(members, Value(1))),
+        running(wanted & (surplus > Value(0))) {}
+
+  // Takes sum_j (change_j - x)_+ and the number of its terms at x rounded. Exact once that number
+  // repeats.
+  void advance(const Value& sum, const Value& members) {
+    const Value at = S::exact(S::rounded(x));
+    const Value next = at + (sum - surplus) / max(members, Value(1));
+    x = select(running & (members > Value(0)), next, x);
+    running = running & (next > at) & (members > Value(0)) & !(members == count);
+    count = members;
+  }
+
+  // Where epsilon is 0, rounding can put the root just below zero.
+  Entries<S> level() const {
+    return S::spread(S::rounded(select(surplus > Value(0), max(x, Value(0)), Value(kInfinity))));
+  }
+};
+
+template <class S, class T>
 class Mover {
  public:
-  explicit Mover(const Motion<T>& call) : k_(call.batch.classes), call_(call), rows_(k_, 5) {}
+  using Value = typename S::Value;
+  using Truth = typename S::Truth;
 
-  // Writes row i. False if it is invalid.
-  bool operator()(int64_t i) {
-    const T *p = call_.p + i * k_, *target = call_.target + i * k_;
-    T* out = call_.out + i * k_;
-    const int64_t width = rows_.width();
-    const Quality from = load_probability(p, k_, width, p_);
-    const Quality to = load_probability(target, k_, width, v_);
-    const int64_t t = from == Quality::kNotFinite ? -1 : label_of(p, k_);
-    if (from != Quality::kProbability || to != Quality::kProbability || label_of(target, k_) != t) {
-      write_safe_answer(k_, t, out);
-      return false;
-    }
-    if (call_.style == Travel::kStraight)
-      go_straight();
-    else
-      fill();
-    finish(q_, k_, t, 0, out);
-    return true;
+  explicit Mover(const Motion<T>& call)
+      : call_(call),
+        blocks_(S::blocks(call.batch.classes)),
+        scratch_(2, S::kRows * padded<typename S::Element>(call.batch.classes)) {}
+
+  // Writes the rows [begin, end) that it can solve, and calls decline(row) for the others.
+  template <class Decline>
+  void operator()(int64_t begin, int64_t end, const Decline& decline) {
+    each_tile<S>(
+        begin, end, call_.batch.classes, [&](const Tile<S>& tile) { return move(tile); }, decline);
   }
 
  private:
-  void go_straight() {
-    const int64_t width = rows_.width();
-    const double length = distance(v_, p_, width, call_.norm);
-    const double share = length > call_.epsilon ? call_.epsilon / length : 1;
-    for (int64_t j = 0; j < width; ++j) q_[j] = share < 1 ? p_[j] + share * (v_[j] - p_[j]) : v_[j];
-  }
+  // As in stages.h: the rest of the guaranteed 2e-7 is the rounding of p.
+  static constexpr double kMissing = 3e-7, kBeyond = 8e-8;
 
-  void fill() {
-    const int64_t width = rows_.width();
-    for (int64_t j = 0; j < width; ++j) {
-      up_[j] = std::max(v_[j] - p_[j], 0.0);
-      down_[j] = std::max(p_[j] - v_[j], 0.0);
+  // Writes a tile's rows. Returns which it has written.
+  uint32_t move(const Tile<S>& tile) {
+    load_rows(call_.p, call_.batch.rows, call_.batch.classes, tile, p_);
+    const Judged<S> from = judge(p_, call_.batch.classes, kSumTolerance<T>, S{});
+    load_rows(call_.target, call_.batch.rows, call_.batch.classes, tile, v_);
+    const Judged<S> to = judge(v_, call_.batch.classes, kSumTolerance<T>, S{});
+    Truth good = from.valid & to.valid & same_label(from.label, to.label);
+    if (!any(good)) return 0;
+    renormalise<S>(p_, blocks_, from.sum);
+    renormalise<S>(v_, blocks_, to.sum);
+    if (call_.epsilon < kInfinity || S::kExact) {
+      if (call_.style == Travel::kStraight)
+        go_straight();
+      else
+        good = good & fill(good);
     }
-    const double most_up = water_line(up_), most_down = water_line(down_);
-    for (int64_t j = 0; j < width; ++j)
-      q_[j] = p_[j] + std::min(up_[j], most_up) - std::min(down_[j], most_down);
+    if constexpr (!S::kExact) {
+      const Value v_t = S::exact(S::take(v_, from.label));
+      const typename S::Single rival = rival_of<S>(v_, blocks_, from.label);
+      S::put(v_, from.label, leading_entry<S>(v_t, rival, Value(0)));
+      good = good & keeps_promises();
+    }
+    store_rows(v_, call_.batch.classes, tile, bits(good), from.label, call_.out);
+    return bits(good);
   }
 
-  // Cap of the changes at which they add up to epsilon / 2; infinite if they never do.
-  double water_line(const double* changes) const {
-    const double surplus = sum_of(changes, rows_.width()) - call_.epsilon / 2;
-    if (surplus <= 0) return kInfinity;
-    // Where epsilon is 0, rounding can put the root just below zero.
-    return std::max(water_level(changes, rows_.width(), 0, -surplus, 0), 0.0);
+  // v = p + min(1, epsilon / |v - p|) (v - p).
+  void go_straight() {
+    const Value length = distance();
+    const Entries<S> share = S::spread(S::rounded(Value(call_.epsilon) / length));
+    const auto all_the_way = S::lanes(length <= Value(call_.epsilon));
+    each([&](const Entries<S>& p, const Entries<S>& v) {
+      return select(all_the_way, v, p + share * (v - p));
+    });
   }
 
-  int64_t k_;
+  // Changes of less than a level are made in full, the others up to the level. Returns where the
+  // levels were found.
+  Truth fill(const Truth& wanted) {
+    const Entries<S> zero = Entries<S>::all(0), one = Entries<S>::all(1);
+    const double half = call_.epsilon / 2;
+    Value sum[4];
+    const auto changes = [&](const Entries<S>& above, const Entries<S>& below) {
+      return [=](int64_t i, Entries<S>* part) {
+        const Entries<S> d = Entries<S>::load(v_ + i) - Entries<S>::load(p_ + i);
+        const Entries<S> up = d - above, down = below - d;
+        part[0] = part[0] + max(up, zero);
+        part[1] = part[1] + keep(one, up > zero);
+        part[2] = part[2] + max(down, zero);
+        part[3] = part[3] + keep(one, down > zero);
+      };
+    };
+    accumulate_finely<S>(blocks_, sum, changes(zero, zero));
+    WaterLine<S> raised(sum[0], sum[1], half, wanted), lowered(sum[2], sum[3], half, wanted);
+    constexpr int kLimit = S::kExact ? 128 : 64;
+    for (int i = 0; i < kLimit && any(raised.running | lowered.running); ++i) {
+      const auto over =
+          changes(S::spread(S::rounded(raised.x)), zero - S::spread(S::rounded(lowered.x)));
+      if constexpr (S::kExact)
+        accumulate<S>(blocks_, sum, over);
+      else
+        accumulate_finely<S>(blocks_, sum, over);
+      raised.advance(sum[0], sum[1]);
+      lowered.advance(sum[2], sum[3]);
+    }
+    const Entries<S> most = raised.level(), least = zero - lowered.level();
+    each([&](const Entries<S>& p, const Entries<S>& v) {
+      const Entries<S> d = v - p;
+      const Entries<S> moved = p + max(min(d, most), least);
+      if constexpr (S::kExact) return moved;
+      return select((d > most) | (least > d), moved, v);
+    });
+    return !(raised.running | lowered.running);
+  }
+
+  template <class Body>
+  void each(const Body& body) {
+    for (int64_t i = 0; i < blocks_ * kStride<S>; i += kStride<S>)
+      body(Entries<S>::load(p_ + i), Entries<S>::load(v_ + i)).store(v_ + i);
+  }
+
+  Value distance() const {
+    const Measured<S> measured = measure<S, true>(v_, p_, blocks_, call_.norm);
+    return call_.norm == Norm::kL2 ? root_of(measured.distance) : measured.distance;
+  }
+
+  Truth keeps_promises() const {
+    const Measured<S> m = measure<S, true>(v_, p_, blocks_, call_.norm);
+    const double most = call_.epsilon + kBeyond;
+    return (size_of(m.sum - 1) <= Value(kMissing)) &
+           (m.distance <= Value(call_.norm == Norm::kL2 ? most * most : most));
+  }
+
   Motion<T> call_;
-  Workspace rows_;
-  double *p_ = rows_.row(0), *v_ = rows_.row(1), *q_ = rows_.row(2);
-  double *up_ = rows_.row(3), *down_ = rows_.row(4);
+  int64_t blocks_;
+  Scratch<typename S::Element> scratch_;
+  typename S::Element *p_ = scratch_.row(0), *v_ = scratch_.row(1);
 };
 
 }  // namespace MIPOISON_ISA

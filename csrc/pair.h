@@ -8,7 +8,7 @@
 
 #include <cmath>
 
-#include "rows32.h"
+#include "rows.h"
 #include "stages.h"
 
 namespace mipoison {

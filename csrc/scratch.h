@@ -1,4 +1,4 @@
-// A thread's float32 rows, aligned to blocks.
+// A thread's rows, aligned to blocks.
 #pragma once
 
 #include <cstdint>
@@ -9,22 +9,23 @@
 namespace mipoison {
 namespace MIPOISON_ISA {
 
+template <class E>
 class Scratch {
  public:
   // Zeros: what pads a row is read before it is written. A block more than asked for may be
   // written.
   Scratch(int64_t rows, int64_t width)
-      : width_((width + kLanes<float> - 1) / kLanes<float> * kLanes<float>),
-        memory_(new float[rows * width_ + 2 * kLanes<float>]()) {
+      : width_((width + kLanes<E> - 1) / kLanes<E> * kLanes<E>),
+        memory_(new E[rows * width_ + 2 * kLanes<E>]()) {
     const uintptr_t beyond = reinterpret_cast<uintptr_t>(memory_.get()) % kBlockBytes;
-    first_ = memory_.get() + (kBlockBytes - beyond) / sizeof(float);
+    first_ = memory_.get() + (kBlockBytes - beyond) / sizeof(E);
   }
-  float* row(int64_t index) const { return first_ + index * width_; }
+  E* row(int64_t index) const { return first_ + index * width_; }
 
  private:
   int64_t width_;
-  std::unique_ptr<float[]> memory_;
-  float* first_;
+  std::unique_ptr<E[]> memory_;
+  E* first_;
 };
 
 }  // namespace MIPOISON_ISA

@@ -1,7 +1,7 @@
 // Bracketed Newton for decreasing, piecewise linear functions: one search a row, in either shape.
 #pragma once
 
-#include "shape.h"
+#include "layout.h"
 
 namespace mipoison {
 namespace MIPOISON_ISA {

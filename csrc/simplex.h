@@ -1,108 +1,276 @@
 // 1. No ball: the pooled level w and the simplex level tau, two roots of one equation
-// (docs/mathematics.md, section 1).
+// (docs/mathematics.md, section 1). With float64 sums, in every layout.
 #pragma once
 
-#include <algorithm>
 #include <limits>
 
-#include "row.h"
+#include "layout.h"
+#include "transpose.h"
 
 namespace mipoison {
 namespace MIPOISON_ISA {
 
-struct Excess {
-  double sum;    // sum_j (z_j - theta)_+
-  double count;  // number of z_j > theta
+constexpr float kNothing = -std::numeric_limits<float>::infinity();
+
+// The entries other than t, as they are or cut off at the cap c = w - m.
+template <class S>
+struct Rest {
+  const typename S::Element* z;
+  int64_t blocks;
+  bool capped = false;
+  Entries<S> cap;
+
+  Rest(const typename S::Element* entries, int64_t count) : z(entries), blocks(count) {}
+  Entries<S> plain(int64_t i) const { return Entries<S>::load(z + i); }
+  Entries<S> cut(int64_t i) const { return min(Entries<S>::load(z + i), cap); }
 };
 
-template <class T>
-inline Excess excess(const T* z, int64_t width, T theta) {
-  const Block<T> level = Block<T>::all(theta), zero = Block<T>::all(0);
-  Excess result{0, 0};
-  for (int64_t begin = 0; begin < width; begin += kFlushBlocks * kLanes<T>) {
-    const int64_t end = std::min<int64_t>(width, begin + kFlushBlocks * kLanes<T>);
-    Block<T> sum = zero;
-    Counter<T> count;
-    for (int64_t i = begin; i < end; i += kLanes<T>) {
-      const Block<T> above = Block<T>::load(z + i) - level;
-      const Mask<T> positive = above > zero;
-      sum = sum + keep(above, positive);
-      count.add(positive);
-    }
-    result.sum += total(sum);
-    result.count += static_cast<double>(count.total());
-  }
-  return result;
+template <class S>
+struct Above {
+  typename S::Value sum;    // of (z_j - theta)_+
+  typename S::Value count;  // of z_j > theta
+};
+
+template <class S>
+inline Above<S> above(const Rest<S>& rest, const Entries<S>& theta) {
+  const Entries<S> zero = Entries<S>::all(0), one = Entries<S>::all(1);
+  typename S::Value sum[2];
+  const auto add = [&](Entries<S> y, Entries<S>* part) {
+    y = y - theta;
+    part[0] = add_where(part[0], y > zero, y);
+    part[1] = add_where(part[1], y > zero, one);
+  };
+  if (rest.capped)
+    accumulate<S>(rest.blocks, sum, [&](int64_t i, Entries<S>* part) { add(rest.cut(i), part); });
+  else
+    accumulate<S>(rest.blocks, sum, [&](int64_t i, Entries<S>* part) { add(rest.plain(i), part); });
+  return {sum[0], sum[1]};
 }
 
-// Root of  weight * theta = x + sum_j (z_j - theta)_+ , weight in {0, 1}, by Newton: the cap w - m
-// for x = z_t - m, and tau for x = w - 1.
-//
-// The right side minus the left is convex and decreasing, so Newton is monotone from the left, and
-// one step from the right lands on the left. The support is exact once its count repeats. T is the
-// precision of the evaluation points; the root itself has float64 resolution.
-template <class T>
-inline double water_level(const T* z, int64_t width, double weight, double x, double start) {
-  T theta = static_cast<T>(start);
-  double previous = -1;
-  double next = start;
-  for (int iteration = 0; iteration < 128; ++iteration) {
-    const Excess e = excess(z, width, theta);
-    if (weight + e.count == 0) return next;
-    next = theta + (e.sum + x - weight * theta) / (weight + e.count);
-    if (e.count == previous || (iteration > 0 && next <= theta)) break;
-    previous = e.count;
-    theta = static_cast<T>(next);
+// Newton's steps in float32 on theta = x + sum_j (z_j - theta)_+. The result is close to the root
+// and, up to rounding, on its left. `count`: the support that theta came from; on return, that of
+// the result.
+template <class S>
+inline Entries<S> approach(const Rest<S>& rest, const Entries<S>& x, Entries<S> theta,
+                           Mask<typename S::Element> running, Entries<S>* count) {
+  constexpr int kLimit = 32;
+  const Entries<S> zero = Entries<S>::all(0), one = Entries<S>::all(1);
+  for (int i = 0; i < kLimit && any(running); ++i) {
+    Entries<S> sums[2] = {zero, zero}, counts[2] = {zero, zero};
+    const auto add = [&](Entries<S> y, int turn) {
+      y = y - theta;
+      sums[turn] = add_where(sums[turn], y > zero, y);
+      counts[turn] = add_where(counts[turn], y > zero, one);
+    };
+    const auto add_all = [&](const auto& entries) {
+      constexpr int n = kStride<S>;
+      int64_t j = 0;
+      for (; j + 1 < rest.blocks; j += 2) {
+        add(entries(j * n), 0);
+        add(entries((j + 1) * n), 1);
+      }
+      if (j < rest.blocks) add(entries(j * n), 0);
+    };
+    if (rest.capped)
+      add_all([&](int64_t j) { return rest.cut(j); });
+    else
+      add_all([&](int64_t j) { return rest.plain(j); });
+    const Entries<S> members = counts[0] + counts[1];
+    const Entries<S> next = theta + (sums[0] + sums[1] + x - theta) / (members + one);
+    const auto same = members == *count;
+    const auto rises = next > theta;
+    theta = select(running, next, theta);
+    *count = select(running, members, *count);
+    running = running & !same;
+    if (i > 0) running = running & rises;
   }
-  return next;
+  return theta;
 }
 
+// The same with float64 sums, to full precision: the root is exact once the count repeats.
+template <class S>
+__attribute__((noinline)) typename S::Value refine(const Rest<S>& rest, const typename S::Value& x,
+                                                   const typename S::Value& start,
+                                                   typename S::Truth running,
+                                                   const typename S::Value& count) {
+  using Value = typename S::Value;
+  constexpr int kLimit = 100;
+  Value root = start, members = count;
+  for (int i = 0; i < kLimit && any(running); ++i) {
+    const Above<S> at = above<S>(rest, S::spread(S::rounded(root)));
+    const Value theta = S::exact(S::rounded(root));
+    const Value next = theta + (at.sum + x - theta) / (at.count + 1);
+    root = select(running, next, root);
+    running = running & !(at.count == members);
+    if (i > 0) running = running & (next > theta);
+    members = at.count;
+  }
+  return root;
+}
+
+// Root of theta = x + sum_j (z_j - theta)_+ where `running`, `start` elsewhere. Newton: monotone
+// from the left, and one step from the right lands on the left. `count`: the support
+// that `start` came from. kFinely: to full precision, where columns would otherwise stop at the
+// precision of float32 sums.
+template <class S, bool kFinely>
+inline typename S::Value water(const Rest<S>& rest, const typename S::Value& x,
+                               typename S::Single start, const typename S::Truth& running,
+                               typename S::Single count) {
+  if constexpr (S::kRough) {
+    start = approach(rest, S::rounded(x), start, narrow(running), &count);
+    // With so few terms the check of the written sum catches what float32 loses.
+    constexpr int64_t kFew = 16;
+    if (!kFinely || rest.blocks <= kFew) return S::exact(start);
+  }
+  return refine<S>(rest, x, S::exact(start), running, S::exact(count));
+}
+
+// q_t = w - tau, q_j = (min(z_j, cap) - tau)_+, in the coordinates that z is left in.
+template <class S>
 struct Levels {
-  double w;    // the pooled level
-  double z_t;  // w in the coordinates that z is left in
-  double tau;  // the simplex level, in those coordinates
+  typename S::Value w, tau;
+  Rest<S> rest;
 };
 
-// Levels of the projection of z onto the simplex and the cone q_t >= q_j + margin:
-// q_t = z_t - tau, q_j = (z_j - tau)_+ with z as this function leaves it, but for its entry t,
-// which is -inf.
-//
-// z is padded with -inf, and `top` is its largest entry. `start` is a guess of tau. A pooled row is
-// shifted so that w = 0: otherwise a huge z would leave no digits for q.
-template <class T>
-inline Levels solve_levels(T* z, int64_t width, int64_t t, double margin, T top, double start) {
-  const double z_t = z[t];
-  z[t] = -std::numeric_limits<T>::infinity();
-  Levels at{z_t, z_t, 0};
-  if (margin != 0 || z_t != top) {
-    const double x = z_t - margin;
-    const double cap = water_level(z, width, 1, x, x);
-    if (cap > x) {
-      at.w = cap + margin;
-      const Block<T> shift = Block<T>::all(static_cast<T>(at.w));
-      const Block<T> limit = Block<T>::all(static_cast<T>(-margin));
-      for (int64_t i = 0; i < width; i += kLanes<T>)
-        min(Block<T>::load(z + i) - shift, limit).store(z + i);
+// `z`: padded, z_t taken out; `top` its largest entry. `start` guesses tau; `count`
+// is the support that it came from, without t (-1: none). spare: scratch as wide as z and a block,
+// or null.
+template <class S, bool kFinely = true>
+inline Levels<S> solve_levels(typename S::Element* z, int64_t blocks, typename S::Single z_t,
+                              const typename S::Value& margin, typename S::Single top,
+                              typename S::Single start, typename S::Single count,
+                              typename S::Element* spare = nullptr) {
+  using Value = typename S::Value;
+  using Single = typename S::Single;
+  Levels<S> at{S::exact(z_t), Value(0), Rest<S>(z, blocks)};
+  const Value x = at.w - margin;
+  typename S::Truth pooled = S::exact(top) > x;
+  Value level = x;
+  if (any(pooled))
+    level = S::exact(
+        S::rounded(water<S, kFinely>(at.rest, x, S::rounded(x), pooled, S::rounded(Value(-1)))));
+  if constexpr (S::kExact) pooled = level > x;
+  if (any(pooled)) {
+    const Value cap = select(pooled, level, Value(kInfinity));
+    at.w = select(pooled, level + margin, at.w);
+    if constexpr (S::kExact) {
+      // A huge w would leave no digits for q: z is cut off, and shifted so that w becomes 0.
+      const Entries<S> down = S::spread(at.w), limit = S::spread(-margin);
+      for (int64_t i = 0; i < blocks * kStride<S>; i += kStride<S>)
+        min(Entries<S>::load(z + i) - down, limit).store(z + i);
       start -= at.w;
-      at.z_t = 0;
+      at.w = 0;
+    } else {
+      at.rest.cap = S::spread(S::rounded(cap));
+      at.rest.capped = true;
+    }
+    count = S::rounded(select(pooled, Value(-1), S::exact(count)));
+  }
+  const Single x_tau = S::rounded(at.w - 1);
+  const Single from = max(start, x_tau);
+  count = select(start > x_tau, count, S::rounded(Value(-1)));
+  if constexpr (S::kPacks) {
+    // Newton's steps stay left of the root: an entry below the first step ends as zero.
+    constexpr float kRounding = 1e-6f;
+    if (spare && count >= 0) {
+      const Rest<S> few(spare, pack_above(z, blocks, from - kRounding, spare));
+      at.tau = water<S, kFinely>(few, at.w - 1, from, S::all_rows(), count);
+      return at;
     }
   }
-  at.tau = water_level(z, width, 1, at.z_t - 1, std::max(start, at.z_t - 1));
+  at.tau = water<S, kFinely>(at.rest, at.w - 1, from, S::all_rows(), count);
   return at;
 }
 
-// Projects z (padded with -inf; destroyed) and writes q, padded with zeros. Newton starts from
-// tau = 0, which is close for a z near the simplex.
-inline void project_simplex(double* z, int64_t width, int64_t t, double margin, double* q) {
-  const double highest = max_of(z, width);
-  const Block<double> top = Block<double>::all(highest);
-  for (int64_t i = 0; i < width; i += kLanes<double>)
-    (Block<double>::load(z + i) - top).store(z + i);
-  const Levels at = solve_levels(z, width, t, margin, 0.0, -highest);
-  const Block<double> tau = Block<double>::all(at.tau), zero = Block<double>::all(0);
-  for (int64_t i = 0; i < width; i += kLanes<double>)
-    max(Block<double>::load(z + i) - tau, zero).store(q + i);
-  q[t] = at.z_t - at.tau;
+// The sum and the largest of what was written.
+template <class S>
+struct Written {
+  typename S::Value sum;
+  typename S::Single highest;
+};
+
+// max(z - tau, 0) of each block; accumulates the row's sum and largest entry.
+template <class S>
+struct Leveller {
+  SplitLevel<S> tau;
+  Entries<S> high = Entries<S>::all(0);
+
+  Entries<S> operator()(const Entries<S>& z, Entries<S>* part) {
+    const Entries<S> y = max(tau.below(z), Entries<S>::all(0));
+    high = max(high, y);
+    part[0] = part[0] + y;
+    return y;
+  }
+};
+
+// Writes q, all but q_t. last: how many entries of the last block there is room for.
+template <class S>
+inline Written<S> write_simplex(const Levels<S>& at, typename S::Element* q,
+                                int last = kStride<S>) {
+  Leveller<S> level{SplitLevel<S>(at.tau)};
+  typename S::Value sum[1];
+  const int64_t whole = at.rest.blocks - (last < kStride<S>), end = whole * kStride<S>;
+  const auto write_all = [&](const auto& entries) {
+    accumulate<S>(whole, sum,
+                  [&](int64_t i, Entries<S>* part) { level(entries(i), part).store(q + i); });
+    if constexpr (!S::kExact) {
+      if (whole == at.rest.blocks) return;
+      Entries<S> part[1] = {Entries<S>::all(0)};
+      store_first(level(entries(end), part), q + end, last);
+      sum[0] = sum[0] + S::collect(part[0]);
+    }
+  };
+  if (at.rest.capped)
+    write_all([&](int64_t i) { return at.rest.cut(i); });
+  else
+    write_all([&](int64_t i) { return at.rest.plain(i); });
+  return {sum[0], S::highest(level.high)};
+}
+
+// The same by streaming stores, for a multiple of blocks at an aligned address. ahead: an array
+// of as many entries to prefetch meanwhile, or null. (Not inline: the loops of write_simplex would
+// get fewer registers.)
+template <class S>
+__attribute__((noinline)) Written<S> stream_simplex(const Levels<S>& at, typename S::Element* q,
+                                                    const typename S::Element* ahead) {
+  Leveller<S> level{SplitLevel<S>(at.tau)};
+  typename S::Value sum[1];
+  const auto stream_all = [&](const auto& entries) {
+    accumulate<S>(at.rest.blocks, sum, [&](int64_t i, Entries<S>* part) {
+      if (ahead) __builtin_prefetch(ahead + i, 0, 2);
+      stream(level(entries(i), part), q + i);
+    });
+  };
+  if (at.rest.capped)
+    stream_all([&](int64_t i) { return at.rest.cut(i); });
+  else
+    stream_all([&](int64_t i) { return at.rest.plain(i); });
+  settle_streams();
+  return {sum[0], S::highest(level.high)};
+}
+
+// Projects z (padded with -inf; destroyed) and writes q, padded with zeros. The largest entry
+// becomes 0, so that a huge z keeps digits; Newton starts from tau = 0, which is close for a z near
+// the simplex.
+inline void project_simplex(double* z, int64_t blocks, int64_t t, double margin, double* q) {
+  const double top = *std::max_element(z, z + blocks * kStride<Exact>);
+  for (int64_t i = 0; i < blocks * kStride<Exact>; ++i) z[i] -= top;
+  const double z_t = Exact::take(z, t);
+  Exact::put(z, t, -kInfinity);
+  const Levels<Exact> at = solve_levels<Exact>(z, blocks, z_t, margin, 0, -top, -1);
+  write_simplex<Exact>(at, q);
+  q[t] = at.w - at.tau;
+}
+
+// leading_entry of round.h in every layout: x rounded, lifted until it is margin above the largest
+// other entry and no tie.
+template <class S>
+inline typename S::Single leading_entry(const typename S::Value& x, typename S::Single rival,
+                                        const typename S::Value& margin) {
+  const typename S::Value floor = S::exact(rival) + margin;
+  typename S::Single lifted = S::rounded(floor);
+  lifted = select(S::exact(lifted) < floor, next_above(lifted), lifted);
+  return max(max(S::rounded(x), lifted), next_above(rival));
 }
 
 }  // namespace MIPOISON_ISA

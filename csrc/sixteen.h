@@ -10,8 +10,8 @@
 #include <type_traits>
 
 #include "lanes.h"
+#include "layout.h"
 #include "round.h"
-#include "shape.h"
 
 namespace mipoison {
 namespace MIPOISON_ISA {

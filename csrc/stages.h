@@ -50,7 +50,7 @@ class Stages {
   using Single = typename S::Single;
 
   // q receives the answers; spare and y are scratch, y for the l2 ball only.
-  Stages(const Rows32<S>& rows, const Region& region, bool ball, float* q, float* spare, float* y)
+  Stages(const Rows<S>& rows, const Region& region, bool ball, float* q, float* spare, float* y)
       : rows_(rows),
         ball_(ball),
         norm_(region.norm),
@@ -64,9 +64,8 @@ class Stages {
                           const Output& output = {}) {
     const Single z_t = S::take(rows_.z, rows_.t);
     S::put(rows_.z, rows_.t, S::rounded(Value(kNothing)));
-    Levels32<S> at =
-        solve_levels32<S, false>(rows_.z, rows_.blocks, z_t, rows_.margin, tau_start.top,
-                                 tau_start.start, tau_start.count, spare_);
+    Levels<S> at = solve_levels<S, false>(rows_.z, rows_.blocks, z_t, rows_.margin, tau_start.top,
+                                          tau_start.start, tau_start.count, spare_);
     Single lead;
     Truth summed = write(at, output, &lead);
     const Truth usable = good & (size_of(at.w) <= Value(kModerate));
@@ -120,10 +119,10 @@ class Stages {
   static constexpr double kMissing = 3e-7, kBeyond = 8e-8;
 
   // Writes q except q_t. Returns which rows sum to 1.
-  Truth write(const Levels32<S>& at, const Output& output, Single* lead) {
+  Truth write(const Levels<S>& at, const Output& output, Single* lead) {
     const Written<S> written = output.streams ? stream_simplex<S>(at, q_, output.ahead)
                                               : write_simplex<S>(at, q_, output.last);
-    *lead = leading_entry32<S>(at.w - at.tau, written.highest, rows_.margin);
+    *lead = leading_entry<S>(at.w - at.tau, written.highest, rows_.margin);
     return size_of(written.sum + S::exact(*lead) - 1) <= Value(kMissing);
   }
 
@@ -131,14 +130,14 @@ class Stages {
   Single rival() const { return rival_of<S>(q_, rows_.blocks, rows_.t); }
 
   Verdict<S> finish(const Truth& good, const Value& q_t, const Single& rival) {
-    S::put(q_, rows_.t, leading_entry32<S>(q_t, rival, rows_.margin));
+    S::put(q_, rows_.t, leading_entry<S>(q_t, rival, rows_.margin));
     const Measured<S> m = measure<S>(q_, rows_.p, rows_.blocks, norm_);
     const double most = epsilon_ + kBeyond;
     const Truth inside = m.distance <= Value(norm_ == Norm::kL2 ? most * most : most);
     return {Truth(good & inside & (size_of(m.sum - 1) <= Value(kMissing))), S::no_rows()};
   }
 
-  const Rows32<S>& rows_;
+  const Rows<S>& rows_;
   bool ball_;
   Norm norm_;
   double epsilon_;

@@ -160,6 +160,8 @@ inline Wide widen(const Block<float>& b) {
   return w;
 }
 
+inline Block<double> widen(const Block<double>& b) { return b; }
+
 // Rounded to nearest.
 inline Block<float> narrow(const Wide& w) {
   Block<float> b;
@@ -186,6 +188,14 @@ inline Block<float> select(const WideMask& where, const Block<float>& a, const B
 
 inline float next_above(float x) {
   uint32_t pattern;
+  std::memcpy(&pattern, &x, sizeof x);
+  ++pattern;
+  std::memcpy(&x, &pattern, sizeof x);
+  return x;
+}
+
+inline double next_above(double x) {
+  uint64_t pattern;
   std::memcpy(&pattern, &x, sizeof x);
   ++pattern;
   std::memcpy(&x, &pattern, sizeof x);

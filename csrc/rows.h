@@ -1,10 +1,10 @@
-// Loads, validates, labels, renormalises and stores float32 probability vectors, in either shape.
+// Loads, validates, labels, renormalises and stores probability vectors, in every layout.
 #pragma once
 
 #include <algorithm>
 
+#include "layout.h"
 #include "row.h"
-#include "shape.h"
 #include "transpose.h"
 
 namespace mipoison {
@@ -15,34 +15,42 @@ constexpr int64_t kWidestColumns = 320;
 
 // A tile: the rows that are worked on at a time.
 template <class S>
-struct Tile;
-template <>
-struct Tile<Columns> : Group {};
-template <>
-struct Tile<Line> {
+struct Tile {
   int64_t row;
 };
+template <>
+struct Tile<Columns> : Group {};
 
 inline void load_rows(const float* matrix, int64_t rows, int64_t k, const Tile<Columns>& tile,
                       float* to) {
   load_columns(matrix, matrix + rows * k, k, tile, to);
 }
 
-inline void load_rows(const float* matrix, int64_t, int64_t k, const Tile<Line>& tile, float* to) {
-  const float* from = matrix + tile.row * k;
-  std::copy(from, from + k, to);
-  std::fill(to + k, to + padded<float>(k), 0.f);
+template <class T, class E>
+inline void load_rows(const T* matrix, int64_t, int64_t k, const Tile<OneRow<E>>& tile, E* to) {
+  const T* from = matrix + tile.row * k;
+  if constexpr (std::is_same_v<T, E>)
+    std::copy(from, from + k, to);
+  else
+    for (int64_t j = 0; j < k; ++j) to[j] = widen(from[j]);
+  std::fill(to + k, to + padded<E>(k), E{0});
 }
 
-// Writes the rows that `wanted` has a bit for.
+// Writes the rows that `wanted` has a bit for. Exact rows are rounded to the dtype, t leading.
 inline void store_rows(const float* from, int64_t k, const Tile<Columns>& tile, uint32_t wanted,
-                       float* matrix) {
+                       const Columns::Index&, float* matrix) {
   store_columns(from, k, tile, wanted & tile.lanes, matrix);
 }
 
 inline void store_rows(const float* from, int64_t k, const Tile<Line>& tile, uint32_t wanted,
-                       float* matrix) {
+                       int64_t, float* matrix) {
   if (wanted) std::copy(from, from + k, matrix + tile.row * k);
+}
+
+template <class T>
+inline void store_rows(const double* from, int64_t k, const Tile<Exact>& tile, uint32_t wanted,
+                       int64_t t, T* matrix) {
+  if (wanted) finish(from, k, t, 0, matrix + tile.row * k);
 }
 
 // Tiles of rows, or of `n` rows picked out of a matrix; each row's number and label by its lane.
@@ -55,18 +63,27 @@ inline Tile<Columns> tile_of(const int64_t* rows, int n, int64_t k, Columns) {
   }
   return tile;
 }
-inline Tile<Line> tile_of(const int64_t* rows, int, int64_t, Line) { return {rows[0]}; }
+template <class E>
+inline Tile<OneRow<E>> tile_of(const int64_t* rows, int, int64_t, OneRow<E>) {
+  return {rows[0]};
+}
 
 inline int64_t row_at(const Tile<Columns>& tile, int lane) { return tile.row[lane]; }
-inline int64_t row_at(const Tile<Line>& tile, int) { return tile.row; }
+template <class E>
+inline int64_t row_at(const Tile<OneRow<E>>& tile, int) {
+  return tile.row;
+}
 inline bool has_row(const Tile<Columns>& tile, int lane) { return tile.lanes >> lane & 1; }
-inline bool has_row(const Tile<Line>&, int) { return true; }
+template <class E>
+inline bool has_row(const Tile<OneRow<E>>&, int) {
+  return true;
+}
 inline int64_t label_at(const Columns::Index& t, int lane) { return t.place[lane] / kGroup; }
-inline int64_t label_at(const Line::Index& t, int) { return t; }
+inline int64_t label_at(int64_t t, int) { return t; }
 inline void set_label(Columns::Index* t, int lane, int64_t label) {
   t->place[lane] = static_cast<int32_t>(label) * kGroup + lane;
 }
-inline void set_label(Line::Index* t, int, int64_t label) { *t = label; }
+inline void set_label(int64_t* t, int, int64_t label) { *t = label; }
 
 // Calls decline(row) for the rows of a tile that are not among the answered.
 template <class Decline>
@@ -75,8 +92,8 @@ inline void decline_others(const Tile<Columns>& tile, uint32_t answered, const D
   for (int lane = 0; left >> lane; ++lane)
     if (left >> lane & 1) decline(tile.row[lane]);
 }
-template <class Decline>
-inline void decline_others(const Tile<Line>& tile, uint32_t answered, const Decline& decline) {
+template <class E, class Decline>
+inline void decline_others(const Tile<OneRow<E>>& tile, uint32_t answered, const Decline& decline) {
   if (!answered) decline(tile.row);
 }
 
@@ -103,7 +120,7 @@ struct Judged {
 };
 
 // The sum is exact: see exact_sum.
-inline Judged<Columns> judge(const float* columns, int64_t k, Columns) {
+inline Judged<Columns> judge(const float* columns, int64_t k, double tolerance, Columns) {
   Block<float> low = Block<float>::all(0), high = Block<float>::all(-1), label = low, j = low;
   const Block<float> zero = low, one = Block<float>::all(1);
   Wide sum = 0;
@@ -116,7 +133,7 @@ inline Judged<Columns> judge(const float* columns, int64_t k, Columns) {
     j = j + one;
   }
   Judged<Columns> judged{sum, {}, {}};
-  judged.valid = widened(low >= zero) & (size_of(sum - 1) <= Wide(kSumTolerance<float>));
+  judged.valid = widened(low >= zero) & (size_of(sum - 1) <= Wide(tolerance));
   float index[kGroup];
   label.store(index);
   for (int i = 0; i < kGroup; ++i)
@@ -124,18 +141,20 @@ inline Judged<Columns> judge(const float* columns, int64_t k, Columns) {
   return judged;
 }
 
-inline Judged<Line> judge(const float* row, int64_t k, Line) {
-  Block<float> low = Block<float>::all(0), high = low;
-  Wide sum = 0;
-  for (int64_t i = 0; i < k; i += kLanes<float>) {
-    const Block<float> x = Block<float>::load(row + i);
+template <class E>
+inline Judged<OneRow<E>> judge(const E* row, int64_t k, double tolerance, OneRow<E>) {
+  using S = OneRow<E>;
+  Entries<S> low = Entries<S>::all(0), high = low;
+  auto sum = widen(low);
+  for (int64_t i = 0; i < k; i += kStride<S>) {
+    const Entries<S> x = Entries<S>::load(row + i);
     sum = sum + widen(x);
     low = min(low, x);
     high = max(high, x);
   }
-  Judged<Line> judged{Line::gather(sum), false, 0};
-  judged.valid = Line::lowest(low) >= 0 && std::abs(judged.sum - 1) <= kSumTolerance<float>;
-  if (judged.valid) judged.label = first_index_of(row, k, Line::highest(high));
+  Judged<S> judged{S::gather(sum), false, 0};
+  judged.valid = S::lowest(low) >= 0 && std::abs(judged.sum - 1) <= tolerance;
+  if (judged.valid) judged.label = first_index_of(row, k, S::highest(high));
   return judged;
 }
 
@@ -147,15 +166,18 @@ inline WideMask same_label(const Columns::Index& a, const Columns::Index& b) {
 
 inline bool same_label(int64_t a, int64_t b) { return a == b; }
 
-// row / sum as row + row * (1 / sum - 1), which loses fewer digits than a division. No entry is
-// left a negative zero.
+// row / sum, in float32 as row + row * (1 / sum - 1), which loses fewer digits than a division. No
+// entry is left a negative zero.
 template <class S>
-inline void renormalise(float* row, int64_t blocks, const typename S::Value& sum) {
+inline void renormalise(typename S::Element* row, int64_t blocks, const typename S::Value& sum) {
   using Value = typename S::Value;
-  const Block<float> more = S::spread(S::rounded(Value(1) / sum - 1)), zero = Block<float>::all(0);
-  for (int64_t i = 0; i < blocks * kLanes<float>; i += kLanes<float>) {
-    const Block<float> x = Block<float>::load(row + i);
-    max(x + x * more, zero).store(row + i);
+  const Entries<S> more = S::spread(S::rounded(Value(1) / sum - 1)), zero = Entries<S>::all(0);
+  for (int64_t i = 0; i < blocks * kStride<S>; i += kStride<S>) {
+    const Entries<S> x = Entries<S>::load(row + i);
+    if constexpr (S::kExact)
+      max(x / S::spread(sum), zero).store(row + i);
+    else
+      max(x + x * more, zero).store(row + i);
   }
 }
 

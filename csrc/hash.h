@@ -1,8 +1,8 @@
-// philox.h for the float32 rows of a tile: the same integers, sixteen rows side by side.
+// philox.h for the rows of a tile: the same integers, of columns sixteen rows side by side.
 #pragma once
 
 #include "philox.h"
-#include "rows32.h"
+#include "rows.h"
 
 namespace mipoison {
 namespace MIPOISON_ISA {
@@ -113,8 +113,9 @@ inline TwoWords<Columns> two_words(const float* columns, int64_t k, const Key& k
   return words;
 }
 
-inline TwoWords<Line> two_words(const float* row, int64_t, const Key& key,
-                                const Canonical& canonical, Line) {
+template <class E>
+inline TwoWords<OneRow<E>> two_words(const E* row, int64_t, const Key& key,
+                                     const Canonical& canonical, OneRow<E>) {
   const Words words = words_of(canonical(row), key, 0);
   return {{words.word[0]}, {words.word[1]}};
 }
