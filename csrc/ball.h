@@ -24,13 +24,6 @@ inline double sum_of(const double* row, int64_t width) {
   return total(sum);
 }
 
-inline double max_of(const double* row, int64_t width) {
-  Block<double> high = Block<double>::all(-kInfinity);
-  for (int64_t i = 0; i < width; i += kLanes<double>)
-    high = max(high, Block<double>::load(row + i));
-  return largest(high);
-}
-
 inline double distance(const double* a, const double* b, int64_t width, Norm norm) {
   const Block<double> zero = Block<double>::all(0);
   Block<double> sum = zero;

@@ -52,18 +52,12 @@ class GroupProjector {
     Queue& queue = waiting_[stage];
     const int taken = std::min(queue.size, kGroup);
     queue.size -= taken;
-    Group group;
-    group.lanes = ~uint32_t{0} >> (32 - taken);
     double warm_start[kGroup];
-    for (int i = 0; i < kGroup; ++i) {
-      const int from = queue.size + std::min(i, taken - 1);
-      group.row[i] = queue.row[from];
-      group.place[i] = group.row[i] * k_;
-      warm_start[i] = queue.warm_start[from];
-    }
+    for (int i = 0; i < kGroup; ++i)
+      warm_start[i] = queue.warm_start[queue.size + std::min(i, taken - 1)];
     Wide start;
     std::memcpy(&start, warm_start, sizeof start);
-    run(stage, group, start, decline);
+    run(stage, tile_of(queue.row + queue.size, taken, k_, S{}), start, decline);
   }
 
   template <class Decline>
@@ -129,7 +123,7 @@ class GroupProjector {
     if (ball_ || region_.margin > 0) {
       const Wide sum = exact_sum(p_, k_);
       rows->margin = margin_of(rows->t, sum);
-      if (ball_) renormalise(sum);
+      if (ball_) renormalise<S>(p_, k_, sum);
     }
     return close & widened(good);
   }
@@ -151,11 +145,7 @@ class GroupProjector {
       high = max(high, x);
       j = j + one;
     });
-    Summary s{sum[0], low, high, {}};
-    float index[kGroup];
-    label.store(index);
-    for (int i = 0; i < kGroup; ++i) s.label.place[i] = static_cast<int32_t>(index[i]) * kGroup + i;
-    return s;
+    return {sum[0], low, high, places_of(label)};
   }
 
   // z = p + alpha * z / |z|. Returns where the length allows it.
@@ -205,15 +195,6 @@ class GroupProjector {
       t->place[i] = (known ? static_cast<int32_t>(wanted) : 0) * kGroup + i;
     }
     return Block<float>::load(valid) > Block<float>::all(0);
-  }
-
-  // p / sum as p + p * (1 / sum - 1), which loses fewer digits than a division.
-  void renormalise(const Wide& sum) {
-    const Block<float> more = narrow(Wide(1) / sum - 1);
-    for (int64_t i = 0; i < k_ * kGroup; i += kGroup) {
-      const Block<float> p = Block<float>::load(p_ + i);
-      (p + p * more).store(p_ + i);
-    }
   }
 
   Wide margin_of(const S::Index& t, const Wide& sum) {

@@ -119,6 +119,15 @@ struct Judged {
   typename S::Index label;
 };
 
+// Where columns have the entries of these numbers.
+inline Columns::Index places_of(const Block<float>& entries) {
+  float number[kGroup];
+  entries.store(number);
+  Columns::Index index;
+  for (int i = 0; i < kGroup; ++i) index.place[i] = static_cast<int32_t>(number[i]) * kGroup + i;
+  return index;
+}
+
 // The sum is exact: see exact_sum.
 inline Judged<Columns> judge(const float* columns, int64_t k, double tolerance, Columns) {
   Block<float> low = Block<float>::all(0), high = Block<float>::all(-1), label = low, j = low;
@@ -134,10 +143,7 @@ inline Judged<Columns> judge(const float* columns, int64_t k, double tolerance, 
   }
   Judged<Columns> judged{sum, {}, {}};
   judged.valid = widened(low >= zero) & (size_of(sum - 1) <= Wide(tolerance));
-  float index[kGroup];
-  label.store(index);
-  for (int i = 0; i < kGroup; ++i)
-    judged.label.place[i] = static_cast<int32_t>(index[i]) * kGroup + i;
+  judged.label = places_of(label);
   return judged;
 }
 

@@ -249,11 +249,18 @@ __attribute__((noinline)) Written<S> stream_simplex(const Levels<S>& at, typenam
   return {sum[0], S::highest(level.high)};
 }
 
+inline double max_of(const double* row, int64_t width) {
+  Block<double> high = Block<double>::all(-kInfinity);
+  for (int64_t i = 0; i < width; i += kLanes<double>)
+    high = max(high, Block<double>::load(row + i));
+  return largest(high);
+}
+
 // Projects z (padded with -inf; destroyed) and writes q, padded with zeros. The largest entry
 // becomes 0, so that a huge z keeps digits; Newton starts from tau = 0, which is close for a z near
 // the simplex.
 inline void project_simplex(double* z, int64_t blocks, int64_t t, double margin, double* q) {
-  const double top = *std::max_element(z, z + blocks * kStride<Exact>);
+  const double top = max_of(z, blocks * kStride<Exact>);
   for (int64_t i = 0; i < blocks * kStride<Exact>; ++i) z[i] -= top;
   const double z_t = Exact::take(z, t);
   Exact::put(z, t, -kInfinity);
