@@ -43,6 +43,19 @@ inline double widen(Narrow<kMantissa> x) {
   return sign * magnitude;
 }
 
+template <class Bits, class T>
+inline T with_next_bits(T x) {
+  Bits bits;
+  std::memcpy(&bits, &x, sizeof x);
+  ++bits;
+  std::memcpy(&x, &bits, sizeof x);
+  return x;
+}
+
+// The next value of the dtype above, for values >= 0.
+inline float next_above(float x) { return with_next_bits<uint32_t>(x); }
+inline double next_above(double x) { return with_next_bits<uint64_t>(x); }
+
 // Rounds x, 0 <= x <= 1, to the nearest value of the dtype, ties to even.
 template <class T>
 struct Rounded;
@@ -50,25 +63,13 @@ struct Rounded;
 template <>
 struct Rounded<float> {
   static float nearest(double x) { return static_cast<float>(x); }
-  static float above(float x) {
-    uint32_t bits;
-    std::memcpy(&bits, &x, sizeof x);
-    ++bits;
-    std::memcpy(&x, &bits, sizeof x);
-    return x;
-  }
+  static float above(float x) { return next_above(x); }
 };
 
 template <>
 struct Rounded<double> {
   static double nearest(double x) { return x; }
-  static double above(double x) {
-    uint64_t bits;
-    std::memcpy(&bits, &x, sizeof x);
-    ++bits;
-    std::memcpy(&x, &bits, sizeof x);
-    return x;
-  }
+  static double above(double x) { return next_above(x); }
 };
 
 template <int kMantissa>

@@ -6,6 +6,7 @@
 #include <cstdint>
 
 #include "lanes.h"
+#include "round.h"
 
 namespace mipoison {
 namespace MIPOISON_ISA {
@@ -184,22 +185,6 @@ inline WideMask widened(const Mask<float>& m) {
 
 inline Block<float> select(const WideMask& where, const Block<float>& a, const Block<float>& b) {
   return select(narrow(where), a, b);
-}
-
-inline float next_above(float x) {
-  uint32_t pattern;
-  std::memcpy(&pattern, &x, sizeof x);
-  ++pattern;
-  std::memcpy(&x, &pattern, sizeof x);
-  return x;
-}
-
-inline double next_above(double x) {
-  uint64_t pattern;
-  std::memcpy(&pattern, &x, sizeof x);
-  ++pattern;
-  std::memcpy(&x, &pattern, sizeof x);
-  return x;
 }
 
 // Each lane's next float32 above; for values >= 0.
