@@ -172,6 +172,6 @@ def test_answers_with_few_classes_do_not_depend_on_the_batch(classes: int) -> No
             for size in (1, 547)
         }
     # (The moves of these objectives do not reach their budget with two classes.)
-    names = [name for name in KEYED if name not in ("equilibrium", "generator", "purifier")]
+    names = [name for name in KEYED if name not in ("equilibrium", "generator")]
     otherwise, asked = answered_otherwise(rows, inputs[:200], names)
     assert sum(otherwise.values()) < SHARE * asked, otherwise
