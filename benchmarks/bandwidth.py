@@ -1,4 +1,4 @@
-"""The plot: achieved bandwidth against K, with the lines of a copy and of softmax."""
+"""Plots achieved bandwidth against K, beside that of a copy and of softmax."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 from measurements import Measurement
 
-# In the order of the legend; the colours are told apart by colour-blind readers (Okabe and Ito).
+# Norms in the order of the legend. Colour-blind readers can tell these colours apart (Okabe and Ito).
 LINES = {"none": "#0072B2", "l1": "#D55E00", "l2": "#009E73", "linf": "#CC79A7"}
 
 
@@ -29,7 +29,7 @@ def _line(
 
 
 def _panel(axes: Axes, device: str, measurements: Sequence[Measurement]) -> None:
-    """One device: `step` in float32, one thread on a CPU."""
+    """Draws one device's panel: `step` in float32, on a CPU with one thread."""
     chosen = [
         one
         for one in measurements
@@ -44,7 +44,7 @@ def _panel(axes: Axes, device: str, measurements: Sequence[Measurement]) -> None
         return float(one.bytes) / one.seconds["add"] / 1e9
 
     def softmax(one: Measurement) -> float:
-        # It reads one tensor and writes one: two thirds of what step and add move.
+        # softmax reads one tensor and writes one: two thirds of the bytes that step and add move.
         return float(one.bytes) * 2 / 3 / one.seconds["softmax"] / 1e9
 
     _line(axes, free, copy, color="black", linestyle="--", label="copy: torch.add(out=)")
@@ -65,7 +65,7 @@ def _panel(axes: Axes, device: str, measurements: Sequence[Measurement]) -> None
 
 
 def draw(devices: dict[str, Sequence[Measurement]], path: Path) -> None:
-    """Writes the picture, a panel for each device."""
+    """Writes the plot to a file, with one panel for each device."""
     figure, panels = plt.subplots(
         1, len(devices), figsize=(6.5 * len(devices), 4.5), squeeze=False, layout="constrained"
     )

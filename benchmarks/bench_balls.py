@@ -1,11 +1,11 @@
-"""`step` in a ball beside the same step without one: what the ball costs where nine rows of ten touch it."""
+"""Times `step` with a ball against `step` without one, at a radius where nine rows of ten touch the ball."""
 
 from __future__ import annotations
 
 import pytest
 import torch
-from contestants import arguments, step_anew, step_into, with_threads, yardsticks
-from oracle import assert_right
+from contestants import arguments, baselines, step_into, step_to_new_output, with_threads
+from oracle import assert_matches_reference
 from rows import ALPHA, SIZES, binding_radius, peaked, touching
 
 LEAST_TOUCHING = 0.8
@@ -22,14 +22,14 @@ def test_step_in_a_ball(versus, nbytes: int, k: int, norm: str, threads: int) ->
     epsilon = binding_radius(p, g, norm)
     given, out = arguments(p, g, epsilon, norm), torch.empty_like(p)
     q = torch.ops.mipoison.step(*given)[0]
-    assert_right("step", q, *given)
+    assert_matches_reference("step", q, *given)
     share = touching(q, p, epsilon, norm)
     assert share >= LEAST_TOUCHING
     contestants = {
         "step": step_into(out, *given),
-        "step, new output": step_anew(*given),
+        "step, new output": step_to_new_output(*given),
         "step, no ball": step_into(out, *arguments(p, g)),
-        **yardsticks(p, g, out),
+        **baselines(p, g, out),
     }
     if threads > 1:
         contestants["step, one thread"] = with_threads(1, contestants["step"])

@@ -1,4 +1,4 @@
-"""`step` in the other dtypes, where half or double the bytes are moved."""
+"""Times `step` in float16, bfloat16 and float64, which move half or twice the bytes of float32."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import math
 
 import pytest
 import torch
-from contestants import arguments, step_anew, step_into, yardsticks
-from oracle import assert_right
+from contestants import arguments, baselines, step_into, step_to_new_output
+from oracle import assert_matches_reference
 from rows import ALPHA, binding_radius, peaked, touching
 
 
@@ -19,12 +19,12 @@ def test_step_in(versus, nbytes: int, k: int, dtype: str, norm: str) -> None:
     epsilon = math.inf if norm == "none" else binding_radius(p, g, norm)
     given, out = arguments(p, g, epsilon), torch.empty_like(p)
     q = torch.ops.mipoison.step(*given)[0]
-    assert_right("step", q, *given)
+    assert_matches_reference("step", q, *given)
     versus(
         {
             "step": step_into(out, *given),
-            "step, new output": step_anew(*given),
-            **yardsticks(p, g, out),
+            "step, new output": step_to_new_output(*given),
+            **baselines(p, g, out),
         },
         operation="step",
         group="throughput",

@@ -1,7 +1,7 @@
-"""`step` on a GPU beside torch.add and torch.softmax on the same bytes, and the latency of a captured call.
+"""Times `step` on a GPU against torch.add and torch.softmax on the same bytes, and the latency of a captured call.
 
-`pytest benchmarks/bench_gpu.py --benchmark-only --benchmark-json FILE`; skipped where PyTorch sees no GPU. Every case
-is compared with the compiled CPU kernels before it is timed. Times are medians of CUDA events.
+Run `pytest benchmarks/bench_gpu.py --benchmark-only --benchmark-json FILE`. All cases are skipped where PyTorch sees no
+GPU. Every case is compared with the compiled CPU kernels before it is timed. Times are medians of CUDA events.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ pytestmark = pytest.mark.skipif(
 
 ALPHA = 0.1
 SIZES = (2, 10, 30, 100, 200, 400, 1000, 4096, 8192, 16_384, 128_000)
-# With α = 0.1 on softmax rows nearly every row reaches these.
+# With α = 0.1 nearly every softmax row reaches these radii.
 EPSILONS = {"none": math.inf, "l1": 0.05, "l2": 0.03, "linf": 0.01}
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 TOLERANCE = {torch.float32: 5e-7, torch.float16: 2.0**-10, torch.bfloat16: 2.0**-7}
-# One tensor of a throughput case, far beyond any L2; the balls take a quarter, as they are slower.
+# Bytes of one tensor of a throughput case, far more than any L2 cache. Cases with a ball are slower and take a quarter.
 TENSOR_BYTES = 1 << 30
 ROUNDS = 9
 CHECKED_ROWS = 64
-# About a millisecond: longer than Python takes to launch one call, or to replay a graph a hundred times.
+# About a millisecond of waiting: longer than Python needs to launch one call or to replay a graph a hundred times.
 LEAD_CYCLES = 2_000_000
 Call = Callable[[], Any]
 
@@ -45,7 +45,7 @@ def rows(n: int, k: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
 
 
 def seconds(call: Call, rounds: int = ROUNDS) -> float:
-    """Median seconds of a call on the device, which waits until the call is queued: launches are not timed."""
+    """Median seconds of a call on the device. The device waits until the call is queued, so launches are not timed."""
     call()
     times = []
     for _ in range(rounds):
@@ -64,8 +64,8 @@ def arguments(p: Tensor, g: Tensor, norm: str) -> tuple[Any, ...]:
     return (p, g, p, None, ALPHA, EPSILONS[norm], known, 0.0, True)
 
 
-def checked(p: Tensor, g: Tensor, norm: str) -> float | None:
-    """Compares with the CPU kernels; returns the share of rows on the ball's border, None without a ball."""
+def check_and_share_touching(p: Tensor, g: Tensor, norm: str) -> float | None:
+    """Compares `step` with the CPU kernels. Returns the share of rows on the ball's border; None without a ball."""
     few = max(1, min(CHECKED_ROWS, 1_000_000 // p.shape[1], len(p)))
     q, status = TRITON["step"](*arguments(p[:few], g[:few], norm))
     exact, refused = CPP["step"](*arguments(p[:few].cpu(), g[:few].cpu(), norm))
@@ -81,7 +81,7 @@ def checked(p: Tensor, g: Tensor, norm: str) -> float | None:
 def record(
     benchmark: Any, p: Tensor, norm: str, group: str, found: dict[str, float], **more: Any
 ) -> None:
-    """The conditions and figures of one case, as every suite stores them."""
+    """Stores the conditions and figures of one case in the form that all suites share."""
     import triton
 
     n, k = p.shape
@@ -115,11 +115,13 @@ def record(
 @pytest.mark.parametrize("k", SIZES)
 def test_throughput(benchmark: Any, k: int, norm: str, dtype: str) -> None:
     if norm != "none" and dtype != "float32" and k not in (10, 1000):
-        pytest.skip("the balls in 16 bits at two sizes, to end within ten minutes")
+        pytest.skip(
+            "16-bit cases with a ball run at K = 10 and 1000 only, to end within ten minutes"
+        )
     kind = DTYPES[dtype]
     size = TENSOR_BYTES if norm == "none" else TENSOR_BYTES // 4
     p, g = rows(size // (k * kind.itemsize), k, kind)
-    touching = checked(p, g, norm)
+    touching = check_and_share_touching(p, g, norm)
     out = torch.empty_like(p)
 
     def step() -> None:
@@ -156,7 +158,7 @@ def test_throughput(benchmark: Any, k: int, norm: str, dtype: str) -> None:
 @pytest.mark.parametrize("n", [1, 8, 32, 128, 1024])
 def test_latency_of_a_captured_call(benchmark: Any, n: int, norm: str) -> None:
     p, g = rows(n, 1000, torch.float32)
-    touching = checked(p, g, norm)
+    touching = check_and_share_touching(p, g, norm)
     out = torch.empty_like(p)
     calls: dict[str, Call] = {
         "step": lambda: TRITON["step"](*arguments(p, g, norm), out),
@@ -169,7 +171,7 @@ def test_latency_of_a_captured_call(benchmark: Any, n: int, norm: str) -> None:
         graphs[name] = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graphs[name]):
             call()
-        # One replay is shorter than the events' resolution.
+        # One replay is shorter than the resolution of CUDA events.
         found[name] = seconds(lambda: [graphs[name].replay() for _ in range(100)]) / 100  # noqa: B023
     record(benchmark, p, norm, "latency", found, touching=touching)
 

@@ -1,4 +1,4 @@
-"""One call on few rows, where the way to the kernel costs more than the kernel."""
+"""Times one call on few rows, where dispatch costs more than the kernel."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ import math
 import pytest
 import torch
 from contestants import arguments, step_into
-from oracle import assert_right
+from oracle import assert_matches_reference
 from rows import ALPHA, binding_radius, peaked, touching
 
 import mipoison as mp
 
 ROUNDS = 25
 CALLS = 400
-# What the radius is chosen on; the calls get the first rows of it.
+# Bytes of the rows that the radius is chosen on. The calls get the first of these rows.
 SAMPLE_BYTES = 4_000_000
 
 
@@ -27,7 +27,7 @@ def test_latency(versus, n: int, k: int, norm: str) -> None:
     p, g = many[:n].clone(), directions[:n].clone()
     given, out = arguments(p, g, epsilon), torch.empty_like(p)
     q = torch.ops.mipoison.step(*given)[0]
-    assert_right("step", q, *given)
+    assert_matches_reference("step", q, *given)
     ball = {} if norm == "none" else {"center": p, "epsilon": epsilon}
     versus(
         {

@@ -1,4 +1,4 @@
-"""The other operations, and `step` from a point that is not its center; each with a new output."""
+"""Times the other operations, and `step` from a point that is not its center. Each call makes a new output."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 import torch
-from contestants import arguments, stepped, yardsticks
-from oracle import assert_right
+from contestants import arguments, baselines, stepped
+from oracle import assert_matches_reference
 from rows import ALPHA, binding_radius, peaked
 from torch import Tensor
 
@@ -21,7 +21,7 @@ EPSILON = 0.1
 
 @dataclass(frozen=True)
 class Case:
-    """An operator, its arguments, and how many [n, k] tensors it must read and write at least."""
+    """An operator, its arguments, and the least number of [n, k] tensors that it reads and writes."""
 
     operation: str
     given: tuple[Any, ...]
@@ -32,25 +32,25 @@ class Case:
 
 
 def target_of(p: Tensor) -> Tensor:
-    """Rows with the labels of p and other entries: the next row, its largest entry put where p has its own."""
+    """Rows with the labels of p and other entries: the next row of p, its largest entry swapped to the label of p."""
     target = p.roll(1, 0)
     label, largest = p.argmax(1, keepdim=True), target.argmax(1, keepdim=True)
     entry, top = target.gather(1, label), target.gather(1, largest)
     return target.scatter(1, largest, entry).scatter(1, label, top)
 
 
-def free_project(p: Tensor, g: Tensor) -> Case:
+def project_without_ball(p: Tensor, g: Tensor) -> Case:
     return Case("project", (stepped(p, g), None, None, math.inf, "l1", 0.0, False), 2)
 
 
-def ball_project(p: Tensor, g: Tensor) -> Case:
+def project_with_ball(p: Tensor, g: Tensor) -> Case:
     epsilon = binding_radius(p, g, "l1")
     given = (stepped(p, g), p, None, epsilon, "l1", 0.0, False)
     return Case("project", given, 3, norm="l1", epsilon=epsilon)
 
 
 def second_step(p: Tensor, g: Tensor) -> Case:
-    """What every gradient step but the first is: q is on its way, p stays the center."""
+    """A gradient step after the first: q has left the center p."""
     epsilon = binding_radius(p, g, "l1")
     q = torch.ops.mipoison.step(*arguments(p, -g, epsilon))[0]
     return Case("step", arguments(q, g, epsilon, center=p), 4, "l1", ALPHA, epsilon)
@@ -71,8 +71,8 @@ def row_bits(grid: float) -> Callable[[Tensor, Tensor], Case]:
 
 
 CASES = {
-    "project, no ball": free_project,
-    "project": ball_project,
+    "project, no ball": project_without_ball,
+    "project": project_with_ball,
     "step, q not p": second_step,
     "move, straight": move("straight"),
     "move, waterfill": move("waterfill"),
@@ -90,11 +90,13 @@ def test_operation(versus, nbytes: int, k: int, variant: str) -> None:
     case, out = CASES[variant](p, g), torch.empty_like(p)
     operator = getattr(torch.ops.mipoison, case.operation)
     result = operator(*case.given)
-    assert_right(case.operation, result if case.operation == "row_bits" else result[0], *case.given)
+    assert_matches_reference(
+        case.operation, result if case.operation == "row_bits" else result[0], *case.given
+    )
     versus(
         {
             case.operation: lambda: operator(*case.given),
-            **yardsticks(p, g, out),
+            **baselines(p, g, out),
         },
         operation=case.operation,
         variant=variant,

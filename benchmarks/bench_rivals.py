@@ -1,7 +1,7 @@
-"""`step` without a ball beside other ways to the same answer: sorting, sparsemax, Newton in torch, compiled, jaxopt.
+"""Times `step` without a ball against other algorithms: sorting, sparsemax, Newton in torch and compiled, jaxopt.
 
-They are too slow for as many rows as ours gets. They run on the first ones, which lie in the cache, and their seconds
-are scaled to all rows: that favours them.
+They are too slow to run on all rows. They run on the first rows, which fit into the cache, and their seconds are scaled
+to all rows. This favours them.
 """
 
 from __future__ import annotations
@@ -27,17 +27,18 @@ from torch import Tensor
 
 RIVAL_ELEMENTS = 2_000_000
 REFERENCE_ELEMENTS = 500_000
-# They reach a sum only to float32's rounding, and the label only where it wins by itself.
+# Rivals reach the sum only to float32's rounding. Without a label constraint they are compared only where the label
+# wins anyway.
 CLOSE = 1e-5
 
 
 def first_rows(x: Tensor, elements: int) -> Tensor:
-    """So many rows that they hold about the given number of elements."""
+    """The first rows of x, with about the given number of elements."""
     return x[: max(1, elements // x.shape[1])]
 
 
 def assert_same_answer(rival: Step, p: Tensor, g: Tensor, keeps_label: bool) -> None:
-    """A rival that computes something else is none."""
+    """Fails if a rival computes another answer than `step`; without `keeps_label`, on rows that keep their label."""
     theirs, ours = rival(p, g), torch.ops.mipoison.step(*arguments(p, g))[0]
     same = theirs.argmax(1) == p.argmax(1)
     if keeps_label:
@@ -50,7 +51,7 @@ def assert_same_answer(rival: Step, p: Tensor, g: Tensor, keeps_label: bool) -> 
 def race(
     versus: Callable[..., None], k: int, nbytes: int, rivals: dict[str, tuple[Step, int]]
 ) -> None:
-    """Ours on all rows, each rival (a step, and how many elements it gets) on the first."""
+    """Times `step` on all rows, and each rival (a function, and its number of elements) on the first rows."""
     p, g = peaked(k, nbytes)
     contestants: dict[str, Callable[[], object]] = {
         "step": step_into(torch.empty_like(p), *arguments(p, g))
@@ -81,7 +82,7 @@ def race(
 def test_rivals(versus, nbytes: int, k: int) -> None:
     p, g = (first_rows(x, RIVAL_ELEMENTS) for x in peaked(k, nbytes))
     steps = newton_steps(p, g)
-    # One compilation for each shape, none for a shape of before.
+    # Each shape is compiled once; nothing is reused from earlier shapes.
     torch.compiler.reset()
     race(
         versus,

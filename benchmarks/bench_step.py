@@ -1,11 +1,11 @@
-"""`step` without a ball beside torch.add(out=), the floor, and torch.softmax(out=), another pass over rows."""
+"""Times `step` without a ball against torch.add(out=), the lower bound, and torch.softmax(out=)."""
 
 from __future__ import annotations
 
 import pytest
 import torch
-from contestants import arguments, step_anew, step_into, with_threads, yardsticks
-from oracle import assert_right
+from contestants import arguments, baselines, step_into, step_to_new_output, with_threads
+from oracle import assert_matches_reference
 from rows import ALPHA, SIZES, peaked
 
 
@@ -14,11 +14,11 @@ from rows import ALPHA, SIZES, peaked
 def test_step(versus, nbytes: int, k: int, threads: int) -> None:
     p, g = peaked(k, nbytes)
     given, out = arguments(p, g), torch.empty_like(p)
-    assert_right("step", torch.ops.mipoison.step(*given)[0], *given)
+    assert_matches_reference("step", torch.ops.mipoison.step(*given)[0], *given)
     contestants = {
         "step": step_into(out, *given),
-        "step, new output": step_anew(*given),
-        **yardsticks(p, g, out),
+        "step, new output": step_to_new_output(*given),
+        **baselines(p, g, out),
     }
     if threads > 1:
         contestants["step, one thread"] = with_threads(1, contestants["step"])

@@ -1,4 +1,4 @@
-"""Benchmarks compare within one run: the contestants alternate, and medians and ratios go into `extra_info`."""
+"""Compares contestants within one run: they alternate, and their medians and ratios go into `extra_info`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import mipoison as mp
 
 Contestants = Mapping[str, Callable[[], Any]]
 
-# A race ends after so many seconds, if each contestant has run so often.
+# A race ends after LONGEST_RACE seconds, once each contestant has run FEWEST_ROUNDS times.
 LONGEST_RACE = 8.0
 FEWEST_ROUNDS = 3
 
@@ -36,7 +36,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_benchmark_update_machine_info(
     config: pytest.Config, machine_info: dict[str, Any]
 ) -> None:
-    """Adds what decides the figures, and leaves out what names the machine."""
+    """Adds the conditions that the figures depend on, and removes what identifies the machine."""
     for private in ("node", "release"):
         machine_info.pop(private, None)
     machine_info.update(
@@ -47,7 +47,7 @@ def pytest_benchmark_update_machine_info(
 
 
 @pytest.fixture(autouse=True)
-def _threads_as_before() -> Iterator[None]:
+def _restore_threads() -> Iterator[None]:
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -63,7 +63,7 @@ def nbytes(request: pytest.FixtureRequest) -> int:
 
 @pytest.fixture
 def versus(benchmark: Any, request: pytest.FixtureRequest) -> Callable[..., None]:
-    """Times contestants in turn; the first is ours, and its time ÷ each other's is kept."""
+    """Times contestants in turn. The first is ours; the ratio of its time to each other's is stored."""
 
     def run(
         contestants: Contestants,
@@ -75,17 +75,17 @@ def versus(benchmark: Any, request: pytest.FixtureRequest) -> Callable[..., None
         rows_timed: Mapping[str, int] | None = None,
         **conditions: Any,
     ) -> None:
-        """Runs the race.
+        """Times all contestants under the same conditions.
 
         Args:
             contestants: callables without arguments; ours first.
-            n: rows of a call of ours, which all seconds are given for.
+            n: rows of one call of ours; all seconds are given for this number of rows.
             threads: what torch and ours may use.
-            calls: calls in one timing; a single one where a call is long.
-            rounds: how often each contestant runs at most; by default what --rounds says.
-            rows_timed: rows of a call of contestants that are too slow for n; their seconds are
-                scaled to n.
-            **conditions: goes into the record.
+            calls: calls in one timing; 1 where a call is long.
+            rounds: how often each contestant runs at most; by default the value of --rounds.
+            rows_timed: for contestants that are too slow for n rows, the rows of one call; their
+                seconds are scaled to n.
+            **conditions: stored with the result.
         """
         torch.set_num_threads(threads)
         rows_timed = dict(rows_timed or {})

@@ -1,7 +1,7 @@
-"""`step`, and the ways to take one that it is timed against: from the same q and g to the projected rows.
+"""`step` and the algorithms that it is timed against, each from the same q and g to the projected rows.
 
-All of them form z = q + α·g/‖g‖₂ and project it onto the simplex. Sorting and sparsemax know no label, so they do less
-than `step`; where the label wins by itself all give one answer.
+All of them form z = q + α·g/‖g‖₂ and project it onto the simplex. Sorting and sparsemax ignore the label, so they do
+less work than `step`. Where the label stays the largest entry anyway, all give the same answer.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from mipoison.ops.library import REFERENCE
 
 Step = Callable[[Tensor, Tensor], Tensor]
 
-# What a Newton with a fixed number of steps must reach: the guarantee on sums.
+# The error that a fixed number of Newton steps must reach, as guaranteed for sums.
 CONVERGED = 1e-6
 MOST_STEPS = 20
 
@@ -25,25 +25,25 @@ MOST_STEPS = 20
 def arguments(
     p: Tensor, g: Tensor, epsilon: float = math.inf, norm: str = "l1", center: Tensor | None = None
 ) -> tuple[object, ...]:
-    """What the `step` operator takes: q is p, but for a center that lies elsewhere."""
+    """Arguments of the `step` operator, from q = p. With a finite ε the ball is around the center, by default p."""
     around = None if math.isinf(epsilon) else p if center is None else center
     return (p, g, around, None, ALPHA, epsilon, norm, 0.0, False)
 
 
 def step_into(out: Tensor, *given: object) -> Callable[[], object]:
-    """Ours, written to a given tensor as softmax(out=) and add(out=) are; correct before it is timed."""
+    """Our `step` with `out=`, as softmax and add are timed. Its result is checked before it is timed."""
     torch.ops.mipoison.step_out(*given, out.fill_(math.nan))
     assert torch.equal(out, torch.ops.mipoison.step(*given)[0])
     return lambda: torch.ops.mipoison.step_out(*given, out)
 
 
-def step_anew(*given: object) -> Callable[[], object]:
-    """Ours, into a new tensor."""
+def step_to_new_output(*given: object) -> Callable[[], object]:
+    """Our `step` with a new output tensor."""
     return lambda: torch.ops.mipoison.step(*given)
 
 
-def yardsticks(p: Tensor, g: Tensor, out: Tensor) -> dict[str, Callable[[], object]]:
-    """What every race is run beside: another pass over rows, and the floor."""
+def baselines(p: Tensor, g: Tensor, out: Tensor) -> dict[str, Callable[[], object]]:
+    """The two operations in every race: softmax, a similar pass over rows, and add, the lower bound."""
     return {
         "softmax": lambda: torch.softmax(p, 1, out=out),
         "add": lambda: torch.add(p, g, out=out),
@@ -51,7 +51,7 @@ def yardsticks(p: Tensor, g: Tensor, out: Tensor) -> dict[str, Callable[[], obje
 
 
 def with_threads(threads: int, contestant: Callable[[], object]) -> Callable[[], object]:
-    """A contestant with a number of threads of its own."""
+    """The contestant, run with another number of threads."""
 
     def run() -> None:
         before = torch.get_num_threads()
@@ -63,7 +63,7 @@ def with_threads(threads: int, contestant: Callable[[], object]) -> Callable[[],
 
 
 def stepped(q: Tensor, g: Tensor) -> Tensor:
-    """Z = q + α·g/‖g‖₂."""
+    """The step before projection, q + α·g/‖g‖₂."""
     return q + ALPHA * g / g.norm(dim=1, keepdim=True)
 
 
@@ -78,7 +78,7 @@ def by_sorting(q: Tensor, g: Tensor) -> Tensor:
 
 
 def by_sparsemax(q: Tensor, g: Tensor) -> Tensor:
-    """entmax.sparsemax, which is the projection onto the simplex."""
+    """The step projected by entmax.sparsemax, which is the projection onto the simplex."""
     from entmax import sparsemax
 
     with torch.no_grad():
@@ -87,19 +87,21 @@ def by_sparsemax(q: Tensor, g: Tensor) -> Tensor:
 
 
 def by_newton(q: Tensor, g: Tensor, pool_steps: int, threshold_steps: int) -> Tensor:
-    """`mipoison.reference` without a ball in the inputs' dtype, its two roots by a fixed number of Newton steps.
+    """The algorithm of `mipoison.reference` without a ball, in the inputs' dtype, by a fixed number of Newton steps.
 
-    No step reads a value back, so torch.compile takes it whole.
+    No step reads a value back, so torch.compile makes one graph of it.
     """
     z = stepped(q, g)
     label = q.argmax(1, keepdim=True)
-    own = z.gather(1, label)
-    mine = torch.arange(q.shape[1]) == label
-    w = own
+    label_value = z.gather(1, label)
+    is_label = torch.arange(q.shape[1]) == label
+    w = label_value
     for _ in range(pool_steps):
-        excess = torch.where(mine, 0.0, (z - w).clamp_min(0))
-        w = w + (excess.sum(1, keepdim=True) + own - w) / (1 + (excess > 0).sum(1, keepdim=True))
-    pooled = torch.where(mine, w, torch.minimum(z, w))
+        excess = torch.where(is_label, 0.0, (z - w).clamp_min(0))
+        w = w + (excess.sum(1, keepdim=True) + label_value - w) / (
+            1 + (excess > 0).sum(1, keepdim=True)
+        )
+    pooled = torch.where(is_label, w, torch.minimum(z, w))
     tau = w - 1
     for _ in range(threshold_steps):
         excess = (pooled - tau).clamp_min(0)
@@ -108,7 +110,7 @@ def by_newton(q: Tensor, g: Tensor, pool_steps: int, threshold_steps: int) -> Te
 
 
 def newton_steps(q: Tensor, g: Tensor) -> tuple[int, int]:
-    """The fewest steps after which no row is off by more than the guarantee: the best case for `by_newton`."""
+    """The fewest Newton steps for each root that bring every row within CONVERGED: the best case for `by_newton`."""
     q, g = q.to(torch.float64), g.to(torch.float64)
     exact = by_newton(q, g, MOST_STEPS, MOST_STEPS)
 
@@ -120,23 +122,23 @@ def newton_steps(q: Tensor, g: Tensor) -> tuple[int, int]:
 
 
 def newton(steps: tuple[int, int]) -> Step:
-    """`by_newton` with its numbers of steps set."""
+    """`by_newton` with these numbers of steps."""
     return lambda q, g: by_newton(q, g, *steps)
 
 
 def compiled_newton(steps: tuple[int, int]) -> Step:
-    """`newton` by torch.compile, for one shape."""
+    """`newton` compiled by torch.compile for one shape."""
     return torch.compile(newton(steps), dynamic=False, fullgraph=True)
 
 
 def by_reference(q: Tensor, g: Tensor) -> Tensor:
-    """`mipoison.reference`: eager, in float64, roots run to the last digit."""
+    """`mipoison.reference`, eager and in float64, with roots to the last digit."""
     projected: Tensor = REFERENCE["step"](q, g, None, None, ALPHA, math.inf, "l1", 0.0, False)[0]
     return projected
 
 
 def by_jaxopt() -> Step:
-    """Jaxopt's projection, jitted and mapped over rows; it reads torch's memory and uses all cores."""
+    """The projection of jaxopt, jitted and mapped over rows. It shares memory with torch and uses all cores."""
     import jax
     import jax.numpy as jnp
     from jaxopt.projection import projection_simplex

@@ -1,4 +1,4 @@
-"""Benchmarks as they lie in benchmarks/results: pytest-benchmark's JSON, the conditions and medians in `extra_info`."""
+"""Reads the files of benchmarks/results: pytest-benchmark's JSON, with conditions and medians in `extra_info`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Measurement:
-    """One race: its conditions, and for each contestant the median seconds of n rows; ours comes first."""
+    """One race: its conditions, and the median seconds of n rows for each contestant. Ours comes first."""
 
     conditions: dict[str, Any]
     seconds: dict[str, float]
@@ -24,26 +24,26 @@ class Measurement:
 
     @property
     def ours(self) -> float:
-        """Seconds of the operation itself."""
+        """Seconds of our operation."""
         return next(iter(self.seconds.values()))
 
     @property
     def bandwidth(self) -> float:
-        """Least bytes that the operation moves ÷ its seconds."""
+        """Bytes a second: the least bytes that the operation must move ÷ its seconds."""
         return float(self.bytes) / self.ours
 
-    def over(self, rival: str) -> float | None:
-        """Ours ÷ a rival's time; None where the rival did not run."""
+    def ratio_to(self, rival: str) -> float | None:
+        """Our time ÷ a rival's; None where the rival did not run."""
         return self.ours / self.seconds[rival] if rival in self.seconds else None
 
-    def under(self, rival: str) -> float | None:
+    def speedup_over(self, rival: str) -> float | None:
         """A rival's time ÷ ours; None where the rival did not run."""
         return self.seconds[rival] / self.ours if rival in self.seconds else None
 
 
 @dataclass(frozen=True)
 class Run:
-    """One file: its measurements and what they were made on."""
+    """The content of one file: its measurements and their machine."""
 
     name: str
     date: str
@@ -53,15 +53,15 @@ class Run:
 
     @property
     def device(self) -> str:
-        """The device of its measurements."""
+        """The device that was measured."""
         return str(self.measurements[0].device)
 
 
 def read(path: Path) -> Run:
-    """A run from its file.
+    """Reads a run from its file.
 
     Raises:
-        ValueError: if the file is not of this schema.
+        ValueError: if the file holds no benchmark with seconds in `extra_info`.
     """
     content = json.loads(path.read_text())
     raced = [
@@ -86,7 +86,7 @@ def read(path: Path) -> Run:
 
 
 def find(measurements: Iterable[Measurement], **conditions: Any) -> Measurement | None:
-    """The last measurement of these conditions, so that a later file corrects an earlier one."""
+    """The last measurement under these conditions: a later file replaces an earlier one."""
     found = [
         one
         for one in measurements
@@ -96,6 +96,6 @@ def find(measurements: Iterable[Measurement], **conditions: Any) -> Measurement 
 
 
 def values(measurements: Sequence[Measurement], name: str) -> list[Any]:
-    """The different values of a condition; numbers in order, words as they come."""
+    """The distinct values of a condition: integers sorted, other values in order of appearance."""
     seen = list(dict.fromkeys(getattr(one, name) for one in measurements))
     return sorted(seen) if all(isinstance(value, int) for value in seen) else seen

@@ -1,4 +1,4 @@
-"""Correct before fast: what is about to be timed, against the float64 reference."""
+"""Compares each operation with the float64 reference before it is timed."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import Tensor
 
 from mipoison.ops.library import REFERENCE
 
-# As in the table of the tests; keyed words are integers and must agree bit for bit.
+# The tolerances of the tests. Keyed words are integers and must agree bit for bit.
 TOLERANCE = {
     torch.float64: 1e-9,
     torch.float32: 5e-7,
@@ -21,11 +21,11 @@ MOST_ROWS = 100
 MOST_ELEMENTS = 100_000
 
 
-def assert_right(operation: str, ours: Tensor, *arguments: Any) -> None:
-    """The first rows of an operation's result are the reference's, given the operator's arguments.
+def assert_matches_reference(operation: str, ours: Tensor, *arguments: Any) -> None:
+    """Compares the first rows of an operation's result with the reference on the same arguments.
 
     Raises:
-        AssertionError: if an entry is off by more than the dtype's tolerance.
+        AssertionError: if an entry differs by more than the tolerance of its dtype.
     """
     few = max(1, min(MOST_ROWS, MOST_ELEMENTS // arguments[0].shape[1]))
     first = [x[:few] if isinstance(x, Tensor) and x.ndim == 2 else x for x in arguments]

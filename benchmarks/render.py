@@ -2,7 +2,7 @@
 
     python benchmarks/render.py benchmarks/results/cpu.json [gpu.json ...]
 
-Of the same measurement in several files the last one counts.
+Where several files hold the same measurement, the last file counts.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ PICTURE = "performance.png"
 
 
 def provenance(runs: Sequence[Run]) -> str:
-    """What was measured on what, from the files alone."""
+    """The machine and the versions behind each file, as a list."""
     lines = []
     for run in runs:
         one, machine = run.measurements[0], run.machine
@@ -45,16 +45,16 @@ def provenance(runs: Sequence[Run]) -> str:
 
 
 def sections(parts: Sequence[tuple[str, str]]) -> str:
-    """Headings and tables, without those that are empty."""
+    """Headings with their tables; empty tables are left out."""
     return "".join(f"### {head}\n\n{body}\n" for head, body in parts if body)
 
 
 def on_cpu(measurements: Sequence[Measurement]) -> str:
-    """The CPU's tables."""
+    """The tables of the CPU."""
     judge = tables.Judge()
     parts = [
         ("`step`, float32, one thread", tables.steps(measurements, judge)),
-        ("Other balls, two threads, other ways", tables.others(measurements, judge)),
+        ("Other balls, two threads and other algorithms", tables.others(measurements, judge)),
         ("Other dtypes, one thread", tables.dtypes(measurements)),
         ("Other operations, float32, one thread, new outputs", tables.operations(measurements)),
         ("Few rows, float32, µs a call", tables.latency(measurements, judge)),
@@ -73,7 +73,7 @@ def on_gpu(measurements: Sequence[Measurement]) -> str:
 
 
 def by_device(runs: Sequence[Run]) -> dict[str, list[Measurement]]:
-    """All measurements of each device, the CPU first."""
+    """Groups the measurements by device, the CPU first."""
     grouped: dict[str, list[Measurement]] = {}
     for one in (one for run in runs for one in run.measurements):
         grouped.setdefault(one.device, []).append(one)
@@ -95,7 +95,7 @@ def block(runs: Sequence[Run]) -> str:
 
 
 def fill(page: str, runs: Sequence[Run]) -> str:
-    """The page with its generated part written anew."""
+    """The page with its generated part replaced."""
     between = re.compile(f"({re.escape(BEGIN)}).*?({re.escape(END)})", re.DOTALL)
     filled, count = between.subn(lambda found: f"{found[1]}\n{block(runs)}{found[2]}", page)
     if count != 1:
@@ -104,14 +104,14 @@ def fill(page: str, runs: Sequence[Run]) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """The command."""
+    """Runs the command."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("results", type=Path, nargs="+", help="JSON files of benchmark runs")
     parser.add_argument("--page", type=Path, default=PAGE, help="the page to fill")
     options = parser.parse_args(arguments)
     runs = [read(path) for path in options.results]
     options.page.write_text(fill(options.page.read_text(), runs))
-    # The tables alone need no matplotlib.
+    # Only the plot needs matplotlib.
     from bandwidth import draw
 
     draw(

@@ -1,6 +1,6 @@
-"""What every benchmark runs on: one kind of rows, one step length, and for each ball a radius that binds.
+"""The inputs of every benchmark: rows, directions, the step length, and radii that nine rows of ten reach.
 
-Peaked rows, the softmax of 3·N(0, 1) logits, and Gaussian directions; α = 0.1. All are fixed, since the number of
+Rows are peaked, the softmax of 3·N(0, 1) logits; directions are Gaussian; α = 0.1. All are fixed, since the number of
 Newton steps depends on them.
 """
 
@@ -17,9 +17,9 @@ ALPHA = 0.1
 SHARPNESS = 3.0
 SIZES = (2, 10, 30, 100, 200, 400, 1000, 10_000, 128_000)
 ORDER = {"l1": 1.0, "l2": 2.0, "linf": math.inf}
-# Of the rows, so many would stay inside the ball without being held back.
+# Share of the rows whose step without a ball would stay inside the ball.
 INSIDE = 0.1
-# Rows that the radius and the share of touching rows are measured on.
+# At most this many entries serve to measure the radius and the share of touching rows.
 SAMPLE_ELEMENTS = 2_000_000
 MIB = 2**20
 
@@ -39,7 +39,7 @@ def tensor_bytes() -> int:
 
 @functools.lru_cache(maxsize=1)
 def peaked(k: int, nbytes: int, dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor]:
-    """Rows p and directions g of the given size in bytes each, [n, k]; the last ones drawn are kept."""
+    """Rows p and directions g, [n, k], of nbytes each. The last result is cached."""
     generator = torch.Generator().manual_seed(k)
     n = max(1, nbytes // (k * dtype.itemsize))
     g = torch.randn(n, k, generator=generator)
@@ -53,16 +53,16 @@ def sample(x: Tensor) -> Tensor:
 
 
 def distances(q: Tensor, p: Tensor, norm: str) -> Tensor:
-    """‖q − p‖ in float64 of the sampled rows, from the renormalised p."""
+    """‖q − p‖ of the sampled rows in float64, with p renormalised."""
     center = sample(p).to(torch.float64)
     center = center / center.sum(1, keepdim=True)
     return torch.linalg.vector_norm(sample(q).to(torch.float64) - center, ORDER[norm], dim=1)
 
 
 def binding_radius(p: Tensor, g: Tensor, norm: str) -> float:
-    """ε that holds back nine rows of ten.
+    """The radius ε that nine rows of ten reach.
 
-    A quantile of how far the step without a ball goes, rounded down to two digits.
+    It is a quantile of the distances that steps without a ball go, rounded down to two digits.
     """
     p, g = sample(p), sample(g)
     free = torch.ops.mipoison.step(p, g, None, None, ALPHA, math.inf, "l1", 0.0, False)[0]
@@ -73,6 +73,6 @@ def binding_radius(p: Tensor, g: Tensor, norm: str) -> float:
 
 
 def touching(q: Tensor, p: Tensor, epsilon: float, norm: str) -> float:
-    """Share of the sampled rows that end on the border of their ball, to rounding."""
+    """Share of the sampled rows that end on the border of their ball, up to rounding."""
     slack = 1e-3 * epsilon + torch.finfo(p.dtype).eps
     return float((distances(q, p, norm) >= epsilon - slack).to(torch.float64).mean())

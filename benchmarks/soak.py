@@ -1,10 +1,10 @@
-"""Random rows through `step`, `project`, `move` and `flip` by every instruction set: does a guarantee ever break?
+"""Searches for violated guarantees: random rows through `step`, `project`, `move` and `flip` by every instruction set.
 
     python benchmarks/soak.py --rows 10_000_000 --seed 7
     python benchmarks/soak.py --replay runs/soak/violation.safetensors
 
-Checked of every row, in float64 from the renormalised p: not refused; finite, not negative; the label strictly the
-largest, by its margin; |Σq − 1| ≤ 1e-6; ‖q − p‖ ≤ ε + 2e-7.
+Every row is checked in float64, against the renormalised p. It must not be refused, must be finite and not negative,
+and its label must be strictly the largest entry, by its margin; |Σq − 1| ≤ 1e-6; ‖q − p‖ ≤ ε + 2e-7.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ from mipoison import cpu
 from mipoison.reference.rounding import at, put, renormalise, row_margin
 
 SMALLEST, LARGEST = 2, 1000
-# Small batches, so that many settings meet many rows.
+# Batches are small, so that many settings are tried on many rows.
 BATCH_ROWS, BATCH_ELEMENTS = 4096, 2**19
-# How large each figure may be.
+# The largest value of each figure that keeps its guarantee.
 ALLOWED = {
     "refused": 0.0,
     "not finite": 0.0,
@@ -43,7 +43,10 @@ SAVED_ROWS = 16
 
 
 def figures(call: Call, results: tuple[Tensor, ...]) -> dict[str, Tensor]:
-    """For each guarantee how far each row goes beyond it, float64 [n]; "tied" is 1 where the label does not lead."""
+    """A figure a row for each guarantee, float64 [n], to compare with ALLOWED.
+
+    "tied" is 1 where the label is not strictly the largest entry.
+    """
     promise, status = call.promise, results[-1]
     finite = torch.isfinite(results[0]).all(1)
     q = torch.where(finite[:, None], results[0], 0.0).to(torch.float64)
@@ -67,20 +70,20 @@ def figures(call: Call, results: tuple[Tensor, ...]) -> dict[str, Tensor]:
     return found
 
 
-def broken(found: dict[str, Tensor]) -> Tensor:
-    """Rows that break a guarantee; bool [n]."""
+def violations(found: dict[str, Tensor]) -> Tensor:
+    """Rows that violate a guarantee, bool [n]."""
     return torch.stack([~(x <= ALLOWED.get(name, 0.0)) for name, x in found.items()]).any(0)
 
 
 class Tally:
-    """Counts of rows and the worst values by operation and instruction set."""
+    """Counts rows and keeps the worst figures, by operation and instruction set."""
 
     def __init__(self) -> None:
         self.rows: dict[str, int] = {}
         self.worst: dict[str, dict[str, float]] = {}
 
     def add(self, name: str, found: dict[str, Tensor]) -> None:
-        """Takes in one call's figures."""
+        """Adds the figures of one call."""
         self.rows[name] = self.rows.get(name, 0) + len(found["sum"])
         worst = self.worst.setdefault(name, {})
         for what, x in found.items():
@@ -95,17 +98,17 @@ class Tally:
         ]
 
 
-def keep(call: Call, bad: Tensor, path: Path, instruction_set: str, threads: int) -> Path:
-    """Saves the offending rows, or the whole call where they alone do not show it."""
+def save_violation(call: Call, bad: Tensor, path: Path, instruction_set: str, threads: int) -> Path:
+    """Saves the violating rows, or the whole call where these rows alone do not reproduce the violation."""
     few = call.only(bad.nonzero().squeeze(1)[:SAVED_ROWS])
-    alone = broken(figures(few, few.run(instruction_set, threads))).any()
+    alone = violations(figures(few, few.run(instruction_set, threads))).any()
     path.parent.mkdir(parents=True, exist_ok=True)
     (few if alone else call).save(path, instruction_set=instruction_set, threads=threads)
     return path
 
 
 def soak(rows: int, seed: int, sets: Sequence[str], out: Path) -> dict[str, Any]:
-    """Sends so many rows through every operation by every instruction set; stops at the first violation."""
+    """Sends this many rows through every operation by every instruction set; stops at the first violation."""
     random, tally, start = Random(seed), Tally(), time.perf_counter()
     done = batches = 0
     violation = None
@@ -118,10 +121,10 @@ def soak(rows: int, seed: int, sets: Sequence[str], out: Path) -> dict[str, Any]
             for name in sets:
                 found = figures(call, call.run(name, threads))
                 tally.add(f"{operation} {name}", found)
-                bad = broken(found)
+                bad = violations(found)
                 if violation is None and bool(bad.any()):
                     path = out / f"violation-{seed}-{batches}-{operation}-{name}.safetensors"
-                    violation = str(keep(call, bad, path, name, threads))
+                    violation = str(save_violation(call, bad, path, name, threads))
         if done * 10 // rows != (done + n) * 10 // rows:
             print(f"{done + n:,} rows, {time.perf_counter() - start:.0f} s", flush=True)
         done, batches = done + n, batches + 1
@@ -141,17 +144,17 @@ def soak(rows: int, seed: int, sets: Sequence[str], out: Path) -> dict[str, Any]
 
 
 def replay(path: Path) -> int:
-    """Runs a saved call again and prints its figures; 1 if it still breaks a guarantee."""
+    """Runs a saved call again and prints its figures. Returns 1 if it still violates a guarantee, else 0."""
     call, where = Call.load(path)
     found = figures(call, call.run(where["instruction_set"], where["threads"]))
     print(f"{call.operation} {call.arguments} by {where}, promising {call.promise}")
     for name, x in found.items():
         print(f"{name:12} worst {float(x.max()):.6g}, allowed {ALLOWED.get(name, 0.0):g}")
-    return int(broken(found).any())
+    return int(violations(found).any())
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command; 1 if a guarantee was broken."""
+    """Runs the command. Returns 1 if a guarantee was violated, else 0."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rows", type=int, default=10_000_000, help="rows (default: 10 million)")
     parser.add_argument("--seed", type=int, help="of everything; drawn and printed by default")
@@ -162,7 +165,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return replay(options.replay)
     seed = secrets.randbits(32) if options.seed is None else options.seed
     sets = cpu.instruction_sets()
-    # The operators get their own number of threads; for checks of this size more than one only waits.
+    # The operators set their own number of threads. The checks are too small to gain from more than one.
     torch.set_num_threads(1)
     print(f"seed {seed}, {options.rows:,} rows, {', '.join(sets)}", flush=True)
     summary = soak(options.rows, seed, sets, options.out)

@@ -1,4 +1,4 @@
-"""Random calls of the operators for the soak test, each with what its result promises."""
+"""Random calls of the operators for the soak test, each with the guarantees that its result must keep."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ NORMS = ("l1", "l2", "linf")
 
 @dataclass(frozen=True)
 class Call:
-    """An operator and its arguments: those named by a string are tensors.
+    """An operator and its arguments. A string among the arguments names a tensor.
 
     Attributes:
         operation: the operator's name.
-        arguments: in order; a string stands for a tensor of that name.
-        tensors: by name, [n, k] rows or [n] labels (or the key).
-        promise: what must hold of the result: "label" and "center" name tensors, or are None;
-            "epsilon", "norm", "margin" and "shrink" are the settings that bind it.
+        arguments: in the operator's order.
+        tensors: by name; [n, k] rows, [n] labels, or the key.
+        promise: what must hold of the result. "label" and "center" name tensors, or are None;
+            "epsilon", "norm", "margin" and "shrink" are the settings that it must respect.
     """
 
     operation: str
@@ -44,7 +44,7 @@ class Call:
     promise: dict[str, Any]
 
     def run(self, instruction_set: str, threads: int) -> tuple[Tensor, ...]:
-        """The operator's results by these kernels."""
+        """The operator's results by the kernels of an instruction set."""
         before = torch.get_num_threads()
         given = [self.tensors.get(x, x) for x in self.arguments]
         try:
@@ -69,7 +69,7 @@ class Call:
 
     @classmethod
     def load(cls, path: Path) -> tuple[Call, dict[str, Any]]:
-        """A saved call, and where it was made."""
+        """A saved call, and the instruction set and threads that it ran with."""
         with safe_open(path, "pt") as file:
             about = json.loads(file.metadata()["call"])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
@@ -80,9 +80,9 @@ class Call:
 
 
 def mixed_rows(random: Random, n: int, k: int) -> Tensor:
-    """Rows of every distribution of the tests and of a random temperature, shuffled, float32 [n, k].
+    """Rows of every distribution of the tests, and of a random temperature, float32 [n, k].
 
-    Rows of different kinds lie side by side, since the kernels work on several at a time.
+    They are shuffled, so that the kernels, which work on several rows at a time, get rows of different kinds together.
     """
     kinds = (*DISTRIBUTIONS, "temperature")
     parts = []
@@ -110,15 +110,15 @@ def noise(random: Random, n: int, k: int) -> Tensor:
     return x.sign() if kind == "signs" else x
 
 
-def set_of(random: Random, tensors: dict[str, Tensor]) -> tuple[Any, ...]:
-    """Arguments p, t, ε, norm, m and shrink of a set that is never empty; adds a label that it names."""
+def random_set(random: Random, tensors: dict[str, Tensor]) -> tuple[Any, ...]:
+    """Draws p, t, ε, norm, m and shrink of a set C that is not empty. Labels that it names are added to the tensors."""
     n, k = tensors["p"].shape
     norm = random.choice(NORMS)
     margin = random.choice([0.0, 0.0, random.uniform(0, 1), 10 ** random.uniform(-9, 0), 1.0])
     if random.random() < 0.75:
         epsilon = 0.0 if random.random() < 0.05 else 10 ** random.uniform(-7, 0.3)
         return "p", None, epsilon, norm, margin, True
-    # Without a ball any label can be made to win.
+    # Without a ball the set is not empty for any label.
     center = random.choice(["p", None])
     label = None
     if random.random() < 0.5:
@@ -145,33 +145,33 @@ def promise_of(
 
 
 def step(random: Random, p: Tensor) -> Call:
-    """From p itself or from other rows, by steps from nothing to far beyond the simplex."""
+    """A step from p or from other rows, of a length from zero to far beyond the simplex."""
     n, k = p.shape
     tensors = {"p": p, "g": noise(random, n, k) * 10 ** random.uniform(-30, 30)}
     q = "p"
     if random.random() < 0.3:
         q, tensors["q"] = "q", mixed_rows(random, n, k)
     alpha = 0.0 if random.random() < 0.05 else 10 ** random.uniform(-8, 4)
-    around = set_of(random, tensors)
+    around = random_set(random, tensors)
     center, label, *rest = around
     promise = promise_of(tensors, q, around)
     return Call("step", (q, "g", center, label, alpha, *rest), tensors, promise)
 
 
 def project(random: Random, p: Tensor) -> Call:
-    """Points from next to p, where ties are, to far away."""
+    """A projection of points at any distance from p; ties arise close to p."""
     tensors = {"p": p, "z": p + noise(random, *p.shape) * 10 ** random.uniform(-9, 6)}
-    around = set_of(random, tensors)
+    around = random_set(random, tensors)
     return Call("project", ("z", *around), tensors, promise_of(tensors, "z", around))
 
 
 def move(random: Random, p: Tensor) -> Call:
-    """Toward rows of the same labels, by swapping another row's largest entry to the label's place."""
+    """A move toward rows of the same labels: other rows, with the largest entry swapped to the label's place."""
     target, label = mixed_rows(random, *p.shape), label_of(p)
     top = label_of(target)[:, None]
     swapped = target.scatter(1, top, target.gather(1, label[:, None]))
     swapped = swapped.scatter(1, label[:, None], target.gather(1, top))
-    # Of equal largest entries the lowest is the label, which a swap may not have reached.
+    # Of equal largest entries the lowest index is the label, so a swap may still have left another label.
     target = torch.where((label_of(swapped) == label)[:, None], swapped, p)
     style = random.choice(["straight", "waterfill"])
     norm = "l1" if style == "waterfill" else random.choice(NORMS)
@@ -182,7 +182,7 @@ def move(random: Random, p: Tensor) -> Call:
 
 
 def flip(random: Random, p: Tensor) -> Call:
-    """At any rate, toward random or given labels; the result names the labels that it serves."""
+    """A flip at a random rate, toward drawn or given labels. The result names the labels that it serves."""
     n, k = p.shape
     key = torch.tensor([random.getrandbits(32) for _ in range(4)])
     tensors, targets = {"p": p, "key": key}, None

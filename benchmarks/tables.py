@@ -1,4 +1,4 @@
-"""Measurements as Markdown tables, each figure beside what it had to reach."""
+"""Measurements as Markdown tables, each figure beside its target."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ import targets
 from measurements import Measurement, find, values
 from targets import Target
 
-NOTHING = "–"
+NO_FIGURE = "–"
 
 
 class Judge:
-    """Writes figures with their verdict and remembers what was missed."""
+    """Formats figures, compares them with their targets, and collects those that missed."""
 
     def __init__(self) -> None:
         self.met = 0
@@ -21,9 +21,9 @@ class Judge:
     def figure(
         self, value: float | None, target: Target | None = None, what: str = "", where: str = ""
     ) -> str:
-        """A figure, and where a target goes with it "met" or "missed"."""
+        """A figure as text, followed by "met" or "missed" where it has a target."""
         if value is None:
-            return NOTHING
+            return NO_FIGURE
         if target is None:
             return number(value)
         verdict = target.judge(value)
@@ -34,7 +34,7 @@ class Judge:
         return f"{number(value)} {verdict}"
 
     def summary(self) -> str:
-        """How many targets were met, and which were missed."""
+        """How many figures met their targets, and which ones missed."""
         count = sum(map(len, self.missed.values()))
         if not self.met + count:
             return ""
@@ -44,17 +44,17 @@ class Judge:
 
 
 def number(value: float) -> str:
-    """Three digits, without an exponent."""
+    """A number with three significant digits, without an exponent."""
     return integer(round(value)) if value >= 99.95 else f"{value:#.3g}"
 
 
 def integer(value: int) -> str:
-    """In groups of three digits, as in 128 000."""
+    """An integer in groups of three digits, as in 128 000."""
     return f"{value:,}".replace(",", " ")
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A Markdown table; nothing where there are no rows."""
+    """A Markdown table; empty text where there are no rows."""
     lines = [f"| {' | '.join(row)} |\n" for row in rows]
     if not lines:
         return ""
@@ -67,7 +67,7 @@ def per_row(one: Measurement | None) -> float | None:
 
 
 def steps(measurements: Sequence[Measurement], judge: Judge) -> str:
-    """The headline: `step` in an l1 ball, then without a ball, float32, one thread."""
+    """The first table: `step` in an l1 ball and without a ball, float32, one thread."""
     chosen = [one for one in measurements if one.operation == "step" and one.variant is None]
     rows = []
     for k in values([one for one in chosen if one.group == "throughput"], "k"):
@@ -78,11 +78,11 @@ def steps(measurements: Sequence[Measurement], judge: Judge) -> str:
         rows.append(
             (
                 integer(k),
-                NOTHING if ball is None else f"{ball.epsilon:g}",
+                NO_FIGURE if ball is None else f"{ball.epsilon:g}",
                 judge.figure(per_row(ball)),
-                judge.figure(ball and ball.over("softmax")),
+                judge.figure(ball and ball.ratio_to("softmax")),
                 judge.figure(
-                    ball and ball.over("step, no ball"),
+                    ball and ball.ratio_to("step, no ball"),
                     targets.OVER_NO_BALL["l1"],
                     "l1 ball ÷ no ball",
                     f"K = {integer(k)}",
@@ -90,16 +90,19 @@ def steps(measurements: Sequence[Measurement], judge: Judge) -> str:
                 judge.figure(per_row(free)),
                 judge.figure(free and free.bandwidth / 1e9),
                 judge.figure(
-                    free and free.over("add"),
+                    free and free.ratio_to("add"),
                     targets.OVER_ADD.get(k),
                     "no ball ÷ add",
                     f"K = {integer(k)}",
                 ),
                 judge.figure(
-                    free and free.over("softmax"), limit, "no ball ÷ softmax", f"K = {integer(k)}"
+                    free and free.ratio_to("softmax"),
+                    limit,
+                    "no ball ÷ softmax",
+                    f"K = {integer(k)}",
                 ),
-                NOTHING if limit is None else str(limit),
-                judge.figure(free and free.over("step, new output")),
+                NO_FIGURE if limit is None else str(limit),
+                judge.figure(free and free.ratio_to("step, new output")),
             )
         )
     head = (
@@ -112,14 +115,14 @@ def steps(measurements: Sequence[Measurement], judge: Judge) -> str:
         "GB/s",
         f"÷ add (K = 10: {targets.OVER_ADD[10]})",
         "÷ softmax",
-        "must reach",
+        "target",
         "out= ÷ new output",
     )
     return table(head, rows)
 
 
 def others(measurements: Sequence[Measurement], judge: Judge) -> str:
-    """The other balls, two threads, and the other ways to the same answer."""
+    """`step` in the other balls, on two threads, and against other algorithms."""
     rivals = ("sort", "sparsemax", "compiled newton", "newton", "reference", "jaxopt")
     chosen = [
         one
@@ -132,18 +135,18 @@ def others(measurements: Sequence[Measurement], judge: Judge) -> str:
         cells, where = [integer(k)], f"K = {integer(k)}"
         for norm in ("l2", "linf"):
             ball = find(chosen, norm=norm, threads=1, **same)
-            ratio = ball and ball.over("step, no ball")
+            ratio = ball and ball.ratio_to("step, no ball")
             limit = targets.OVER_NO_BALL[norm]
             cells.append(judge.figure(ratio, limit, f"{norm} ball ÷ no ball", where))
         for norm in ("none", "l1"):
             both = find(chosen, norm=norm, threads=2, **same)
             name = "no ball" if norm == "none" else norm
-            ratio = both and both.over("step, one thread")
+            ratio = both and both.ratio_to("step, one thread")
             limit = targets.TWO_THREADS if k >= targets.TWO_THREADS_FROM else None
             cells.append(judge.figure(ratio, limit, f"two threads ÷ one, {name}", where))
         for rival in rivals:
             raced = find((one for one in chosen if rival in one.seconds), **same)
-            ratio = raced and raced.under(rival)
+            ratio = raced and raced.speedup_over(rival)
             limit = targets.UNDER_RIVAL.get(rival)
             cells.append(judge.figure(ratio, limit, f"{rival} ÷ step", where))
         rows.append(cells)
@@ -152,7 +155,7 @@ def others(measurements: Sequence[Measurement], judge: Judge) -> str:
         f"l2 ÷ no ball, {targets.OVER_NO_BALL['l2']}",
         f"linf ÷ no ball, {targets.OVER_NO_BALL['linf']}",
         f"2 threads ÷ 1, {targets.TWO_THREADS} from K = {targets.TWO_THREADS_FROM}",
-        "the same, l1",
+        "2 threads ÷ 1, l1 ball, same target",
         *(
             f"{rival} ÷ step"
             + (f", {targets.UNDER_RIVAL[rival]}" if rival in targets.UNDER_RIVAL else "")
@@ -178,8 +181,8 @@ def dtypes(measurements: Sequence[Measurement]) -> str:
                 "no ball" if one.norm == "none" else one.norm,
                 number(per_row(one) or 0.0),
                 number(one.bandwidth / 1e9),
-                Judge().figure(one.over("add")),
-                Judge().figure(one.over("softmax")),
+                Judge().figure(one.ratio_to("add")),
+                Judge().figure(one.ratio_to("softmax")),
             )
             for one in latest(chosen, ("k", "dtype", "norm"))
         ),
@@ -197,8 +200,8 @@ def operations(measurements: Sequence[Measurement]) -> str:
                 one.variant,
                 number(per_row(one) or 0.0),
                 number(one.bandwidth / 1e9),
-                Judge().figure(one.over("add")),
-                Judge().figure(one.over("softmax")),
+                Judge().figure(one.ratio_to("add")),
+                Judge().figure(one.ratio_to("softmax")),
             )
             for one in latest(chosen, ("k", "variant"))
         ),
@@ -206,7 +209,7 @@ def operations(measurements: Sequence[Measurement]) -> str:
 
 
 def latency(measurements: Sequence[Measurement], judge: Judge) -> str:
-    """µs a call on few rows, each contestant a column."""
+    """Microseconds a call on few rows, with a column for each contestant."""
     chosen = [one for one in measurements if one.group == "latency"]
     contestants = list(dict.fromkeys(name for one in chosen for name in one.seconds))
     rows = []
@@ -226,13 +229,18 @@ def latency(measurements: Sequence[Measurement], judge: Judge) -> str:
                 )
             )
         rows.append(cells)
-    asked = targets.CALL if all(one.device == "cpu" for one in chosen) else targets.GRAPH_CALL
+    on_cpu = all(one.device == "cpu" for one in chosen)
+    asked = (
+        f"{targets.CALL} at N = 1, K = 10"
+        if on_cpu
+        else f"{targets.GRAPH_CALL} at N = 32, K = 1000"
+    )
     first, *rest = contestants or [""]
-    return table(("K", "ball", "N", f"{first}, µs ({asked} once)", *rest), rows)
+    return table(("K", "ball", "N", f"{first}, µs ({asked}, no ball)", *rest), rows)
 
 
 def on_gpu(measurements: Sequence[Measurement], judge: Judge) -> str:
-    """Throughput on a GPU: K × dtype × norm against add and softmax of the same rows."""
+    """Throughput on a GPU by K, dtype and norm, against add and softmax on the same rows."""
     chosen = [one for one in measurements if one.group == "throughput"]
     rows = []
     for one in latest(chosen, ("k", "dtype", "norm", "operation")):
@@ -248,9 +256,9 @@ def on_gpu(measurements: Sequence[Measurement], judge: Judge) -> str:
                 "no ball" if one.norm == "none" else one.norm,
                 number(per_row(one) or 0.0),
                 number(one.bandwidth / 1e12),
-                judge.figure(one.over("add"), limit, "step ÷ add", where),
-                NOTHING if limit is None else str(limit),
-                judge.figure(one.over("softmax")),
+                judge.figure(one.ratio_to("add"), limit, "step ÷ add", where),
+                NO_FIGURE if limit is None else str(limit),
+                judge.figure(one.ratio_to("softmax")),
             )
         )
     head = (
@@ -261,13 +269,13 @@ def on_gpu(measurements: Sequence[Measurement], judge: Judge) -> str:
         "ns a row",
         "TB/s",
         "÷ add",
-        "must reach",
+        "target",
         "÷ softmax",
     )
     return table(head, rows)
 
 
 def latest(measurements: Sequence[Measurement], by: tuple[str, ...]) -> list[Measurement]:
-    """The last measurement of each combination of conditions, in order of the first ones."""
+    """The last measurement of each combination of conditions, sorted by K."""
     last = {tuple(getattr(one, name) for name in by): one for one in measurements}
     return sorted(last.values(), key=lambda one: one.k)

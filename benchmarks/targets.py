@@ -1,4 +1,4 @@
-"""The figures that this version set out to reach: one thread, one run, for the CPU on a machine with AVX-512."""
+"""The performance targets of this version, set for one thread; on a CPU, for a machine with AVX-512."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ class Target:
     at_least: bool = False
 
     def __str__(self) -> str:
-        """As in the head of a column."""
+        """The limit as column heads show it."""
         return f"{'≥' if self.at_least else '≤'} {self.limit:g}"
 
     def judge(self, value: float) -> str:
-        """In a word."""
+        """Compares a value with the limit: "met" or "missed"."""
         reached = value >= self.limit if self.at_least else value <= self.limit
         return "met" if reached else "missed"
 
@@ -36,7 +36,7 @@ OVER_SOFTMAX: Final = {
 }
 # `step` without a ball ÷ add(out=), by K.
 OVER_ADD: Final = {10: Target(5)}
-# `step` in a ball ÷ without, by norm, at every K.
+# `step` with a ball ÷ `step` without one, by norm, at every K.
 OVER_NO_BALL: Final = {"l1": Target(6), "l2": Target(5), "linf": Target(4)}
 TWO_THREADS: Final = Target(0.6)
 TWO_THREADS_FROM: Final = 100
@@ -46,14 +46,14 @@ UNDER_RIVAL: Final = {
     "sparsemax": Target(10, at_least=True),
     "compiled newton": Target(5, at_least=True),
 }
-# One call of the operator, N = 1, K = 10, in µs.
+# Microseconds of one call of the operator, N = 1, K = 10, without a ball.
 CALL: Final = Target(4)
-# A replayed graph's call on a GPU, N = 32, K = 1000, in µs.
+# Microseconds of one call in a replayed graph on a GPU, N = 32, K = 1000, without a ball.
 GRAPH_CALL: Final = Target(12)
 
 
 def over_add_on_gpu(k: int, dtype: str, norm: str) -> Target | None:
-    """`step` without a ball ÷ add on the same bytes; None where nothing was asked for."""
+    """The target for `step` without a ball ÷ add on the same bytes; None where there is no target."""
     if norm != "none":
         return None
     if dtype in ("float16", "bfloat16"):

@@ -1,4 +1,4 @@
-"""From timings to the seconds that are kept."""
+"""Reduces the timings of a race to median seconds."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from collections.abc import Mapping, Sequence
 def median_seconds(
     times: Mapping[str, Sequence[float]], n: int, rows_timed: Mapping[str, int], calls: int
 ) -> dict[str, float]:
-    """Median seconds of one call on n rows, by contestant.
+    """Median seconds of one call on n rows, for each contestant.
 
     Args:
         times: seconds of each round, by contestant.
-        n: the rows that the seconds are to be of.
-        rows_timed: the rows of contestants that got fewer; their seconds grow in proportion.
+        n: the number of rows that the seconds are scaled to.
+        rows_timed: the rows of contestants that ran on fewer than n; their seconds are scaled up.
         calls: calls in one round.
     """
     return {

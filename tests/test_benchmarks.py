@@ -1,4 +1,4 @@
-"""What the benchmarks rest on: balls that bind, rivals that agree, a page true to its files, a soak that can fail."""
+"""Checks of the benchmarks: radii, rivals, timing, the generated page, and a soak test that can fail."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ import targets
 import torch
 from contestants import arguments, by_newton, by_sorting, by_sparsemax, newton_steps
 from measurements import Measurement, read
-from oracle import assert_right
+from oracle import assert_matches_reference
 from rows import ORDER, binding_radius, peaked, touching
 from soak_calls import Call
 from timing import median_seconds
@@ -30,7 +30,7 @@ NBYTES = 80_000
 
 @pytest.mark.parametrize("norm", ORDER)
 @pytest.mark.parametrize("k", [2, 10, 100, 1000])
-def test_nine_rows_of_ten_touch_their_ball(k: int, norm: str) -> None:
+def test_binding_radius_is_reached_by_most_rows(k: int, norm: str) -> None:
     p, g = peaked(k, NBYTES)
     epsilon = binding_radius(p, g, norm)
     q = torch.ops.mipoison.step(*arguments(p, g, epsilon, norm))[0]
@@ -44,7 +44,7 @@ def test_contestants_give_the_same_answer(k: int) -> None:
     ours = torch.ops.mipoison.step(*arguments(p, g))[0]
     pool, threshold = newton_steps(p, g)
     assert torch.allclose(by_newton(p, g, pool, threshold), ours, atol=2e-6, rtol=0)
-    # One step fewer is too few, else the rival would be slower than it has to be.
+    # One step fewer must be too few, or the rival would be slower than necessary.
     exact = by_newton(p.double(), g.double(), 20, 20)
     short = by_newton(p.double(), g.double(), pool, threshold - 1)
     assert float((short - exact).abs().max()) > 1e-6
@@ -58,13 +58,13 @@ def test_wrong_answers_are_not_timed() -> None:
     p, g = peaked(10, NBYTES)
     given = arguments(p, g)
     q = torch.ops.mipoison.step(*given)[0]
-    assert_right("step", q, *given)
+    assert_matches_reference("step", q, *given)
     q[0, 0] += 1e-5
     with pytest.raises(AssertionError, match="expected step within 5e-07 of the reference"):
-        assert_right("step", q, *given)
+        assert_matches_reference("step", q, *given)
 
 
-def test_time_is_of_one_call_on_all_rows() -> None:
+def test_median_seconds_are_scaled_to_one_call_on_all_rows() -> None:
     times = {"step": [3.0, 1.0, 2.0], "sort": [4.0, 4.0, 9.0]}
     assert median_seconds(times, 100, {"sort": 10}, 2) == {"step": 1.0, "sort": 20.0}
 
@@ -90,12 +90,12 @@ def race(k: int, norm: str = "none", device: str = "cpu", **seconds: float) -> M
 
 
 def cells(text: str, first: str) -> list[str]:
-    """The cells of the row of a Markdown table that begins with a cell."""
+    """The cells of the one row of a Markdown table whose first cells are `first`."""
     (line,) = [line for line in text.splitlines() if line.startswith(f"| {first} |")]
     return line.strip("| ").split(" | ")
 
 
-def test_the_headline_judges_each_figure() -> None:
+def test_first_table_compares_figures_with_targets() -> None:
     ball = Measurement(
         race(10, "l1").conditions,
         {"step": 5e-3, "step, no ball": 1e-3, "softmax": 1e-2, "add": 1e-4},
@@ -111,7 +111,7 @@ def test_the_headline_judges_each_figure() -> None:
     )
 
 
-def test_contestants_must_be_slower_by_a_factor() -> None:
+def test_targets_for_rivals_are_lower_bounds() -> None:
     slow = race(10_000, step=1.0, sort=12.0, compiled_newton=3.0)
     row = cells(tables.others([slow], tables.Judge()), "10 000")
     assert "12.0 met" in row and "3.00 missed" in row
@@ -151,7 +151,7 @@ def test_separate_table_for_a_gpu() -> None:
     assert "Not yet measured on a GPU" in render.block(runs[1:])
 
 
-def test_only_the_generated_part_is_written() -> None:
+def test_render_replaces_only_the_generated_part() -> None:
     page = f"by hand\n{render.BEGIN}old\n{render.END}by hand too\n"
     filled = render.fill(page, [])
     assert filled.startswith(f"by hand\n{render.BEGIN}") and filled.endswith("by hand too\n")
@@ -160,7 +160,7 @@ def test_only_the_generated_part_is_written() -> None:
         render.fill("by hand\n", [])
 
 
-def test_the_page_is_up_to_date() -> None:
+def test_performance_page_is_up_to_date() -> None:
     page = render.PAGE.read_text()
     generated = page.partition(render.BEGIN)[2].partition(render.END)[0]
     named = re.findall(r"`(benchmarks/results/[^`]+)`:", generated)
@@ -168,15 +168,15 @@ def test_the_page_is_up_to_date() -> None:
     assert (render.PAGE.parent / render.PICTURE).exists() == bool(named)
 
 
-def test_other_files_are_refused(tmp_path: Path) -> None:
+def test_files_of_another_schema_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "resources.json"
     path.write_text('{"kernels": []}')
     with pytest.raises(ValueError, match=r"expected .* to hold benchmarks with seconds"):
         read(path)
 
 
-def test_the_suite_runs_and_its_results_render(tmp_path: Path) -> None:
-    """A few thousand entries, one round: what is run and what comes of it, not how fast."""
+def test_benchmarks_run_and_their_results_render(tmp_path: Path) -> None:
+    """Runs a few thousand entries for one round. It checks that results are written and rendered, not their speed."""
     done = subprocess.run(
         [
             *(sys.executable, "-m", "pytest", "benchmarks", "--benchmark-only", "-q"),
@@ -188,7 +188,7 @@ def test_the_suite_runs_and_its_results_render(tmp_path: Path) -> None:
         capture_output=True,
         text=True,
         timeout=300,
-        # A run of its own, not part of this test's worker: side by side nothing is measured.
+        # The variables of this pytest process are removed: pytest-benchmark measures nothing inside an xdist worker.
         env={name: x for name, x in os.environ.items() if not name.startswith("PYTEST_")},
     )
     assert done.returncode == 0, done.stdout
@@ -232,7 +232,7 @@ def test_soak_saves_violating_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         assert soak.main(["--rows", "50", "--seed", "5", "--out", str(tmp_path)]) == 1
         (kept,) = tmp_path.glob("violation-*.safetensors")
         assert soak.main(["--replay", str(kept)]) == 1
-    # The kernels are not to blame.
+    # The saved call is correct without the injected fault.
     assert soak.main(["--replay", str(kept)]) == 0
 
 
@@ -242,7 +242,7 @@ def test_soak_saves_violating_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         ([0.55, 0.35, 0.1], 0.2, 0, set()),
         ([0.55, 0.35, 0.1], 0.2, 1, {"refused"}),
         ([0.549, 0.351, 0.1], 0.2, 0, {"margin"}),
-        # p itself leads by 0.3 only, and shrink asks for no more.
+        # p leads by 0.3 only, and shrink lowers the margin to that.
         ([0.6, 0.3, 0.1], 0.5, 0, set()),
         ([0.71, 0.19, 0.1], 0.2, 0, {"ball"}),
         ([0.6 + 2e-6, 0.3, 0.1], 0.2, 0, {"sum"}),
@@ -262,4 +262,4 @@ def test_soak_names_the_violated_guarantee(
     call = Call("step", (), tensors, promise | {"margin": margin, "shrink": True})
     found = soak.figures(call, (torch.tensor([q]), torch.tensor(refused)))
     beyond = {name for name, x in found.items() if not float(x) <= soak.ALLOWED.get(name, 0.0)}
-    assert beyond == names and bool(soak.broken(found)) == bool(names)
+    assert beyond == names and bool(soak.violations(found)) == bool(names)
