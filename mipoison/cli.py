@@ -87,8 +87,11 @@ def _run_command(command: str, given: list[str]) -> None:
     except ImportError as error:
         if (error.name or "").startswith("mipoison"):
             raise
+        if error.name and _is_missing(error.name):
+            _stop(f"{command} needs {error.name}; install it with: {_INSTALL}", 2)
         _stop(
-            f"{command}: {error.name} is installed and does not load ({error}); install it anew with: {_INSTALL}",
+            f"{command}: {error.name or 'a package'} is installed and does not load ({error}); install it anew with: "
+            f"{_INSTALL}",
             2,
         )
     evaluate(given)

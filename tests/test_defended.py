@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 from typing import Any
 
 import pytest
@@ -257,6 +258,55 @@ def test_model_stays_in_eval_mode(x: Tensor) -> None:
     served = mp.Defended(Classifier(softmax=True, dropout=0.5), Rounding(2))
     nn.Sequential(served).train()
     assert torch.equal(served(x), served(x))
+
+
+class Service:
+    """A classifier that is no module."""
+
+    def __init__(self, net: nn.Module) -> None:
+        self.net = net
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return self.net(x)  # type: ignore[no-any-return]
+
+    def answers(self, x: Tensor) -> Tensor:
+        return self.net(x)  # type: ignore[no-any-return]
+
+
+FUNCTIONS: dict[str, Any] = {
+    "method": lambda model: model.forward,
+    "closure": lambda model: lambda x: model(x),
+    "partial": lambda model: functools.partial(model, scale=1.0),
+    "partial-argument": lambda model: functools.partial(lambda net, x: net(x), model),
+    "decorated": lambda model: torch.no_grad()(lambda x: model(x)),
+    "object": Service,
+    "method-of-object": lambda model: Service(model).answers,
+}
+
+
+@pytest.mark.parametrize("kind", FUNCTIONS)
+def test_modules_of_a_function_are_put_into_eval_mode(kind: str, lpa: mp.LPA, x: Tensor) -> None:
+    model = Classifier(softmax=True, dropout=0.5).train()
+    served = mp.Defended(FUNCTIONS[kind](model), lpa)
+    assert not model.training and not set(map(id, model.modules())) & set(map(id, served.modules()))
+    assert torch.equal(served(x), served(x))
+    model.dropout.train()
+    with pytest.raises(RuntimeError, match=r"got Dropout in training mode, .*call \.eval\(\)"):
+        served(x)
+    served.eval()
+    assert torch.equal(served(x), lpa(model(x)))
+
+
+def test_a_model_that_returns_to_training_is_not_served(lpa: mp.LPA, x: Tensor) -> None:
+    model = Classifier(softmax=True, dropout=0.5)
+    served = mp.Defended(model, lpa, validate=False)
+    for ask in (served, torch.compile(served, backend="eager")):
+        expected = ask(x)
+        model.train()
+        with pytest.raises(RuntimeError, match="expected the model in eval mode, got Classifier"):
+            ask(x)
+        model.eval()
+        assert torch.equal(ask(x), expected)
 
 
 def test_an_exported_model_is_served_in_the_mode_of_its_export(lpa: mp.LPA, x: Tensor) -> None:

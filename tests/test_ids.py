@@ -158,6 +158,11 @@ def test_flips_by_id_have_the_rate_and_the_targets(targets: str | None) -> None:
         ([True, False, True], TypeError, "got bool among them"),
         (torch.rand(3), TypeError, "integers, got torch.float32"),
         ([1, 2, 2**63], ValueError, "at most 64 bits"),
+        (
+            torch.nested.nested_tensor([torch.zeros(1)] * 3, layout=torch.jagged),
+            TypeError,
+            "dense tensor, got a nested",
+        ),
     ],
 )
 def test_other_ids_are_refused(

@@ -54,6 +54,7 @@ ARRAYS: dict[str, Callable[[np.ndarray], Any]] = {
     "unaligned": unaligned,
     "masked nowhere": np.ma.array,
     "array of another library": Frame,
+    "memoryview": lambda a: memoryview(np.ascontiguousarray(a)),
     "list of arrays": list,
 }
 # Each is a call with rows [N, K], which must answer as with the ndarray of the same numbers.

@@ -208,9 +208,13 @@ def test_numbers_that_no_save_writes_are_refused(fitted: Fitted, name: str) -> N
         next(x for x in tensors.values() if x.is_floating_point()).view(-1)[0] = float("nan")
 
     options = {"key": 1} if name in KEYED else {}
-    for change, got in ((halve, "float16"), (spoil, "NaN")):
+
+    def overflow(settings: dict[str, Any], tensors: dict[str, Tensor]) -> None:
+        next(x for x in tensors.values() if x.is_floating_point()).view(-1)[0] = float("inf")
+
+    for change, got in ((halve, "float16"), (spoil, "NaN"), (overflow, "infinite entries")):
         with pytest.raises(
-            ValueError, match=f"expected float32 or float64 numbers of .* got {got}"
+            ValueError, match=f"expected finite float32, float64 or int64 numbers of .* got {got}"
         ):
             mp.load(altered(stored(fitted[name]), change), **options)
 
@@ -329,6 +333,69 @@ def test_state_dict_restores_fitted_numbers() -> None:
     assert given.epsilon == spent.epsilon != 0.2
 
 
+def halved(state: dict[str, Any]) -> dict[str, Any]:
+    return {name: x.half() for name, x in state.items()}
+
+
+def halved_and_back(state: dict[str, Any]) -> dict[str, Any]:
+    return {name: x.half().to(x.dtype) for name, x in state.items()}
+
+
+def turned(state: dict[str, Any]) -> dict[str, Any]:
+    """The same vectors in another order: those of another label stand where a label's should."""
+    return {name: x.flip(0) if x.ndim == 2 else x for name, x in state.items()}
+
+
+def spoiled(number: float) -> Callable[[dict[str, Any]], dict[str, Any]]:
+    def spoil(state: dict[str, Any]) -> dict[str, Any]:
+        changed = {name: x.clone() for name, x in state.items()}
+        next(x for x in changed.values() if x.is_floating_point()).view(-1)[0] = number
+        return changed
+
+    return spoil
+
+
+def shortened(state: dict[str, Any]) -> dict[str, Any]:
+    return {name: x[:-1] if x.ndim else x for name, x in state.items()}
+
+
+@pytest.mark.parametrize("assign", [False, True])
+@pytest.mark.parametrize(
+    ("change", "names"),
+    [
+        (halved, ("swap", "contract", "decoy", "equilibrium", "generator", "purifier", "lfp")),
+        (halved_and_back, ("swap", "contract", "decoy", "equilibrium", "generator")),
+        (turned, ("swap", "contract")),
+        (spoiled(math.nan), ("swap", "contract", "purifier", "alignment")),
+        (spoiled(math.inf), ("swap", "contract", "purifier", "alignment")),
+        (shortened, ("swap", "contract", "decoy", "lfp")),
+    ],
+    ids=lambda value: getattr(value, "__name__", ""),
+)
+def test_a_changed_state_is_refused(
+    fitted: Fitted, change: Any, names: tuple[str, ...], assign: bool
+) -> None:
+    """Vectors that are no probability vectors, or of another label, would lead rows out of their balls."""
+    p = draw("plain", 80, K, seed=3).float()
+    for name in names:
+        twin = copy.deepcopy(fitted[name])
+        with pytest.raises(ValueError, match="expected"):
+            twin.load_state_dict(change(twin.state_dict()), assign=assign)
+        q = twin(p)
+        assert float((q - p).abs().sum(1).max()) <= twin.ball[0] * 1.00001 or name == "lfp"
+
+
+def test_a_state_moves_through_meta(fitted: Fitted) -> None:
+    p = draw("plain", 80, K, seed=3).float()
+    for name in ("swap", "contract", "equilibrium", "purifier"):
+        defense = fitted[name]
+        twin = copy.deepcopy(defense).to("meta")
+        with pytest.raises(ValueError, match="expected outputs on meta, where the tensors of"):
+            twin(p)
+        twin.load_state_dict(defense.state_dict(), assign=True)
+        assert torch.equal(twin(p), defense(p))
+
+
 # Casts.
 
 CASTS: dict[str, Callable[[nn.Module], nn.Module]] = {
@@ -338,9 +405,12 @@ CASTS: dict[str, Callable[[nn.Module], nn.Module]] = {
     "to": lambda module: module.to(torch.float16),
     "to-like": lambda module: module.to(torch.zeros(1, dtype=torch.float64)),
     "type": lambda module: module.type(torch.float16),
+    "apply": lambda module: module.apply(lambda part: part.half()),
+    "quantize": lambda module: torch.ao.quantization.quantize_dynamic(module, {nn.Linear}),
 }
 
 
+@pytest.mark.filterwarnings("ignore:torch.ao.quantization is deprecated")
 @pytest.mark.parametrize("cast", CASTS)
 @pytest.mark.parametrize("name", [*KEYLESS, *KEYED])
 def test_cast_of_the_module_changes_no_answer(fitted: Fitted, name: str, cast: str) -> None:

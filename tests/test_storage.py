@@ -110,6 +110,60 @@ def test_file_objects_are_used_at_their_position() -> None:
         storage.load(file)
 
 
+class Dribble(io.RawIOBase):
+    """Takes seven bytes at a time, up to a limit, as a pipe does."""
+
+    def __init__(self, limit: int, full: int | None = None) -> None:
+        self.data, self.limit, self.full = bytearray(), limit, full
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: bytes) -> int | None:  # type: ignore[override]
+        taken = bytes(data)[: min(7, self.limit - len(self.data))]
+        self.data += taken
+        return len(taken) or self.full
+
+
+def test_an_unbuffered_file_takes_everything_or_says_so() -> None:
+    whole = io.BytesIO()
+    storage.save(whole, "LPA", SETTINGS, TENSORS)
+    slow = Dribble(1 << 20)
+    storage.save(slow, "LPA", SETTINGS, TENSORS)
+    assert bytes(slow.data) == whole.getvalue()
+    for full in (0, None):
+        with pytest.raises(OSError, match="got no room after 50; what is written there is incomp"):
+            storage.save(Dribble(50, full), "LPA", SETTINGS, TENSORS)
+
+
+def test_a_writer_that_tells_no_count_is_believed() -> None:
+    class Silent:
+        data = b""
+
+        def write(self, data: bytes) -> None:
+            self.data += data
+
+    file = Silent()
+    storage.save(file, "LPA", SETTINGS, TENSORS)  # type: ignore[arg-type]
+    assert storage.load(io.BytesIO(file.data)).kind == "LPA"
+
+
+def test_any_bytes_are_read() -> None:
+    class Reader:
+        def __init__(self, given: object) -> None:
+            self.given = given
+
+        def read(self) -> object:
+            return self.given
+
+    file = io.BytesIO()
+    storage.save(file, "LPA", SETTINGS, TENSORS)
+    for kind in (bytes, bytearray, memoryview):
+        assert storage.load(Reader(kind(file.getvalue()))).kind == "LPA"
+    with pytest.raises(TypeError, match="expected bytes from a Reader, got NoneType"):
+        storage.load(Reader(None))
+
+
 def test_files_of_text_and_other_things_are_refused(tmp_path: Path) -> None:
     with pytest.raises(TypeError, match=r"opened for bytes \(mode 'wb'\), got a StringIO"):
         storage.save(io.StringIO(), "LPA", {}, {})

@@ -5,12 +5,14 @@ Answers reveal bank vectors: rows move toward them. Never put private data into 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Final
 
 import torch
 from torch import Tensor
 
 from mipoison.dtype_stable import DtypeStable
+from mipoison.ops.validation import require_probabilities
 from mipoison.random import mulhi32
 from mipoison.reference import label_of
 from mipoison.reference.rounding import at
@@ -29,6 +31,9 @@ class Bank(DtypeStable):
 
     Args:
         vectors: probability vectors, float32 [M, K], M ≥ 1.
+
+    Raises:
+        ValueError: for rows that are no probability vectors.
     """
 
     vectors: Tensor
@@ -37,12 +42,24 @@ class Bank(DtypeStable):
 
     def __init__(self, vectors: Tensor) -> None:
         super().__init__()
-        label = label_of(vectors)
-        order = torch.argsort(label, stable=True)
-        count = torch.bincount(label, minlength=vectors.shape[1])
+        require_probabilities("the bank's vectors", vectors)
+        order = torch.argsort(label_of(vectors), stable=True)
         self.register_buffer("vectors", vectors[order].clone())
+        start, count = _places(vectors)
         self.register_buffer("count", count)
-        self.register_buffer("start", count.cumsum(0) - count)
+        self.register_buffer("start", start)
+
+    def check_state(self, tensors: Mapping[str, Tensor]) -> None:
+        """See `DtypeStable.check_state`; rows move toward what is at a label's places."""
+        vectors, label = tensors["vectors"], label_of(tensors["vectors"])
+        require_probabilities("the bank's vectors", vectors)
+        start, count = _places(vectors)
+        places = torch.equal(start, tensors["start"]) and torch.equal(count, tensors["count"])
+        if not places or bool((label.diff() < 0).any()):
+            raise ValueError(
+                "expected the bank's vectors grouped by label, with their places in start and count, got others; pass "
+                "all that state_dict gave"
+            )
 
     def settings(self) -> dict[str, Any]:
         """The arguments of `restore` beside the tensors."""
@@ -100,6 +117,12 @@ class Bank(DtypeStable):
             chosen = torch.where(fits.unsqueeze(-1), candidate, chosen)
             found = found | fits
         return chosen
+
+
+def _places(vectors: Tensor) -> tuple[Tensor, Tensor]:
+    """Where the vectors of each label begin once they are grouped by label, and how many there are; int64 [K]."""
+    count = torch.bincount(label_of(vectors), minlength=vectors.shape[1])
+    return count.cumsum(0) - count, count
 
 
 def _nearness(p: Tensor, label: Tensor) -> Tensor:

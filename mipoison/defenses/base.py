@@ -8,6 +8,7 @@ import os
 import threading
 from abc import abstractmethod
 from contextlib import AbstractContextManager, nullcontext
+from itertools import chain
 from typing import Any, ClassVar, Final
 
 import torch
@@ -101,7 +102,8 @@ class Defense(Saved):
         margin: in [0, 1]. In an answer the label leads by the margin, or by the lead it had if
             that is smaller. So wherever the undefended label survives a cast to float16 or bfloat16,
             or a rounding to as many decimals as the margin has (three by default), the answer's
-            label does, too. 0: labels are strict, with no further guarantee.
+            label does, too; where entries tie after that, the label is the first of them, as for
+            `torch.argmax`. 0: labels are strict, with no further guarantee.
 
     Attributes:
         name: the defense's name in reports.
@@ -161,8 +163,9 @@ class Defense(Saved):
                 under the same id and another under another id. Answers under several ids can be
                 averaged, so use ids that a client cannot choose, such as accounts. A defense
                 without a key refuses them.
-            validate: False raises for no row, counts nothing and reads nothing back, so that
-                graphs can be captured: invalid rows get the answer of on_invalid="label".
+            validate: False raises for no row, does not count invalid rows in `failures` and reads
+                nothing back, so that graphs can be captured: invalid rows get the answer of
+                on_invalid="label". (The audit of an LFP counts flips in any case, and reads back.)
 
         Returns:
             the defended rows, [N, K] of the same dtype, without gradient: a tensor for a tensor or a
@@ -171,7 +174,7 @@ class Defense(Saved):
 
         Raises:
             TypeError: for a wrong kind or dtype.
-            ValueError: for a wrong shape, for ids where there is no key or, with on_invalid="raise",
+            ValueError: for a wrong shape or device, for ids where there is no key or, with on_invalid="raise",
                 for rows that are no probability vectors.
             RuntimeError: under torch.export and make_fx, if the defense has a key; under torch.vmap and torch.func, if
                 they cannot follow it.
@@ -184,6 +187,8 @@ class Defense(Saved):
             )
         # Torch sums rows of another memory layout in another order.
         p = as_rows("outputs", outputs).detach().contiguous()
+        if not torch.compiler.is_compiling():
+            self._require_device(p)
         if self.classes is not None and p.shape[1] != self.classes:
             raise ValueError(
                 f"expected outputs with K={self.classes} classes, as fitted, got K={p.shape[1]}"
@@ -191,6 +196,15 @@ class Defense(Saved):
         if not torch.compiler.is_compiling() and torch._C._are_functorch_transforms_active():
             return self._transformed(ids, p, outputs, validate)
         return self._served(ids, p, outputs, validate)
+
+    def _require_device(self, p: Tensor) -> None:
+        """Raises ValueError for rows on another device than the tensors of this defense."""
+        held = next(chain(self.buffers(), self.parameters()), p)
+        if held.device != p.device:
+            raise ValueError(
+                f"expected outputs on {held.device}, where the tensors of {self.name} are, got them on {p.device}; "
+                f"move one of them, as with defense.to({str(p.device)!r})"
+            )
 
     def _served(self, ids: Ids, p: Tensor, outputs: Rows, validate: bool) -> Rows:
         """Answers the rows, read from the outputs, in the way that the request and torch's compiler call for."""

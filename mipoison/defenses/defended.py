@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from mipoison.defenses.base import Defense, as_dtype, unrecorded
-from mipoison.defenses.eval_mode import to_eval_mode
+from mipoison.defenses.eval_mode import modules_of, require_eval_mode, to_eval_mode
 from mipoison.ops.answers import like
 from mipoison.ops.identity import Ids
 from mipoison.ops.validation import as_choice, as_flag, as_number, as_part, as_rows
@@ -71,8 +71,10 @@ class Defended(nn.Module):
     keyed ones, since the exported program would contain the key. With ids nothing is compiled.
 
     Args:
-        model: maps inputs to [N, K] probabilities or logits. It is put into eval mode: an answer
-            must be a function of the query alone. An exported program must have been exported in it.
+        model: maps inputs to [N, K] probabilities or logits: a module, or a function. It is put into eval
+            mode, since an answer must be a function of the query alone, and so are the modules that a
+            function refers to by name, by its owner or by `functools.partial`; put others into eval
+            mode yourself. An exported program must have been exported in it.
         defense: any defense of this package.
         gives: what the model returns, "probabilities" (default) or "logits"; None finds it out
             from the example.
@@ -117,6 +119,8 @@ class Defended(nn.Module):
             )
         temperature = as_number("temperature", temperature, *TEMPERATURES)
         self.model = model
+        # (A tuple, so that the modules of a function are no children.)
+        self._modules_of_model = modules_of(model)
         self.defense = defense
         self.eval()
         found = found_out(model, example) if gives is None else gives
@@ -137,7 +141,7 @@ class Defended(nn.Module):
     def train(self, mode: bool = True) -> Defended:
         """Stays in eval mode: dropout would give one query many answers, which can be averaged."""
         self.training = False
-        for part in self.children():
+        for part in (*self._modules_of_model, *self.children()):
             to_eval_mode(part)
         return self
 
@@ -152,7 +156,9 @@ class Defended(nn.Module):
         Raises:
             TypeError: if the model answers with anything but one tensor or array.
             ValueError: if its answer is no batch of probability vectors.
+            RuntimeError: if the model was put into training mode since, in which one query can get many answers.
         """
+        require_eval_mode(self._modules_of_model)
         with unrecorded():
             outputs = self.model(*args, **kwargs)
             rows = answers_of(outputs)

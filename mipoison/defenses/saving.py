@@ -11,7 +11,7 @@ from torch import Tensor
 
 from mipoison.construction import constructor
 from mipoison.defenses import storage
-from mipoison.dtype_stable import DtypeStable
+from mipoison.dtype_stable import DtypeStable, fault_of
 from mipoison.random import KeyLike, resolve_key
 
 # Builds a part of a defense from its `settings()` and `state_dict()`.
@@ -20,6 +20,8 @@ Restore: TypeAlias = Callable[[dict[str, Any], dict[str, Tensor]], Any]
 _Own = TypeVar("_Own", bound="Saved")
 # Suffix of the numbers that a state_dict carries beside its tensors; in a file they are settings.
 _EXTRA: Final = "_extra_state"
+# Of the tensors in files.
+_DTYPES: Final = (torch.float32, torch.float64, torch.int64)
 
 
 class Saved(DtypeStable):
@@ -88,6 +90,25 @@ class Saved(DtypeStable):
         return restored(cls, content, key)
 
 
+def numbers_of(state: Any, names: tuple[str, ...]) -> list[float]:
+    """The numbers that a state_dict carries beside its tensors, from the tensor that `get_extra_state` made of them.
+
+    Raises:
+        ValueError: if it is no float64 tensor of as many.
+    """
+    if isinstance(state, Tensor) and state.dtype == torch.float64 and state.shape == (len(names),):
+        return list(state.tolist())
+    found = (
+        f"{str(state.dtype).removeprefix('torch.')} {tuple(state.shape)}"
+        if isinstance(state, Tensor)
+        else type(state).__name__
+    )
+    raise ValueError(
+        f"expected {', '.join(names)} in a state_dict as float64 ({len(names)},), got {found}; pass what state_dict "
+        "gave, without a cast, or save the defense and read it with mipoison.load"
+    )
+
+
 def kind_of(cls: type[Saved]) -> str:
     """The class's name in a file; with its module for a class of another package."""
     own = cls.__module__.partition(".")[0] == __name__.partition(".")[0]
@@ -149,17 +170,11 @@ def restored(cls: type[_Own], content: storage.Content, key: KeyLike) -> _Own:
 def _check_numbers(cls: type[Saved], content: storage.Content) -> None:
     """Raises ValueError for numbers that `save` never writes, and with which a defense fails or does nothing."""
     for name, tensor in content.tensors.items():
-        if not tensor.is_floating_point():
-            continue
-        what = None
-        if tensor.dtype not in (torch.float32, torch.float64):
-            what = str(tensor.dtype).removeprefix("torch.")
-        elif bool(tensor.isnan().any()):
-            what = "NaN"
+        what = fault_of(tensor, _DTYPES)
         if what is not None:
             raise ValueError(
-                f"expected float32 or float64 numbers of {cls.__name__} in {content.where}, got {what} in {name}: the "
-                "file was changed after it was saved"
+                f"expected finite float32, float64 or int64 numbers of {cls.__name__} in {content.where}, got {what} "
+                f"in {name}: the file was changed after it was saved"
             )
 
 

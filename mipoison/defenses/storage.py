@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import os
 import secrets
@@ -52,7 +53,7 @@ def save(file: File, kind: str, settings: Mapping[str, Any], tensors: Mapping[st
 
     Raises:
         TypeError: for another kind of file, or settings of other types.
-        OSError: if the path cannot be written.
+        OSError: if the path cannot be written, or the file takes only a part.
     """
     try:
         text = json.dumps(dict(settings))
@@ -68,12 +69,7 @@ def save(file: File, kind: str, settings: Mapping[str, Any], tensors: Mapping[st
     }
     data = safetensors.torch.save(contiguous, metadata=metadata)
     if hasattr(file, "write"):
-        try:
-            file.write(data)
-        except TypeError as error:
-            raise TypeError(
-                f"expected a file opened for bytes (mode 'wb'), got {_name(file)} for text"
-            ) from error
+        _write(file, data)
     else:
         _replace(Path(_as_path(file)), data)
 
@@ -88,8 +84,11 @@ def load(file: File) -> Content:
     """
     where = _name(file)
     data = file.read() if hasattr(file, "read") else Path(_as_path(file)).read_bytes()
-    if not isinstance(data, bytes):
+    if isinstance(data, str):
         raise TypeError(f"expected a file opened for bytes (mode 'rb'), got {where} for text")
+    if not isinstance(data, bytes | bytearray | memoryview):
+        raise TypeError(f"expected bytes from {where}, got {type(data).__name__}")
+    data = bytes(data)
     try:
         # Make no inference tensors, and ignore the default device.
         with torch.inference_mode(False), torch.device("cpu"):
@@ -149,6 +148,27 @@ def _name(file: Any) -> str:
     if isinstance(file, str | PathLike):
         return os.fsdecode(file)
     return str(getattr(file, "name", f"a {type(file).__name__}"))
+
+
+def _write(file: Any, data: bytes) -> None:
+    """Writes all of the bytes: an unbuffered file takes as many at a time as it can."""
+    done = 0
+    while done < len(data):
+        try:
+            count = file.write(data[done:])
+        except TypeError as error:
+            raise TypeError(
+                f"expected a file opened for bytes (mode 'wb'), got {_name(file)} for text"
+            ) from error
+        if count is None and not isinstance(file, io.RawIOBase):
+            # Some writers do not say how much they took, and take all.
+            return
+        if not count:
+            raise OSError(
+                f"expected {_name(file)} to take {len(data)} bytes, got no room after {done}; what is written there is "
+                "incomplete"
+            )
+        done += count
 
 
 def _replace(path: Path, data: bytes) -> None:

@@ -56,8 +56,8 @@ def as_array(name: str, value: Any) -> npt.NDArray[Any]:
     """
     if isinstance(value, np.ndarray):
         return value
-    text = isinstance(value, str | bytes | bytearray | memoryview)
-    if text or not (isinstance(value, Sequence) or hasattr(value, "__array__")):
+    text = isinstance(value, str | bytes | bytearray)
+    if text or not (isinstance(value, Sequence | memoryview) or hasattr(value, "__array__")):
         raise TypeError(
             f"expected {name} to be a torch.Tensor, a numpy.ndarray or what numpy.asarray takes, "
             f"got {type(value).__name__}"
@@ -102,7 +102,7 @@ def _dense(name: str, x: Tensor) -> Tensor:
     """The tensor, if its layout is dense."""
     if x.is_nested:
         raise TypeError(
-            f"expected {name} to be a dense tensor, got a nested one; use torch.stack({name}.unbind())"
+            f"expected {name} to be a dense tensor, got a nested one; use torch.stack(x.unbind())"
         )
     if x.layout != torch.strided:
         raise TypeError(

@@ -41,8 +41,8 @@ def as_requests(ids: Any, rows: Tensor) -> Tensor:
     if isinstance(ids, list | tuple):
         # NumPy would convert mixed types to one.
         given = [scalar(value) for value in ids]
-    elif not isinstance(ids, Tensor):
-        given = as_array("ids", ids)
+    else:
+        given = as_tensor("ids", ids) if isinstance(ids, Tensor) else as_array("ids", ids)
     shape = (len(given),) if isinstance(given, list) else tuple(given.shape)
     if shape != (len(rows),):
         raise ValueError(f"expected ids of shape ({len(rows)},), one a row, got {shape}")

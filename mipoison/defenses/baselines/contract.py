@@ -13,7 +13,7 @@ from mipoison.construction import constructor
 from mipoison.defenses.base import Defense, as_dtype, defender_rows
 from mipoison.defenses.saving import Restore
 from mipoison.neutral import neutrally
-from mipoison.ops.validation import as_choice, as_number
+from mipoison.ops.validation import as_choice, as_number, require_probabilities
 from mipoison.reference import label_of
 
 
@@ -36,6 +36,15 @@ def label_centers(p: Tensor, center: str) -> Tensor:
             centers[t] = middle / middle.sum()
     labels = torch.arange(k, device=p.device)
     return as_dtype(ops.project(centers, label=labels), torch.float32, labels)
+
+
+def _require_labels(centers: Tensor) -> None:
+    """Raises ValueError unless there is one center for each label, in their order."""
+    if label_of(centers).tolist() != list(range(centers.shape[1])):
+        raise ValueError(
+            f"expected centers [K, K] of the labels 0 to K − 1, got {tuple(centers.shape)} of the labels "
+            f"{label_of(centers[:5]).tolist()}…; use Contract.fit"
+        )
 
 
 class Contract(Defense):
@@ -71,14 +80,15 @@ class Contract(Defense):
     ) -> None:
         super().__init__(on_invalid=on_invalid, margin=margin)
         rows = defender_rows(centers, "centers")
-        if label_of(rows).tolist() != list(range(rows.shape[1])):
-            raise ValueError(
-                f"expected centers [K, K] of the labels 0 to K − 1, got {tuple(rows.shape)} of the labels "
-                f"{label_of(rows[:5]).tolist()}…; use Contract.fit"
-            )
+        _require_labels(rows)
         self.register_buffer("centers", as_dtype(rows, torch.float32))
         self.epsilon = as_number("epsilon", epsilon, 0.0, 2.0)
         self.style = as_choice("style", style, ("straight", "waterfill"))
+
+    def check_state(self, tensors: Mapping[str, Tensor]) -> None:
+        """See `DtypeStable.check_state`."""
+        require_probabilities("centers", tensors["centers"])
+        _require_labels(tensors["centers"])
 
     @property
     def ball(self) -> tuple[float, str]:

@@ -34,9 +34,13 @@ def _layers(*sizes: int) -> nn.Sequential:
     stack: list[nn.Module] = []
     for i, (inside, outside) in enumerate(pairwise(sizes)):
         stack += [nn.ReLU()] * (i > 0) + [
-            nn.Linear(inside, outside, dtype=torch.float32, device="cpu")
+            _Linear(inside, outside, dtype=torch.float32, device="cpu")
         ]
     return nn.Sequential(*stack)
+
+
+class _Linear(DtypeStable, nn.Linear):
+    """A linear layer that casts and dynamic quantization of a model around it leave as it is."""
 
 
 class Reformer(DtypeStable):

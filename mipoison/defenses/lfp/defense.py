@@ -23,7 +23,7 @@ from mipoison.defenses.lfp.selection import (
     pool,
 )
 from mipoison.defenses.lfp.targets import TARGETS, runner_up, surrogate_worst
-from mipoison.defenses.saving import Restore
+from mipoison.defenses.saving import Restore, numbers_of
 from mipoison.neutral import neutrally
 from mipoison.ops.answers import Rows
 from mipoison.ops.validation import (
@@ -320,10 +320,10 @@ class LFP(Defense):
         """Takes what `get_extra_state` gave.
 
         Raises:
-            ValueError: if only one of this defense and the state has a threshold, or if the share is no
-                probability, above max_rate, or another than the rate with which any row is flipped.
+            ValueError: for anything else; if only one of this defense and the state has a threshold, or if the
+                share is no probability, above max_rate, or another than the rate with which any row is flipped.
         """
-        threshold, share = state.tolist()
+        threshold, share = numbers_of(state, ("threshold", "share"))
         share = as_number("share", share, 0.0, self.max_rate)
         if math.isnan(threshold) != (self.threshold is None):
             found = "without" if math.isnan(threshold) else "with"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 import torch
@@ -14,6 +14,7 @@ from mipoison.defenses.base import as_dtype
 from mipoison.defenses.lpa.key_cells import KeyCells
 from mipoison.dtype_stable import DtypeStable
 from mipoison.nn import Network
+from mipoison.ops.validation import require_probabilities
 from mipoison.random import Key
 from mipoison.reference import label_of
 
@@ -67,6 +68,16 @@ class Candidates(DtypeStable):
         self.budget = budget
         self.key_cells = key_cells
         self.register_buffer("center", _centers(bank))
+
+    def check_state(self, tensors: Mapping[str, Tensor]) -> None:
+        """See `DtypeStable.check_state`; a label without a center has zeros."""
+        known = tensors["center"].any(1)
+        centers = tensors["center"][known]
+        require_probabilities("the centers of labels", centers)
+        if not torch.equal(label_of(centers), known.nonzero().squeeze(1)):
+            raise ValueError(
+                "expected a center of each label, got one of another; pass all that state_dict gave"
+            )
 
     def make(
         self, p: Tensor, *, key: Key, epsilon: float, norm: str, moves: Tensor | None = None

@@ -22,7 +22,7 @@ from mipoison.defenses.lpa.game import EXPONENTS
 from mipoison.defenses.lpa.generator import Generator
 from mipoison.defenses.lpa.objective import Objective
 from mipoison.defenses.lpa.penalized import Penalized
-from mipoison.defenses.saving import Restore
+from mipoison.defenses.saving import Restore, numbers_of
 from mipoison.defenses.storage import File
 from mipoison.neutral import neutrally
 from mipoison.ops.validation import (
@@ -284,8 +284,13 @@ class LPA(Defense):
         return torch.tensor([self.epsilon], dtype=torch.float64, device="cpu")
 
     def set_extra_state(self, state: Tensor) -> None:
-        """Takes what `get_extra_state` gave."""
-        self.epsilon = as_number("epsilon", state[0], 0.0, 2.0, open_low=True)
+        """Takes what `get_extra_state` gave.
+
+        Raises:
+            ValueError: for anything else.
+        """
+        (epsilon,) = numbers_of(state, ("epsilon",))
+        self.epsilon = as_number("epsilon", epsilon, 0.0, 2.0, open_low=True)
 
     def extra_repr(self) -> str:
         """Settings, without the key."""

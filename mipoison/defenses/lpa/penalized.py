@@ -12,6 +12,8 @@ from mipoison.defenses.base import as_dtype
 from mipoison.defenses.lpa.game import bisect_penalty_weight, choose
 from mipoison.defenses.lpa.key_cells import KeyCells
 from mipoison.defenses.lpa.objective import Objective
+from mipoison.defenses.saving import numbers_of
+from mipoison.ops.validation import as_number
 from mipoison.progress import Progress
 from mipoison.random import Key
 from mipoison.reference import label_of
@@ -107,14 +109,14 @@ class Penalized(Objective):
         """Takes what `get_extra_state` gave.
 
         Raises:
-            ValueError: for another count of numbers.
+            ValueError: for anything else.
         """
-        if len(state) != 3:
-            raise ValueError(
-                f"expected penalty weight, budget and temperature, got {len(state)} numbers; pass a state_dict of "
-                f"{type(self).__name__}"
-            )
-        self.penalty_weight, self.budget, self.key_cells.temperature = state.tolist()
+        names = ("penalty weight", "budget", "temperature")
+        weight, budget, temperature = (
+            as_number(name, number, 0.0)
+            for name, number in zip(names, numbers_of(state, names), strict=True)
+        )
+        self.penalty_weight, self.budget, self.key_cells.temperature = weight, budget, temperature
 
     def settings(self) -> dict[str, Any]:
         """See `Objective.settings`."""

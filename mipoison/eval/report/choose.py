@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from mipoison.eval.scores.frontier import fresh, keeps_labels
+from mipoison.ops.validation import as_number
 
 
 @dataclass(frozen=True)
@@ -46,13 +48,17 @@ def choose(
         temperature: which of the run's; needed where there are several.
 
     Raises:
-        ValueError: if not exactly one of the two is given, the run is not finished, the temperature is none of the
-            run's, or no defense of the run will do.
+        ValueError: if not exactly one of the two is given, it is out of range, the run is not finished, the
+            temperature is none of the run's, or no defense of the run will do.
     """
     if not results["complete"]:
         raise ValueError("expected a finished run, got one that lacks cells; run it again")
     if (max_l1 is None) == (min_gain is None):
         raise ValueError("expected either max_l1 or min_gain, not both and not neither")
+    if max_l1 is not None:
+        as_number("max_l1", max_l1, 0.0)
+    if min_gain is not None:
+        as_number("min_gain", min_gain, -math.inf)
     group, key = _group(results["summary"], temperature)
     # Averaging their answers undoes more than was measured.
     freshly = fresh(group)
