@@ -11,11 +11,13 @@ os.environ["TRITON_INTERPRET"] = "1"
 from collections.abc import Callable, Iterator
 
 import pytest
+import short_fits
 import torch
 from fitted import fit_all
 from torch import Tensor
 
 torch.set_num_threads(1)
+SHORT = short_fits.install()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -31,6 +33,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         items[:] = [item for item in items if not item.get_closest_marker("full")]
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Before the first fixture of a module, which may fit a defense."""
+    whole = item.config.getoption("--full") or item.get_closest_marker("whole_fits")
+    SHORT.active = not whole
+
+
 @pytest.fixture(autouse=True)
 def _one_thread() -> Iterator[None]:
     before = torch.get_num_threads()
@@ -40,6 +49,7 @@ def _one_thread() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def fitted() -> dict[str, Callable[[Tensor], Tensor]]:
+def fitted(pytestconfig: pytest.Config) -> dict[str, Callable[[Tensor], Tensor]]:
     """Every defense of the package, fitted on the same small data."""
-    return fit_all()
+    with SHORT.chosen(not pytestconfig.getoption("--full")):
+        return fit_all()

@@ -17,6 +17,7 @@ from mipoison.defenses.lpa.targets import Targets
 from mipoison.reference import label_of
 
 K = 6
+pytestmark = pytest.mark.whole_fits
 
 
 @pytest.fixture(scope="module")

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 
 import frozen
 import pytest
-from torch import Tensor
+from fitted import fit_all
 
 KNOWN = json.loads(frozen.FILE.read_text()).get(frozen.machine(), {})
 pytestmark = pytest.mark.skipif(not KNOWN, reason=f"nothing is frozen of {frozen.machine()}")
@@ -22,5 +21,6 @@ def test_operations() -> None:
     same(frozen.operations())
 
 
-def test_defenses(fitted: dict[str, Callable[[Tensor], Tensor]]) -> None:
-    same(frozen.defenses(fitted))
+@pytest.mark.whole_fits
+def test_defenses() -> None:
+    same(frozen.defenses(fit_all()))

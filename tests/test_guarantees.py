@@ -173,6 +173,7 @@ print(mp.LFP.fit(p, x, rate=0.2, rows="random", key=5)(p).numpy().tobytes().hex(
 """
 
 
+@pytest.mark.whole_fits
 def test_2_the_same_answer_across_calls_and_processes(fitted: dict[str, mp.LPA]) -> None:
     p = draw("plain", 40, K, seed=2).float()
     for defense in fitted.values():

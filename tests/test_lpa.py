@@ -73,6 +73,7 @@ def test_the_equilibrium_is_the_default_and_the_others_spend_a_fifth() -> None:
     assert mp.LPA.fit(p, x, objective="decoy", key=1).epsilon == 0.2
 
 
+@pytest.mark.whole_fits
 @pytest.mark.parametrize("objective", unless(("decoy", "generator"), OBJECTIVES))
 def test_a_fit_tells_how_much_of_it_is_done(objective: str) -> None:
     p, x = world(60, K, 2)
@@ -83,6 +84,7 @@ def test_a_fit_tells_how_much_of_it_is_done(objective: str) -> None:
     assert torch.equal(watched(p), mp.LPA.fit(p, x, objective=objective, key=1)(p))
 
 
+@pytest.mark.whole_fits
 def test_an_exception_in_progress_ends_the_fit() -> None:
     def cancel(share: float) -> None:
         raise InterruptedError(f"{share:.2f}")
