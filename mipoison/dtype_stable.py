@@ -17,6 +17,8 @@ def fault_of(tensor: Tensor, dtypes: Collection[torch.dtype]) -> str | None:
 
     The values of meta tensors are not there to be checked.
     """
+    if tensor.layout != torch.strided:
+        return f"layout {tensor.layout}"
     if tensor.dtype not in dtypes:
         return str(tensor.dtype).removeprefix("torch.")
     if tensor.is_meta or not tensor.is_floating_point():
@@ -51,6 +53,8 @@ class DtypeStable(nn.Module):
                 found: str | None = type(new).__name__
             elif new.shape != old.shape:
                 found = f"shape {tuple(new.shape)}"
+            elif new.is_meta and not old.is_meta:
+                found = "a meta tensor, which has no numbers"
             else:
                 found = fault_of(new, (old.dtype,))
             if found is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 import torch
@@ -49,6 +49,14 @@ class Surrogate(Ensemble):
     def __init__(self, state: dict[str, Tensor], input_shape: tuple[int, ...]) -> None:
         super().__init__(state)
         self.input_shape = tuple(input_shape)
+
+    def check_state(self, tensors: Mapping[str, Tensor]) -> None:
+        """See `DtypeStable.check_state`."""
+        if not self.k.is_meta and int(tensors["k"]) != self.classes:
+            raise ValueError(
+                f"expected the state of a surrogate of K={self.classes} classes, got K={int(tensors['k'])}; pass the "
+                "state of one that was fitted on as many, or save it with its defense and read it with mipoison.load"
+            )
 
     @property
     def classes(self) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import io
 from typing import Any
 
 import pytest
@@ -269,8 +270,34 @@ class Service:
     def __call__(self, x: Tensor) -> Tensor:
         return self.net(x)  # type: ignore[no-any-return]
 
+    @property
+    def network(self) -> nn.Module:
+        return self.net
+
     def answers(self, x: Tensor) -> Tensor:
-        return self.net(x)  # type: ignore[no-any-return]
+        return self._answered(x)
+
+    def _answered(self, x: Tensor) -> Tensor:
+        return self.network(x)  # type: ignore[no-any-return]
+
+
+class Slotted:
+    """Holds its model in a list in a dictionary."""
+
+    __slots__ = ("net", "parts")
+
+    def __init__(self, net: nn.Module) -> None:
+        self.parts = {"nets": [net]}
+
+    def answers(self, x: Tensor) -> Tensor:
+        return self.parts["nets"][0](x)  # type: ignore[no-any-return]
+
+
+def with_a_default(model: nn.Module) -> Any:
+    def answers(x: Tensor, *, net: nn.Module = model) -> Tensor:
+        return net(x)  # type: ignore[no-any-return]
+
+    return answers
 
 
 FUNCTIONS: dict[str, Any] = {
@@ -281,6 +308,11 @@ FUNCTIONS: dict[str, Any] = {
     "decorated": lambda model: torch.no_grad()(lambda x: model(x)),
     "object": Service,
     "method-of-object": lambda model: Service(model).answers,
+    "attribute": lambda model: (lambda s: lambda x: s.net(x))(Service(model)),
+    "function-of-functions": lambda model: (lambda s: lambda x: s(x))(Service(model).answers),
+    "callable-in-closure": lambda model: (lambda s: lambda x: s(x))(Service(model)),
+    "slots": lambda model: Slotted(model).answers,
+    "default": with_a_default,
 }
 
 
@@ -322,6 +354,24 @@ def test_an_exported_model_is_served_in_the_mode_of_its_export(lpa: mp.LPA, x: T
         with pytest.raises(
             ValueError, match=r"expected model to be exported in eval mode, got aten\.dropout"
         ):
+            mp.Defended(whole, lpa)
+
+
+@pytest.mark.filterwarnings(
+    "ignore:.torch.jit:DeprecationWarning", "ignore::torch.jit.TracerWarning"
+)
+def test_a_traced_model_is_served_in_the_mode_of_its_tracing(lpa: mp.LPA, x: Tensor) -> None:
+    model = Classifier(softmax=True, dropout=0.5)
+    expected = mp.Defended(model, lpa)(x)
+    for kept in (torch.jit.trace(model.eval(), x), torch.jit.freeze(torch.jit.trace(model, x))):
+        served = mp.Defended(nn.Sequential(kept), lpa)
+        assert torch.equal(served(x), expected)
+    trained = torch.jit.trace(model.train(), x, check_trace=False)
+    file = io.BytesIO()
+    torch.jit.save(trained, file)
+    file.seek(0)
+    for whole in (trained, nn.Sequential(trained), torch.jit.load(file), lambda x: trained(x)):
+        with pytest.raises(ValueError, match="exported in eval mode, got aten::dropout in train"):
             mp.Defended(whole, lpa)
 
 

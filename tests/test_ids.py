@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -157,6 +158,7 @@ def test_flips_by_id_have_the_rate_and_the_targets(targets: str | None) -> None:
         ([1.0, 2.0, 3.0], TypeError, "got float among them"),
         ([True, False, True], TypeError, "got bool among them"),
         (torch.rand(3), TypeError, "integers, got torch.float32"),
+        (torch.tensor([1.0, 2.0, math.nan]), TypeError, "integers, got missing ones"),
         ([1, 2, 2**63], ValueError, "at most 64 bits"),
         (
             torch.nested.nested_tensor([torch.zeros(1)] * 3, layout=torch.jagged),

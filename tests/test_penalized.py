@@ -119,7 +119,9 @@ def test_a_saved_defense_answers_the_same_bits(defense: mp.LPA, tmp_path: Path) 
 def test_extra_state_of_another_length_is_refused(defense: mp.LPA) -> None:
     objective = defense.objective
     assert isinstance(objective, Penalized)
-    with pytest.raises(ValueError, match=r"expected penalty weight, budget, temperature in .*, got float64 \(4,\)"):
+    with pytest.raises(
+        ValueError, match=r"expected penalty weight, budget, temperature in .*, got float64 \(4,\)"
+    ):
         objective.set_extra_state(torch.ones(4, dtype=torch.float64))
 
 

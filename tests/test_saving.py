@@ -359,6 +359,17 @@ def shortened(state: dict[str, Any]) -> dict[str, Any]:
     return {name: x[:-1] if x.ndim else x for name, x in state.items()}
 
 
+def emptied(state: dict[str, Any]) -> dict[str, Any]:
+    """No vectors, and one tensor without numbers, which cannot be compared with them."""
+    last = [name for name, x in state.items() if not x.is_floating_point() or x.ndim == 2][-1]
+    empty = {name: torch.full_like(x, 0.7) for name, x in state.items()}
+    return empty | {last: state[last].to("meta")}
+
+
+def made_sparse(state: dict[str, Any]) -> dict[str, Any]:
+    return {name: x.to_sparse() if x.ndim == 2 else x for name, x in state.items()}
+
+
 @pytest.mark.parametrize("assign", [False, True])
 @pytest.mark.parametrize(
     ("change", "names"),
@@ -369,6 +380,8 @@ def shortened(state: dict[str, Any]) -> dict[str, Any]:
         (spoiled(math.nan), ("swap", "contract", "purifier", "alignment")),
         (spoiled(math.inf), ("swap", "contract", "purifier", "alignment")),
         (shortened, ("swap", "contract", "decoy", "lfp")),
+        (emptied, ("swap", "contract")),
+        (made_sparse, ("swap", "contract", "decoy", "purifier")),
     ],
     ids=lambda value: getattr(value, "__name__", ""),
 )
@@ -383,6 +396,50 @@ def test_a_changed_state_is_refused(
             twin.load_state_dict(change(twin.state_dict()), assign=assign)
         q = twin(p)
         assert float((q - p).abs().sum(1).max()) <= twin.ball[0] * 1.00001 or name == "lfp"
+
+
+def test_a_state_of_other_classes_is_refused(fitted: Fitted) -> None:
+    twin = copy.deepcopy(fitted["decoy"])
+    state = twin.state_dict()
+    name = next(name for name in state if name.endswith(".k"))
+    with pytest.raises(ValueError, match="expected the state of a surrogate of K=10 classes, got"):
+        twin.load_state_dict(state | {name: torch.tensor(7)})
+
+
+@pytest.mark.parametrize("number", [3e38, -3e38])
+@pytest.mark.parametrize("name", ["generator", "equilibrium"])
+def test_rows_are_moved_where_networks_overflow(fitted: Fitted, name: str, number: float) -> None:
+    """Numbers that no fit gives, and no check of a state knows."""
+    p, overflown = draw("plain", 80, K, seed=3).float(), 0
+    for part in ("mean", "bias0", "weight1", "weight2", "bias2"):
+        defense = copy.deepcopy(fitted[name])
+        state = defense.state_dict()
+        network = "network." if name == "generator" else "scorer."
+        broken = {
+            n: torch.full_like(x, number) for n, x in state.items() if n.endswith(network + part)
+        }
+        assert len(broken) == 1
+        defense.load_state_dict(state | broken)
+        q, objective = defense(p), defense.objective
+        served = objective.network if name == "generator" else objective.scorer
+        lost = ~served(p).isfinite().all(1)
+        overflown += int(lost.sum())
+        moved = (q - p).abs().sum(1)
+        assert bool((moved[lost] > 1e-4).all()) and float(moved.max()) < defense.epsilon + 1e-5
+    assert overflown > 0
+
+
+@pytest.mark.parametrize("rows", ["margin", "leak"])
+def test_rows_are_flipped_where_networks_overflow(rows: str) -> None:
+    p = draw("plain", 80, K, seed=3).float()
+    x = torch.rand(80, 4, generator=torch.Generator().manual_seed(0))
+    defense = mp.LFP.fit(p, x, rate=0.5, rows=rows, key=1)
+    state = defense.state_dict()
+    state |= {n: torch.full_like(x, 3e38) for n, x in state.items() if n.endswith("weight1")}
+    defense.load_state_dict(state)
+    assert not bool(defense.surrogate(p).isfinite().all())
+    flipped = (defense(p) - p).abs().sum(1) > 0
+    assert 0.3 < float(flipped.double().mean()) <= 1
 
 
 def test_a_state_moves_through_meta(fitted: Fitted) -> None:

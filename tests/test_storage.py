@@ -126,11 +126,11 @@ class Dribble(io.RawIOBase):
 
 
 def test_an_unbuffered_file_takes_everything_or_says_so() -> None:
-    whole = io.BytesIO()
-    storage.save(whole, "LPA", SETTINGS, TENSORS)
     slow = Dribble(1 << 20)
     storage.save(slow, "LPA", SETTINGS, TENSORS)
-    assert bytes(slow.data) == whole.getvalue()
+    kind, settings, tensors, _ = storage.load(io.BytesIO(slow.data))
+    assert (kind, settings) == ("LPA", SETTINGS)
+    assert all(torch.equal(tensors[name], x) for name, x in TENSORS.items())
     for full in (0, None):
         with pytest.raises(OSError, match="got no room after 50; what is written there is incomp"):
             storage.save(Dribble(50, full), "LPA", SETTINGS, TENSORS)
@@ -162,6 +162,23 @@ def test_any_bytes_are_read() -> None:
         assert storage.load(Reader(kind(file.getvalue()))).kind == "LPA"
     with pytest.raises(TypeError, match="expected bytes from a Reader, got NoneType"):
         storage.load(Reader(None))
+
+
+@pytest.mark.parametrize(
+    ("path", "error", "said"),
+    [
+        ("", ValueError, "expected file to be a path, got ''"),
+        ("a\0b", ValueError, "expected file to be a path, got 'a"),
+        ("new/", IsADirectoryError, "expected a path to write a file to, got the folder"),
+    ],
+)
+def test_a_path_of_no_file_is_refused(
+    path: str, error: type[Exception], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(error, match=said):
+        storage.save(path, "LPA", {}, {})
+    assert not list(tmp_path.iterdir())
 
 
 def test_files_of_text_and_other_things_are_refused(tmp_path: Path) -> None:

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from mipoison.defenses.base import Defense, as_dtype, unrecorded
-from mipoison.defenses.eval_mode import modules_of, require_eval_mode, to_eval_mode
+from mipoison.defenses.eval_mode import require_eval_mode, to_eval_mode
+from mipoison.defenses.parts import modules_of
 from mipoison.ops.answers import like
 from mipoison.ops.identity import Ids
 from mipoison.ops.validation import as_choice, as_flag, as_number, as_part, as_rows
@@ -73,8 +74,8 @@ class Defended(nn.Module):
     Args:
         model: maps inputs to [N, K] probabilities or logits: a module, or a function. It is put into eval
             mode, since an answer must be a function of the query alone, and so are the modules that a
-            function refers to by name, by its owner or by `functools.partial`; put others into eval
-            mode yourself. An exported program must have been exported in it.
+            function's code names; put those that it reaches in another way, as by `getattr`, into eval
+            mode yourself. An exported or traced program must have been made in it.
         defense: any defense of this package.
         gives: what the model returns, "probabilities" (default) or "logits"; None finds it out
             from the example.

@@ -2,64 +2,52 @@
 
 from __future__ import annotations
 
-import functools
-import inspect
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
+import torch
 from torch import fx, nn
 
 # What torch's operators call the argument that tells training from serving.
 _TRAINING: Final = ("train", "training")
 
 
-def modules_of(model: Any) -> tuple[nn.Module, ...]:
-    """The module that a model is, or those that a function refers to.
-
-    These are the owner of a bound method, what `functools.partial` holds, what a function calls by a name of its
-    module or of the function around it, and the attributes of another callable object. Modules deeper than that, as in
-    a list, are not found.
-    """
-    if isinstance(model, nn.Module):
-        return (model,)
-    found = {id(part): part for part in _parts(model) if isinstance(part, nn.Module)}
-    return tuple(found.values())
-
-
-def _parts(model: Any) -> Iterable[Any]:
-    """The objects that a function or a callable object refers to."""
-    model = inspect.unwrap(model)
-    if isinstance(model, functools.partial):
-        return (model.func, *model.args, *model.keywords.values(), *_parts(model.func))
-    if inspect.ismethod(model):
-        return (model.__self__, *_attributes(model.__self__), *_parts(model.__func__))
-    if inspect.isfunction(model):
-        try:
-            names = inspect.getclosurevars(model)
-        except ValueError:  # a name that is not bound yet
-            return ()
-        return (*names.nonlocals.values(), *names.globals.values())
-    return _attributes(model)
-
-
-def _attributes(value: Any) -> Iterable[Any]:
-    return () if isinstance(value, nn.Module) else tuple(getattr(value, "__dict__", {}).values())
-
-
 def to_eval_mode(module: nn.Module) -> None:
-    """Calls `eval`, and checks what cannot be switched: an exported program keeps the mode of its export.
+    """Calls `eval`, and checks what cannot be switched: an exported or traced program keeps the mode of its making.
 
     Raises:
-        ValueError: for a program that was exported in training mode.
+        ValueError: for a program that was exported or traced in training mode.
     """
     try:
         module.eval()
     except NotImplementedError:
         module.training = False
-        if isinstance(module, fx.GraphModule):
-            _require_exported_in_eval_mode(module)
         for child in module.children():
             to_eval_mode(child)
+    for part in module.modules():
+        for operator, arguments in _calls(part):
+            if any(arguments.get(name) is True for name in _TRAINING):
+                raise ValueError(
+                    f"expected model to be exported in eval mode, got {operator} in training mode, whose answers "
+                    "depend on more than the query; call .eval() before torch.export.export or torch.jit.trace"
+                )
+
+
+def _calls(module: nn.Module) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The operators that a program's graph calls, and those of their arguments that are constants."""
+    if isinstance(module, fx.GraphModule):
+        for node in module.graph.nodes:
+            arguments = getattr(getattr(node.target, "_schema", None), "arguments", ())
+            names = [argument.name for argument in arguments]
+            yield str(node.target), dict(zip(names, node.args, strict=False))
+    elif isinstance(module, torch.jit.ScriptModule) and hasattr(module, "inlined_graph"):
+        for node in module.inlined_graph.nodes():
+            if node.kind().startswith("aten::") and node.schema() != "(no schema)":
+                names = [
+                    argument.name for argument in torch._C.parse_schema(node.schema()).arguments
+                ]
+                constants = [value.toIValue() for value in node.inputs()]
+                yield node.kind(), dict(zip(names, constants, strict=False))
 
 
 def require_eval_mode(modules: Iterable[nn.Module]) -> None:
@@ -74,14 +62,3 @@ def require_eval_mode(modules: Iterable[nn.Module]) -> None:
                 "can get many answers; call .eval() before serving"
             )
         left.extend(child for child in part._modules.values() if child is not None)
-
-
-def _require_exported_in_eval_mode(program: fx.GraphModule) -> None:
-    for node in program.graph.nodes:
-        arguments = getattr(getattr(node.target, "_schema", None), "arguments", ())
-        for given, argument in zip(node.args, arguments, strict=False):
-            if argument.name in _TRAINING and given is True:
-                raise ValueError(
-                    f"expected model to be exported in eval mode, got {node.target} in training mode, whose answers "
-                    "depend on more than the query; call .eval() before torch.export.export"
-                )

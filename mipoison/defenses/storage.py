@@ -71,7 +71,10 @@ def save(file: File, kind: str, settings: Mapping[str, Any], tensors: Mapping[st
     if hasattr(file, "write"):
         _write(file, data)
     else:
-        _replace(Path(_as_path(file)), data)
+        path = _as_path(file)
+        if path.endswith(os.sep):
+            raise IsADirectoryError(f"expected a path to write a file to, got the folder {path}")
+        _replace(Path(path), data)
 
 
 def load(file: File) -> Content:
@@ -135,12 +138,16 @@ def _as_path(file: Any) -> str:
 
     Raises:
         TypeError: if it is none.
+        ValueError: if it is empty or no file can have it.
     """
     if not isinstance(file, str | PathLike):
         raise TypeError(
             f"expected file to be a path or a file opened for bytes, got {type(file).__name__}"
         )
-    return os.fsdecode(file)
+    path = os.fsdecode(file)
+    if not path or "\0" in path:
+        raise ValueError(f"expected file to be a path, got {path!r}")
+    return path
 
 
 def _name(file: Any) -> str:

@@ -58,7 +58,9 @@ def as_requests(ids: Any, rows: Tensor) -> Tensor:
 def _as_int64(numbers: Tensor) -> Tensor:
     """Whole numbers as int64."""
     if numbers.dtype == torch.bool or numbers.is_floating_point() or numbers.is_complex():
-        raise TypeError(f"expected ids to hold integers, got {numbers.dtype}")
+        lacking = numbers.is_floating_point() and bool(numbers.isnan().any())
+        got = "missing ones" if lacking else str(numbers.dtype)
+        raise TypeError(f"expected ids to hold integers, got {got}")
     signed = numbers.to(torch.int64)
     if numbers.dtype == torch.uint64 and bool((signed < 0).any()):
         raise ValueError(

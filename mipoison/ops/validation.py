@@ -128,7 +128,7 @@ def as_inputs(value: Any, rows: Tensor) -> Tensor:
 
     Raises:
         TypeError: if it holds no real numbers.
-        ValueError: if they are not as many as the rows, of no size, or not finite in float32.
+        ValueError: if they are not as many as the rows, of no size, not finite in float32, or beyond 1e15.
     """
     x = as_tensor("inputs", value).detach()
     if x.is_complex():
@@ -139,7 +139,8 @@ def as_inputs(value: Any, rows: Tensor) -> Tensor:
     x = x.to(rows.device, torch.float32)
     if x[:1].numel() == 0 and count > 0:
         raise ValueError(f"expected inputs of one number each or more, got shape {tuple(x.shape)}")
-    require_finite("inputs", x.reshape(count, -1) if count else x.reshape(0, 1))
+    # (Squares of larger numbers would overflow.)
+    require_near("inputs", x.reshape(count, -1) if count else x.reshape(0, 1))
     return x
 
 

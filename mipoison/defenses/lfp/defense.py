@@ -293,7 +293,8 @@ class LFP(Defense):
             scores = margins(p.to(torch.float64))
         else:
             scores = -leaks(p, cast(Surrogate, self.surrogate), cast(Tensor, self.means))
-        return drawn & (scores <= cast(float, self.threshold))
+        # (A score that overflows excludes no row.)
+        return drawn & ~(scores > cast(float, self.threshold))
 
     def _targets(self, p: Tensor, chosen: Tensor) -> Tensor:
         """New labels, int64 [N]; only those of chosen rows matter."""

@@ -38,6 +38,6 @@ def _worst(p: Tensor, surrogate: Surrogate, style: str) -> Tensor:
     repeated = p.repeat_interleave(k, dim=0)
     flipped, _ = ops.flip(repeated, targets=every, rate=1.0, key=0, style=style)
     clean = surrogate(p).repeat_interleave(k, dim=0)
-    error = (surrogate(flipped) - clean).square().sum(-1).reshape(n, k)
+    error = (surrogate(flipped) - clean).square().sum(-1).reshape(n, k).nan_to_num()
     # The row's label is no candidate, however large rounding makes its error.
     return label_of(error.scatter(-1, label_of(p).unsqueeze(-1), -1.0))

@@ -210,8 +210,11 @@ class Equilibrium(Penalized):
         answers, words = self.candidates.make(p, key=key, epsilon=epsilon, norm=norm)
         score = self._score(p.to(torch.float32), answers.to(torch.float32))
         moved = (answers - p.unsqueeze(1)).abs().sum(-1).to(torch.float32)
-        # The game has seen no rows of a label without bank vectors: such a row moves by at least the budget.
-        unseen = self.candidates.bank.count[label_of(p)] == 0
+        # The game has seen no rows of a label without bank vectors: such a row moves by at least the budget. So does
+        # one whose scores overflow, which says nothing of its candidates.
+        overflown = ~score.sum(1).isfinite()
+        score = torch.where(overflown.unsqueeze(1), 0.0, score)
+        unseen = (self.candidates.bank.count[label_of(p)] == 0) | overflown
         least = moved.amax(1).clamp_max(self.candidates.budget) * (1 - ROUNDING)
         score = score.masked_fill(unseen.unsqueeze(1) & (moved < least.unsqueeze(1)), -torch.inf)
         return answers, Weighed(score, moved, gumbel(words))

@@ -191,14 +191,15 @@ class Generator(Penalized):
         label = label_of(p)
         vectors, shares, without_bank = [], [], []
         for moves in self._moves(as_dtype(p, torch.float32, label), key, epsilon, norm):
-            best = (moves.score - self.penalty_weight * penalty(moves.spent)).argmax(
+            value, best = (moves.score - self.penalty_weight * penalty(moves.spent)).max(
                 1, keepdim=True
             )
             slots = moves.place.shape[1]
             slot, share = (best - 1) % slots, torch.div(best - 1, slots, rounding_mode="floor") + 1
             vectors.append(self.bank.vectors[moves.place.gather(1, slot).squeeze(1)])
             shares.append(moves.spent.new_tensor((0.0, *_SHARES))[share])
-            without_bank.append(moves.without_bank)
+            # Scores that overflow say nothing of the moves.
+            without_bank.append(moves.without_bank | ~value.isfinite())
         target = _between(p, torch.cat(vectors), torch.cat(shares), label)
         target = torch.where(torch.cat(without_bank), _aside(p, label, self.budget), target)
         return ops.move(p, target, epsilon=epsilon, norm=norm)
