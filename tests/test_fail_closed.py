@@ -273,7 +273,7 @@ def test_points_too_far_to_project_are_refused() -> None:
     assert float(mp.project(far, label=[4] * 3, validate=False)[1, 4]) == 1.0
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("dtype", [torch.float32, *later(torch.float64)])
 def test_a_lead_of_one_ulp_survives_renormalisation(
     fitted: dict[str, mp.LPA], dtype: torch.dtype
 ) -> None:

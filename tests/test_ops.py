@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from distributions import directions, draw
+from later import later
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -86,7 +87,7 @@ def compiled(function: Callable[..., Any], **options: Any) -> Callable[..., Any]
 # The operators.
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("dtype", [torch.float32, *later(torch.bfloat16)])
 @pytest.mark.parametrize("case", CASES)
 def test_opcheck(case: str, dtype: torch.dtype) -> None:
     name, arguments = CASES[case]

@@ -60,7 +60,7 @@ def poisoned(like: Tensor) -> Tensor:
 def test_the_rows_are_those_of_the_form_without_out(
     name: str, epsilon: float | None, norm: str, dtype: torch.dtype, backend: str | None
 ) -> None:
-    for k in SIZES if backend != "reference" else SIZES[:3]:
+    for k in SIZES if backend != "reference" else SIZES[:1]:
         p, g = rows(19, k, dtype)
         q = ((p + p.roll(1, 0)) / 2).to(dtype)
         options = {"epsilon": epsilon, "norm": norm, "backend": backend}
@@ -80,7 +80,7 @@ def test_in_place_is_bitwise_equal(
     epsilon: float | None, norm: str, dtype: torch.dtype, backend: str | None, over: str
 ) -> None:
     for name in CALLS if over != "g" else ("step",):
-        for k in SIZES if backend != "reference" else SIZES[:3]:
+        for k in SIZES if backend != "reference" else SIZES[:1]:
             p, g = rows(19, k, dtype)
             given = {"q": ((p + p.roll(1, 0)) / 2).to(dtype), "g": g, "p": p}
             options = {"epsilon": epsilon, "norm": norm, "backend": backend}
@@ -471,7 +471,7 @@ def operators(case: str) -> tuple[Any, Any]:
     return getattr(torch.ops.mipoison, name), getattr(torch.ops.mipoison, f"{name}_out")
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("dtype", [torch.float32, *later(torch.bfloat16)])
 @pytest.mark.parametrize("case", CASES)
 def test_opcheck(case: str, dtype: torch.dtype) -> None:
     _, writing = operators(case)

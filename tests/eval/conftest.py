@@ -1,10 +1,13 @@
 """What the tests of the harness share."""
 
+import shutil
+
 import pytest
 import torch
 from tiny import TINY
 
 from mipoison.eval import cli
+from mipoison.eval.report.report import write_report
 from mipoison.eval.run.experiment import run
 
 
@@ -28,6 +31,14 @@ def finished(tiny, tmp_path_factory):
     """The output folder of the tiny experiment; not to be changed."""
     out = tmp_path_factory.mktemp("harness") / "out"
     assert run(tiny, out).complete
+    return out
+
+
+@pytest.fixture(scope="session")
+def reported(finished, tmp_path_factory):
+    """That folder with its report; not to be changed."""
+    out = shutil.copytree(finished, tmp_path_factory.mktemp("reported") / "out")
+    write_report(out)
     return out
 
 

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from later import later
 
 from mipoison.defenses.lpa.key_cells import GRID
 from mipoison.eval.adversaries.repeated import WorstCases, grid_of, simulated_draws, worst_cases
@@ -33,7 +34,7 @@ def test_every_case_is_measured_and_repeats(setup):
     assert len({first["other_keys"], first["key_leaked"], first["copies"]["1"]}) == 3
 
 
-@pytest.mark.parametrize("method", [rounding(1), of_budget("decoy", 0.1)])
+@pytest.mark.parametrize("method", [rounding(1), *later(of_budget("decoy", 0.1))])
 def test_cell_widths_are_refused_where_there_are_none(setup, method):
     with pytest.raises(TypeError, match="grids: expected LPA with objective equilibrium"):
         tried(setup, method, CASES)
@@ -44,7 +45,7 @@ def test_any_keyed_defense_is_tried_and_its_other_keys_are_other_keys(setup):
     assert tried(setup, swept("laplace", 0.1), cases)[1]["grids"] == {}
 
 
-@pytest.mark.parametrize("method", [swept("laplace", 0.1), of_budget("decoy", 0.1)])
+@pytest.mark.parametrize("method", [swept("laplace", 0.1), *later(of_budget("decoy", 0.1))])
 def test_simulated_answers_are_drawn_under_keys_of_their_own(setup, method, monkeypatch):
     """And those of who holds the key under the deployment's, of other rows."""
     simulated = []

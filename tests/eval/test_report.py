@@ -14,11 +14,15 @@ from mipoison.eval.report.tables import with_deviation
 
 
 @pytest.fixture(scope="module")
-def folder(finished, tmp_path_factory):
-    out = tmp_path_factory.mktemp("report") / "out"
-    shutil.copytree(finished, out)
-    write_report(out)
-    return out
+def folder(reported):
+    return reported
+
+
+@pytest.fixture(scope="module")
+def drawn(folder):
+    """The pictures of the results as they are."""
+    with np.load(folder / "reconstructions.npz") as arrays:
+        return draw(json.loads((folder / "results.json").read_text()), dict(arrays))
 
 
 def test_page_is_self_contained(folder):
@@ -60,10 +64,8 @@ def test_pictures_are_also_files(folder):
     ]
 
 
-def test_numbers_come_from_the_results_alone(folder):
+def test_numbers_come_from_the_results_alone(folder, drawn):
     results = json.loads((folder / "results.json").read_text())
-    with np.load(folder / "reconstructions.npz") as arrays:
-        drawn = draw(results, dict(arrays))
     assert compose(results, drawn) == (folder / "report.html").read_text()
     results["summary"]["3"]["defenses"]["rounding-1"]["adaptive.gain"]["mean"] = 0.4242
     assert "0.42" in compose(results, drawn)
@@ -80,10 +82,8 @@ def test_an_interrupted_run_says_so(folder):
         assert "Cell seed100-T3 failed: RuntimeError: no such luck" in text
 
 
-def test_worst_cases_are_shown_where_they_were_tried(folder):
+def test_worst_cases_are_shown_where_they_were_tried(folder, drawn):
     results = json.loads((folder / "results.json").read_text())
-    with np.load(folder / "reconstructions.npz") as arrays:
-        drawn = draw(results, dict(arrays))
     heading = "Repeated queries, other keys, the leaked key"
     assert heading not in compose(results, drawn) and "averages" not in summary_page(results)
     case = {
@@ -134,10 +134,8 @@ def test_an_adversary_who_measures_nothing_shows_as_a_dash(folder):
     assert not any("no gain" in text.get_text() for text in strong.texts)
 
 
-def test_names_are_escaped(folder):
+def test_names_are_escaped(folder, drawn):
     results = json.loads((folder / "results.json").read_text())
-    with np.load(folder / "reconstructions.npz") as arrays:
-        drawn = draw(results, dict(arrays))
     for group in results["summary"].values():
         group["defenses"]["a<b"] = group["defenses"]["rounding-1"]
     results["environment"]["processor"] = "<script>"
@@ -156,10 +154,8 @@ def test_pictures_come_before_tables_and_definitions_last(folder):
     assert headings[-1] == "What the words mean"
 
 
-def test_deviation_is_shown_when_there_is_one(folder):
+def test_deviation_is_shown_when_there_is_one(folder, drawn):
     assert with_deviation({"mean": 0.123, "sd": 0.01}) == "0.12 ± 0.01"
     results = json.loads((folder / "results.json").read_text())
-    with np.load(folder / "reconstructions.npz") as arrays:
-        drawn = draw(results, dict(arrays))
     results["summary"]["3"]["defenses"]["rounding-1"]["adaptive.mse"] |= {"mean": 0.5, "sd": 0.25}
     assert "<td>0.5000 <small>± 0.2500</small></td>" in compose(results, drawn)

@@ -48,6 +48,8 @@ def test_results_page_is_short():
     assert len((ROOT / "docs/results.md").read_text().splitlines()) <= 200
 
 
+# (The build of the site writes them, too.)
+@pytest.mark.full
 def test_long_pages_show_every_run(tmp_path):
     long_pages.write(tmp_path)
     everything = (tmp_path / "results-in-full.md").read_text()

@@ -18,7 +18,7 @@ SIZES = (2, 3, 10, 15, 16, 17, 63, 64, 65, 100, 1000, 10_000)
 # Cells that are checked every time. The l1 ball is slow to interpret, and long rows are slow on the reference.
 QUICK = (
     *(("step", dtype, 10, "none") for dtype in DTYPES),
-    *(("step", torch.float32, k, "none") for k in (2, 16, 17, 65, 1000)),
+    *(("step", torch.float32, k, "none") for k in (2, 17, 1000)),
     ("step", torch.float32, 10, "l2"),
     *(("project", torch.float32, 2, norm) for norm in ("none", "l2", "linf")),
     ("project", torch.float64, 3, "l1"),
@@ -56,13 +56,13 @@ def check(case: Case) -> None:
 
 
 def some(operation: str, dtype: torch.dtype, k: int, norm: str) -> Iterator[Case]:
-    """Three rows of each call; of every fourth in the balls, which are slow to interpret, and in long rows."""
+    """Two rows of each call; of every fourth in the balls, which are slow to interpret, and in long rows."""
     searched = operation in ("step", "project") and norm != "none"
     for index, case in enumerate(table.cases(operation, dtype, k, norm, rows=1)):
         far = searched and table.SETTINGS[norm][index].length == table.FAR
         long = k > 1000 and index % 4 > 0
         if not far and not long and (not searched or index % 4 == k % 4):
-            yield case.only(torch.arange(index, index + 5, 2) % len(case.kinds))
+            yield case.only(torch.arange(index, index + 3, 2) % len(case.kinds))
 
 
 @pytest.mark.parametrize(("operation", "dtype", "k", "norm"), QUICK, ids=name_of)
