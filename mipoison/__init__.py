@@ -6,6 +6,7 @@ output vectors, and LFP, label-flipping poisoning of a small subset.
 
 from importlib.metadata import version as _version
 
+from mipoison.certificates import Certificate, certify
 from mipoison.defenses import LFP, LPA, Defended, load
 from mipoison.defenses.lfp import lfp
 from mipoison.defenses.lpa import lpa
@@ -17,9 +18,11 @@ __version__ = _version("mipoison")
 __all__ = [
     "LFP",
     "LPA",
+    "Certificate",
     "Defended",
     "Surrogate",
     "backends",
+    "certify",
     "flip",
     "lfp",
     "load",

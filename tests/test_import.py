@@ -66,7 +66,18 @@ def test_the_public_names() -> None:
     import mipoison as mp
 
     assert all(hasattr(mp, name) for name in mp.__all__)
-    public = {"LFP", "LPA", "Defended", "Surrogate", "backends", "flip", "lfp", "lpa"}
+    public = {
+        "LFP",
+        "LPA",
+        "Certificate",
+        "Defended",
+        "Surrogate",
+        "backends",
+        "certify",
+        "flip",
+        "lfp",
+        "lpa",
+    }
     assert public | {"load", "move", "project", "row_bits", "step"} == set(mp.__all__)
     assert re.fullmatch(r"\d+\.\d+\.\d+\S*", mp.__version__)
 

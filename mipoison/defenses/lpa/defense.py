@@ -148,7 +148,7 @@ class LPA(Defense):
                 "equilibrium" and "generator"; for the others 0.2, or what meets a given budget.
             budget: mean l1 move to aim at, in (0, 2]. "equilibrium" and "generator" penalize moves
                 so that the mean meets it (default 0.1, or epsilon / 2 where that is less), and may
-                leave rows unmoved. The other objectives spend epsilon on every row: a budget
+                leave rows unmoved. The other objectives spend up to epsilon on every row: a budget
                 calibrates epsilon on the given outputs.
             norm: "l1", "l2" or "linf".
             error: "root" (default) or "squared" error of the adversaries, with "equilibrium" and
