@@ -130,11 +130,15 @@ def answered_otherwise(
     return otherwise, asked
 
 
-@pytest.mark.parametrize("temperature", [*later(1.0), 3.0])
+# (The sizes that the test of words takes, too, are left to --full: the answers follow the words.)
+@pytest.mark.parametrize(
+    ("temperature", "sizes"), [*later((1.0, SIZES), (3.0, SIZES)), (3.0, (1, 7, QUERIES))]
+)
 def test_answers_do_not_depend_on_the_batch(
-    answered: Callable[[float], dict[int, Tensor]], temperature: float
+    answered: Callable[[float], dict[int, Tensor]], temperature: float, sizes: tuple[int, ...]
 ) -> None:
-    rows = answered(temperature)
+    made = answered(temperature)
+    rows = {size: made[size] for size in sizes}
     otherwise, asked = answered_otherwise(rows, rows[1][:300].log())
     assert sum(otherwise.values()) < SHARE * asked, otherwise
 

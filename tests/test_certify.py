@@ -39,7 +39,7 @@ NUMBERS: dict[str, tuple[Callable[[Tensor], Tensor], float]] = {
 
 
 @pytest.mark.parametrize("n", [*later(5), 50, *later(500)])
-@pytest.mark.parametrize("name", NUMBERS)
+@pytest.mark.parametrize("name", unless(("coin", "rarely large", "largest"), NUMBERS))
 def test_the_betting_bound_misses_no_more_often_than_it_says(name: str, n: int) -> None:
     make, mean = NUMBERS[name]
     generator = torch.Generator().manual_seed(100)

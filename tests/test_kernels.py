@@ -94,7 +94,7 @@ def test_agrees_with_the_reference(
 
 @pytest.mark.parametrize(
     ("operation", "dtype", "k", "norm"),
-    thinned({2: (9,), 4: (2, 9, 16, 17, 321, 1000), 8: (2, 9, 100)}),
+    thinned({2: (9,), 4: (2, 9, 17, 321), 8: (2, 9)}),
     ids=name_of,
 )
 def test_guarantees_hold(operation: str, dtype: torch.dtype, k: int, norm: str) -> None:

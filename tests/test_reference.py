@@ -106,8 +106,8 @@ def test_feasibility_agrees_with_the_solver(norm: str, epsilon: float) -> None:
 def test_derivative_agrees_with_finite_differences(
     norm: str, epsilon: float, margin: float
 ) -> None:
-    p = draw("plain", 5, 5)
-    z = (p + 0.4 * directions(5, 5)).requires_grad_()
+    p = draw("plain", 3, 5)
+    z = (p + 0.4 * directions(3, 5)).requires_grad_()
 
     def project(z: Tensor) -> Tensor:
         out: Tensor = torch.ops.mipoison.project(z, p, None, epsilon, norm, margin, True)[0]
@@ -118,8 +118,8 @@ def test_derivative_agrees_with_finite_differences(
 
 @pytest.mark.parametrize(("norm", "epsilon"), [("l1", 0.3), ("l2", 0.2), ("linf", 0.1)])
 def test_large_points_keep_their_digits(norm: str, epsilon: float) -> None:
-    p = draw("plain", 16, 9)
-    z = p + 1e9 * directions(16, 9)
+    p = draw("plain", 6, 9)
+    z = p + 1e9 * directions(6, 9)
     q, valid = reference.project(z, p, None, epsilon, norm, 0.0, False)
     assert valid.all()
     assert (q.sum(1) - 1).abs().max() < 1e-12

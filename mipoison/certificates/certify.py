@@ -104,7 +104,7 @@ def certify(
     label = label_of(rows)
 
     generator = torch.Generator().manual_seed(seed)
-    order = torch.randperm(len(rows), generator=generator).to(rows.device)
+    order = torch.randperm(len(rows), generator=generator, device="cpu").to(rows.device)
     if groups is not None:
         order = order[_firsts(as_labels("groups", groups, rows)[order])]
     n = len(order)
@@ -114,7 +114,7 @@ def certify(
     cell, label = _numbered(cell[order]), _numbered(label[order])
     unit = (high - low) ** 2
     divisions = [
-        torch.randperm(n, generator=generator).to(rows.device)
+        torch.randperm(n, generator=generator, device="cpu").to(rows.device)
         for _ in range(max(1, min(_DIVISIONS, 2 * _PAIRS // n)))
     ]
     counts = torch.bincount(cell)
@@ -165,7 +165,9 @@ def _numbered(values: Tensor) -> Tensor:
 def _firsts(values: Tensor) -> Tensor:
     """The place of the first row of each different value, growing."""
     number = _numbered(values)
-    first = torch.full((int(number.max()) + 1,), len(values), device=values.device)
+    first = torch.full(
+        (int(number.max()) + 1,), len(values), dtype=torch.int64, device=values.device
+    )
     places = torch.arange(len(values), device=values.device)
     firsts: Tensor = first.scatter_reduce(0, number, places, "amin").sort().values
     return firsts
