@@ -10,6 +10,7 @@ os.environ["TRITON_INTERPRET"] = "1"
 
 from collections.abc import Callable, Iterator
 
+import later
 import pytest
 import short_fits
 import torch
@@ -24,12 +25,16 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--full", action="store_true", help="whole tables, which take long")
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    later.full = config.getoption("--full")
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     if config.getoption("--full"):
         return
-    later = [item for item in items if item.get_closest_marker("full")]
-    if later:
-        config.hook.pytest_deselected(items=later)
+    left = [item for item in items if item.get_closest_marker("full")]
+    if left:
+        config.hook.pytest_deselected(items=left)
         items[:] = [item for item in items if not item.get_closest_marker("full")]
 
 

@@ -6,15 +6,18 @@ from collections.abc import Iterable
 
 import pytest
 
+# Whether they are tried; set before any test is collected. (Thousands that are left out take seconds to collect.)
+full = False
+
 
 def later(*values: object) -> list[object]:
-    """These values of a parametrized test; a tuple is a value of several parameters."""
+    """These values of a parametrized test with `--full`, else none; a tuple is a value of several parameters."""
     return [
-        pytest.param(*(value if isinstance(value, tuple) else (value,)), marks=pytest.mark.full)
-        for value in values
+        pytest.param(*(value if isinstance(value, tuple) else (value,)))
+        for value in (values if full else ())
     ]
 
 
 def unless(kept: tuple[object, ...], values: Iterable[object]) -> list[object]:
-    """All values, those later that are not to be kept."""
-    return [value if value in kept else later(value)[0] for value in values]
+    """All values with `--full`, else those that are to be kept."""
+    return [value for value in values if full or value in kept]

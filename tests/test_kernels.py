@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 import pytest
 import table
 import torch
-from later import later
+from later import later, unless
 from table import Case
 from torch import Tensor
 
@@ -40,10 +40,8 @@ Cell = tuple[str, torch.dtype, int, str]
 
 def thinned(sizes: dict[int, tuple[int, ...]], cells: Sequence[Cell] = table.TABLE) -> list[object]:
     """The cells of the table, those of other sizes left to --full."""
-    return [
-        cell if cell[2] in sizes[cell[1].itemsize] else pytest.param(*cell, marks=pytest.mark.full)
-        for cell in cells
-    ]
+    kept = tuple(cell for cell in cells if cell[2] in sizes[cell[1].itemsize])
+    return unless(kept, cells)
 
 
 BY_REFERENCE = [

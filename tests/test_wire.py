@@ -17,7 +17,7 @@ from mipoison.defenses.base import Defense
 from mipoison.reference import label_of
 
 K = 10
-ROWS = 600
+ROWS = 300
 HALVES = (torch.float16, torch.bfloat16)
 # (At so many decimals, numpy.float32 at three in that dtype.)
 FORMS: tuple[Any, ...] = (*HALVES, 3, 4, 5, 6, np.float32)
