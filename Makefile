@@ -41,7 +41,7 @@ test-full: $(VENV)/.test
 # Ray and Dask, each on a cluster that the test starts here. They are 300 MB, and the first tests do without them.
 test-scale: $(VENV)/.test
 	$(INSTALL) -e '.[eval,test,scale]'
-	$(BIN)/python -m pytest tests/eval/test_experiment.py -k engines
+	$(BIN)/python -m pytest tests/eval/test_frozen_run.py -k engines
 
 # One file a machine and day; `make render` takes them into docs/performance.md.
 bench: $(VENV)/.test

@@ -17,8 +17,11 @@ import torch
 from fitted import fit_all
 from torch import Tensor
 
+from mipoison import nn
+from mipoison.defenses.lpa import game
+
 torch.set_num_threads(1)
-SHORT = short_fits.install()
+short_fits.install("train", nn, game)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -42,7 +45,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Before the first fixture of a module, which may fit a defense."""
     whole = item.config.getoption("--full") or item.get_closest_marker("whole_fits")
-    SHORT.active = not whole
+    short_fits.active = not whole
 
 
 @pytest.fixture(autouse=True)
@@ -56,5 +59,5 @@ def _one_thread() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def fitted(pytestconfig: pytest.Config) -> dict[str, Callable[[Tensor], Tensor]]:
     """Every defense of the package, fitted on the same small data."""
-    with SHORT.chosen(not pytestconfig.getoption("--full")):
+    with short_fits.chosen(not pytestconfig.getoption("--full")):
         return fit_all()

@@ -5,39 +5,36 @@ A test of that has the mark `whole_fits`; its module has it where the fit is a f
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from types import ModuleType
 from typing import Any
 
-import mipoison.defenses.lpa.game as game
-import mipoison.nn as nn
-
+# Whether training is short at present.
+active = False
 # One epoch in as many is left.
 _SHARE = 5
 
 
-class ShortFits:
-    """Stands in place of `mipoison.nn.train` wherever it is called from."""
-
-    def __init__(self, train: Callable[..., Any]) -> None:
-        self._train = train
-        self.active = False
-
-    def __call__(self, *args: Any, epochs: int, **options: Any) -> Any:
-        if self.active:
-            epochs = -(-epochs // _SHARE)
-        return self._train(*args, epochs=epochs, **options)
-
-    @contextmanager
-    def chosen(self, active: bool) -> Iterator[None]:
-        before, self.active = self.active, active
+@contextmanager
+def chosen(short: bool) -> Iterator[None]:
+    """Trains shortly, or not, meanwhile."""
+    global active
+    before, active = active, short
+    try:
         yield
-        self.active = before
+    finally:
+        active = before
 
 
-def install() -> ShortFits:
-    """Replaces the training; inactive at first."""
-    short = ShortFits(nn.train)
-    for module in (nn, game):
-        module.train = short  # type: ignore[attr-defined]
-    return short
+def install(name: str, *modules: ModuleType) -> None:
+    """Replaces the training function of this name in the modules that call it."""
+    train: Callable[..., Any] = getattr(modules[0], name)
+
+    @functools.wraps(train)
+    def shorter(*args: Any, epochs: int, **options: Any) -> Any:
+        return train(*args, epochs=-(-epochs // _SHARE) if active else epochs, **options)
+
+    for module in modules:
+        setattr(module, name, shorter)

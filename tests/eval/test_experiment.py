@@ -8,6 +8,7 @@ import time
 from dataclasses import replace
 
 import pytest
+from tiny import untimed
 
 from mipoison.eval import cli
 from mipoison.eval.configuration import Configuration
@@ -120,7 +121,7 @@ def test_an_interrupted_run_goes_on(tiny, finished, tmp_path, monkeypatch):
     assert untimed(tmp_path / "out") == untimed(finished)
 
 
-@pytest.mark.full
+@pytest.mark.full  # (With --full the finished run, too, trains as its other process does.)
 def test_a_killed_run_loses_at_most_the_cell_under_way(tiny, finished, tmp_path):
     out, plain = tmp_path / "out", tmp_path / "plain.json"
     plain.write_text(json.dumps(tiny.to_json()))
@@ -225,18 +226,6 @@ def test_runs_of_other_experiments_are_not_merged(tiny, finished, tmp_path):
     assert not (tmp_path / "both").exists()
 
 
-def test_processes_do_not_change_the_numbers(tiny, finished, tmp_path):
-    assert run(tiny, tmp_path / "out", jobs=2).complete
-    assert untimed(tmp_path / "out") == untimed(finished)
-
-
-@pytest.mark.parametrize(("engine", "package"), [("ray", "ray"), ("dask", "distributed")])
-def test_other_engines_give_the_same_numbers(engine, package, tiny, finished, tmp_path):
-    pytest.importorskip(package)
-    assert run(tiny, tmp_path / "out", jobs=2, engine=engine).complete
-    assert untimed(tmp_path / "out") == untimed(finished)
-
-
 def test_an_engine_that_is_not_installed_says_what_to_do(tiny, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(ValueError, match="pip install 'ray'"):
@@ -262,13 +251,3 @@ def counting(monkeypatch):
 
     monkeypatch.setattr(experiment, "run_cell", counted)
     return ran
-
-
-def untimed(out):
-    """The cells of a run, without what a clock said."""
-    cells = json.loads((out / "results.json").read_text())["cells"]
-    for cell in cells:
-        del cell["seconds"], cell["environment"]
-        for defense in cell["defenses"].values():
-            del defense["cost"]
-    return cells

@@ -6,6 +6,8 @@ import torch
 from mipoison.eval.data.loading import split
 from mipoison.eval.scores.victims import Evaluator
 
+pytestmark = pytest.mark.whole_fits
+
 
 @pytest.fixture(scope="module")
 def parts():
