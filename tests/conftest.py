@@ -22,6 +22,7 @@ from mipoison.defenses.lpa import game
 
 torch.set_num_threads(1)
 short_fits.install("train", nn, game)
+short_fits.install_narrow(nn, game)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

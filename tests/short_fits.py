@@ -1,4 +1,4 @@
-"""Short training, for tests of anything but how well a fit does; `--full` trains as users do.
+"""Short training of narrow networks, for tests of anything but how well a fit does; `--full` trains as users do.
 
 A test of that has the mark `whole_fits`; its module has it where the fit is a fixture that its tests share.
 """
@@ -11,10 +11,12 @@ from contextlib import contextmanager
 from types import ModuleType
 from typing import Any
 
-# Whether training is short at present.
+# Whether training is short, and networks narrow, at present.
 active = False
 # One epoch in as many is left.
 _SHARE = 5
+# Most units of a hidden layer.
+_WIDTH = 64
 
 
 @contextmanager
@@ -38,3 +40,15 @@ def install(name: str, *modules: ModuleType) -> None:
 
     for module in modules:
         setattr(module, name, shorter)
+
+
+def install_narrow(*modules: ModuleType) -> None:
+    """Replaces `mipoison.nn.initial` in the modules that call it."""
+    initial: Callable[..., Any] = modules[0].initial
+
+    @functools.wraps(initial)
+    def narrower(inputs: int, width: int, outputs: int, **options: Any) -> Any:
+        return initial(inputs, min(width, _WIDTH) if active else width, outputs, **options)
+
+    for module in modules:
+        module.initial = narrower  # type: ignore[attr-defined]

@@ -169,6 +169,7 @@ def test_two_rows_of_two_classes_are_enough(fit: Fit, shape: tuple[int, ...]) ->
     assert torch.equal(label_of(q), label_of(p)) and torch.isfinite(q).all()
 
 
+@pytest.mark.whole_fits
 def test_a_saturated_classifier_and_equal_inputs(fit: Fit) -> None:
     p = draw("one-hot", 100, K).float()
     objective = fit(p, torch.ones(100, 4)).objective

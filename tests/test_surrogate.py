@@ -17,6 +17,7 @@ def linear_world(n: int, k: int = 6, seed: int = 0) -> tuple[torch.Tensor, torch
     return p, (p.log() @ mixing).reshape(n, 5, 1)
 
 
+@pytest.mark.whole_fits
 def test_it_reconstructs_what_the_outputs_tell() -> None:
     p, x = linear_world(600)
     surrogate = mp.Surrogate.fit(p[:500], x[:500], epochs=60)
