@@ -10,11 +10,6 @@ import pytest
 full = False
 
 
-def everything() -> bool:
-    """Whether `--full` is given."""
-    return full
-
-
 def later(*values: object) -> list[object]:
     """These values of a parametrized test with `--full`, else none; a tuple is a value of several parameters."""
     return [

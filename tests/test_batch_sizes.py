@@ -143,8 +143,9 @@ def test_answers_do_not_depend_on_the_batch(
     assert sum(otherwise.values()) < SHARE * asked, otherwise
 
 
-@pytest.mark.parametrize("confidence", [*later(8.0), 25.0])
-@pytest.mark.parametrize("which", ["stepped", *later("keyed")])
+@pytest.mark.full
+@pytest.mark.parametrize("confidence", [8.0, 25.0])
+@pytest.mark.parametrize("which", ["stepped", "keyed"])
 def test_answers_of_a_classifier_that_learnt_nothing_do_not_depend_on_the_batch(
     confidence: float, which: str
 ) -> None:

@@ -54,7 +54,7 @@ FORMS: dict[str, Callable[[dict[str, Any]], Projection]] = {
 }
 
 
-@pytest.fixture(params=FORMS)
+@pytest.fixture(params=unless(("operator", "reference"), FORMS))
 def form(request: pytest.FixtureRequest) -> Callable[[dict[str, Any]], Projection]:
     return FORMS[request.param]
 

@@ -58,17 +58,21 @@ WRITERS = files(".py", ".md", ".h", ".cpp", ".toml")
 KNOWN = {path.name for path in files(".py", ".md", ".h", ".cpp", ".toml", ".csv")}
 
 
-@pytest.mark.parametrize("path", WRITERS, ids=lambda path: str(path.relative_to(ROOT)))
-def test_named_files_exist(path: Path) -> None:
+@pytest.mark.parametrize(
+    "folder", sorted({path.parent.relative_to(ROOT) for path in WRITERS}), ids=str
+)
+def test_named_files_exist(folder: Path) -> None:
     missing = [
-        name
+        f"{path.name}: {name}"
+        for path in WRITERS
+        if path.parent == ROOT / folder
         for name in NAMED.findall(prose(path))
         if not ELSEWHERE.match(name)
         and not any((place / name).exists() for place in places(path))
         # Without a folder: a file of that name anywhere.
         and ("/" in name or name not in KNOWN)
     ]
-    assert not missing, f"{path.relative_to(ROOT)} names files that do not exist: {missing}"
+    assert not missing, f"expected files of {folder} to name files that exist, got {missing}"
 
 
 def test_named_sections_and_decisions_exist() -> None:

@@ -18,7 +18,7 @@ SIZES = (2, 3, 10, 15, 16, 17, 63, 64, 65, 100, 1000, 10_000)
 # Cells that are checked every time. The l1 ball is slow to interpret, and long rows are slow on the reference.
 QUICK = (
     *(("step", dtype, 10, "none") for dtype in DTYPES),
-    *(("step", torch.float32, k, "none") for k in (2, 17, 1000)),
+    *(("step", torch.float32, k, "none") for k in (2, 17)),
     ("step", torch.float32, 10, "l2"),
     *(("project", torch.float32, 2, norm) for norm in ("none", "l2", "linf")),
     ("project", torch.float64, 3, "l1"),
