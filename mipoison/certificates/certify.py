@@ -113,10 +113,10 @@ def certify(
     x = ((x.flatten(1) - low) / (high - low))[order]
     cell, label = _numbered(cell[order]), _numbered(label[order])
     unit = (high - low) ** 2
-    divisions = [
-        torch.randperm(n, generator=generator, device="cpu").to(rows.device)
-        for _ in range(max(1, min(_DIVISIONS, 2 * _PAIRS // n)))
-    ]
+    count = max(1, min(_DIVISIONS, 2 * _PAIRS // n))
+    divisions = torch.stack(
+        [torch.randperm(n, generator=generator, device="cpu") for _ in range(count)]
+    ).to(rows.device)
     counts = torch.bincount(cell)
     of_label = torch.bincount(label[_firsts(cell)])
     return Certificate(
@@ -188,39 +188,43 @@ def _cells(q: Tensor) -> Tensor:
     return numbers
 
 
-def _bound(x: Tensor, cell: Tensor, divisions: list[Tensor], confidence: float) -> float:
+def _bound(x: Tensor, cell: Tensor, divisions: Tensor, confidence: float) -> float:
     """Lower bound for E[Var(X | Y)] of inputs [n, D] in [0, 1], by entry."""
-    pairs = torch.stack([_halved_distances(x, cell, order) for order in divisions])
-    return lower_bound(pairs, 0.5, confidence)
+    return lower_bound(_halved_distances(x, cell, divisions), 0.5, confidence)
 
 
-def _halved_distances(x: Tensor, cell: Tensor, order: Tensor) -> Tensor:
+def _halved_distances(x: Tensor, cell: Tensor, divisions: Tensor) -> Tensor:
     """½‖x_i − x_j‖²/D for each row i of one half and the next unused row j of the other in its cell; 0 if none is left.
 
     The expectation of each, given those before, is at most E[Var(X | Y)]/D.
 
     Args:
         x: inputs in [0, 1], [n, D].
-        cell: numbers of their answers, [n].
-        order: a random order of the rows; the halves are its own.
+        cell: numbers of their answers, from 0, [n].
+        divisions: random orders of the rows, [S, n]; the halves are each order's own.
+
+    Returns:
+        float64 [S, ⌈n/2⌉].
     """
-    first, second = order.chunk(2)
-    sizes = torch.bincount(cell[second], minlength=int(cell.max()) + 1)
+    # Each division has cells of its own.
+    first, second = divisions.chunk(2, dim=1)
+    own = torch.arange(len(divisions), device=x.device).unsqueeze(1) * (int(cell.max()) + 1)
+    asking, given = (cell[first] + own).flatten(), (cell[second] + own).flatten()
+    sizes = torch.bincount(given, minlength=int(asking.max()) + 1)
     start = sizes.cumsum(0) - sizes
-    turn = _turns(cell[first])
-    place = start[cell[first]] + turn
-    paired = turn < sizes[cell[first]]
-    partner = second[torch.sort(cell[second], stable=True).indices]
-    distance = torch.zeros(len(first), dtype=torch.float64, device=x.device)
-    left, right = first[paired], partner[place[paired]]
+    turn = _turns(asking)
+    paired = turn < sizes[asking]
+    partner = second.flatten()[torch.sort(given, stable=True).indices]
+    left, right = first.flatten()[paired], partner[(start[asking] + turn)[paired]]
     step = max(1, _ENTRIES // x.shape[1])
+    distance = torch.zeros(first.numel(), dtype=torch.float64, device=x.device)
     distance[paired] = torch.cat(
         [
             (x[i] - x[j]).double().square().mean(1) / 2
             for i, j in zip(left.split(step), right.split(step), strict=True)
         ]
     )
-    return distance
+    return distance.view_as(first)
 
 
 def _turns(cell: Tensor) -> Tensor:
