@@ -18,8 +18,6 @@ from mipoison.eval.data.loading import split
 from mipoison.eval.targets.training import train_target
 from mipoison.reference import label_of
 
-pytestmark = pytest.mark.whole_fits
-
 SIZES = (1, 2, 7, 32, 547)
 QUERIES = 547
 # A row is answered otherwise if it moves by more than this share of the longest move, where there is one, or of 0.2.

@@ -47,6 +47,7 @@ def wait(until, seconds=90):
 def test_no_process_outlives_the_command(number, group, code, tmp_path):
     (tmp_path / "slow.py").write_text(CODE)
     given = ["evaluate", "--preset", "quick", "--defenses", "rounding-1", "--seeds", "100", "101"]
+    given += ["--target-epochs", "1"]
     command = subprocess.Popen(
         [sys.executable, "-m", "mipoison", *given, "--outside", "slow:sleep", "--out", "out"],
         cwd=tmp_path,
