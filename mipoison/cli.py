@@ -14,6 +14,7 @@ COMMANDS: Final[Mapping[str, str]] = {
     "evaluate": "attack every defense with every adversary and write a report",
     "report": "write the report of a run anew, or one of several runs together",
     "choose": "pick a run's best defense within a distortion, or for a gain",
+    "certify": "bound the error of every adversary against a saved defense, on vectors of yours",
     "leaderboard": "add finished runs to a leaderboard and write its page anew",
 }
 _NEEDED: Final = ("sklearn", "torchmetrics", "matplotlib", "rich", "tyro", "joblib", "jinja2")

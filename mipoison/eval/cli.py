@@ -1,9 +1,8 @@
-"""The commands of the harness: `mipoison evaluate`, `report`, `choose` and `leaderboard`."""
+"""The commands of the harness: `mipoison evaluate`, `report`, `choose`, `certify` and `leaderboard`."""
 
 from __future__ import annotations
 
 import argparse
-import errno
 import os
 import sys
 from collections.abc import Sequence
@@ -15,7 +14,14 @@ import tyro
 from rich.console import Console
 
 from mipoison.eval.configuration import Configuration
-from mipoison.eval.options import GivenConfiguration, naming_options, parsed, refuse_ignored
+from mipoison.eval.data.vectors import certify_file
+from mipoison.eval.options import (
+    GivenConfiguration,
+    naming_options,
+    of_system,
+    parsed,
+    refuse_ignored,
+)
 from mipoison.eval.presets import DEMO, PRESETS, outside
 from mipoison.eval.report import leaderboard
 from mipoison.eval.report.choose import choose
@@ -103,6 +109,23 @@ class Choose:
     """Which of the run's temperatures, where there are several."""
 
 
+@dataclass(frozen=True)
+class Certify:
+    """Bound the error of every adversary against a saved defense with few answers, on held-out vectors of yours."""
+
+    vectors: Annotated[str, tyro.conf.Positional]
+    """npz:FILE with outputs [N, K] and inputs [N, ...], in 0-1 or uint8. Rows of one number in groups [N] are copies of
+    one input; every other array [N] is a secret, whose guessing is bounded, too."""
+    defense: Path
+    """File that the defense's save wrote."""
+    key_file: Path | None = None
+    """File whose bytes are the key of a keyed defense."""
+    confidence: float = 0.95
+    """Of each bound."""
+    json: bool = False
+    """Print the numbers as JSON."""
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs the command line.
 
@@ -121,7 +144,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         except BrokenPipeError:
             raise
         except OSError as error:
-            code = _say(_of_system(error), 2)
+            code = _say(of_system(error), 2)
         except ValueError as error:
             code = _say(str(error), 2)
     # A run that was interrupted has said so itself.
@@ -135,6 +158,7 @@ def _run(given: Sequence[str]) -> int:
         Annotated[Evaluate, evaluate]
         | Annotated[Report, tyro.conf.subcommand("report")]
         | Annotated[Choose, tyro.conf.subcommand("choose")]
+        | Annotated[Certify, tyro.conf.subcommand("certify")]
         | Annotated[Leaderboard, tyro.conf.subcommand("leaderboard")],
         given,
     )
@@ -144,6 +168,8 @@ def _run(given: Sequence[str]) -> int:
         return _report(command)
     if isinstance(command, Leaderboard):
         return _leaderboard(command)
+    if isinstance(command, Certify):
+        return _certify(command)
     return _choose(command)
 
 
@@ -152,19 +178,6 @@ def _say(said: str, code: int = 0) -> int:
     line = " ".join(said.splitlines())
     print(f"mipoison: {line}", file=sys.stderr, flush=True)
     return code
-
-
-def _of_system(error: OSError) -> str:
-    """What the system said, beginning with the file; of our own errors their message."""
-    if error.errno is None or error.strerror is None:
-        return str(error)
-    advice = {
-        errno.EACCES: "; give the right to it, or choose another path",
-        errno.EROFS: "; choose another path",
-        errno.ENOSPC: "; make room, the same command goes on from there",
-    }.get(error.errno, "")
-    where = error.filename if error.filename is not None else "output"
-    return f"{where}: {error.strerror}{advice}"
 
 
 def _preset(arguments: Sequence[str]) -> GivenConfiguration:
@@ -228,6 +241,18 @@ def _choose(command: Choose) -> int:
         )
         + found.code
     )
+    return 0
+
+
+def _certify(command: Certify) -> int:
+    with naming_options(Certify):
+        made = certify_file(
+            command.vectors,
+            command.defense,
+            key_file=command.key_file,
+            confidence=command.confidence,
+        )
+    print(made.to_json() if command.json else made)
     return 0
 
 

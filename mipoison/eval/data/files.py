@@ -28,12 +28,8 @@ def load_npz(seed: int, path: Path) -> Split:
             pixels, or a class too few rows for every role to get one.
     """
     name = f"dataset 'npz:{path}'"
-    if not path.is_file():
-        found = "a folder" if path.is_dir() else "none"
-        raise FileNotFoundError(
-            f"{name}: expected a .npz file, found {found}; name one that numpy.savez(FILE, x=images, y=classes) wrote"
-        )
-    x, y = _arrays(path, name)
+    arrays = read_npz(path, name, ("x", "y"), "numpy.savez(FILE, x=images, y=classes)")
+    x, y = arrays["x"], arrays["y"]
     x = _one_channel(x, name)
     if y.shape != x.shape[:1] or not len(x):
         raise ValueError(
@@ -57,13 +53,33 @@ def load_npz(seed: int, path: Path) -> Split:
     return assemble(images, division)
 
 
-def _arrays(path: Path, name: str) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
-    """Reads x and y from a file."""
+def read_npz(
+    path: Path, name: str, needed: tuple[str, ...], how: str
+) -> dict[str, npt.NDArray[Any]]:
+    """Reads all arrays of a ``.npz``.
+
+    Args:
+        path: the file.
+        name: what it is in messages.
+        needed: arrays that it must have.
+        how: the call that writes such a file, for messages.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if it cannot be read, or lacks one of the arrays.
+    """
+    if not path.is_file():
+        found = "a folder" if path.is_dir() else "none"
+        raise FileNotFoundError(
+            f"{name}: expected a .npz file, found {found}; name one that {how} wrote"
+        )
     try:
         with np.load(path, allow_pickle=False) as arrays:
-            if not {"x", "y"} <= set(arrays.files):
-                raise _Unfit(f"{name}: expected arrays x and y, got {sorted(arrays.files)}")
-            return arrays["x"], arrays["y"]
+            if not set(needed) <= set(arrays.files):
+                raise _Unfit(
+                    f"{name}: expected arrays {' and '.join(needed)}, got {sorted(arrays.files)}"
+                )
+            return {each: arrays[each] for each in arrays.files}
     except _Unfit:
         raise
     # An .npy has no arrays by name, and what is damaged fails in many ways.
@@ -71,7 +87,7 @@ def _arrays(path: Path, name: str) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
         said = str(error).partition("\n")[0]
         raise ValueError(
             f"{name}: expected a .npz that numpy.savez wrote, with arrays of numbers or text and no objects, got "
-            f"{type(error).__name__}: {said}; write it again with numpy.savez(FILE, x=images, y=classes)"
+            f"{type(error).__name__}: {said}; write it again with {how}"
         ) from error
 
 

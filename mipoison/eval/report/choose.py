@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from mipoison.eval.scores.frontier import fresh, keeps_labels
-from mipoison.ops.validation import as_number
 
 
 @dataclass(frozen=True)
@@ -55,10 +54,10 @@ def choose(
         raise ValueError("expected a finished run, got one that lacks cells; run it again")
     if (max_l1 is None) == (min_gain is None):
         raise ValueError("expected either max_l1 or min_gain, not both and not neither")
-    if max_l1 is not None:
-        as_number("max_l1", max_l1, 0.0)
-    if min_gain is not None:
-        as_number("min_gain", min_gain, -math.inf)
+    if max_l1 is not None and not max_l1 >= 0:
+        raise ValueError(f"max_l1: expected a number >= 0, got {max_l1:g}")
+    if min_gain is not None and math.isnan(min_gain):
+        raise ValueError(f"min_gain: expected a number, got {min_gain:g}")
     group, key = _group(results["summary"], temperature)
     # Averaging their answers undoes more than was measured.
     freshly = fresh(group)

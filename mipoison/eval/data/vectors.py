@@ -1,0 +1,47 @@
+"""A user's own held-out vectors, from one file, and the certificate of a saved defense on them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from mipoison.certificates import Certificate, certify
+from mipoison.defenses import load
+from mipoison.eval.data.files import read_npz
+
+_HOW = "numpy.savez(FILE, outputs=vectors, inputs=inputs)"
+_PREFIX = "npz:"
+
+
+def certify_file(
+    vectors: str, defense: Path, *, key_file: Path | None = None, confidence: float = 0.95
+) -> Certificate:
+    """Certifies a saved defense on a file's held-out vectors.
+
+    Args:
+        vectors: "npz:FILE", with outputs [N, K] and inputs [N, ...], in 0–1 or uint8; if it has groups [N], rows of one
+            number are copies of one input; every other array [N] is a secret of its name.
+        defense: file that the defense's `save` wrote.
+        key_file: file whose bytes are the key of a keyed defense.
+        confidence: of each bound, in [0.5, 1).
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if a file holds something else, or what `mipoison.certify` refuses.
+    """
+    if not vectors.startswith(_PREFIX):
+        raise ValueError(f"vectors: expected {_PREFIX}FILE, got {vectors!r}")
+    path = Path(vectors.removeprefix(_PREFIX))
+    arrays = read_npz(path, f"vectors '{vectors}'", ("outputs", "inputs"), _HOW)
+    served = load(defense, key=None if key_file is None else key_file.read_bytes())
+    outputs, inputs = arrays.pop("outputs"), _scaled(arrays.pop("inputs"))
+    groups = arrays.pop("groups", None)
+    return certify(served, outputs, inputs, confidence=confidence, secrets=arrays, groups=groups)
+
+
+def _scaled(inputs: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Bytes as numbers in 0–1."""
+    return inputs.astype(np.float32) / 255 if inputs.dtype == np.uint8 else inputs
