@@ -29,10 +29,11 @@ from mipoison.ops.validation import (
 )
 from mipoison.reference import label_of
 
-# A third of the rows looks for partners among the others. With halves partners run out: an answer of 100 rows lacks them
-# for 8 % of its half.
+# A third of the rows looks for partners among the others. With halves partners run out: an answer of 100 rows lacks
+# them for 8 % of its half.
 _ASKING: Final = 1 / 3
-# Divisions of the rows: the mean of the capitals of several is steadier. Fewer where rows are many, up to so many pairs.
+# Divisions of the rows: the mean of the capitals of several is steadier. Fewer where rows are many, up to so many
+# pairs.
 _DIVISIONS: Final = 16
 _PAIRS: Final = 1 << 20
 # Differences of inputs are taken of so many entries at a time.
