@@ -113,7 +113,7 @@ class Choose:
 class Certify:
     """Bound the error of every adversary against a saved defense with few answers, on held-out vectors of yours."""
 
-    vectors: Annotated[str, tyro.conf.Positional]
+    vectors: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="npz:FILE")]
     """npz:FILE with outputs [N, K] and inputs [N, ...], in 0-1 or uint8. Rows of one number in groups [N] are copies of
     one input; every other array [N] is a secret, whose guessing is bounded, too."""
     defense: Path
