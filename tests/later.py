@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import TypeVar
 
 import pytest
 
+Value = TypeVar("Value")
+
 # Whether they are tried; set before any test is collected. (Thousands that are left out take seconds to collect.)
 full = False
+
+
+def fewer(few: Value, every: Value) -> Value:
+    """A size of a test: every with `--full`, else few."""
+    return every if full else few
 
 
 def later(*values: object) -> list[object]:

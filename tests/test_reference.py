@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from distributions import DISTRIBUTIONS, directions, draw
-from later import later
+from later import fewer, later
 from torch import Tensor
 
 from mipoison import reference
@@ -106,8 +106,9 @@ def test_feasibility_agrees_with_the_solver(norm: str, epsilon: float) -> None:
 def test_derivative_agrees_with_finite_differences(
     norm: str, epsilon: float, margin: float
 ) -> None:
-    p = draw("plain", 3, 5)
-    z = (p + 0.4 * directions(3, 5)).requires_grad_()
+    n = fewer(3, 5)
+    p = draw("plain", n, 5)
+    z = (p + 0.4 * directions(n, 5)).requires_grad_()
 
     def project(z: Tensor) -> Tensor:
         out: Tensor = torch.ops.mipoison.project(z, p, None, epsilon, norm, margin, True)[0]
@@ -118,8 +119,9 @@ def test_derivative_agrees_with_finite_differences(
 
 @pytest.mark.parametrize(("norm", "epsilon"), [("l1", 0.3), ("l2", 0.2), ("linf", 0.1)])
 def test_large_points_keep_their_digits(norm: str, epsilon: float) -> None:
-    p = draw("plain", 6, 9)
-    z = p + 1e9 * directions(6, 9)
+    n = fewer(6, 16)
+    p = draw("plain", n, 9)
+    z = p + 1e9 * directions(n, 9)
     q, valid = reference.project(z, p, None, epsilon, norm, 0.0, False)
     assert valid.all()
     assert (q.sum(1) - 1).abs().max() < 1e-12

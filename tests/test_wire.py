@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from distributions import DISTRIBUTIONS, draw
-from later import later, unless
+from later import fewer, later, unless
 from torch import Tensor
 
 from mipoison.defenses import Rounding
@@ -17,7 +17,7 @@ from mipoison.defenses.base import Defense
 from mipoison.reference import label_of
 
 K = 10
-ROWS = 300
+ROWS = fewer(300, 600)
 HALVES = (torch.float16, torch.bfloat16)
 # (At so many decimals, numpy.float32 at three in that dtype.)
 FORMS: tuple[Any, ...] = (*HALVES, 3, 4, 5, 6, np.float32)

@@ -43,9 +43,10 @@ class Bank(DtypeStable):
     def __init__(self, vectors: Tensor) -> None:
         super().__init__()
         require_probabilities("the bank's vectors", vectors)
-        order = torch.argsort(label_of(vectors), stable=True)
+        label = label_of(vectors)
+        order = torch.argsort(label, stable=True)
         self.register_buffer("vectors", vectors[order].clone())
-        start, count = _places(vectors)
+        start, count = _places(label, vectors.shape[1])
         self.register_buffer("count", count)
         self.register_buffer("start", start)
 
@@ -53,7 +54,7 @@ class Bank(DtypeStable):
         """See `DtypeStable.check_state`; rows move toward what is at a label's places."""
         vectors, label = tensors["vectors"], label_of(tensors["vectors"])
         require_probabilities("the bank's vectors", vectors)
-        start, count = _places(vectors)
+        start, count = _places(label, vectors.shape[1])
         places = torch.equal(start, tensors["start"]) and torch.equal(count, tensors["count"])
         if not places or bool((label.diff() < 0).any()):
             raise ValueError(
@@ -119,9 +120,9 @@ class Bank(DtypeStable):
         return chosen
 
 
-def _places(vectors: Tensor) -> tuple[Tensor, Tensor]:
-    """Where the vectors of each label begin once they are grouped by label, and how many there are; int64 [K]."""
-    count = torch.bincount(label_of(vectors), minlength=vectors.shape[1])
+def _places(label: Tensor, classes: int) -> tuple[Tensor, Tensor]:
+    """Where each label's vectors begin once they are grouped by label, and how many there are; int64 [K]."""
+    count = torch.bincount(label, minlength=classes)
     return count.cumsum(0) - count, count
 
 

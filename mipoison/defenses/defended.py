@@ -9,7 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from mipoison.defenses.base import Defense, as_dtype, unrecorded
-from mipoison.defenses.eval_mode import require_eval_mode, to_eval_mode
+from mipoison.defenses.eval_mode import (
+    require_eval_mode,
+    require_made_in_eval_mode,
+    to_eval_mode,
+)
 from mipoison.defenses.parts import modules_of
 from mipoison.ops.answers import like
 from mipoison.ops.identity import Ids
@@ -122,6 +126,8 @@ class Defended(nn.Module):
         self.model = model
         # (A tuple, so that the modules of a function are no children.)
         self._modules_of_model = modules_of(model)
+        for part in self._modules_of_model:
+            require_made_in_eval_mode(part)
         self.defense = defense
         self.eval()
         found = found_out(model, example) if gives is None else gives
@@ -142,7 +148,7 @@ class Defended(nn.Module):
     def train(self, mode: bool = True) -> Defended:
         """Stays in eval mode: dropout would give one query many answers, which can be averaged."""
         self.training = False
-        for part in (*self._modules_of_model, *self.children()):
+        for part in (*self._modules_of_model, self.defense):
             to_eval_mode(part)
         return self
 

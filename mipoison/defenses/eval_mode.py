@@ -13,17 +13,21 @@ _TRAINING: Final = ("train", "training")
 
 
 def to_eval_mode(module: nn.Module) -> None:
-    """Calls `eval`, and checks what cannot be switched: an exported or traced program keeps the mode of its making.
-
-    Raises:
-        ValueError: for a program that was exported or traced in training mode.
-    """
+    """Calls `eval`, or does what it would where an exported program does not know it."""
     try:
         module.eval()
     except NotImplementedError:
         module.training = False
         for child in module.children():
             to_eval_mode(child)
+
+
+def require_made_in_eval_mode(module: nn.Module) -> None:
+    """Checks what cannot be switched: an exported or traced program keeps the mode of its making.
+
+    Raises:
+        ValueError: for a program that was exported or traced in training mode.
+    """
     for part in module.modules():
         for operator, arguments in _calls(part):
             if any(arguments.get(name) is True for name in _TRAINING):

@@ -37,7 +37,7 @@ def load_npz(seed: int, path: Path) -> Split:
         )
     if x.dtype.kind not in "fiub":
         raise ValueError(f"{name}: expected x of numbers, got {x.dtype}")
-    pixels = torch.from_numpy(x.astype(np.float32)) / (255.0 if x.dtype == np.uint8 else 1.0)
+    pixels = torch.from_numpy(scaled(x))
     # Written so that NaN fails.
     if not bool(((pixels >= 0.0) & (pixels <= 1.0)).all()):
         raise ValueError(
@@ -51,6 +51,11 @@ def load_npz(seed: int, path: Path) -> Split:
         labels, SHARES, seed=derive_seed(seed, "split", "npz"), names=names.tolist()
     )
     return assemble(images, division)
+
+
+def scaled(x: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+    """Bytes as numbers in 0–1, other numbers as they are; float32."""
+    return x.astype(np.float32) / np.float32(255 if x.dtype == np.uint8 else 1)
 
 
 def read_npz(

@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-import numpy.typing as npt
 
 from mipoison.certificates import Certificate, certify
 from mipoison.defenses import load
-from mipoison.eval.data.files import read_npz
+from mipoison.eval.data.files import read_npz, scaled
 
 _HOW = "numpy.savez(FILE, outputs=vectors, inputs=inputs)"
 _PREFIX = "npz:"
@@ -37,11 +33,6 @@ def certify_file(
     path = Path(vectors.removeprefix(_PREFIX))
     arrays = read_npz(path, f"vectors '{vectors}'", ("outputs", "inputs"), _HOW)
     served = load(defense, key=None if key_file is None else key_file.read_bytes())
-    outputs, inputs = arrays.pop("outputs"), _scaled(arrays.pop("inputs"))
+    outputs, inputs = arrays.pop("outputs"), scaled(arrays.pop("inputs"))
     groups = arrays.pop("groups", None)
     return certify(served, outputs, inputs, confidence=confidence, secrets=arrays, groups=groups)
-
-
-def _scaled(inputs: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Bytes as numbers in 0–1."""
-    return inputs.astype(np.float32) / 255 if inputs.dtype == np.uint8 else inputs
