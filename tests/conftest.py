@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 
 # The Triton kernels are tested under the interpreter of Triton, which chooses it when it is first imported. PyTorch may
@@ -19,6 +20,9 @@ from torch import Tensor
 
 from mipoison import nn
 from mipoison.defenses.lpa import game
+
+# Thousands of tests stay in memory to the end. Looking through them for garbage takes a fourth of their collection.
+gc.disable()
 
 torch.set_num_threads(1)
 short_fits.install("train", nn, game)
@@ -40,6 +44,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if left:
         config.hook.pytest_deselected(items=left)
         items[:] = [item for item in items if not item.get_closest_marker("full")]
+
+
+def pytest_collection_finish() -> None:
+    """Collects garbage from here on, and never looks at the tests."""
+    gc.collect()
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 import pytest
 import table
 import torch
-from later import later, unless
+from later import fewer, later, unless
 from table import Case
 from torch import Tensor
 
@@ -222,7 +222,9 @@ def test_only_invalid_rows_get_the_safe_answer(
 @pytest.mark.parametrize("operation", table.NORMS)
 def test_invalid_rows_match_the_reference(operation: str) -> None:
     for norm in table.NORMS[operation]:
-        for case in map(table.spoil, table.cases(operation, FLOAT32, 7, norm, rows=6, every=False)):
+        for case in map(
+            table.spoil, table.cases(operation, FLOAT32, 7, norm, rows=fewer(2, 6), every=False)
+        ):
             for instruction_set in INSTRUCTION_SETS:
                 table.assert_agrees(case, run(case, instruction_set))
 

@@ -418,7 +418,7 @@ def assert_closed_form(
         assert torch.allclose(gradient, expected, rtol=0, atol=1e-12)
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("dtype", [torch.float32, *later(torch.float64)])
 @pytest.mark.parametrize(("epsilon", "norm"), BALLS)
 def test_the_gradient_of_project_is_the_closed_form(
     epsilon: float | None, norm: str, dtype: torch.dtype

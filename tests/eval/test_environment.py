@@ -38,6 +38,7 @@ def figures(run):
     return {path.name: path.read_bytes() for path in (run / "figures").iterdir()}
 
 
+@pytest.mark.full
 def test_a_user_s_style_changes_no_picture(finished, reported, tmp_path):
     styled = shutil.copytree(finished, tmp_path / "styled")
     with matplotlib.rc_context(STYLE):
