@@ -1,4 +1,8 @@
-"""Lower confidence bounds for the mean of bounded numbers, by betting (Waudby-Smith and Ramdas, JRSS B 2024)."""
+"""A lower confidence bound for the mean variance within cells, by betting on pairs.
+
+The bets are those of Waudby-Smith and Ramdas (JRSS B 2024), but fixed beforehand: then a cell's rows may all be paired,
+whatever their number (docs/mathematics.md).
+"""
 
 from __future__ import annotations
 
@@ -8,38 +12,51 @@ from typing import Final
 import torch
 from torch import Tensor
 
-# A bet is at most this share of what could be lost.
-_MOST: Final = 0.9
-# The deviation that bets are scaled by before any number is seen, as a share of the largest number.
-_DEVIATION: Final = 0.1
+# The deviation of a pair's distance, as a share of its mean, that each player expects, and the player's share of the
+# capital: two for pictures, two for inputs that differ rarely and much.
+_PLAYERS: Final = {0.3: 0.4, 0.6: 0.4, 2.0: 0.1, 8.0: 0.1}
+# The largest bet on a row. A row of a cell of three is paired with three times the bet, which must leave some capital.
+_MOST: Final = 0.3
 _HALVINGS: Final = 24
 
 
-def lower_bound(samples: Tensor, most: float, confidence: float) -> float:
-    """The largest m that the samples refute as a mean: with the confidence, the mean is at least as large.
+def lower_bound(distances: Tensor, weights: Tensor, alone: int, confidence: float) -> float:
+    """The largest m that the pairs refute: with the confidence, the mean variance of a row's cell is at least as large.
 
-    A player starts with a capital of 1 and bets on numbers above m: a number z multiplies it by 1 + λ (z − m). Where
-    the mean is at most m, given what came before, the expected capital never grows, and ends beyond 1/δ with a
-    probability of at most δ (Markov). A mean of several players' capitals has the same property.
+    A player starts with a capital of 1. A pair at halved squared distance z, for w rows of its cell, multiplies it by
+    1 + κ w (z/m − 1), and a row that is alone in its cell by 1 − κ. Where the mean variance is at most m, the expected
+    capital is at most 1, so it ends beyond 1/δ with a probability of at most δ (Markov). A mean of several players'
+    capitals has the same property.
 
     Args:
-        samples: float64 [S, n], in [0, most], each line in random order. Several lines may be divisions of one data
-            set: the mean of their capitals counts.
-        most: upper bound of the numbers, > 0.
+        distances: halved squared distances of disjoint pairs of rows of one cell, float64 [S, P], >= 0. Several lines
+            are several pairings of the same rows.
+        weights: rows of each pair's cell by its pairs, float64 [P], in [2, 3].
+        alone: rows without another one in their cell.
         confidence: 1 − δ, in (0, 1).
 
     Returns:
-        a number in [0, most]; 0 if nothing is refuted.
+        a number >= 0; 0 if nothing is refuted.
     """
     goal = -math.log1p(-confidence)
-    bets = _bets(samples, most, goal)
+    rows = round(float(weights.sum())) + alone
+    players = [
+        (min(_MOST, math.sqrt(goal / rows) / deviation), math.log(share / len(distances)))
+        for deviation, share in _PLAYERS.items()
+    ]
 
     def refuted(m: float) -> bool:
-        # The capital falls with m: the bets do not depend on it, but for their cap.
-        capital = torch.log1p(bets.clamp_max(_MOST / m) * (samples - m)).sum(1)
-        return float(torch.logsumexp(capital, 0)) - math.log(len(samples)) >= goal
+        excess = weights * (distances / m - 1)
+        capitals = [
+            torch.log1p(bet * excess).sum(1) + alone * math.log1p(-bet) + share
+            for bet, share in players
+        ]
+        return float(torch.logsumexp(torch.cat(capitals), 0)) >= goal
 
-    low, high = 0.0, most
+    # No capital grows where m is the mean of the pairs.
+    low, high = 0.0, float((distances @ weights).max() / weights.sum()) if len(weights) > 0 else 0.0
+    if high <= 0:
+        return 0.0
     for _ in range(_HALVINGS):
         middle = (low + high) / 2
         if refuted(middle):
@@ -47,14 +64,3 @@ def lower_bound(samples: Tensor, most: float, confidence: float) -> float:
         else:
             high = middle
     return low
-
-
-def _bets(samples: Tensor, most: float, goal: float) -> Tensor:
-    """λ before each number, from the numbers before it alone: √(2 ln(1/δ) / (n σ²)); float64 [S, n]."""
-    n = samples.shape[1]
-    count = torch.arange(1, n + 1, dtype=torch.float64, device=samples.device)
-    mean = samples.cumsum(1) / count
-    first = (_DEVIATION * most) ** 2
-    seen = (first + (samples - mean).square().cumsum(1)) / (count + 1)
-    before = torch.cat((torch.full_like(seen[:, :1], first), seen[:, :-1]), 1)
-    return (2 * goal / (n * before)).sqrt()

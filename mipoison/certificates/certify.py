@@ -29,12 +29,8 @@ from mipoison.ops.validation import (
 )
 from mipoison.reference import label_of
 
-# A third of the rows looks for partners among the others. With halves partners run out: an answer of 100 rows lacks
-# them for 8 % of its half.
-_ASKING: Final = 1 / 3
-# Divisions of the rows: the mean of the capitals of several is steadier. Fewer where rows are many, up to so many
-# pairs.
-_DIVISIONS: Final = 16
+# Pairings of the rows: the mean of the capitals of several is steadier. Fewer where rows are many, up to so many pairs.
+_PAIRINGS: Final = 32
 _PAIRS: Final = 1 << 20
 # Differences of inputs are taken of so many entries at a time.
 _ENTRIES: Final = 1 << 24
@@ -68,7 +64,7 @@ def certify(
         groups: integers [N]: rows of one number are copies of one input, of which one is used.
         low: smallest possible number of an input.
         high: largest possible number of an input.
-        seed: of the divisions of the rows.
+        seed: of the pairings of the rows.
 
     Returns:
         The certificate. Where every row has an answer of its own its bound is 0, and it says why.
@@ -116,16 +112,16 @@ def certify(
     x = ((x.flatten(1) - low) / (high - low))[order]
     cell, label = _numbered(cell[order]), _numbered(label[order])
     unit = (high - low) ** 2
-    count = max(1, min(_DIVISIONS, 2 * _PAIRS // n))
-    divisions = torch.stack(
+    count = max(1, min(_PAIRINGS, 2 * _PAIRS // n))
+    orders = torch.stack(
         [torch.randperm(n, generator=generator, device="cpu") for _ in range(count)]
     ).to(rows.device)
     counts = torch.bincount(cell)
     of_label = torch.bincount(label[_firsts(cell)])
     return Certificate(
-        mse=unit * _bound(x, cell, divisions, confidence),
+        mse=unit * _bound(x, cell, orders, confidence),
         mse_seen=unit * _within(x, cell),
-        label_mse=unit * _bound(x, label, divisions, confidence),
+        label_mse=unit * _bound(x, label, orders, confidence),
         label_mse_seen=unit * _within(x, label),
         confidence=confidence,
         rows=n,
@@ -191,54 +187,38 @@ def _cells(q: Tensor) -> Tensor:
     return numbers
 
 
-def _bound(x: Tensor, cell: Tensor, divisions: Tensor, confidence: float) -> float:
+def _bound(x: Tensor, cell: Tensor, orders: Tensor, confidence: float) -> float:
     """Lower bound for E[Var(X | Y)] of inputs [n, D] in [0, 1], by entry."""
-    return lower_bound(_halved_distances(x, cell, divisions), 0.5, confidence)
+    distances, weights = _pairs(x, cell, orders)
+    alone = int((torch.bincount(cell) == 1).sum())
+    return lower_bound(distances, weights, alone, confidence)
 
 
-def _halved_distances(x: Tensor, cell: Tensor, divisions: Tensor) -> Tensor:
-    """½‖x_i − x_j‖²/D for each row i of a third and the next unused row j of the others in its cell; 0 if none is left.
-
-    The expectation of each, given those before, is at most E[Var(X | Y)]/D.
+def _pairs(x: Tensor, cell: Tensor, orders: Tensor) -> tuple[Tensor, Tensor]:
+    """Halved squared distances ½‖x_i − x_j‖²/D of disjoint pairs in each cell; of an odd number of rows one is left.
 
     Args:
         x: inputs in [0, 1], [n, D].
         cell: numbers of their answers, from 0, [n].
-        divisions: random orders of the rows, [S, n]; each has a first third of its own.
+        orders: random orders of the rows, [S, n]; each makes other pairs.
 
     Returns:
-        float64 [S, n/3].
+        float64 [S, P], and the rows of each pair's cell by its pairs, float64 [P].
     """
-    # Each division has cells of its own.
-    count = max(1, round(_ASKING * divisions.shape[1]))
-    first, second = divisions[:, :count], divisions[:, count:]
-    own = torch.arange(len(divisions), device=x.device).unsqueeze(1) * (int(cell.max()) + 1)
-    asking, given = (cell[first] + own).flatten(), (cell[second] + own).flatten()
-    sizes = torch.bincount(given, minlength=int(asking.max()) + 1)
-    start = sizes.cumsum(0) - sizes
-    turn = _turns(asking)
-    paired = turn < sizes[asking]
-    partner = second.flatten()[torch.sort(given, stable=True).indices]
-    left, right = first.flatten()[paired], partner[(start[asking] + turn)[paired]]
-    step = max(1, _ENTRIES // x.shape[1])
-    distance = torch.zeros(first.numel(), dtype=torch.float64, device=x.device)
-    distance[paired] = torch.cat(
-        [
-            (x[i] - x[j]).double().square().mean(1) / 2
-            for i, j in zip(left.split(step), right.split(step), strict=True)
-        ]
-    )
-    return distance.view_as(first)
-
-
-def _turns(cell: Tensor) -> Tensor:
-    """How many rows of its cell stand before each row, [n]."""
-    by_cell = torch.sort(cell, stable=True).indices
     sizes = torch.bincount(cell)
-    start = sizes.cumsum(0) - sizes
-    turn = torch.empty_like(cell)
-    turn[by_cell] = torch.arange(len(cell), device=cell.device) - start[cell[by_cell]]
-    return turn
+    by_cell = torch.sort(cell[orders], dim=1, stable=True)
+    rows, sorted_cells = orders.gather(1, by_cell.indices), by_cell.values[0]
+    place = torch.arange(len(cell), device=cell.device)
+    turn = place - (sizes.cumsum(0) - sizes)[sorted_cells]
+    first = place[(turn % 2 == 0) & (turn + 1 < sizes[sorted_cells])]
+    left, right = rows[:, first].flatten(), rows[:, first + 1].flatten()
+    step = max(1, _ENTRIES // x.shape[1])
+    distances = [
+        (x[i] - x[j]).double().square().mean(1) / 2
+        for i, j in zip(left.split(step), right.split(step), strict=True)
+    ]
+    size = sizes[sorted_cells[first]]
+    return torch.cat(distances).view(len(orders), len(first)), size / (size // 2).double()
 
 
 def _within(x: Tensor, cell: Tensor) -> float:
