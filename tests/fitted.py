@@ -23,6 +23,12 @@ from mipoison.defenses import (
     Temperature,
     TopK,
 )
+from mipoison.defenses.lpa import OBJECTIVES
+
+
+def key_of(objective: str, key: int = 1) -> dict[str, int]:
+    """The key as an option, if the objective takes one."""
+    return {"key": key} if OBJECTIVES[objective].keyed else {}
 
 
 def fit_all() -> dict[str, Callable[[Tensor], Tensor]]:
@@ -41,6 +47,8 @@ def fit_all() -> dict[str, Callable[[Tensor], Tensor]]:
         ),
         "alignment": mp.LPA.fit(outputs, inputs, objective="alignment", epsilon=0.2, key=1),
         "alignment-full": mp.LPA.fit(outputs, inputs, objective="alignment-full", key=1),
+        "codebook": mp.LPA.fit(outputs, inputs, objective="codebook", epsilon=0.2),
+        "codebook without a cap": mp.LPA.fit(outputs, inputs, objective="codebook"),
         "lfp": mp.LFP.fit(outputs, inputs, rate=0.3, rows="random", key=1),
         "lfp-margin": mp.LFP.fit(outputs, inputs, rate=0.3, targets="runner_up", key=1),
         "label-only": LabelOnly(),

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from distributions import draw
+from fitted import key_of
 from torch import nn
 
 import mipoison as mp
@@ -37,7 +38,7 @@ Call = Callable[..., Any]
 FITS: dict[str, Call] = {
     **{
         objective: lambda p=P, x=X, objective=objective, **o: mp.LPA.fit(
-            p, x, objective=objective, **{"key": 1, **o}
+            p, x, objective=objective, **{**key_of(objective), **o}
         )
         for objective in OBJECTIVES
     },
@@ -53,7 +54,7 @@ FITS: dict[str, Call] = {
     "purifier": lambda p=P, x=X, **o: Purifier.fit(p, **{"key": 1, **o}),
     "surrogate": lambda p=P, x=X, **o: mp.Surrogate.fit(p, x, **o),
 }
-KEYED = [name for name in FITS if name not in ("contract", "surrogate")]
+KEYED = [name for name in FITS if name not in ("contract", "surrogate", "codebook")]
 
 
 @pytest.fixture
@@ -68,7 +69,7 @@ def untrained(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("name", [name for name in FITS if name not in ("contract", "swap")])
 def test_training_is_detected(untrained: None, name: str) -> None:
-    if name == "direction" or name in ("lfp random random", "lfp margin random"):
+    if name in ("direction", "codebook", "lfp random random", "lfp margin random"):
         FITS[name]()
         return
     with pytest.raises(AssertionError, match="something was trained"):
@@ -236,9 +237,12 @@ def test_a_class_method_is_not_called_on_an_object(fitted: dict[str, Any]) -> No
     "objective", [n for n, kind in OBJECTIVES.items() if not issubclass(kind, Penalized)]
 )
 def test_settings_of_other_objectives_are_refused(untrained: None, objective: str) -> None:
-    for given in ({"error": "root"}, {"groups": torch.arange(N)}):
+    refused: list[dict[str, Any]] = [{"error": "root"}]
+    if objective != "codebook":
+        refused += [{"groups": torch.arange(N)}, {"certified": 0.9}]
+    for given in refused:
         with pytest.raises(ValueError, match=f"expected {next(iter(given))} with objective"):
-            mp.LPA.fit(P, X, objective=objective, key=1, **given)
+            mp.LPA.fit(P, X, objective=objective, **key_of(objective), **given)
 
 
 def test_missing_inputs_are_refused(untrained: None) -> None:
@@ -247,7 +251,7 @@ def test_missing_inputs_are_refused(untrained: None) -> None:
         with pytest.raises(
             ValueError, match=f"expected inputs with objective '{objective}', got none"
         ):
-            mp.LPA.fit(P, objective=objective, key=1)
+            mp.LPA.fit(P, objective=objective, **key_of(objective))
 
 
 def test_lfp_refuses_what_its_choices_do_not_use() -> None:

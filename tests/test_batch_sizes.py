@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from distributions import draw
+from fitted import key_of
 from later import later
 from torch import Tensor, nn
 
@@ -37,7 +38,7 @@ KEYED: dict[str, Callable[[Tensor, Tensor], Any]] = {
     "projected flips": lambda p, x: mp.LFP(rate=0.05, style="project", key=1),
 } | {
     objective: lambda p, x, objective=objective: mp.LPA.fit(
-        p, x, objective=objective, epsilon=0.2, key=1
+        p, x, objective=objective, epsilon=0.2, **key_of(objective)
     )
     for objective in OBJECTIVES
 }
@@ -116,7 +117,7 @@ def answered_otherwise(
     otherwise, asked = {}, 0
     for name in names:
         defense = KEYED[name](rows[first][: len(inputs)], inputs)
-        for options in ({}, {"ids": ids}):
+        for options in ({}, {"ids": ids}) if name != "codebook" else ({},):
             expected = defense(rows[first], **options)
             for size in others:
                 again = defense(rows[size], **options)

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from distributions import DISTRIBUTIONS, draw
+from fitted import key_of
 from later import later, unless
 from torch import Tensor
 from worlds import world
@@ -32,7 +33,7 @@ SPENDERS = [name for name, objective in OBJECTIVES.items() if not objective.may_
 def fitted() -> dict[str, mp.LPA]:
     """One defense for each objective, fitted on the same data."""
     return {
-        name: mp.LPA.fit(*world(300, K, 3, 4), objective=name, epsilon=EPSILON, key=1)
+        name: mp.LPA.fit(*world(300, K, 3, 4), objective=name, epsilon=EPSILON, **key_of(name))
         for name in OBJECTIVES
     }
 
@@ -48,7 +49,7 @@ def moves(defense: mp.LPA, p: Tensor) -> Tensor:
 def test_the_objectives_are_known_by_name(fitted: dict[str, mp.LPA]) -> None:
     assert list(OBJECTIVES) == [
         *("equilibrium", "generator", "decoy", "ascent"),
-        *("direction", "alignment", "alignment-full"),
+        *("direction", "alignment", "alignment-full", "codebook"),
     ]
     for name, defense in fitted.items():
         assert defense.objective.name == name and type(defense.objective) is OBJECTIVES[name]
@@ -265,8 +266,12 @@ def test_a_saved_defense_answers_the_same_bits(
     path = tmp_path / "lpa.safetensors"
     fitted[objective].save(path)
     for where in (path, str(path)):
-        assert torch.equal(mp.LPA.load(where, key=1)(p), fitted[objective](p))
-    assert not torch.equal(mp.LPA.load(path, key=2)(p), fitted[objective](p))
+        assert torch.equal(mp.LPA.load(where, **key_of(objective))(p), fitted[objective](p))
+    if OBJECTIVES[objective].keyed:
+        assert not torch.equal(mp.LPA.load(path, key=2)(p), fitted[objective](p))
+    else:
+        with pytest.raises(ValueError, match="expected no key"):
+            mp.LPA.load(path, key=2)
 
 
 def test_settings_are_saved_too(tmp_path: Path) -> None:
@@ -310,20 +315,22 @@ def test_a_defense_may_be_fitted_and_loaded_under_inference_mode(
     p, _ = world(40, K, seed=3)
     fitted[objective].save(tmp_path / "lpa.safetensors")
     with torch.inference_mode():
-        loaded = mp.LPA.load(tmp_path / "lpa.safetensors", key=1)
+        loaded = mp.LPA.load(tmp_path / "lpa.safetensors", **key_of(objective))
     assert torch.equal(loaded(p), fitted[objective](p))
     with torch.inference_mode():
-        refitted = mp.LPA.fit(*world(300, K, 3, 4), objective=objective, epsilon=EPSILON, key=1)
+        refitted = mp.LPA.fit(
+            *world(300, K, 3, 4), objective=objective, epsilon=EPSILON, **key_of(objective)
+        )
     assert torch.equal(refitted(p), fitted[objective](p))
 
 
 @pytest.mark.parametrize("objective", unless(("decoy", "direction", "generator"), OBJECTIVES))
 def test_numpy_in_numpy_out(objective: str) -> None:
     p, x = world(60, K, 4)
-    defense = mp.LPA.fit(p.numpy(), x.numpy(), objective=objective, key=1)
+    defense = mp.LPA.fit(p.numpy(), x.numpy(), objective=objective, **key_of(objective))
     q = defense(p.numpy())
     assert isinstance(q, np.ndarray) and q.dtype == np.float32
-    same = mp.LPA.fit(p, x, objective=objective, key=1)
+    same = mp.LPA.fit(p, x, objective=objective, **key_of(objective))
     assert np.array_equal(q, same(p).numpy())
     half = defense(p.numpy().astype(np.float16))
     assert isinstance(half, np.ndarray) and half.dtype == np.float16
@@ -348,7 +355,7 @@ def test_inputs_of_other_kinds() -> None:
 
 @pytest.mark.parametrize("objective", OBJECTIVES)
 def test_two_classes(objective: str) -> None:
-    defense = mp.LPA.fit(*world(60, 2, 4), objective=objective, epsilon=0.1, key=1)
+    defense = mp.LPA.fit(*world(60, 2, 4), objective=objective, epsilon=0.1, **key_of(objective))
     p = torch.cat([draw(d, 50, 2, seed=4) for d in DISTRIBUTIONS]).float()
     q = defense(p)
     assert (label_of(q) == label_of(p)).all() and float(moves(defense, p).max()) <= 0.1 + 2e-7

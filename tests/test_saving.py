@@ -37,7 +37,7 @@ from mipoison.defenses.lpa.direction import Direction
 K = 10
 KEYLESS = (
     *("label-only", "rounding", "top-k", "flatter", "sharper", "reverse-sigmoid"),
-    *("high-confidence", "contract"),
+    *("high-confidence", "contract", "codebook", "codebook without a cap"),
 )
 KEYED = (
     *("decoy", "ascent", "direction", "equilibrium", "generator", "alignment", "alignment-full"),

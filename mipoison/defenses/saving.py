@@ -37,6 +37,11 @@ class Saved(DtypeStable):
     saved: ClassVar[tuple[str, ...]] = ()
     parts: ClassVar[Mapping[str, Restore | None]] = {}
 
+    @classmethod
+    def takes_key(cls, settings: Mapping[str, Any]) -> bool:
+        """Whether a defense of these settings, one whose constructor has a key, needs it."""
+        return True
+
     def settings(self) -> dict[str, Any]:
         """What the constructor takes beside the key and the parts; JSON types.
 
@@ -136,7 +141,7 @@ def restored(cls: type[_Own], content: storage.Content, key: KeyLike) -> _Own:
         )
     # (Outside the try block: a wrong key is not an error of the file.)
     options: dict[str, Any] = {} if key is None else {"key": resolve_key(key)}
-    keyed = "key" in inspect.signature(cls.__init__).parameters
+    keyed = "key" in inspect.signature(cls.__init__).parameters and cls.takes_key(content.settings)
     if keyed and key is None:
         raise ValueError(
             f"expected the key of this {cls.__name__}, which is not in {content.where}, got none; pass key=..., "

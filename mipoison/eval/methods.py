@@ -15,6 +15,7 @@ from mipoison.defenses.lfp.selection import ROWS
 from mipoison.defenses.lfp.targets import TARGETS
 from mipoison.defenses.lpa import OBJECTIVES
 from mipoison.defenses.lpa.candidates import KINDS
+from mipoison.defenses.lpa.codebook import Codebook
 from mipoison.defenses.lpa.equilibrium import Equilibrium
 from mipoison.defenses.lpa.game import EXPONENTS, Rules
 from mipoison.defenses.lpa.penalized import Penalized
@@ -206,8 +207,9 @@ def _swept(name: str) -> Builder:
 
 def _lpa(own: Own, options: Options) -> Defense:
     objective = str(options["objective"])
-    # The others set no price, and know no copies.
-    groups = own.groups if issubclass(OBJECTIVES[objective], Penalized) else None
+    # The others keep no rows out of a fit, and know no copies.
+    kind = OBJECTIVES[objective]
+    groups = own.groups if issubclass(kind, (Penalized, Codebook)) else None
     given = {name: float(options[name]) for name in ("epsilon", "budget") if name in options}
     return LPA.fit(
         own.outputs,
@@ -216,7 +218,7 @@ def _lpa(own: Own, options: Options) -> Defense:
         epsilon=given.get("epsilon"),
         budget=given.get("budget"),
         norm="l1",
-        key=own.key,
+        key=own.key if kind.keyed else None,
         seed=own.seed,
         groups=groups,
     )

@@ -123,5 +123,5 @@ def test_groups_are_given_to_whom_they_matter(objective, own_data, monkeypatch):
     groups = torch.arange(120)
     options = (("objective", objective), ("budget", 0.1))
     Method("x", "x", "lpa", options).build(*own_data, key=1, seed=2, groups=groups)
-    assert (given["groups"] is groups) == (objective in ("equilibrium", "generator"))
+    assert (given["groups"] is groups) == (objective in ("equilibrium", "generator", "codebook"))
     assert "error" not in given

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Final
 
-import torch
 from torch import Tensor
 
+from mipoison.defenses.lpa.folds import folds
 from mipoison.defenses.lpa.penalized import Penalized
 from mipoison.progress import Progress
 from mipoison.reference import label_of
@@ -79,18 +79,9 @@ def fit_cross(
 def _half(rows: Tensor, groups: Tensor | None, seed: int) -> Tensor | None:
     """Half of the groups of every label, as a mask of their rows [N]; None where there are too few."""
     label = label_of(rows)
-    group = torch.arange(len(rows), device=rows.device) if groups is None else groups
-    members, index = group.unique(return_inverse=True)
-    # A group takes the label of its last row; labels within a group hardly ever differ.
-    label_of_group = label.new_zeros(len(members)).scatter(0, index, label)
+    members = len(rows) if groups is None else len(groups.unique())
     labels = len(label.unique())
-    few = len(rows) < _FEW and len(members) == len(rows)
-    if few or len(members) < 2 * labels or len(rows) < 4 * labels:
+    few = len(rows) < _FEW and members == len(rows)
+    if few or members < 2 * labels or len(rows) < 4 * labels:
         return None
-    generator = torch.Generator().manual_seed(seed)
-    order = torch.randperm(len(members), generator=generator, device="cpu")
-    order = order.to(rows.device)
-    order = order[label_of_group[order].argsort(stable=True)]
-    chosen = torch.zeros_like(members, dtype=torch.bool)
-    chosen[order[::2]] = True
-    return chosen[index]
+    return folds(label, groups, 2, seed) == 0

@@ -10,11 +10,12 @@ from torch import Tensor
 
 from mipoison import ops
 from mipoison.construction import constructor
-from mipoison.defenses.bank import Bank, away
-from mipoison.defenses.base import Defense, as_dtype, defender_rows
+from mipoison.defenses.bank import away
+from mipoison.defenses.base import Defense, defender_rows
+from mipoison.defenses.lpa.aim import Aim
 from mipoison.defenses.lpa.alignment import Alignment, FullAlignment
 from mipoison.defenses.lpa.ascent import Ascent
-from mipoison.defenses.lpa.crossfit import fit_cross
+from mipoison.defenses.lpa.codebook import Codebook
 from mipoison.defenses.lpa.decoy import Decoy
 from mipoison.defenses.lpa.direction import Direction
 from mipoison.defenses.lpa.equilibrium import Equilibrium
@@ -22,6 +23,7 @@ from mipoison.defenses.lpa.game import EXPONENTS
 from mipoison.defenses.lpa.generator import Generator
 from mipoison.defenses.lpa.objective import Objective
 from mipoison.defenses.lpa.penalized import Penalized
+from mipoison.defenses.lpa.train import train
 from mipoison.defenses.saving import Restore, numbers_of
 from mipoison.defenses.storage import File
 from mipoison.neutral import neutrally
@@ -38,11 +40,12 @@ from mipoison.progress import Progress, Report, as_report
 from mipoison.random import Key, KeyLike, resolve_key
 from mipoison.reference import label_of
 from mipoison.reference.project import distance
-from mipoison.surrogate import Surrogate
 
 OBJECTIVES: Final[dict[str, type[Objective]]] = {
     objective.name: objective
-    for objective in (Equilibrium, Generator, Decoy, Ascent, Direction, Alignment, FullAlignment)
+    for objective in (
+        *(Equilibrium, Generator, Decoy, Ascent, Direction, Alignment, FullAlignment, Codebook),
+    )
 }
 # Default mean move of the objectives with a penalty.
 _BUDGET: Final = 0.1
@@ -53,8 +56,25 @@ _MOST_HALVINGS: Final = 40
 # The share by which a budget may be missed.
 _MET: Final = 0.05
 _CALIBRATION_ROWS: Final = 512
+# Objectives that have a setting, for an error.
+_TAKES: Final = {
+    "error": "objective 'equilibrium' or 'generator'",
+    "groups": "objective 'equilibrium', 'generator' or 'codebook'",
+    "certified": "objective 'codebook'",
+}
 # A row that moved less than this share of epsilon counts as unmoved.
 _BARE: Final = 1e-3
+
+
+def _key_for(kind: type[Objective], key: KeyLike) -> Key | None:
+    """The key that an objective needs; raises ValueError for one that it does not."""
+    if kind.keyed:
+        return resolve_key(key)
+    if key is not None:
+        raise ValueError(
+            f"expected no key with objective {kind.name!r}, whose answers need none, got one; leave it out"
+        )
+    return None
 
 
 def _restored(settings: dict[str, Any], tensors: dict[str, Tensor]) -> Objective:
@@ -102,7 +122,14 @@ class LPA(Defense):
         )
         self.epsilon = as_number("epsilon", epsilon, 0.0, 2.0, open_low=True)
         self.norm = as_choice("norm", norm, NORMS)
-        self._key: Key = resolve_key(key)
+        self._key = _key_for(type(self.objective), key)
+
+    @classmethod
+    def takes_key(cls, settings: Mapping[str, Any]) -> bool:
+        """See `Saved.takes_key`. A file that names no objective is refused later."""
+        part = settings.get("parts", {}).get("objective")
+        kind = OBJECTIVES.get(part["name"]) if isinstance(part, dict) and "name" in part else None
+        return kind is None or kind.keyed
 
     @property
     def ball(self) -> tuple[float, str]:
@@ -124,6 +151,7 @@ class LPA(Defense):
         objective: str = "equilibrium",
         epsilon: float | None = None,
         budget: float | None = None,
+        certified: float | None = None,
         norm: str = "l1",
         error: str | None = None,
         key: KeyLike = None,
@@ -142,23 +170,30 @@ class LPA(Defense):
                 either, or a list of images of one size. "direction" needs none and only checks them.
             objective: "equilibrium" (default); "generator", which plays the same game with a table, takes
                 a sixth of the time a row and moves fewer rows farther; "decoy"; "ascent";
-                "direction"; "alignment", the closed form for the first layer; or "alignment-full",
-                all layers by gradient steps.
+                "direction"; "alignment", the closed form for the first layer; "alignment-full",
+                all layers by gradient steps; or "codebook", a few answers a label, whose privacy
+                `mipoison.certify` bounds against every adversary.
             epsilon: hard cap on each row's move, in (0, 2]. By default min(1, 8 budget) for
-                "equilibrium" and "generator"; for the others 0.2, or what meets a given budget.
+                "equilibrium" and "generator", and no cap for "codebook"; for the others 0.2, or what
+                meets a given budget. A row of "codebook" that is farther from its codeword goes as far as
+                it may: its answer is its own, and a certificate counts it as reconstructed.
             budget: mean l1 move to aim at, in (0, 2]. "equilibrium" and "generator" penalize moves
                 so that the mean meets it (default 0.1, or epsilon / 2 where that is less), and may
-                leave rows unmoved. The other objectives spend up to epsilon on every row: a budget
-                calibrates epsilon on the given outputs.
+                leave rows unmoved. "codebook" has as few codewords as meet it on rows that are kept out
+                of a fit, and by default one a label. The other objectives spend up to epsilon on every
+                row: a budget calibrates epsilon on the given outputs.
+            certified: with "codebook" and in place of a budget, the certified gain to reach at the least l1,
+                in (0, 1): 0 is what a surrogate reconstructs without a defense, 1 what the label tells. It is
+                estimated on the given rows, each kept out of a fit, at 95 % confidence for as many fresh ones.
             norm: "l1", "l2" or "linf".
             error: "root" (default) or "squared" error of the adversaries, with "equilibrium" and
                 "generator" only. Root protects more of the rows, squared has the larger mean.
-            key: see `LPA`.
+            key: see `LPA`. "codebook" takes none.
             seed: of everything that is trained; "direction" trains nothing.
             on_invalid: see `Defense`.
             margin: see `Defense`.
-            groups: integers [N], with "equilibrium" and "generator" only: rows of one number are
-                altered copies of one input, which cross-fitting of the penalty weight keeps together.
+            groups: integers [N], with "equilibrium", "generator" and "codebook" only: rows of one number are
+                altered copies of one input, which stay together where rows are kept out of a fit.
             progress: called with the share that is done, rising to 1; an exception from it ends the fit.
 
         Raises:
@@ -175,26 +210,40 @@ class LPA(Defense):
             True
         """
         kind = OBJECTIVES[as_choice("objective", objective, tuple(OBJECTIVES))]
-        game = issubclass(kind, Penalized)
-        for name, value in {"error": error, "groups": groups}.items():
-            if value is not None and not game:
+        game, finite = issubclass(kind, Penalized), kind is Codebook
+        for name, value, has in (
+            ("error", error, game),
+            ("groups", groups, game or finite),
+            ("certified", certified, finite),
+        ):
+            if value is not None and not has:
                 raise ValueError(
-                    f"expected {name} with objective 'equilibrium' or 'generator' alone, got it with {objective!r}, "
-                    "which plays no game; leave it out"
+                    f"expected {name} with {_TAKES[name]} alone, got it with {objective!r}; leave it out"
                 )
+        if certified is not None and budget is not None:
+            raise ValueError(
+                "expected a budget or a gain to be certified, got both; leave out budget or certified"
+            )
         harm = as_choice("error", "root" if error is None else error, tuple(EXPONENTS))
         seed = as_seed(seed)
         cap = 2.0 if epsilon is None else as_number("epsilon", epsilon, 0.0, 2.0, open_low=True)
         goal = None if budget is None else as_number("budget", budget, 0.0, 2.0, open_low=True)
-        if game:
+        gain = None
+        if certified is not None:
+            gain = as_number("certified", certified, 0.0, 1.0, open_low=True)
+        if finite:
+            radius = cap
+        elif game:
             goal = min(_BUDGET, cap / 2) if goal is None else goal
             radius = min(1.0, 8 * goal) if epsilon is None else cap
         else:
             radius = cap if goal is not None or epsilon is not None else 0.2
+        resolved = _key_for(kind, key)
         # The objective is replaced below. Made first, so that a wrong setting is found before anything is trained.
         defense = cls(
             Direction(), epsilon=radius, norm=norm, key=key, on_invalid=on_invalid, margin=margin
         )
+        defense._key = resolved
         total = Progress(as_report(progress))
         rows = defender_rows(outputs)
         if inputs is None and kind is not Direction:
@@ -202,29 +251,15 @@ class LPA(Defense):
                 f"expected inputs with objective {objective!r}, got none; pass what produced the outputs"
             )
         x = None if inputs is None else as_inputs(inputs, rows)
-        if issubclass(kind, Penalized) and goal is not None and x is not None:
-            defense.objective = fit_cross(
-                kind,
-                rows,
-                x,
-                None if groups is None else as_labels("groups", groups, rows),
-                budget=goal,
-                epsilon=radius,
-                norm=norm,
-                error=harm,
-                seed=seed,
-                progress=total,
-            )
-        elif x is not None and kind is not Direction:
-            surrogate = Surrogate.fit(rows, x, seed=seed, progress=total.part(0.0, 0.8))
-            single = as_dtype(rows, torch.float32)
-            if issubclass(kind, Alignment):
-                defense.objective = kind.fit(surrogate, single, x, seed=seed)
-            elif kind is Decoy:
-                defense.objective = Decoy(surrogate, Bank(single))
-            else:
-                defense.objective = Ascent(surrogate)
-        if goal is not None and not game:
+        defense.objective = train(
+            kind,
+            rows,
+            x,
+            None if groups is None else as_labels("groups", groups, rows),
+            Aim(radius, norm, defense.margin, goal, gain, harm, seed),
+            total,
+        )
+        if goal is not None and not game and not finite:
             stride = -(-len(rows) // _CALIBRATION_ROWS)
             defense._calibrate(rows[::stride], goal)
         total(1.0)

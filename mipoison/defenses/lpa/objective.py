@@ -8,7 +8,6 @@ from typing import Any, ClassVar, Final
 from torch import Tensor
 
 from mipoison.dtype_stable import DtypeStable
-from mipoison.random import Key
 
 # Cell width of the key's hash, in units of confidence. Rows in the same cells draw the same words, so that averaging
 # over slightly changed copies of a query does not remove the key's effect.
@@ -24,6 +23,8 @@ class Objective(DtypeStable):
     name: ClassVar[str]
     # Whether a row may stay; else `LPA.answer` moves a row that did not.
     may_stay: ClassVar[bool] = False
+    # Whether answers depend on the key.
+    keyed: ClassVar[bool] = True
 
     @property
     def classes(self) -> int | None:
@@ -31,12 +32,12 @@ class Objective(DtypeStable):
         return None
 
     @abstractmethod
-    def poison(self, p: Tensor, *, key: Key, epsilon: float, norm: str) -> Tensor:
+    def poison(self, p: Tensor, *, key: Any, epsilon: float, norm: str) -> Tensor:
         """Moves rows within C(p, label, ε, 0).
 
         Args:
             p: clean probability vectors, float32 or float64 [N, K].
-            key: the deployment's secret.
+            key: the deployment's secret, a `Key`; None for an objective that is not keyed.
             epsilon: radius of the ball.
             norm: its norm.
 

@@ -206,7 +206,8 @@ def deployment(
     def refit(key: int) -> Defense:
         if isinstance(defense, LPA):
             # Fitting takes long and does not depend on the key.
-            return LPA(defense.objective, epsilon=defense.epsilon, norm=defense.norm, key=key)
+            known = key if defense.objective.keyed else None
+            return LPA(defense.objective, epsilon=defense.epsilon, norm=defense.norm, key=known)
         return setup.defense(method, setup.served(parts.defender, temperature=temperature), key=key)
 
     def attacked(queries: Tensor, auxiliary: Role, served: Tensor) -> Attack:

@@ -1,0 +1,129 @@
+"""Codebook: a few answers a label, so that what every adversary can learn is bounded by a certificate."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any, ClassVar, Final
+
+import torch
+from torch import Tensor
+
+from mipoison.defenses.base import as_dtype
+from mipoison.defenses.lpa.aim import Aim
+from mipoison.defenses.lpa.frontier import (
+    Frontier,
+    limit_for_budget,
+    limit_for_gain,
+    within_reach,
+)
+from mipoison.defenses.lpa.objective import Objective
+from mipoison.ops.validation import require_probabilities
+from mipoison.progress import Progress
+from mipoison.reference import label_of
+from mipoison.reference.rounding import finish
+
+# Differences of rows and codewords are taken of so many entries at a time.
+_ENTRIES: Final = 1 << 22
+
+
+class Codebook(Objective):
+    """Answers with the codeword of the row's label that is nearest in l1.
+
+    Fitting minimises the mean l1 plus a price times the variance of the inputs that the answers tell beyond the label.
+    Rows of a label are clustered, and clusters merged as long as a merge adds less l1 than the price of what it hides.
+    The price is set on rows that were kept out. Serving needs no network and no key.
+
+    Args:
+        codewords: for each label so many probability vectors of that label, float32 [K, M, K].
+    """
+
+    name: ClassVar[str] = "codebook"
+    may_stay: ClassVar[bool] = True
+    keyed: ClassVar[bool] = False
+    codewords: Tensor
+
+    def __init__(self, codewords: Tensor) -> None:
+        super().__init__()
+        _require_labels(codewords)
+        self.register_buffer("codewords", codewords.clone())
+
+    def check_state(self, tensors: Mapping[str, Tensor]) -> None:
+        """See `DtypeStable.check_state`."""
+        _require_labels(tensors["codewords"])
+
+    @property
+    def classes(self) -> int:
+        """K of the codewords."""
+        return self.codewords.shape[2]
+
+    @classmethod
+    def fit(
+        cls,
+        rows: Tensor,
+        inputs: Tensor,
+        groups: Tensor | None,
+        aim: Aim,
+        progress: Progress,
+    ) -> Codebook:
+        """Fits codewords on the defender's rows [N, K] and their inputs [N, ...].
+
+        Args:
+            rows: clean rows.
+            inputs: what produced them.
+            groups: int64 [N]: rows of one number are copies of one input.
+            aim: with a budget, a gain to be certified, or neither: one codeword a label.
+            progress: told how much is done.
+        """
+        single, x = as_dtype(rows, torch.float32), inputs.flatten(1).to(torch.float32)
+        frontier = Frontier.of(single, x, aim, progress.part(0.0, 0.1))
+        rest = progress.part(0.1, 1.0)
+        limit = math.inf
+        if aim.certified is not None:
+            limit = limit_for_gain(frontier, single, x, groups, aim, rest)
+        elif aim.budget is not None:
+            limit = limit_for_budget(frontier, single, x, groups, aim, rest)
+        return cls(_padded(frontier.codewords(limit)))
+
+    def poison(self, p: Tensor, *, key: None, epsilon: float, norm: str) -> Tensor:
+        """See `Objective.poison`. A row that its codeword is out of reach of goes as far as it may."""
+        label = label_of(p)
+        size = max(1, _ENTRIES // self.codewords[0].numel())
+        answers = [
+            self._nearest(part, t) for part, t in zip(p.split(size), label.split(size), strict=True)
+        ]
+        target = finish(torch.cat(answers), label, torch.zeros_like(p[:, 0]), p.dtype)
+        return within_reach(p, target, epsilon, norm)
+
+    def _nearest(self, p: Tensor, label: Tensor) -> Tensor:
+        """The nearest codewords to rows [n, K], float64; of several that are equally near the first."""
+        mine = self.codewords[label].to(torch.float64)
+        index = (mine - p.to(torch.float64).unsqueeze(1)).abs().sum(-1).argmin(1)
+        return mine[torch.arange(len(p), device=p.device), index]
+
+    @classmethod
+    def restore(cls, settings: dict[str, Any], tensors: dict[str, Tensor]) -> Codebook:
+        """See `Objective.restore`."""
+        return cls(tensors["codewords"])
+
+
+def _padded(codewords: list[Tensor]) -> Tensor:
+    """Codewords of each label as [K, M, K]; labels with fewer repeat their first, which is chosen before its copies."""
+    most = max(len(some) for some in codewords)
+    return torch.stack(
+        [torch.cat((some, some[:1].expand(most - len(some), -1))) for some in codewords]
+    )
+
+
+def _require_labels(codewords: Tensor) -> None:
+    """Raises ValueError unless there are codewords of each label, in their order."""
+    shape = tuple(codewords.shape)
+    if codewords.ndim != 3 or shape[0] != shape[2] or shape[1] == 0:
+        raise ValueError(f"expected codewords [K, M, K] with M ≥ 1, got {shape}; use mp.LPA.fit")
+    flat = codewords.flatten(0, 1)
+    require_probabilities("codewords", flat)
+    labels = torch.arange(shape[0], device=codewords.device).repeat_interleave(shape[1])
+    if not torch.equal(label_of(flat), labels):
+        raise ValueError(
+            "expected codewords of the labels 0 to K − 1 in turn, got others; use mp.LPA.fit"
+        )

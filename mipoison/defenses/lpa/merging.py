@@ -1,0 +1,145 @@
+"""Merge the rows of a label into fewer and fewer cells, each answered by one vector: the frontier of l1 and leakage."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import torch
+from torch import Tensor
+
+from mipoison import ops
+from mipoison.defenses.base import as_dtype
+
+# A codeword's label leads by what bfloat16 distinguishes, and its rounding: no client's cast loses it, and no lead has
+# to be restored, which would make answers of one codeword differ.
+_LEAD: Final = 2.0**-7 + 2.0**-8
+_ROUNDS: Final = 8
+# A merge that hides less than this share of the label's variance counts as hiding so much.
+_LEAST: Final = 1e-9
+
+
+@dataclass(frozen=True)
+class Merged:
+    """The cells that a label's rows ever form, by the price at which they are formed and merged.
+
+    The price of a merge is the l1 that it adds, divided by the variance of the inputs that it hides. At a price limit ρ
+    the cells with `born` <= ρ < `died` hold all rows.
+
+    Attributes:
+        centers: the codeword of each cell, float32 [C, K].
+        born: [C], -inf for the first cells.
+        died: [C], inf for the last one.
+    """
+
+    centers: Tensor
+    born: Tensor
+    died: Tensor
+
+    def at(self, limit: float) -> Tensor:
+        """Which cells there are at a price limit, bool [C]."""
+        return (self.born <= limit) & ((limit < self.died) | self.died.isinf())
+
+
+def middle(rows: Tensor) -> Tensor:
+    """The probability vector of least mean l1 from rows [n, K]; float64 [K].
+
+    It holds the columns' quantiles at one level: that at which they sum to one.
+    """
+    levels = rows.to(torch.float64).sort(0).values
+    if len(rows) == 1:
+        return levels[0] / levels[0].sum()
+    totals = levels.sum(1)
+    above = torch.searchsorted(totals, 1.0).clamp(1, len(rows) - 1)
+    low, high = totals[above - 1], totals[above]
+    share = ((1 - low) / (high - low).clamp_min(1e-12)).clamp(0, 1)
+    between = torch.lerp(levels[above - 1], levels[above], share)
+    return between / between.sum()
+
+
+def leading(vectors: Tensor, label: int, margin: float) -> Tensor:
+    """The nearest vectors whose label leads by the margin, and by what every client can read; float32 [n, K]."""
+    labels = torch.full_like(vectors[:, 0], label, dtype=torch.int64)
+    lead = min(1.0, max(margin, _LEAD) + 1e-6)
+    return as_dtype(ops.project(vectors, label=labels, margin=lead), torch.float32, labels)
+
+
+def merge(
+    rows: Tensor,
+    inputs: Tensor,
+    label: int,
+    *,
+    cells: int,
+    margin: float,
+    generator: torch.Generator,
+) -> Merged:
+    """Divides the rows of a label into cells, and merges two at a time, always those of the lowest price.
+
+    Args:
+        rows: float32 [n, K], n ≥ 1.
+        inputs: their inputs, float [n, D].
+        label: theirs.
+        cells: at most so many to begin with.
+        margin: least lead of a codeword's label.
+        generator: of the first cells, on the CPU.
+    """
+    parts = _first_cells(rows, cells, generator)
+    centered = inputs - inputs.mean(0)
+    least = _LEAST * float(centered.square().sum()) + torch.finfo(torch.float32).tiny
+
+    centers, means, sizes, costs, members = [], [], [], [], []
+    born, died = [], []
+
+    def add(part: Tensor, price: float) -> int:
+        some = rows[part]
+        center = middle(some)
+        centers.append(center)
+        means.append(centered[part].mean(0))
+        sizes.append(len(part))
+        costs.append(float((some - center).abs().sum()))
+        members.append(part)
+        born.append(price)
+        died.append(torch.inf)
+        return len(centers) - 1
+
+    def price(i: int, j: int) -> float:
+        union = torch.cat((members[i], members[j]))
+        some = rows[union]
+        added = float((some - middle(some)).abs().sum()) - costs[i] - costs[j]
+        hidden = sizes[i] * sizes[j] / len(union) * float((means[i] - means[j]).square().sum())
+        return max(added, 0.0) / max(hidden, least)
+
+    alive = [add(part, -torch.inf) for part in parts]
+    prices = {(i, j): price(i, j) for i in alive for j in alive if i < j}
+    limit = -torch.inf
+    while len(alive) > 1:
+        (i, j), cheapest = min(prices.items(), key=lambda pair: pair[1])
+        # A merge that only another one makes cheap is made together with it.
+        limit = max(limit, cheapest)
+        died[i] = died[j] = limit
+        prices = {pair: value for pair, value in prices.items() if not {i, j} & set(pair)}
+        alive = [k for k in alive if k not in (i, j)]
+        union = add(torch.cat((members[i], members[j])), limit)
+        prices |= {(k, union): price(k, union) for k in alive}
+        alive.append(union)
+    prices_at = torch.tensor([born, died], dtype=torch.float64, device=rows.device)
+    return Merged(leading(torch.stack(centers), label, margin), *prices_at)
+
+
+def _first_cells(rows: Tensor, cells: int, generator: torch.Generator) -> list[Tensor]:
+    """Rows of each cell by k-medians in l1, which starts at rows that are far apart."""
+    first = int(torch.randint(len(rows), (1,), generator=generator, device="cpu"))
+    centers = rows[first : first + 1]
+    far = (rows - centers).abs().sum(1)
+    for _ in range(min(cells, len(rows)) - 1):
+        if float(far.sum()) <= 0:
+            break
+        chosen = int(torch.multinomial(far.cpu().double(), 1, generator=generator))
+        centers = torch.cat((centers, rows[chosen : chosen + 1]))
+        far = torch.minimum(far, (rows - rows[chosen]).abs().sum(1))
+    parts: list[Tensor] = []
+    for _ in range(_ROUNDS):
+        nearest = torch.cdist(rows, centers, p=1).argmin(1)
+        parts = [(nearest == i).nonzero().squeeze(1) for i in nearest.unique().tolist()]
+        centers = torch.stack([middle(rows[part]).to(rows.dtype) for part in parts])
+    return parts

@@ -1,0 +1,63 @@
+"""Fit an objective on the defender's rows: one call for all of them."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from mipoison.defenses.bank import Bank
+from mipoison.defenses.base import as_dtype
+from mipoison.defenses.lpa.aim import Aim
+from mipoison.defenses.lpa.alignment import Alignment
+from mipoison.defenses.lpa.ascent import Ascent
+from mipoison.defenses.lpa.codebook import Codebook
+from mipoison.defenses.lpa.crossfit import fit_cross
+from mipoison.defenses.lpa.decoy import Decoy
+from mipoison.defenses.lpa.direction import Direction
+from mipoison.defenses.lpa.objective import Objective
+from mipoison.defenses.lpa.penalized import Penalized
+from mipoison.progress import Progress
+from mipoison.surrogate import Surrogate
+
+
+def train(
+    kind: type[Objective],
+    rows: Tensor,
+    inputs: Tensor | None,
+    groups: Tensor | None,
+    aim: Aim,
+    progress: Progress,
+) -> Objective:
+    """Fits an objective.
+
+    Args:
+        kind: its class.
+        rows: clean rows, [N, K].
+        inputs: what produced them, [N, ...]; None only for `Direction`.
+        groups: int64 [N]: rows of one group are copies of one input.
+        aim: the settings.
+        progress: told how much is done.
+    """
+    if inputs is None or kind is Direction:
+        return Direction()
+    if issubclass(kind, Codebook):
+        return kind.fit(rows, inputs, groups, aim, progress)
+    if issubclass(kind, Penalized):
+        assert aim.budget is not None
+        return fit_cross(
+            kind,
+            rows,
+            inputs,
+            groups,
+            budget=aim.budget,
+            epsilon=aim.epsilon,
+            norm=aim.norm,
+            error=aim.error,
+            seed=aim.seed,
+            progress=progress,
+        )
+    surrogate = Surrogate.fit(rows, inputs, seed=aim.seed, progress=progress.part(0.0, 0.8))
+    single = as_dtype(rows, torch.float32)
+    if issubclass(kind, Alignment):
+        return kind.fit(surrogate, single, inputs, seed=aim.seed)
+    return Decoy(surrogate, Bank(single)) if kind is Decoy else Ascent(surrogate)
