@@ -2,8 +2,8 @@
 
     python studies/certified.py [--jobs JOBS] [--lfw FOLDER]
 
-Digits, MNIST-5k and ORL faces, seeds 0-2: a quarter of an hour on two cores; part of `make study`. FOLDER holds faces of
-LFW and a classifier's logits on them, see `lfw`; without it the rows of LFW stay as they are. The error without a
+Digits, MNIST-5k and ORL faces, seeds 0-2: a quarter of an hour on two cores; part of `make study`. FOLDER holds faces
+of LFW and a classifier's logits on them, see `lfw`; without it the rows of LFW stay as they are. The error without a
 defense is that of the strongest measured adversary, of `results.csv`, and for LFW that of a surrogate.
 """
 

@@ -105,6 +105,8 @@ class Choose:
     """Most realised mean l1 that clients bear."""
     min_gain: float | None = None
     """Least gain under the strongest adversary, the denoiser among them."""
+    certified: float | None = None
+    """Least certified gain, which no adversary can lower; of defenses with few different answers."""
     temperature: float | None = None
     """Which of the run's temperatures, where there are several."""
 
@@ -220,24 +222,27 @@ def _leaderboard(command: Leaderboard) -> int:
 
 
 def _choose(command: Choose) -> int:
-    bounds = {"--max-l1": command.max_l1, "--min-gain": command.min_gain}
-    if sum(bound is not None for bound in bounds.values()) != 1:
-        raise ValueError(f"expected one of {' and '.join(bounds)}, got both or neither")
+    if [command.max_l1, command.min_gain, command.certified].count(None) != 2:
+        raise ValueError(
+            "expected one of --max-l1, --min-gain and --certified, got none or several"
+        )
     results = read_results(command.run / RESULTS)
     with naming_options(Choose), expecting_results(command.run / RESULTS):
         found = choose(
             results,
             max_l1=command.max_l1,
             min_gain=command.min_gain,
+            certified=command.certified,
             temperature=command.temperature,
         )
+    proof = "" if found.certified is None else f", certified {found.certified:.2f},"
     print(
-        f"# {found.name}: gain {found.gain:.2f} at a mean l1 of {found.l1:.3f} ({found.conditions}).\n"
+        f"# {found.name}: gain {found.gain:.2f}{proof} at a mean l1 of {found.l1:.3f} ({found.conditions}).\n"
         "# outputs, inputs: the defender's own data, never private; secret: the deployment's key.\n"
         "# model: in eval mode; gives logits, or the logarithms of probabilities.\n"
         + (
             "# Where they hold altered copies of one input, add groups=.\n"
-            * ("equilibrium" in found.code or "generator" in found.code)
+            * any(name in found.code for name in ("equilibrium", "generator", "codebook"))
         )
         + found.code
     )

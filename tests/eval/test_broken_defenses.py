@@ -7,29 +7,39 @@ import pytest
 import torch
 
 from mipoison import row_bits
+from mipoison.certificates import Certificate, certify
 from mipoison.defenses import LPA, LabelOnly, LaplaceNoise, Temperature
+from mipoison.defenses.lpa.aim import Aim
+from mipoison.defenses.lpa.codebook import Codebook, padded
+from mipoison.defenses.lpa.frontier import Frontier
 from mipoison.eval.adversaries.attack import attack, attack_denoised
 from mipoison.eval.adversaries.base import STANDARD
 from mipoison.eval.adversaries.repeated import averaged, deployed
 from mipoison.eval.adversaries.settings import AdversarySettings
+from mipoison.eval.data.splits import joined
 from mipoison.eval.metrics import RowGain, gain, row_gain
 from mipoison.eval.presets import DEMO
 from mipoison.eval.run.cell import prepare
 from mipoison.eval.targets.training import serve
+from mipoison.progress import Progress
 
 SEED, TEMPERATURE, KEY = 100, 3.0, 11
 # Half the adversary's effort: what is to be seen here is larger than what the rest would add.
 EFFORT = AdversarySettings(epochs=15, wide_epochs=20)
 COPIES = 32
+UNTOLD = Progress(None)
 
 
 class Judged(NamedTuple):
-    """What is left of one defense: gains, and their spread over the victims."""
+    """What is left of one defense: gains, their spread over the victims, a certificate and the strongest's error."""
 
     standard: float
     adaptive: float
     rows: RowGain
     denoised: RowGain
+    certified: Certificate
+    error: float
+    deviation: float
 
 
 def leaky(served):
@@ -51,6 +61,11 @@ def judged():
     parts = setup.parts
     own = serve(setup.model, parts.defender.inputs, temperature=TEMPERATURE)
     whole = LPA.fit(own, parts.defender.inputs, budget=0.2, key=KEY, seed=SEED)
+    frontier = Frontier.of(
+        own, parts.defender.inputs, Aim(2.0, "l1", 1e-3, None, None, "root", 0), UNTOLD
+    )
+    words = frontier.codewords(float(frontier.limits().median()))
+    book = LPA(Codebook(padded(words)), epsilon=2.0)
     keyed = LaplaceNoise(scale=0.05, key=KEY)
     # Each with how often the adversary asks every query, and sees every victim's answer.
     systems = {
@@ -58,6 +73,7 @@ def judged():
         "whole": (whole, 1),
         "identity": (lambda served: served.clone(), 1),
         "label-only": (LabelOnly(), 1),
+        "codebook": (book, 1),
         "label-only, leaky": (leaky, 1),
         # Keeps every label and can be undone, but hides what it tells below the usual floor.
         "sharpened": (Temperature(temperature=1 / 6), 1),
@@ -84,6 +100,15 @@ def judged():
         return gain(float(errors[system].mean()), float(bare.mean()), ceiling)
 
     standard, bare = made.errors[STANDARD], made.errors[made.strongest(0)][0]
+    held = joined(parts.auxiliary, parts.victims)
+    answers = torch.cat((queries, served), 1)
+
+    def certificate(system):
+        return certify(answers[system], answers[0], held.inputs, groups=held.rows)
+
+    def of_strongest(system):
+        return made.errors[made.strongest(system)][system]
+
     return {
         name: Judged(
             mean_gain(standard, system, standard[0]),
@@ -94,6 +119,9 @@ def judged():
                 denoised.errors[denoised.strongest(0)][0],
                 ceiling,
             ),
+            certificate(system),
+            float(of_strongest(system).mean()),
+            float(of_strongest(system).std()) / len(parts.victims) ** 0.5,
         )
         for system, name in enumerate(systems)
     }
@@ -124,3 +152,15 @@ def test_the_denoiser_sees_rows_that_were_spared(judged):
 def test_repeats_remove_fresh_noise_and_no_keyed_one(judged):
     assert judged["keyed noise, repeated"] == judged["keyed noise"]
     assert judged["fresh noise, repeated"].adaptive < judged["fresh noise"].adaptive / 2
+
+
+@pytest.mark.parametrize("name", ["label-only", "codebook"])
+def test_no_adversary_beats_a_certificate(judged, name):
+    found = judged[name]
+    assert found.certified.mse > judged["none"].error
+    assert found.error > found.certified.mse - found.deviation
+
+
+def test_what_tells_every_row_apart_has_no_certificate(judged):
+    for name in ("none", "whole", "keyed noise", "fresh noise"):
+        assert judged[name].certified.mse == 0

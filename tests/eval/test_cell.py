@@ -142,3 +142,12 @@ def test_pictures_are_images(cell):
     assert set(cell.images) == {"originals", "label only", "none", "label-only", "rounding-1"}
     for images in cell.images.values():
         assert images.shape == (10, 8, 8) and images.min() >= 0 and images.max() <= 1
+
+
+def test_every_defense_has_a_certificate_or_none(cell):
+    found = {name: one["certificate"] for name, one in cell.numbers["defenses"].items()}
+    assert found["none"]["gain"] is None and found["none"]["mse"] == 0
+    label, rounded = found["label-only"], found["rounding-1"]
+    assert label["answers"] == 10 and label["alone"] == 0 and label["rows"] == 997
+    assert rounded["mse"] < label["mse"] < label["mse_seen"] == label["label_mse_seen"]
+    assert rounded["answers"] > 20 and 0 < rounded["alone"] < 1

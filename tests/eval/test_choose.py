@@ -10,20 +10,21 @@ from mipoison.eval import cli
 from mipoison.eval.report.choose import choose
 
 METHODS = {
-    # name: builder, options, g3, mean l1, label-preserving
-    "none": ("none", {}, 0.0, 0.0, True),
-    "label-only": ("label_only", {}, 1.0, 1.1, True),
-    "rounding-1": ("rounding", {"decimals": 1}, 0.4, 0.3, True),
-    "swap-0.1": ("swap", {"mean_l1": 0.1}, 0.2, 0.1, True),
-    "lpa-0.1": ("lpa", {"objective": "decoy", "budget": 0.1}, 0.5, 0.12, True),
-    "lfp-0.05": ("lfp", {"rate": 0.05}, 0.9, 0.05, False),
+    # name: builder, options, g3, certified, mean l1, label-preserving
+    "none": ("none", {}, 0.0, None, 0.0, True),
+    "label-only": ("label_only", {}, 1.0, 0.95, 1.1, True),
+    "rounding-1": ("rounding", {"decimals": 1}, 0.4, 0.1, 0.3, True),
+    "swap-0.1": ("swap", {"mean_l1": 0.1}, 0.2, -0.5, 0.1, True),
+    "lpa-0.1": ("lpa", {"objective": "decoy", "budget": 0.1}, 0.5, None, 0.12, True),
+    "codebook": ("lpa", {"objective": "codebook", "budget": 0.45}, 0.55, 0.6, 0.45, True),
+    "lfp-0.05": ("lfp", {"rate": 0.05}, 0.9, None, 0.05, False),
 }
 
 
 def results(*temperatures):
     methods = [
         {"name": name, "builder": builder, "options": options, "label_preserving": keeps}
-        for name, (builder, options, _, _, keeps) in METHODS.items()
+        for name, (builder, options, *_, keeps) in METHODS.items()
     ]
     group = {
         "seeds": [0, 1],
@@ -31,11 +32,12 @@ def results(*temperatures):
             name: {
                 "adaptive.gain": {"mean": gain},
                 "all.gain": {"mean": gain},
+                "certificate.gain": {"mean": certified},
                 "utility.repeats": {"min": 1.0},
                 "utility.l1_mean": {"mean": l1},
                 "utility.labels_changed": {"max": 0.0},
             }
-            for name, (_, _, gain, l1, _) in METHODS.items()
+            for name, (_, _, gain, certified, l1, _) in METHODS.items()
         },
     }
     return {
@@ -53,6 +55,9 @@ def results(*temperatures):
         ({"max_l1": 2.0}, "label-only"),
         ({"min_gain": 0.3}, "lpa-0.1"),
         ({"min_gain": 0.6}, "label-only"),
+        ({"certified": 0.5}, "codebook"),
+        ({"certified": -1.0}, "swap-0.1"),
+        ({"certified": 0.9}, "label-only"),
     ],
 )
 def test_the_best_within_a_bound(bound, name):
@@ -62,7 +67,8 @@ def test_the_best_within_a_bound(bound, name):
 
 
 @pytest.mark.parametrize(
-    "bound", [{"max_l1": 0.15}, {"max_l1": 0.11}, {"max_l1": 0.4}, {"min_gain": 0.6}]
+    "bound",
+    [{"max_l1": 0.15}, {"max_l1": 0.11}, {"max_l1": 0.4}, {"min_gain": 0.6}, {"certified": 0.5}],
 )
 def test_its_code_deploys_it(bound):
     outputs = torch.softmax(2 * torch.randn(80, 5), 1)
@@ -129,8 +135,8 @@ def test_a_changed_rule_is_not_deployed():
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({}, "expected either max_l1 or min_gain"),
-        ({"max_l1": 0.1, "min_gain": 0.1}, "not both"),
+        ({}, "expected one of max_l1, min_gain and certified, got none or several"),
+        ({"max_l1": 0.1, "min_gain": 0.1}, "got none or several"),
         ({"max_l1": math.nan}, "^max_l1: expected a number >= 0, got nan"),
         ({"max_l1": -0.1}, r"^max_l1: expected a number >= 0, got -0\.1"),
         ({"min_gain": math.nan}, "^min_gain: expected a number, got nan"),

@@ -120,8 +120,8 @@ def test_damaged_leaderboard_is_named(name, content, said, run, tmp_path, one_li
 
 
 COMMANDS = [
-    ("choose RUN", "expected one of --max-l1 and --min-gain, got both or neither"),
-    ("choose RUN --max-l1 1 --min-gain 1", "expected one of --max-l1 and --min-gain"),
+    ("choose RUN", "expected one of --max-l1, --min-gain and --certified, got none or several"),
+    ("choose RUN --max-l1 1 --min-gain 1", "expected one of --max-l1, --min-gain and --certified"),
     ("choose RUN --max-l1 1", "--temperature: expected one of 1.5, 3, got None"),
     ("choose RUN --max-l1 x", "--max-l1"),
     ("choose", "choose --help"),

@@ -83,7 +83,7 @@ class Codebook(Objective):
             limit = limit_for_gain(frontier, single, x, groups, aim, rest)
         elif aim.budget is not None:
             limit = limit_for_budget(frontier, single, x, groups, aim, rest)
-        return cls(_padded(frontier.codewords(limit)))
+        return cls(padded(frontier.codewords(limit)))
 
     def poison(self, p: Tensor, *, key: None, epsilon: float, norm: str) -> Tensor:
         """See `Objective.poison`. A row that its codeword is out of reach of goes as far as it may."""
@@ -107,7 +107,7 @@ class Codebook(Objective):
         return cls(tensors["codewords"])
 
 
-def _padded(codewords: list[Tensor]) -> Tensor:
+def padded(codewords: list[Tensor]) -> Tensor:
     """Codewords of each label as [K, M, K]; labels with fewer repeat their first, which is chosen before its copies."""
     most = max(len(some) for some in codewords)
     return torch.stack(

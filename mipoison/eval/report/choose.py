@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from mipoison.defenses.lpa import OBJECTIVES
 from mipoison.eval.scores.frontier import fresh, keeps_labels
 
 
@@ -19,6 +20,7 @@ class Choice:
         temperature: what the target was served at.
         gain: mean over seeds of the gain under the strongest adversary, the denoiser among them.
         l1: mean over seeds of the realised mean l1.
+        certified: mean over seeds of the certified gain; None where a seed certifies nothing.
         conditions: what the numbers hold for.
         code: three lines that deploy it, in front of a model that gives logits.
     """
@@ -27,6 +29,7 @@ class Choice:
     temperature: float
     gain: float
     l1: float
+    certified: float | None
     conditions: str
     code: str
 
@@ -36,6 +39,7 @@ def choose(
     *,
     max_l1: float | None = None,
     min_gain: float | None = None,
+    certified: float | None = None,
     temperature: float | None = None,
 ) -> Choice:
     """The label-preserving defense of largest gain within a distortion, or of least distortion for a gain.
@@ -44,26 +48,28 @@ def choose(
         results: what results.json holds.
         max_l1: most realised mean l1 that clients bear.
         min_gain: least gain under the strongest adversary, the denoiser among them.
+        certified: least certified gain, which no adversary can lower.
         temperature: which of the run's; needed where there are several.
 
     Raises:
-        ValueError: if not exactly one of the two is given, it is out of range, the run is not finished, the
+        ValueError: if not exactly one of the three is given, it is out of range, the run is not finished, the
             temperature is none of the run's, or no defense of the run will do.
     """
     if not results["complete"]:
         raise ValueError("expected a finished run, got one that lacks cells; run it again")
-    if (max_l1 is None) == (min_gain is None):
-        raise ValueError("expected either max_l1 or min_gain, not both and not neither")
+    if sum(bound is not None for bound in (max_l1, min_gain, certified)) != 1:
+        raise ValueError("expected one of max_l1, min_gain and certified, got none or several")
     if max_l1 is not None and not max_l1 >= 0:
         raise ValueError(f"max_l1: expected a number >= 0, got {max_l1:g}")
-    if min_gain is not None and math.isnan(min_gain):
-        raise ValueError(f"min_gain: expected a number, got {min_gain:g}")
+    for name, least in {"min_gain": min_gain, "certified": certified}.items():
+        if least is not None and math.isnan(least):
+            raise ValueError(f"{name}: expected a number, got {least:g}")
     group, key = _group(results["summary"], temperature)
     # Averaging their answers undoes more than was measured.
     freshly = fresh(group)
     measured = {
         method["name"]: (
-            _gain(group["defenses"][method["name"]]),
+            (_gain if certified is None else _certified)(group["defenses"][method["name"]]),
             float(group["defenses"][method["name"]]["utility.l1_mean"]["mean"]),
         )
         for method in results["configuration"]["methods"]
@@ -77,29 +83,37 @@ def choose(
         best = max(fit, key=lambda name: measured[name][0], default=None)
         nearest = min(measured, key=lambda name: measured[name][1])
     else:
-        assert min_gain is not None
-        fit = [name for name, (gain, _) in measured.items() if gain >= min_gain]
+        least = certified if min_gain is None else min_gain
+        assert least is not None
+        fit = [name for name, (gain, _) in measured.items() if gain >= least]
         best = min(fit, key=lambda name: measured[name][1], default=None)
         nearest = max(measured, key=lambda name: measured[name][0])
     if best is None:
         gain, l1 = measured[nearest]
         raise ValueError(
             f"expected a bound that a defense of this run keeps; the nearest is {nearest} with "
-            f"a gain of {gain:.2f} at a mean l1 of {l1:.3f}"
+            f"a {'gain' if certified is None else 'certified gain'} of {gain:.2f} at a mean l1 of {l1:.3f}"
         )
     method = next(m for m in results["configuration"]["methods"] if m["name"] == best)
     seeds = ", ".join(map(str, group["seeds"]))
     configuration = results["configuration"]
     disjoint = ", auxiliary data of other classes" if configuration["auxiliary"] == "other" else ""
     conditions = f"{configuration['dataset']}{disjoint}, T = {key}, seeds {seeds}"
-    gain, l1 = measured[best]
-    return Choice(best, float(key), gain, l1, conditions, _code(method, float(key)))
+    chosen, l1 = group["defenses"][best], measured[best][1]
+    known = chosen["certificate.gain"]["mean"]
+    return Choice(best, float(key), _gain(chosen), l1, known, conditions, _code(method, float(key)))
 
 
 def _gain(measured: Mapping[str, Any]) -> float:
     """Under the stronger of the adaptive adversary and the denoiser; some denoisers measure nothing."""
     both = measured["all.gain"]["mean"]
     return float(measured["adaptive.gain"]["mean"] if both is None else both)
+
+
+def _certified(measured: Mapping[str, Any]) -> float:
+    """The certified gain; that of a defense without a certificate is below every bound."""
+    found = measured["certificate.gain"]["mean"]
+    return -math.inf if found is None else float(found)
 
 
 def _group(summary: Mapping[str, Any], temperature: float | None) -> tuple[Mapping[str, Any], str]:
@@ -117,8 +131,10 @@ def _code(method: Mapping[str, Any], temperature: float) -> str:
     """Three lines; outputs and inputs are the defender's own, never private, data."""
     options, builder = method["options"], method["builder"]
     given = "".join(f", {name}={value!r}" for name, value in options.items())
+    keyed = builder == "lpa" and OBJECTIVES[options["objective"]].keyed
+    key = ", key=secret" if keyed else ""
     made = {
-        "lpa": ("import mipoison as mp", f"mp.LPA.fit(outputs, inputs{given}, key=secret)"),
+        "lpa": ("import mipoison as mp", f"mp.LPA.fit(outputs, inputs{given}{key})"),
         "label_only": (
             "import mipoison as mp, mipoison.defenses as defenses",
             "defenses.LabelOnly()",

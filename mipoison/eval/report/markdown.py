@@ -10,9 +10,13 @@ from mipoison.eval.report.glossary import COLUMN_TERMS, as_markdown
 from mipoison.eval.scores.frontier import efficient, equal_l1_cells, fresh
 
 COLUMNS = (
-    "| defense | l1 | largest | g2 | g3 | median | worst tenth | denoiser | all | identity | unchanged "
-    "| labels changed | fit, s | µs |\n" + "|---" * 14 + "|\n"
+    "| defense | l1 | largest | g2 | g3 | certified | median | worst tenth | denoiser | all | identity | unchanged "
+    "| labels changed | fit, s | µs |\n" + "|---" * 15 + "|\n"
 )
+
+
+# Of runs whose defenses were not certified.
+_UNMEASURED: Final = {"mean": None, "sd": None}
 
 
 def described(configuration: Mapping[str, Any]) -> str:
@@ -49,8 +53,9 @@ def row(title: str, measured: Mapping[str, Any]) -> str:
         title,
         spread(measured["utility.l1_mean"], 3),
         f"{measured['utility.l1_max']['max']:.2f}",
-        *(spread(measured[name]) for name in ("standard.gain", "adaptive.gain", "adaptive.median")),
-        spread(measured["adaptive.worst_decile"]),
+        *(spread(measured[name]) for name in ("standard.gain", "adaptive.gain")),
+        spread(measured.get("certificate.gain", _UNMEASURED)),
+        *(spread(measured[f"adaptive.{part}"]) for part in ("median", "worst_decile")),
         spread(measured["denoiser.gain"]),
         spread(measured["all.gain"]),
         f"{measured['adaptive.identity']['mean']:.0%}",

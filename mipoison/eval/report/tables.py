@@ -77,6 +77,7 @@ def privacy_table(group: Mapping[str, Any], *, caption: str) -> Table:
             with_deviation(row["adaptive.feature_distance"]),
             *(with_deviation(row[f"{one}.gain"]) for one in (*families, "adaptive chosen")),
             with_deviation(row["all.gain"]),
+            with_deviation(row["certificate.gain"]),
             *(
                 with_deviation(row[f"{family}.{part}"])
                 for family in ("standard", "adaptive")
@@ -95,14 +96,14 @@ def privacy_table(group: Mapping[str, Any], *, caption: str) -> Table:
         ("MSE", 3),
         ("SSIM", 3),
         ("evaluator, adaptive", 2),
-        ("gain", 5),
+        ("gain", 6),
         ("gain of a victim, standard", 2),
         ("gain of a victim, adaptive", 2),
         ("denoiser", 3),
         ("rows", 1),
     ]
     heads = ["defense", *families, *families, "identity", "distance", "g1", "g2", "g3"]
-    heads += ["g3 chosen", "all"]
+    heads += ["g3 chosen", "all", "certified"]
     heads += ["median", "worst tenth"] * 2 + ["gain", "median", "worst tenth", "unchanged"]
     return Table(heads, rows, caption, groups)
 

@@ -24,6 +24,7 @@ from mipoison.eval.methods import Defense, Method
 from mipoison.eval.run.environment import one_thread
 from mipoison.eval.run.setup import Setup
 from mipoison.eval.scalars import derive_seed, real, whole
+from mipoison.eval.scores.certified import certificates
 from mipoison.eval.scores.utility import repeats, time_per_row, utility
 from mipoison.eval.scores.victims import (
     Evaluator,
@@ -135,6 +136,11 @@ def _run(
         parts, target=configuration.target, seed=derive_seed(seed, "evaluator")
     )
     judge = Judge(parts, evaluator, bare, label_only)
+    undefended = min(
+        float(made.errors[made.strongest(bare)][bare].mean()) for made in (adaptive, denoised)
+    )
+    known = configuration.auxiliary == "same"
+    certified = certificates(parts, queries, served, bare, undefended=undefended, known=known)
     crossed = crossings(adaptive, clean, served, parts.victims, bare)
     defenses = {
         name: {
@@ -145,6 +151,7 @@ def _run(
             "cost": defended.costs[name],
             "train_test": crossed[system],
             "curves": curves_of(adaptive, system),
+            "certificate": certified[system],
         }
         for system, name in enumerate(names)
     }

@@ -107,7 +107,7 @@ def _statistics(rows: Sequence[Mapping[str, float | None]]) -> dict[str, Statist
 def _flat_defense(cell: dict[str, Any], name: str) -> dict[str, float | None]:
     defense = cell["defenses"][name]
     flat = _flat(defense["attacks"]) | {"all.gain": _gain_of_all(cell, name)}
-    for part in ("utility", "cost", "train_test"):
+    for part in ("utility", "cost", "train_test", "certificate"):
         flat |= {f"{part}.{key}": value for key, value in defense[part].items()}
     return flat | {
         f"variant.{name}": numbers["mse"] for name, numbers in defense["variants"].items()

@@ -1,0 +1,47 @@
+"""What the answers of each defense certify against every adversary, on rows that it was not fitted on."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from mipoison.certificates import certify
+from mipoison.eval.data.splits import Split, joined
+
+
+def certificates(
+    parts: Split, queries: Tensor, served: Tensor, bare: int, *, undefended: float, known: bool
+) -> list[dict[str, float | None]]:
+    """The certificate of each defense, and its gain; see `mipoison.certify`.
+
+    Args:
+        parts: the data.
+        queries: answers to the auxiliary rows, [E, n, K].
+        served: answers to the victims, [E, M, K].
+        bare: which of the E is no defense.
+        undefended: mean squared error of the strongest adversary without a defense.
+        known: whether the target knows the auxiliary rows' classes; else they are no users' rows, and left out.
+
+    Returns:
+        numbers by name for each defense. "gain" is None where nothing is certified, which is so for a defense that
+        gives hardly two rows the same answer, and where the label tells as much as the undefended vectors.
+    """
+    held = joined(parts.auxiliary, parts.victims) if known else parts.victims
+    answers = torch.cat((queries, served), 1) if known else served
+    made = [certify(q, answers[bare], held.inputs, groups=held.rows) for q in answers]
+    gains = [one.gain(undefended) for one in made]
+    return [
+        {
+            "gain": None if one.mse == 0 or math.isnan(gain) else gain,
+            "mse": one.mse,
+            "mse_seen": one.mse_seen,
+            "label_mse_seen": one.label_mse_seen,
+            "rows": one.rows,
+            "answers": one.answers,
+            "bits": one.bits,
+            "alone": one.alone,
+        }
+        for one, gain in zip(made, gains, strict=True)
+    ]
