@@ -235,9 +235,8 @@ def _choose(command: Choose) -> int:
             certified=command.certified,
             temperature=command.temperature,
         )
-    proof = "" if found.certified is None else f", certified {found.certified:.2f},"
     print(
-        f"# {found.name}: gain {found.gain:.2f}{proof} at a mean l1 of {found.l1:.3f} ({found.conditions}).\n"
+        f"# {found}\n"
         "# outputs, inputs: the defender's own data, never private; secret: the deployment's key.\n"
         "# model: in eval mode; gives logits, or the logarithms of probabilities.\n"
         + (

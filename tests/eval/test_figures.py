@@ -27,6 +27,15 @@ def test_privacy_utility_draws_the_ceiling(finished):
     assert figure.axes[0].get_ylabel().startswith("gain")
 
 
+def test_privacy_utility_shows_what_is_certified(finished):
+    results = json.loads((finished / "results.json").read_text())
+    panels = privacy_utility(results["summary"], results["configuration"]["methods"]).axes
+    for standard, adaptive in zip(panels[::2], panels[1::2], strict=True):
+        assert "certified" in adaptive.get_title() and "certified" not in standard.get_title()
+        drawn = [dash.get_offsets() for dash in adaptive.collections if hasattr(dash, "get_sizes")]
+        assert sum(len(dashes) for dashes in drawn) >= 1
+
+
 @pytest.mark.parametrize("names", [["none"], ["none", "rounding-1"]])
 def test_learning_curves_have_labelled_axes(finished, names):
     results = json.loads((finished / "results.json").read_text())

@@ -33,6 +33,11 @@ class Choice:
     conditions: str
     code: str
 
+    def __str__(self) -> str:
+        """What was measured of it, and under which conditions."""
+        proof = "" if self.certified is None else f", certified {self.certified:.2f},"
+        return f"{self.name}: gain {self.gain:.2f}{proof} at a mean l1 of {self.l1:.3f} ({self.conditions})."
+
 
 def choose(
     results: Mapping[str, Any],

@@ -60,9 +60,14 @@ def privacy_utility(summary: Mapping[str, Any], methods: Sequence[Mapping[str, A
     families = list(dict.fromkeys(method["family"] for method in shown))
     for row, temperature in zip(panels, temperatures, strict=True):
         for panel, (attack, title) in zip(row, _ATTACKS.items(), strict=True):
+            proved = 0
             for family in families:
                 names = [method["name"] for method in shown if method["family"] == family]
                 _curve(panel, summary[temperature]["defenses"], names, attack, styles[family])
+                if attack == "adaptive":
+                    proved += _dashes(
+                        panel, summary[temperature]["defenses"], names, styles[family]
+                    )
             panel.axhline(1.0, color="#444444", linestyle="--", linewidth=1.2)
             panel.annotate(
                 "label-only ceiling (gain 1)",
@@ -92,7 +97,8 @@ def privacy_utility(summary: Mapping[str, Any], methods: Sequence[Mapping[str, A
             panel.xaxis.set_major_formatter(FormatStrFormatter("%g"))
             panel.xaxis.set_minor_locator(NullLocator())
             panel.tick_params(labelbottom=True)
-            panel.set_title(f"T = {temperature}, {title}", fontsize=_FONT + 1)
+            told = " (a dash: certified)" if proved else ""
+            panel.set_title(f"T = {temperature}, {title}{told}", fontsize=_FONT + 1)
             panel.set_xlabel("realised mean l1 distortion of a confidence vector (log scale)")
             panel.grid(alpha=0.25)
         row[0].set_ylabel("gain (share, 0 = undefended)")
@@ -151,6 +157,22 @@ def _curve(
         linewidth=1.5,
         capsize=2.5,
     )
+
+
+def _dashes(
+    panel: Axes, defenses: Mapping[str, Any], names: Sequence[str], style: Mapping[str, str]
+) -> int:
+    """Draws a dash at each certified gain, and returns how many there are; runs of before have none."""
+    proved = {
+        defenses[name]["utility.l1_mean"]["mean"]: defenses[name]["certificate.gain"]["mean"]
+        for name in names
+        if (defenses[name].get("certificate.gain") or {"mean": None})["mean"] is not None
+    }
+    shown = {distortion: gain for distortion, gain in proved.items() if gain > 0}
+    panel.scatter(
+        list(shown), list(shown.values()), marker="_", s=160, linewidths=2, color=style["color"]
+    )
+    return len(shown)
 
 
 def victims(
