@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import csv
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -93,7 +94,7 @@ def judged(
             "budget": budget,
             "mean_l1": float(moved.mean()),
             "gain": made.gain(bare),
-            "gain_seen": (made.mse_seen - bare) / (made.label_mse_seen - bare),
+            "gain_seen": replace(made, mse=made.mse_seen).gain(bare),
             "mse": made.mse,
             "mse_seen": made.mse_seen,
             "label_mse_seen": made.label_mse_seen,

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from certified_section import certified_section
 from defenses_table import in_numbers
 from kept import TITLES, missing, studies_kept
 from keys_section import draw_keys
@@ -62,6 +63,7 @@ def write() -> None:
     PAGE.write_text(HEAD + "".join(sections))
     marks = "<!-- numbers: studies/results_page.py -->", "<!-- end -->"
     write_between(DOCS / "defenses.md", *marks, in_numbers(studies))
+    write_between(DOCS / "guides" / "certificates.md", *marks, certified_section())
 
 
 def setting(

@@ -29,14 +29,15 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 @pytest.mark.parametrize(
     ("script", "pages"),
     [
-        ("results_page.py", ("docs/results.md", "docs/defenses.md")),
+        ("results_page.py", ("docs/results.md", "docs/defenses.md", "docs/guides/certificates.md")),
         ("demo.py", ("README.md",)),
     ],
 )
 def test_committed_pages_are_those_of_the_committed_numbers(script, pages, tmp_path):
     shutil.copytree(ROOT / "studies", tmp_path / "studies")
-    (tmp_path / "docs/results").mkdir(parents=True)
-    for page in ("README.md", "docs/defenses.md"):
+    for folder in ("docs/results", "docs/guides"):
+        (tmp_path / folder).mkdir(parents=True)
+    for page in ("README.md", "docs/defenses.md", "docs/guides/certificates.md"):
         shutil.copy(ROOT / page, tmp_path / page)
     done = fresh.run(WITHOUT_PICTURES.format(tmp_path / "studies" / script))
     assert done.returncode == 0, done.stderr
