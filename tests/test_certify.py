@@ -192,6 +192,25 @@ def test_a_continuous_defense_gets_no_certificate(answers: Any) -> None:
     assert "Only a defense with few answers" in str(made)
 
 
+def test_digits_that_float32_lacks_are_no_variance() -> None:
+    """Numbers near 2^24 that differ by less than two, and a range that is far wider than they are."""
+    p, x = draw("plain", 1000, 3).float(), torch.rand(1000, 1, dtype=F64)
+    for inputs, low, high, variance in (
+        (2.0**24 + 0.9 + 0.2 * x, 0.0, 2.0**25, 0.2**2 / 12),
+        (2**24 + 1 + 2 * (x < 0.5).long(), 0.0, 2.0**25, 1.0),
+        (x.float(), -1e7, 1e7, 1 / 12),
+    ):
+        made = mp.certify(LabelOnly(), p, inputs, low=low, high=high)
+        assert 0.7 * variance < made.mse < made.mse_seen < 1.1 * variance
+
+
+def test_it_says_why_there_is_no_certificate() -> None:
+    p, x = draw("plain", 300, 3).float(), torch.rand(300, 2)
+    assert "inputs with the same answer do not differ" in str(mp.certify(LabelOnly(), p, 0 * x))
+    assert "100% of the rows have an answer" in str(mp.certify(p, p, x))
+    assert "99.9% confidence" in str(mp.certify(LabelOnly(), p, x, confidence=0.999))
+
+
 def test_signs_of_zero_are_other_answers() -> None:
     """They are other bits, which a client can read."""
     p = torch.tensor([[1.0, 0.0]] * 8)
@@ -274,6 +293,7 @@ def test_it_says_what_it_holds_for() -> None:
     ("change", "error", "said"),
     [
         ({"answers": torch.rand(3, 5)}, ValueError, "as many answers as outputs, got 3 and 40"),
+        ({"answers": torch.full((40, 5), math.nan)}, ValueError, "expected finite answers"),
         ({"outputs": torch.rand(40, 5)}, ValueError, "expected outputs to be probability vectors"),
         (
             {"inputs": torch.full((40, 2), 1.5)},

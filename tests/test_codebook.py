@@ -108,8 +108,10 @@ def test_it_needs_no_network_and_no_key(books: dict[float | None, mp.LPA]) -> No
         mp.LPA.fit(p, x, objective="codebook", key=1)
     with pytest.raises(ValueError, match="expected no ids"):
         book(p, ids=list(range(60)))
-    program = torch.export.export(book, (p,), {"validate": False}).module()
-    assert torch.equal(program(p, validate=False), book(p))
+    shapes = {"outputs": {0: torch.export.Dim("n", min=2, max=1000)}, "validate": None}
+    given = (book, (p,), {"validate": False})
+    program = torch.export.export(*given, dynamic_shapes=shapes).module()
+    assert torch.equal(program(p[:17], validate=False), book(p[:17]))
 
 
 # Aims.
@@ -129,15 +131,28 @@ def test_a_larger_budget_certifies_more(books: dict[float | None, mp.LPA]) -> No
     assert bounds == sorted(set(bounds)) and bounds[-1] <= made[-1].label_mse * 1.0001
 
 
+@pytest.mark.whole_fits
 def test_a_gain_is_certified_on_fresh_rows_at_less_l1() -> None:
     p, x = classified(700, seed=100)
     book = mp.LPA.fit(p, x, objective="codebook", certified=0.4)
     fresh, inputs = classified(700, seed=105)
     surrogate = mp.Surrogate.fit(p, x)
     undefended = float((surrogate.reconstruct(fresh) - inputs).square().mean())
-    assert 0.35 < mp.certify(book, fresh, inputs).gain(undefended) < 0.6
+    # (Six fits on other rows certified .28 to .51 on fresh rows of as many, .37 on average.)
+    assert 0.28 < mp.certify(book, fresh, inputs).gain(undefended) < 0.52
     one = mp.LPA.fit(p, x, objective="codebook")
     assert spent(book, fresh) < 0.95 * spent(one, fresh)
+
+
+@pytest.mark.full
+def test_the_unit_of_the_inputs_decides_nothing() -> None:
+    p, x = classified(200, seed=100)
+    x = (255 * x).round()
+    made = [
+        mp.LPA.fit(p, inputs, objective="codebook", certified=0.2).objective.codewords
+        for inputs in (x.to(torch.uint8), x / 255, 1e6 * x)
+    ]
+    assert all(torch.equal(words, made[0]) for words in made)
 
 
 def test_copies_stay_together_and_labels_are_in_every_fold() -> None:
@@ -250,6 +265,13 @@ def test_aims_out_of_reach_are_refused(change: dict[str, Any], said: str) -> Non
 def test_codewords_of_other_labels_are_refused() -> None:
     words = torch.eye(3).unsqueeze(1)
     book = Codebook(words)
+    near = torch.full((3, 1, 3), 0.3) + 0.1 * words
+    for margin in (1e-3, 0.0):
+        mp.LPA(Codebook(near), margin=margin)
+        with pytest.raises(ValueError, match=r"label leads by 0\.01172 for"):
+            mp.LPA(Codebook(near * 0.999 + 0.001 / 3 - 0.095 * (words - 1 / 3)), margin=margin)
+    with pytest.raises(ValueError, match="fit them with that margin"):
+        mp.LPA(Codebook(near), margin=0.5)
     for wrong in (words.flip(0), words[:, 0], words[:2], words * 0.5):
         with pytest.raises(ValueError, match="expected"):
             Codebook(wrong)

@@ -64,11 +64,27 @@ class Certificate:
         Args:
             undefended: mean squared error of the strongest adversary without a defense, in units of the inputs.
 
+        Only `mse` is a bound: the error without a defense was measured, and that of the label is an estimate, too low
+        where labels have hardly any rows.
+
         Returns:
             (mse − undefended) / (label_mse_seen − undefended), or NaN where the label tells as much as the vectors.
         """
         most = self.label_mse_seen - undefended
         return (self.mse - undefended) / most if most > 0 else math.nan
+
+    def _why_none(self) -> str:
+        """Why the bound is 0."""
+        if self.alone > 0 and self.alone >= 1 - self.mse_seen / max(self.label_mse_seen, 1e-300):
+            return (
+                f"{self.alone:.0%} of the rows have an answer of their own, so that nothing is known of how many "
+                "inputs share it. Only a defense with few answers can be certified."
+            )
+        if self.mse_seen == 0:
+            return (
+                "inputs with the same answer do not differ, so that answers tell all of the input."
+            )
+        return "the rows are too few for the confidence. Pass more held-out rows."
 
     def to_json(self) -> str:
         """The fields as a JSON object."""
@@ -76,7 +92,7 @@ class Certificate:
 
     def __str__(self) -> str:
         """What is certified, for whom, and what is left out."""
-        sure = f"{self.confidence:.0%} confidence"
+        sure = f"{100 * self.confidence:.10g}% confidence"
         told = [
             f"{self.rows} held-out inputs, {self.answers} different answers, at most {self.bits:.1f} bits beyond the "
             "label."
@@ -88,10 +104,7 @@ class Certificate:
                 f"From the label alone: {self.label_mse_seen:.4g}.",
             ]
         else:
-            told.append(
-                f"No certificate: {self.alone:.0%} of the rows have an answer of their own, so that nothing is known "
-                "of how many inputs share it. Only a defense with few answers can be certified."
-            )
+            told.append(f"No certificate: {self._why_none()}")
         if self.alone > 0 and self.mse > 0:
             told.append(
                 f"{self.alone:.1%} of the rows have an answer of their own, and count as reconstructed."

@@ -28,6 +28,7 @@ from mipoison.ops.validation import (
     require_probabilities,
 )
 from mipoison.reference import label_of
+from mipoison.reference.rounding import finite_rows
 
 # Pairings of the rows: the mean of the capitals of several is steadier. Fewer where rows are many, up to so many pairs.
 _PAIRINGS: Final = 32
@@ -86,7 +87,7 @@ def certify(
     """
     rows = as_rows("outputs", outputs).detach()
     require_probabilities("outputs", rows)
-    x = as_inputs(inputs, rows)
+    x = as_inputs(inputs, rows, exact=True)
     confidence = as_number("confidence", confidence, 0.5, 1.0)
     if confidence == 1.0:
         raise ValueError("expected confidence < 1, got 1; no bound but 0 is certain")
@@ -111,9 +112,8 @@ def certify(
     n = len(order)
     if n < 4:
         raise ValueError(f"expected at least 4 different inputs, got {n}; pass more held-out rows")
-    x = ((x.flatten(1) - low) / (high - low))[order]
+    x = x.flatten(1)[order]
     cell, label = _numbered(cell[order]), _numbered(label[order])
-    unit = (high - low) ** 2
     count = max(1, min(_PAIRINGS, 2 * _PAIRS // n))
     orders = torch.stack(
         [torch.randperm(n, generator=generator, device="cpu") for _ in range(count)]
@@ -124,10 +124,10 @@ def certify(
     # Some repeats among answers that differ prove next to nothing.
     mse = 0.0 if alone > _DIFFERENT else _bound(x, cell, orders, confidence)
     return Certificate(
-        mse=unit * mse,
-        mse_seen=unit * _within(x, cell),
-        label_mse=unit * _bound(x, label, orders, confidence),
-        label_mse_seen=unit * _within(x, label),
+        mse=mse,
+        mse_seen=_within(x, cell),
+        label_mse=_bound(x, label, orders, confidence),
+        label_mse_seen=_within(x, label),
         confidence=confidence,
         rows=n,
         answers=len(counts),
@@ -147,6 +147,10 @@ def _answers(answers: Any, rows: Tensor) -> Tensor:
     q = as_rows("answers", given).detach()
     if q.shape[0] != rows.shape[0]:
         raise ValueError(f"expected as many answers as outputs, got {len(q)} and {len(rows)}")
+    if not bool(finite_rows(q).all()):
+        raise ValueError(
+            f"expected finite answers, got NaN or Inf in {name_rows(~finite_rows(q))}; look at what answered"
+        )
     return q.to(rows.device)
 
 
@@ -193,7 +197,7 @@ def _cells(q: Tensor) -> Tensor:
 
 
 def _bound(x: Tensor, cell: Tensor, orders: Tensor, confidence: float) -> float:
-    """Lower bound for E[Var(X | Y)] of inputs [n, D] in [0, 1], by entry."""
+    """Lower bound for E[Var(X | Y)] of inputs [n, D], by entry."""
     distances, weights = _pairs(x, cell, orders)
     alone = int((torch.bincount(cell) == 1).sum())
     return lower_bound(distances, weights, alone, confidence)
@@ -203,7 +207,7 @@ def _pairs(x: Tensor, cell: Tensor, orders: Tensor) -> tuple[Tensor, Tensor]:
     """Halved squared distances ½‖x_i − x_j‖²/D of disjoint pairs in each cell; of an odd number of rows one is left.
 
     Args:
-        x: inputs in [0, 1], [n, D].
+        x: inputs, [n, D].
         cell: numbers of their answers, from 0, [n].
         orders: random orders of the rows, [S, n]; each makes other pairs.
 
@@ -219,7 +223,7 @@ def _pairs(x: Tensor, cell: Tensor, orders: Tensor) -> tuple[Tensor, Tensor]:
     left, right = rows[:, first].flatten(), rows[:, first + 1].flatten()
     step = max(1, _ENTRIES // x.shape[1])
     distances = [
-        (x[i] - x[j]).double().square().mean(1) / 2
+        (x[i].double() - x[j].double()).square().mean(1) / 2
         for i, j in zip(left.split(step), right.split(step), strict=True)
     ]
     size = sizes[sorted_cells[first]]

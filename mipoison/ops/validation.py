@@ -123,8 +123,14 @@ def as_labels(name: str, value: Any, like: Tensor) -> Tensor:
     return labels.to(torch.int64)
 
 
-def as_inputs(value: Any, rows: Tensor) -> Tensor:
+# Numbers of these dtypes may have more digits than float32 holds.
+_WIDE: Final = {torch.float64, torch.int32, torch.int64, torch.uint32, torch.uint64}
+
+
+def as_inputs(value: Any, rows: Tensor, *, exact: bool = False) -> Tensor:
     """The inputs that produced the rows, float32 [N, ...] on their device, without gradient.
+
+    With `exact` they are float64 where float32 does not hold every number of their dtype.
 
     Raises:
         TypeError: if it holds no real numbers.
@@ -136,7 +142,8 @@ def as_inputs(value: Any, rows: Tensor) -> Tensor:
     count = len(x) if x.ndim else 0
     if count != len(rows):
         raise ValueError(f"expected as many inputs as outputs, got {count} and {len(rows)}")
-    x = x.to(rows.device, torch.float32)
+    wide = exact and x.dtype in _WIDE
+    x = x.to(rows.device, torch.float64 if wide else torch.float32)
     if x[:1].numel() == 0 and count > 0:
         raise ValueError(f"expected inputs of one number each or more, got shape {tuple(x.shape)}")
     # (Squares of larger numbers would overflow.)

@@ -17,12 +17,16 @@ from mipoison.defenses.lpa.frontier import (
     limit_for_gain,
     within_reach,
 )
+from mipoison.defenses.lpa.merging import least_lead
 from mipoison.defenses.lpa.objective import Objective
+from mipoison.exporting import exporting
 from mipoison.ops.validation import require_probabilities
 from mipoison.progress import Progress
 from mipoison.reference import label_of
-from mipoison.reference.rounding import finish
+from mipoison.reference.rounding import finish, lead
 
+# Rounding of a codeword.
+_SLACK: Final = 1e-5
 # Differences of rows and codewords are taken of so many entries at a time.
 _ENTRIES: Final = 1 << 22
 
@@ -51,6 +55,17 @@ class Codebook(Objective):
     def check_state(self, tensors: Mapping[str, Tensor]) -> None:
         """See `DtypeStable.check_state`."""
         _require_labels(tensors["codewords"])
+
+    def check_margin(self, margin: float) -> None:
+        """See `Objective.check_margin`."""
+        words = self.codewords.flatten(0, 1).to(torch.float64)
+        least = float(lead(words, label_of(words)).min())
+        needed = least_lead(margin)
+        if least < needed - _SLACK:
+            raise ValueError(
+                f"expected codewords whose label leads by {needed:.4g} for margin={margin:g}, got {least:.4g}; fit "
+                "them with that margin, or their answers would differ from row to row"
+            )
 
     @property
     def classes(self) -> int:
@@ -88,18 +103,21 @@ class Codebook(Objective):
     def poison(self, p: Tensor, *, key: None, epsilon: float, norm: str) -> Tensor:
         """See `Objective.poison`. A row that its codeword is out of reach of goes as far as it may."""
         label = label_of(p)
-        size = max(1, _ENTRIES // self.codewords[0].numel())
-        answers = [
-            self._nearest(part, t) for part, t in zip(p.split(size), label.split(size), strict=True)
-        ]
-        target = finish(torch.cat(answers), label, torch.zeros_like(p[:, 0]), p.dtype)
+        if exporting():
+            # A program serves batches of any size.
+            nearest = self._nearest(p, label)
+        else:
+            size = max(1, _ENTRIES // self.codewords[0].numel())
+            parts = zip(p.split(size), label.split(size), strict=True)
+            nearest = torch.cat([self._nearest(part, t) for part, t in parts])
+        target = finish(nearest, label, torch.zeros_like(p[:, 0]), p.dtype)
         return within_reach(p, target, epsilon, norm)
 
     def _nearest(self, p: Tensor, label: Tensor) -> Tensor:
         """The nearest codewords to rows [n, K], float64; of several that are equally near the first."""
         mine = self.codewords[label].to(torch.float64)
         index = (mine - p.to(torch.float64).unsqueeze(1)).abs().sum(-1).argmin(1)
-        return mine[torch.arange(len(p), device=p.device), index]
+        return mine.gather(1, index.view(-1, 1, 1).expand(-1, 1, p.shape[1])).squeeze(1)
 
     @classmethod
     def restore(cls, settings: dict[str, Any], tensors: dict[str, Tensor]) -> Codebook:

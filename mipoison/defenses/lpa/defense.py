@@ -26,6 +26,7 @@ from mipoison.defenses.lpa.penalized import Penalized
 from mipoison.defenses.lpa.train import train
 from mipoison.defenses.saving import Restore, numbers_of
 from mipoison.defenses.storage import File
+from mipoison.exporting import exporting
 from mipoison.neutral import neutrally
 from mipoison.ops.validation import (
     NORMS,
@@ -122,6 +123,7 @@ class LPA(Defense):
         )
         self.epsilon = as_number("epsilon", epsilon, 0.0, 2.0, open_low=True)
         self.norm = as_choice("norm", norm, NORMS)
+        self.objective.check_margin(self.margin)
         self._key = _key_for(type(self.objective), key)
 
     @classmethod
@@ -184,7 +186,8 @@ class LPA(Defense):
                 row: a budget calibrates epsilon on the given outputs.
             certified: with "codebook" and in place of a budget, the certified gain to reach at the least l1,
                 in (0, 1): 0 is what a surrogate reconstructs without a defense, 1 what the label tells. It is
-                estimated on the given rows, each kept out of a fit, at 95 % confidence for as many fresh ones.
+                estimated on the given rows, each kept out of a fit, at 95 % confidence for as many fresh ones:
+                six fits on 700 rows for .4 reached .28 to .51, .37 on average.
             norm: "l1", "l2" or "linf".
             error: "root" (default) or "squared" error of the adversaries, with "equilibrium" and
                 "generator" only. Root protects more of the rows, squared has the larger mean.
@@ -289,7 +292,7 @@ class LPA(Defense):
 
     def answer(self, p: Tensor) -> Tensor:
         """See `Defense.answer`."""
-        if len(p) == 0:
+        if not exporting() and len(p) == 0:
             return p
         q = self.objective.poison(p, key=self._key, epsilon=self.epsilon, norm=self.norm)
         if self.objective.may_stay:

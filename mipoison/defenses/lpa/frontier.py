@@ -95,12 +95,16 @@ class Fresh:
             for mine, merged in zip(self.mine, frontier.labels, strict=True)
         ]
 
-    def answers(self, limit: float) -> Tensor:
-        """The answers at a price limit, [n, K]."""
+    def nearest(self, limit: float) -> Tensor:
+        """The nearest codewords at a price limit, [n, K]."""
         q = torch.empty_like(self.rows)
         for mine, far, merged in zip(self.mine, self.far, self.frontier.labels, strict=True):
             q[mine] = merged.centers[far.masked_fill(~merged.at(limit), torch.inf).argmin(1)]
-        return within_reach(self.rows, q, self.aim.epsilon, self.aim.norm)
+        return q
+
+    def answers(self, limit: float) -> Tensor:
+        """The answers at a price limit, [n, K]."""
+        return within_reach(self.rows, self.nearest(limit), self.aim.epsilon, self.aim.norm)
 
     def spent(self, limit: float) -> float:
         """Sum of the rows' l1 moves."""
@@ -153,44 +157,69 @@ def limit_for_gain(
     """
     assert aim.certified is not None
     gain = aim.certified
-    low, high = float(inputs.min()), float(inputs.max())
-    if low == high:
+    inputs = _unit_range(inputs)
+    known = len(rows) if groups is None else len(groups.unique())
+    if known < _FOLDS:
         raise ValueError(
-            f"expected inputs that differ, to certify a gain on, got all entries {low:g}; give a budget instead"
+            f"expected {_FOLDS} different inputs or more, to keep some of them out, got {known}; give a budget instead"
         )
-    kept_out = _kept_out(rows, inputs, groups, aim, progress.part(0.0, 0.6))
+    kept_out = _kept_out(rows, inputs, groups, aim, progress.part(0.0, 0.5))
     place = torch.cat([fresh.place for fresh in kept_out])
     some = None if groups is None else groups[place]
-    undefended = _undefended(rows, inputs, kept_out[0].place, aim.seed, progress.part(0.6, 1.0))
+    undefended = _undefended(rows, inputs, kept_out, aim.seed, progress.part(0.5, 1.0))
 
     def certified(limit: float) -> float:
-        q = torch.cat([fresh.answers(limit) for fresh in kept_out])
-        given = (q, rows[place], inputs[place])
-        return certify(*given, groups=some, low=low, high=high, seed=aim.seed).gain(undefended)
+        # The codewords of a fold stand for those of the whole fit: each fold's own would count as other answers.
+        words = torch.cat([fresh.nearest(limit) for fresh in kept_out])
+        words = Fresh(frontier, words, place, aim).nearest(limit)
+        q = within_reach(rows[place], words, aim.epsilon, aim.norm)
+        return certify(q, rows[place], inputs[place], groups=some, seed=aim.seed).gain(undefended)
 
     most = certified(math.inf)
-    if not most >= gain:
+    if math.isnan(most):
+        raise ValueError(
+            "expected vectors that tell more of the inputs than their labels do, got none, so that no gain is defined; "
+            "give a budget instead"
+        )
+    if most < gain:
         raise ValueError(
             f"expected a gain that {len(rows)} rows can certify, got {gain:g} where one codeword a label certifies "
             f"{most:.3g}; lower it, or give more outputs"
         )
     limits = frontier.limits()
-    short = _last(limits, lambda limit: not certified(limit) >= gain)
+    short = _last(limits, lambda limit: certified(limit) < gain)
     if certified(short) >= gain:
         return short
     enough = limits[limits > short]
     return float(enough[0]) if len(enough) > 0 else math.inf
 
 
+def _unit_range(inputs: Tensor) -> Tensor:
+    """The inputs in [0, 1], so that their unit decides nothing."""
+    low, high = float(inputs.min()), float(inputs.max())
+    if low == high:
+        raise ValueError(
+            f"expected inputs that differ, to certify a gain on, got all entries {low:g}; give a budget instead"
+        )
+    scaled = (inputs.to(torch.float64) - low) / (high - low)
+    return scaled.to(torch.float32)
+
+
 def _undefended(
-    rows: Tensor, inputs: Tensor, place: Tensor, seed: int, progress: Progress
+    rows: Tensor, inputs: Tensor, kept_out: list[Fresh], seed: int, progress: Progress
 ) -> float:
-    """Mean squared error of a surrogate on the rows at some places, without which it was fitted."""
-    others = torch.ones_like(rows[:, 0], dtype=torch.bool)
-    if len(place) < len(rows):
-        others[place] = False
-    surrogate = Surrogate.fit(rows[others], inputs[others], seed=seed, progress=progress)
-    return float((surrogate.reconstruct(rows[place]) - inputs[place]).square().mean())
+    """Mean squared error of surrogates on rows that they were fitted without, of every second fold."""
+    chosen = kept_out[::2]
+    wrong, count = 0.0, 0
+    for i, fresh in enumerate(chosen):
+        others = torch.ones_like(rows[:, 0], dtype=torch.bool)
+        others[fresh.place] = False
+        part = progress.part(i / len(chosen), (i + 1) / len(chosen))
+        surrogate = Surrogate.fit(rows[others], inputs[others], seed=seed, progress=part)
+        error = surrogate.reconstruct(fresh.rows) - inputs[fresh.place]
+        wrong += float(error.square().mean(1).sum())
+        count += len(fresh.rows)
+    return wrong / count
 
 
 def _kept_out(

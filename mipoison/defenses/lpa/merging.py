@@ -11,9 +11,9 @@ from torch import Tensor
 from mipoison import ops
 from mipoison.defenses.base import as_dtype
 
-# A codeword's label leads by what bfloat16 distinguishes, and its rounding: no client's cast loses it, and no lead has
-# to be restored, which would make answers of one codeword differ.
-_LEAD: Final = 2.0**-7 + 2.0**-8
+# What bfloat16 distinguishes below one, and what a lead loses when it is rounded to it.
+_APART: Final = 2.0**-7
+_ROUNDING: Final = 2.0**-8
 _ROUNDS: Final = 8
 # A merge that hides less than this share of the label's variance counts as hiding so much.
 _LEAST: Final = 1e-9
@@ -57,10 +57,15 @@ def middle(rows: Tensor) -> Tensor:
     return between / between.sum()
 
 
+def least_lead(margin: float) -> float:
+    """By how much a codeword's label must lead, so that no lead is ever restored: codewords would become others."""
+    return min(1.0, max(margin, _APART) + _ROUNDING)
+
+
 def leading(vectors: Tensor, label: int, margin: float) -> Tensor:
     """The nearest vectors whose label leads by the margin, and by what every client can read; float32 [n, K]."""
     labels = torch.full_like(vectors[:, 0], label, dtype=torch.int64)
-    lead = min(1.0, max(margin, _LEAD) + 1e-6)
+    lead = min(1.0, least_lead(margin) + 1e-6)
     return as_dtype(ops.project(vectors, label=labels, margin=lead), torch.float32, labels)
 
 

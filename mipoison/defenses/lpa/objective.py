@@ -31,6 +31,9 @@ class Objective(DtypeStable):
         """K of the data it was fitted on; None if any K is accepted."""
         return None
 
+    def check_margin(self, margin: float) -> None:
+        """Raises ValueError where answers whose label leads by the margin would break what the objective promises."""
+
     @abstractmethod
     def poison(self, p: Tensor, *, key: Any, epsilon: float, norm: str) -> Tensor:
         """Moves rows within C(p, label, ε, 0).
