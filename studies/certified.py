@@ -10,7 +10,6 @@ defense is that of the strongest measured adversary, of `results.csv`, and for L
 from __future__ import annotations
 
 import argparse
-import csv
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -62,11 +61,10 @@ LFW: Final = "lfw"
 
 def undefended(setting: Setting) -> float:
     """The strongest measured adversary's error without a defense, in the seed between the others."""
-    with (NUMBERS / "results.csv").open(encoding="utf-8", newline="") as stream:
-        for row in csv.DictReader(stream):
-            where = row["run"], float(row["temperature"]), row["defense"], row["seed"]
-            if where == (setting.run, setting.temperature, "none", "middle"):
-                return float(row["adaptive.mse"])
+    for row in read_rows(NUMBERS / "results.csv"):
+        where = row["run"], float(row["temperature"]), row["defense"], row["seed"]
+        if where == (setting.run, setting.temperature, "none", "middle"):
+            return float(row["adaptive.mse"])
     raise ValueError(f"expected {setting.run} in results.csv at T = {setting.temperature:g}")
 
 

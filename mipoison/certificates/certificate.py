@@ -6,6 +6,10 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from typing import Final
+
+# With a larger share of rows alone with their answer a defense gets no certificate.
+MOST_ALONE: Final = 0.9
 
 
 @dataclass(frozen=True)
@@ -75,7 +79,7 @@ class Certificate:
 
     def _why_none(self) -> str:
         """Why the bound is 0."""
-        if self.alone > 0 and self.alone >= 1 - self.mse_seen / max(self.label_mse_seen, 1e-300):
+        if self.alone > MOST_ALONE:
             return (
                 f"{self.alone:.0%} of the rows have an answer of their own, so that nothing is known of how many "
                 "inputs share it. Only a defense with few answers can be certified."

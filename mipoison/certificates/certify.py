@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from mipoison.certificates.betting import lower_bound
-from mipoison.certificates.certificate import Certificate, Secret
+from mipoison.certificates.certificate import MOST_ALONE, Certificate, Secret
 from mipoison.ops.arrays import as_array
 from mipoison.ops.numbers import as_number
 from mipoison.ops.validation import (
@@ -33,8 +33,6 @@ from mipoison.reference.rounding import finite_rows
 # Pairings of the rows: the mean of the capitals of several is steadier. Fewer where rows are many, up to so many pairs.
 _PAIRINGS: Final = 32
 _PAIRS: Final = 1 << 20
-# With a larger share of rows alone with their answer a defense gets no certificate.
-_DIFFERENT: Final = 0.9
 # Differences of inputs are taken of so many entries at a time.
 _ENTRIES: Final = 1 << 24
 # Integers as wide as an entry, to compare bits.
@@ -122,7 +120,7 @@ def certify(
     of_label = torch.bincount(label[_firsts(cell)])
     alone = int((counts == 1).sum()) / n
     # Some repeats among answers that differ prove next to nothing.
-    mse = 0.0 if alone > _DIFFERENT else _bound(x, cell, orders, confidence)
+    mse = 0.0 if alone > MOST_ALONE else _bound(x, cell, orders, confidence)
     return Certificate(
         mse=mse,
         mse_seen=_within(x, cell),

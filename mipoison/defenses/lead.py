@@ -35,6 +35,11 @@ _NOTHING: Final = 2e-7
 _FINEST: Final = 6
 
 
+def least_lead(margin: float) -> float:
+    """The lead from which on `keep_lead` leaves an answer as it is, whatever the row and its dtype; at most 1."""
+    return min(1.0, max(margin, _APART) + max(_ROUNDING.values()))
+
+
 def keep_lead(
     q: Tensor,
     p: Tensor,

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from mipoison.defenses.base import as_dtype
+from mipoison.defenses.lead import least_lead
 from mipoison.defenses.lpa.aim import Aim
 from mipoison.defenses.lpa.frontier import (
     Frontier,
@@ -17,7 +18,6 @@ from mipoison.defenses.lpa.frontier import (
     limit_for_gain,
     within_reach,
 )
-from mipoison.defenses.lpa.merging import least_lead
 from mipoison.defenses.lpa.objective import Objective
 from mipoison.exporting import exporting
 from mipoison.ops.validation import require_probabilities

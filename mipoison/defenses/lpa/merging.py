@@ -10,10 +10,8 @@ from torch import Tensor
 
 from mipoison import ops
 from mipoison.defenses.base import as_dtype
+from mipoison.defenses.lead import least_lead
 
-# What bfloat16 distinguishes below one, and what a lead loses when it is rounded to it.
-_APART: Final = 2.0**-7
-_ROUNDING: Final = 2.0**-8
 _ROUNDS: Final = 8
 # A merge that hides less than this share of the label's variance counts as hiding so much.
 _LEAST: Final = 1e-9
@@ -55,11 +53,6 @@ def middle(rows: Tensor) -> Tensor:
     share = ((1 - low) / (high - low).clamp_min(1e-12)).clamp(0, 1)
     between = torch.lerp(levels[above - 1], levels[above], share)
     return between / between.sum()
-
-
-def least_lead(margin: float) -> float:
-    """By how much a codeword's label must lead, so that no lead is ever restored: codewords would become others."""
-    return min(1.0, max(margin, _APART) + _ROUNDING)
 
 
 def leading(vectors: Tensor, label: int, margin: float) -> Tensor:
