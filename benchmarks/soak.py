@@ -1,4 +1,4 @@
-"""Searches for violated guarantees: random rows through `step`, `project`, `move` and `flip` by every instruction set.
+"""Searches for violated guarantees: random rows through the row operations by every instruction set.
 
     python benchmarks/soak.py --rows 10_000_000 --seed 7
     python benchmarks/soak.py --replay runs/soak/violation.safetensors

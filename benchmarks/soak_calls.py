@@ -21,9 +21,11 @@ from mipoison.reference import label_of
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
-from distributions import DISTRIBUTIONS, draw
+from distributions import DISTRIBUTIONS, draw, relabelled
 
 NORMS = ("l1", "l2", "linf")
+# Tensors that belong to all rows.
+SHARED = ("key", "codewords", "offsets")
 
 
 @dataclass(frozen=True)
@@ -33,7 +35,7 @@ class Call:
     Attributes:
         operation: the operator's name.
         arguments: in the operator's order.
-        tensors: by name; [n, k] rows, [n] labels, or the key.
+        tensors: by name; [n, k] rows, [n] labels, or what belongs to all rows.
         promise: what must hold of the result. "label" and "center" name tensors, or are None;
             "epsilon", "norm", "margin" and "shrink" are the settings that it must respect.
     """
@@ -58,7 +60,7 @@ class Call:
     def only(self, rows: Tensor) -> Call:
         """The same call on some of its rows."""
         fewer = {
-            name: x if name == "key" else x[rows].contiguous() for name, x in self.tensors.items()
+            name: x if name in SHARED else x[rows].contiguous() for name, x in self.tensors.items()
         }
         return Call(self.operation, self.arguments, fewer, self.promise)
 
@@ -167,10 +169,8 @@ def project(random: Random, p: Tensor) -> Call:
 
 def move(random: Random, p: Tensor) -> Call:
     """A move toward rows of the same labels: other rows, with the largest entry swapped to the label's place."""
-    target, label = mixed_rows(random, *p.shape), label_of(p)
-    top = label_of(target)[:, None]
-    swapped = target.scatter(1, top, target.gather(1, label[:, None]))
-    swapped = swapped.scatter(1, label[:, None], target.gather(1, top))
+    label = label_of(p)
+    swapped = relabelled(mixed_rows(random, *p.shape), label)
     # Of equal largest entries the lowest index is the label, so a swap may still have left another label.
     target = torch.where((label_of(swapped) == label)[:, None], swapped, p)
     style = random.choice(["straight", "waterfill"])
@@ -195,9 +195,22 @@ def flip(random: Random, p: Tensor) -> Call:
     return Call("flip", ("p", targets, rate, "key", style), tensors, promise)
 
 
+def quantize(random: Random, p: Tensor) -> Call:
+    """A codebook of few or many codewords, with and without offsets."""
+    k = p.shape[1]
+    words = random.choice([1, 2, 16, 17]) if k <= 200 else 1
+    made = relabelled(mixed_rows(random, k * words, k), torch.arange(k).repeat_interleave(words))
+    tensors, offsets = {"p": p, "codewords": made.view(k, words, k), "label": label_of(p)}, None
+    if random.random() < 0.5:
+        tensors["offsets"], offsets = torch.full((k, words), random.random()), "offsets"
+    promise = {"label": "label", "center": None, "epsilon": math.inf, "norm": "l1"}
+    return Call("quantize", ("p", "codewords", offsets), tensors, promise)
+
+
 CALLS: dict[str, Callable[[Random, Tensor], Call]] = {
     "step": step,
     "project": project,
     "move": move,
     "flip": flip,
+    "quantize": quantize,
 }

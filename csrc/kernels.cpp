@@ -11,6 +11,7 @@
 #include "parallel.h"
 #include "philox.h"
 #include "project.h"
+#include "quantize.h"
 
 namespace mipoison {
 namespace MIPOISON_ISA {
@@ -85,6 +86,12 @@ int64_t write_rows(const Flips<T>& call, int64_t begin, int64_t end) {
 }
 
 template <class T>
+int64_t write_rows(const Quantization<T>& call, int64_t begin, int64_t end) {
+  return write_tiles<Quantizer, T>(call, true, begin, end,
+                                   [&](int64_t i, int64_t) { call.numbers[i] = -1; });
+}
+
+template <class T>
 int64_t write_rows(const Draws<T>& call, int64_t begin, int64_t end) {
   const int64_t k = call.batch.classes;
   const auto write = [&](int64_t i, uint64_t hash) {
@@ -129,8 +136,8 @@ int64_t write_all(const Call<void>& untyped) {
 
 }  // namespace
 
-const Kernels kKernels = {kInstructionSet, write_all<Projection>, write_all<Motion>,
-                          write_all<Flips>, write_all<Draws>};
+const Kernels kKernels = {kInstructionSet,  write_all<Projection>, write_all<Motion>,
+                          write_all<Flips>, write_all<Draws>,      write_all<Quantization>};
 
 }  // namespace MIPOISON_ISA
 }  // namespace mipoison

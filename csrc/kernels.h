@@ -113,6 +113,25 @@ struct Draws {
   }
 };
 
+// Answers with the nearest of the `words` codewords of the row's label, of [classes, words,
+// classes] in all; `offsets` [classes, words] are added to the distances and may be null. The
+// numbers of the codewords go to `numbers`, -1 for an invalid row.
+template <class T>
+struct Quantization {
+  Batch batch;
+  const T* p;
+  const float *codewords, *offsets;
+  int64_t words;
+  T* out;
+  int64_t* numbers;
+
+  template <class U>
+  Quantization<U> of() const {
+    return {batch, static_cast<const U*>(p), codewords, offsets,
+            words, static_cast<U*>(out),     numbers};
+  }
+};
+
 // The operations compiled for one instruction set. Those that return a number return how many rows
 // are invalid (they get the safe answer); all write every entry of their outputs.
 struct Kernels {
@@ -122,6 +141,7 @@ struct Kernels {
   int64_t (*move)(const Motion<void>& call);
   int64_t (*flip)(const Flips<void>& call);
   int64_t (*row_bits)(const Draws<void>& call);
+  int64_t (*quantize)(const Quantization<void>& call);
 };
 
 namespace MIPOISON_ISA {

@@ -163,6 +163,47 @@ struct Step {
   Limits limits;
 };
 
+// float32 [K, M, K] and, where there are any, [K, M].
+inline void require_codewords(const Tensor& rows, const Tensor& codewords, const Tensor& offsets) {
+  const int64_t k = rows.sizes()[1];
+  const auto fits = [&](const Tensor& tensor, int64_t dimensions) {
+    return tensor.dtype() == stable::torch.float32 && tensor.dimensions() == dimensions &&
+           tensor.sizes()[0] == k && tensor.sizes()[1] == codewords.sizes()[1];
+  };
+  if (codewords.dimensions() != 3 || !fits(codewords, 3) || codewords.sizes()[1] < 1 ||
+      codewords.sizes()[2] != k) {
+    throw std::invalid_argument("expected codewords of float32 and shape [K, M, K], M >= 1");
+  }
+  if (offsets && !fits(offsets, 2)) {
+    throw std::invalid_argument("expected offsets of float32 and shape [K, M]");
+  }
+}
+
+struct Quantize {
+  explicit Quantize(Arguments& in)
+      : rows(in.tensor()), codewords(in.tensor()), offsets(in.maybe_tensor()) {}
+
+  bool recorded_with(const Tensor& out) const {
+    return stable::recorded(rows, codewords, offsets ? offsets : rows, out);
+  }
+
+  void check() {
+    require_codewords(rows, codewords, offsets);
+    codewords = std::move(codewords).contiguous();
+    if (offsets) offsets = std::move(offsets).contiguous();
+    numbers = new_labels(rows);
+  }
+
+  int64_t write(const Batch& batch, void* out) const {
+    return kernels().quantize({batch, rows.data(), codewords.data<const float>(),
+                               offsets.data<const float>(), codewords.sizes()[1], out,
+                               numbers.data<int64_t>()});
+  }
+
+  Tensor rows, codewords, offsets;
+  Tensor numbers{nullptr};
+};
+
 // An operation, its rows written into new memory.
 template <class Operation>
 void into_new(Value* stack, uint64_t, uint64_t) {
@@ -174,7 +215,10 @@ void into_new(Value* stack, uint64_t, uint64_t) {
   operation.check();
   Tensor out = new_rows(operation.rows), status = new_status();
   *status.data<int64_t>() = operation.write(batch, out.data());
-  stable::give(stack, out, status);
+  if constexpr (std::is_same_v<Operation, Quantize>)
+    stable::give(stack, out, operation.numbers, status);
+  else
+    stable::give(stack, out, status);
 }
 
 // What is said of an argument that requires grad: mipoison/ops/library.py has the words.
@@ -216,7 +260,10 @@ void into_given(Value* stack, uint64_t, uint64_t) {
     *status.data<int64_t>() = operation.write(batch, rows.data());
     overwrite(out, rows);
   }
-  stable::give(stack, status);
+  if constexpr (std::is_same_v<Operation, Quantize>)
+    stable::give(stack, operation.numbers, status);
+  else
+    stable::give(stack, status);
 }
 
 // See stable::recorded.
@@ -290,6 +337,8 @@ inline void register_all(const char* torch_module, const std::string& refusal) {
   add("step", into_new<Step>);
   add("project_out", into_given<Project>);
   add("step_out", into_given<Step>);
+  add("quantize", into_new<Quantize>);
+  add("quantize_out", into_given<Quantize>);
   add("_joined", joined);
   add("move", move);
   add("flip", flip);

@@ -118,9 +118,9 @@ class Tensor {
     if (handle_ != nullptr) torch.aoti_torch_delete_tensor_object(handle_);
   }
 
-  // New memory, row by row without gaps.
+  // New memory of at most three dimensions, row by row without gaps.
   static Tensor empty(int64_t dimensions, const int64_t* sizes, int32_t dtype) {
-    int64_t strides[2] = {};
+    int64_t strides[3] = {};
     for (int64_t d = dimensions, stride = 1; d-- > 0; stride *= sizes[d]) strides[d] = stride;
     TensorHandle handle;
     require(

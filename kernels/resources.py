@@ -27,6 +27,7 @@ from mipoison.kernels.flip import flip_kernel
 from mipoison.kernels.launch import Shape, float64_shape
 from mipoison.kernels.move import move_kernel
 from mipoison.kernels.project import plan, project_kernel
+from mipoison.kernels.quantize import quantize_kernel
 from mipoison.kernels.words import row_bits_kernel
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
@@ -38,7 +39,7 @@ TARGETS: Final = (80, 90, 100)
 SIZES: Final = (10, 100, 400, 1000, 8191, 16_000, 128_000)
 OTHER_SIZES: Final = (10, 1000, 16_000)
 NORMS: Final = ("none", "l1", "l2", "linf")
-OPERATIONS: Final = ("step", "project", "move", "flip", "row_bits")
+OPERATIONS: Final = ("step", "project", "move", "flip", "row_bits", "quantize")
 DTYPES: Final = {
     "float32": torch.float32,
     "float64": torch.float64,
@@ -82,7 +83,7 @@ def variants(
 ) -> Iterator[Variant]:
     """The table, each kernel once: some operations know no ball, and some know no other case."""
     for operation in operations:
-        own = {"flip": ("none",), "row_bits": ("none",), "move": ("l1", "l2", "linf")}
+        own = dict.fromkeys(("flip", "row_bits", "quantize"), NORMS[:1]) | {"move": NORMS[1:]}
         for norm in norms:
             if norm in own.get(operation, norms):
                 for dtype in dtypes:
@@ -116,6 +117,9 @@ def _constants(variant: Variant) -> tuple[Any, Shape, dict[str, Any]]:
     if variant.operation == "flip":
         constants = {"targets": None, "TOLERANCE": tolerance, "PROJECT": True}
         return flip_kernel, shape, {**constants, **shape.tile()}
+    if variant.operation == "quantize":
+        constants = {"TOLERANCE": tolerance}
+        return quantize_kernel, shape, {**constants, **shape.tile()}
     constants = {"COARSE": True, "WORDS": 4}
     return row_bits_kernel, shape, {**constants, **shape.tile()}
 
@@ -125,6 +129,7 @@ def compile_variant(variant: Variant, target: int) -> Any:
     kernel, shape, constants = _constants(variant)
     element = "*" + _NAMES[DTYPES[variant.dtype]]
     types = {name: element for name in ("q", "g", "p", "v", "out")}
+    types |= dict.fromkeys(("codewords", "offsets"), "*fp32") | {"numbers": "*i64"}
     types |= {"t": "*i64", "targets": "*i64", "labels": "*i64", "status": "*i64"}
     if variant.operation == "row_bits":
         types["out"] = "*i64"

@@ -41,6 +41,10 @@ def warm(variant: resources.Variant, device: torch.device, rows: int = 2) -> Non
         for style in ("swap", "project"):
             for targets in (None, labels):
                 TRITON["flip"](p, targets, 0.5, key, style)
+    elif variant.operation == "quantize":
+        codewords = torch.full((variant.k, 1, variant.k), 1 / variant.k, device=device)
+        for offsets in (None, torch.zeros((variant.k, 1), device=device)):
+            TRITON["quantize"](p, codewords, offsets)
     else:
         for grid in (0.0, 0.1):
             TRITON["row_bits"](p, key, 0, grid, 4)

@@ -10,7 +10,7 @@ from mipoison.certificates import Certificate, certify
 from mipoison.defenses import LFP, LPA, Defended, load
 from mipoison.defenses.lfp import lfp
 from mipoison.defenses.lpa import lpa
-from mipoison.ops import backends, flip, move, project, row_bits, step
+from mipoison.ops import backends, flip, move, project, quantize, row_bits, step
 from mipoison.surrogate import Surrogate
 
 __version__ = _version("mipoison")
@@ -29,6 +29,7 @@ __all__ = [
     "lpa",
     "move",
     "project",
+    "quantize",
     "row_bits",
     "step",
 ]

@@ -88,3 +88,14 @@ def row_bits(
     """Returns the rows' keyed words, an int64 tensor ``[N, words]`` with values in [0, 2³²)."""
     with torch.cuda.device_of(p):
         return _kernels("words").row_bits(p, key, draw, grid, words)  # type: ignore[no-any-return]
+
+
+def quantize(
+    p: torch.Tensor,
+    codewords: torch.Tensor,
+    offsets: torch.Tensor | None,
+    out: torch.Tensor | None = None,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Finds nearest codewords; returns the rows, the codewords' numbers and how many rows are invalid."""
+    with torch.cuda.device_of(p):
+        return _kernels("quantize").quantize(p, codewords, offsets, out)  # type: ignore[no-any-return]

@@ -34,6 +34,13 @@ def draw(distribution: str, n: int, k: int, seed: int = 0) -> Tensor:
     return torch.softmax(logits, 1)
 
 
+def relabelled(rows: Tensor, label: Tensor) -> Tensor:
+    """Rows [N, K] whose largest entry has changed places with that of a label [N], which may leave a tie."""
+    top, own = rows.argmax(1, keepdim=True), label[:, None]
+    largest, entry = rows.gather(1, top), rows.gather(1, own)
+    return rows.scatter(1, top, entry).scatter(1, own, largest)
+
+
 def directions(n: int, k: int, seed: int = 1) -> Tensor:
     """Gaussian directions, float64 [n, k]."""
     generator = torch.Generator().manual_seed(seed)

@@ -114,6 +114,8 @@ class Caller:
             "move": self.move,
             "flip": self.flip,
             "row_bits": self.row_bits,
+            "quantize": self.quantize,
+            "quantize_out": self.quantize_out,
             "project_vjp": self.project_vjp,
         }
 
@@ -191,6 +193,17 @@ class Caller:
             grid,
             random.choice((0, 1, 3, 4, 5, 50)),
         )
+
+    def quantize(self, n: int, k: int, dtype: torch.dtype) -> tuple[Any, ...]:
+        random, k = self.random, min(k, 40)
+        words = random.choice((0, 1, 2, 17))
+        codewords = matrix(random, k * words, k, torch.float32).reshape(k, words, k)
+        offsets = random.choice((None, torch.tensor(random.choice(WORST)).float().expand(k, words)))
+        return matrix(random, n, k, dtype), codewords, offsets
+
+    def quantize_out(self, n: int, k: int, dtype: torch.dtype) -> tuple[Any, ...]:
+        arguments = self.quantize(n, k, dtype)
+        return (*arguments, self.out(arguments[:1]))
 
     def project_vjp(self, n: int, k: int, dtype: torch.dtype) -> tuple[Any, ...]:
         n, k = min(n, 5), min(k, 20)

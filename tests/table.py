@@ -14,10 +14,11 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from distributions import DISTRIBUTIONS, directions, draw
+from distributions import DISTRIBUTIONS, directions, draw, relabelled
 from torch import Tensor
 
 from mipoison import reference
+from mipoison.reference.quantize import usable_codewords
 from mipoison.reference.rounding import at, finite_rows, put, renormalise, safe_answer
 
 # One ulp at 1 for the 16-bit types; for float32 what docs/threat-model.md promises; float64 carries the root
@@ -45,10 +46,13 @@ NORMS = {
     "project": ("none", "l1", "l2", "linf"),
     "move": ("l1", "l2", "linf"),
     "flip": ("none",),
+    "quantize": ("none",),
 }
 ORDER = {"l1": 1.0, "l2": 2.0, "linf": math.inf}
 KEY = (1, 2**31, 2**32 - 1, 7)
 FAR = 1e6
+# Codebooks of more classes take more memory than they are worth.
+MOST_CLASSES = {"quantize": 1000}
 # The reference's nested roots are slow on long rows; rows do not know how many they are.
 MOST_ENTRIES = 500
 
@@ -111,6 +115,7 @@ TABLE = tuple(
     for dtype, sizes in SIZES.items()
     for k in sizes
     for operation, norms in NORMS.items()
+    if k <= MOST_CLASSES.get(operation, k)
     for norm in norms
 )
 
@@ -134,16 +139,16 @@ class Case:
         made: dict[int, Tensor] = {}
 
         def changed(x: Any) -> Any:
-            if not isinstance(x, Tensor) or len(x) != len(self.kinds) or x is self.key:
+            if not self.has_rows(x):
                 return x
             return made.setdefault(id(x), change(x))
 
         return replace(self, arguments=tuple(map(changed, self.arguments)), kinds=kinds)
 
-    @property
-    def key(self) -> Tensor | None:
-        """The key of a flip."""
-        return self.arguments[3] if self.operation == "flip" else None
+    def has_rows(self, x: Any) -> bool:
+        """Whether an argument has a row for each row, unlike a flip's key or the codewords of all rows."""
+        shared = {"flip": 3, "quantize": 1}.get(self.operation, len(self.arguments))
+        return isinstance(x, Tensor) and all(x is not other for other in self.arguments[shared:])
 
     def only(self, rows: Tensor) -> Case:
         """The same call on some of its rows, in any order."""
@@ -218,13 +223,34 @@ def _flips(p: Tensor) -> Iterator[Case]:
                 yield Case("flip", (p, targets, rate, torch.tensor(KEY), style), kinds)
 
 
+@functools.cache
+def codewords_of(k: int, words: int) -> Tensor:
+    """So many codewords of each label, float32 [k, words, k]: peaked and flat ones, and some twice."""
+    rows = torch.cat([draw(d, max(2, k * words // 4 + 1), k, seed=11) for d in ("plain", "peaked")])
+    rows = rows[torch.arange(k * words) * 7 % len(rows)].float()
+    return relabelled(rows, torch.arange(k).repeat_interleave(words)).view(k, words, k)
+
+
+def _quantizations(p: Tensor) -> Iterator[Case]:
+    n, k = p.shape
+    kinds = tuple(DISTRIBUTIONS[i % len(DISTRIBUTIONS)] for i in range(n))
+    for words in (1, 3, 17) if k <= 400 else (1, 8):
+        codewords = codewords_of(k, words)
+        offsets = torch.arange(k * words).view(k, words) % 5 * 0.05
+        for more in (None, offsets):
+            # Each row once beside a codeword, once as it comes.
+            near = codewords[reference.label_of(p), -1].to(p.dtype)
+            for rows in (p, ((p + 3 * near) / 4).to(p.dtype)):
+                yield Case("quantize", (rows, codewords, more), kinds)
+
+
 def cases(
     operation: str, dtype: torch.dtype, k: int, norm: str, rows: int, every: bool = True
 ) -> Iterator[Case]:
     """The calls of one cell of the table, with so many rows of each distribution.
 
     Args:
-        operation: "step", "project", "move" or "flip".
+        operation: "step", "project", "move", "flip" or "quantize".
         dtype: of the rows.
         k: classes.
         norm: of the ball, or "none".
@@ -238,6 +264,8 @@ def cases(
         yield from _moves(norm, p)
     elif operation == "flip":
         yield from _flips(p)
+    elif operation == "quantize":
+        yield from _quantizations(p)
     else:
         turn = SIZES[dtype].index(k) + (operation == "project") if not every else 0
         for i, setting in enumerate(SETTINGS[norm]):
@@ -309,6 +337,8 @@ def judged(case: Case) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     if case.operation == "move":
         target = case.arguments[1]
         valid = valid & reference.valid_rows(target) & (reference.label_of(target) == label)
+    elif case.operation == "quantize":
+        valid = valid & usable_codewords(*case.arguments[1:])[label]
     elif case.arguments[1] is not None:
         targets = case.arguments[1]
         valid = valid & (targets >= -1) & (targets < first.shape[1])
@@ -339,7 +369,7 @@ def assert_kept(case: Case, results: tuple[Tensor, ...]) -> None:
     promise((~torch.isfinite(answer)).any(1).double(), 0.0, "not finite")
     promise(-answer.amin(1), 0.0, "negative by")
     promise((answer.sum(1) - 1).abs(), slack or 1e-6, "sum off by")
-    served = labels[0] if labels else label
+    served = labels[0] if case.operation == "flip" else label
     lead = lead_of(answer, served)
     promise((lead <= 0).double(), 0.0, "label not leading")
     promise(margin - lead, 1e-12, "margin missed by")
@@ -356,8 +386,7 @@ def spoil(case: Case) -> Case:
     made: dict[int, Tensor] = {}
 
     def copied(x: Any) -> Any:
-        rows = isinstance(x, Tensor) and len(x) == n and x is not case.key
-        return made.setdefault(id(x), x.clone()) if rows else x
+        return made.setdefault(id(x), x.clone()) if case.has_rows(x) else x
 
     arguments = tuple(map(copied, case.arguments))
     matrices = [x for x in made.values() if x.is_floating_point()]

@@ -329,6 +329,7 @@ def test_validate_is_a_flag() -> None:
         lambda: mp.step(p, p, alpha=0.1, validate="no"),
         lambda: mp.move(p, p, epsilon=0.1, validate="no"),
         lambda: mp.flip(p, rate=0.5, key=1, validate="no"),
+        lambda: mp.quantize(p, torch.eye(3)[:, None], validate="no"),
         lambda: Rounding(1)(p, validate="no"),
     )
     for call in calls:

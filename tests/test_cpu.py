@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 import pytest
 import table
 import torch
+from table import codewords_of
 
 import mipoison as mp
 from mipoison import cpu
@@ -38,6 +39,7 @@ OPERATIONS: dict[str, Operation] = {
     "flip": lambda p, g: OPS.flip(p, None, 0.5, KEY, "swap"),
     "flip project": lambda p, g: OPS.flip(p, None, 0.5, KEY, "project"),
     "row_bits": lambda p, g: (OPS.row_bits(p, KEY, 3, 0.1, 6),),
+    "quantize": lambda p, g: OPS.quantize(p, codewords_of(p.shape[1], 3), None),
 }
 
 

@@ -9,6 +9,7 @@ import pytest
 import torch
 from distributions import directions, draw
 from later import fewer, later, unless
+from table import codewords_of
 from torch import Tensor
 from torch.autograd import forward_ad
 
@@ -20,6 +21,7 @@ Projection = Callable[[Tensor], Tensor]
 
 K = 6
 P = draw("plain", 4, K)
+WORDS = codewords_of(K, 3)
 Z = P + 0.4 * directions(4, K)
 LABEL = torch.tensor([1, 0, 5, 2])
 SETTINGS: dict[str, dict[str, Any]] = {
@@ -183,6 +185,7 @@ def test_vmap_of_the_other_operations() -> None:
         "move": lambda p: mp.move(p, p, epsilon=0.1, validate=False),
         "flip": lambda p: mp.flip(p, rate=0.5, key=1, validate=False)[0],
         "row_bits": lambda p: mp.row_bits(p, key=1),
+        "quantize": lambda p: mp.quantize(p, WORDS, validate=False)[0],
     }
     for name, call in calls.items():
         assert torch.equal(torch.vmap(call)(p), torch.stack([call(x) for x in p])), name
@@ -260,6 +263,7 @@ def test_other_arguments_have_no_derivative() -> None:
         "step": lambda p, **by: mp.step(p, p, center=p, alpha=0.3, epsilon=0.1, **by),
         "move": lambda p, **by: mp.move(p, p, epsilon=0.1, **by),
         "flip": lambda p, **by: mp.flip(p, rate=0.5, key=1, **by)[0],
+        "quantize": lambda p, **by: mp.quantize(p, WORDS, **by)[0],
     }
     for name, call in calls.items():
         for backend in (None, "cpp", "reference"):

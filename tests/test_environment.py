@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 import torch
+from table import codewords_of
 from torch import Tensor
 
 from mipoison import cpu
@@ -66,6 +67,7 @@ def _calls(ops: Callable[[str], Callable[..., tuple[Tensor, ...]]]) -> dict[str,
         "waterfill": lambda p, g, v: move(p, v, 0.1, "l1", "waterfill"),
         "row_bits": lambda p, g, v: (ops("row_bits")(p, KEY, 3, 0.0, 6),),
         "row_bits grid": lambda p, g, v: (ops("row_bits")(p, KEY, 3, 0.1, 6),),
+        "quantize": lambda p, g, v: ops("quantize")(p, codewords_of(p.shape[1], 3), None),
         "vjp": lambda p, g, v: (OPS.project_vjp(g, p, None, None, None, "l1", 0.0, False),),
     }
     for norm, epsilon in (("l1", None), ("l1", 0.2), ("l2", 0.1), ("linf", 0.02)):

@@ -12,6 +12,7 @@ import pytest
 import torch
 from distributions import draw
 from later import later, unless
+from table import codewords_of
 from torch import Tensor, nn
 
 import mipoison as mp
@@ -27,6 +28,7 @@ from mipoison.defenses import (
 from mipoison.defenses.base import Defense
 
 K = 5
+WORDS = codewords_of(K, 2)
 KEYLESS: dict[str, Callable[[], Defense]] = {
     "label-only": LabelOnly,
     "rounding": lambda: Rounding(1),
@@ -110,11 +112,12 @@ def test_operator_takes_none_for_no_ball() -> None:
                 mp.project(p * 2, **given, epsilon=math.inf),
                 mp.step(p, p.flip(1), **given, alpha=0.1),
                 mp.move(p, p, epsilon=None, validate=False),
+                *mp.quantize(p, WORDS, validate=False),
             )
 
     program = torch.export.export(Projects(), (p,))
     numbers = [x for node in calls(program) for x in node.args if isinstance(x, float)]
-    assert len(list(calls(program))) == 4 and numbers and all(map(math.isfinite, numbers))
+    assert len(list(calls(program))) == 5 and numbers and all(map(math.isfinite, numbers))
     for ours, theirs in zip(program.module()(p), Projects()(p), strict=True):
         assert torch.equal(ours, theirs)
 

@@ -13,6 +13,7 @@ import pytest
 import torch
 from distributions import directions, draw
 from later import later
+from table import codewords_of
 from torch import Tensor
 
 import mipoison as mp
@@ -45,6 +46,7 @@ def test_rows_that_are_no_probabilities_are_named(fitted: dict[str, mp.LPA], kin
         lambda: mp.lfp(bad),
         lambda: mp.flip(bad, rate=0.5),
         lambda: mp.move(bad, bad, epsilon=0.1),
+        lambda: mp.quantize(bad, codewords_of(K, 2)),
         lambda: mp.project(torch.zeros_like(bad), center=bad, epsilon=0.1),
         lambda: mp.step(
             torch.zeros_like(bad), torch.ones_like(bad), center=bad, alpha=0.1, epsilon=0.1

@@ -78,7 +78,7 @@ def test_the_public_names() -> None:
         "lfp",
         "lpa",
     }
-    assert public | {"load", "move", "project", "row_bits", "step"} == set(mp.__all__)
+    assert public | {"load", "move", "project", "quantize", "row_bits", "step"} == set(mp.__all__)
     assert re.fullmatch(r"\d+\.\d+\.\d+\S*", mp.__version__)
 
 

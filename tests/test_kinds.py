@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from distributions import draw
+from table import codewords_of
 from torch import Tensor, nn
 
 import mipoison as mp
@@ -17,6 +18,7 @@ from mipoison.defenses import Contract, LabelOnly, LaplaceNoise, Purifier, Round
 
 K, N = 10, 60
 P = draw("plain", N, K, seed=2).float()
+WORDS = codewords_of(K, 3)
 ARRAY = P.numpy()
 LABELS = np.arange(N) % K
 
@@ -64,6 +66,7 @@ CALLS: dict[str, Callable[[Any], Any]] = {
     "move": lambda p: mp.move(p, p, epsilon=0.1),
     "flip": lambda p: mp.flip(p, rate=0.5, key=1)[0],
     "row_bits": lambda p: mp.row_bits(p, key=1),
+    "quantize": lambda p: mp.quantize(p, WORDS)[0],
     "lpa": lambda p: mp.lpa(p, key=1),
     "lfp": lambda p: mp.lfp(p, rate=0.5, key=1),
     "defense": lambda p: LaplaceNoise(key=1)(p),

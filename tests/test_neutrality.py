@@ -16,6 +16,7 @@ import pytest
 import torch
 from distributions import draw
 from later import unless
+from table import codewords_of
 from torch import Tensor
 from worlds import world
 
@@ -87,6 +88,7 @@ def _rows() -> Tensor:
 
 ROWS = _rows()
 TARGET = torch.zeros_like(ROWS).scatter(1, ROWS.argmax(1, keepdim=True), 1.0)
+WORDS = codewords_of(ROWS.shape[1], 3)
 OPERATIONS: dict[str, Callable[[str], object]] = {
     "project": lambda b: mp.project(3 * ROWS, center=ROWS, epsilon=0.1, margin=0.01, shrink=True, backend=b),
     "project without ball": lambda b: mp.project(3 * ROWS, backend=b),
@@ -94,6 +96,7 @@ OPERATIONS: dict[str, Callable[[str], object]] = {
     "move": lambda b: mp.move(ROWS, TARGET, epsilon=0.1, style="waterfill", backend=b),
     "flip": lambda b: mp.flip(ROWS, rate=0.3, key=3, backend=b),
     "row_bits": lambda b: mp.row_bits(ROWS, key=3, backend=b),
+    "quantize": lambda b: mp.quantize(ROWS, WORDS, backend=b),
     "coarse row_bits": lambda b: mp.row_bits(ROWS, key=3, grid=0.1, backend=b),
     "row_bits of ids": lambda b: mp.row_bits(ROWS, key=3, ids=range(len(ROWS)), backend=b),
 }  # fmt: skip

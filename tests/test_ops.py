@@ -12,6 +12,7 @@ import pytest
 import torch
 from distributions import directions, draw
 from later import later
+from table import codewords_of
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -63,6 +64,11 @@ CASES: dict[str, tuple[str, Arguments]] = {
     "flip": ("flip", lambda p, g, v: (p, None, 0.5, KEY, "swap")),
     "flip targets": ("flip", lambda p, g, v: (p, other(p), 0.5, KEY, "project")),
     "row_bits": ("row_bits", lambda p, g, v: (p, KEY, 3, 0.1, 6)),
+    "quantize": ("quantize", lambda p, g, v: (p, codewords_of(p.shape[1], 3), None)),
+    "quantize offsets": (
+        "quantize",
+        lambda p, g, v: (p, codewords_of(p.shape[1], 2), v.new_full((p.shape[1], 2), 0.1).float()),
+    ),
     "project_vjp": (
         "project_vjp",
         lambda p, g, v: (v, g, p, None, 0.2, "l1", 0.0, False),
@@ -139,6 +145,7 @@ def test_inductor_agrees_with_eager() -> None:
 # The public functions under torch.compile.
 
 SECRET = Key(3)
+WORDS = {k: codewords_of(k, 3) for k in (7, 12)}
 PUBLIC: dict[str, Callable[..., Any]] = {
     "project": lambda p, g, v, **kw: mp.project(g, **kw),
     "project label": lambda p, g, v, **kw: mp.project(g, label=torch.ones(len(p)).int(), **kw),
@@ -152,6 +159,7 @@ PUBLIC: dict[str, Callable[..., Any]] = {
     "flip targets": lambda p, g, v, **kw: mp.flip(
         p, targets=torch.full((len(p),), 2), rate=1.0, key=SECRET, **kw
     ),
+    "quantize": lambda p, g, v, **kw: mp.quantize(p, WORDS[p.shape[1]], **kw),
 }
 
 
@@ -297,7 +305,11 @@ def test_cpu_tensors_go_to_the_operator_but_for_the_reference(name: str) -> None
 
 
 @pytest.mark.parametrize(
-    "name", ["project", "step", "move", "flip", "row_bits", "project_out", "step_out"]
+    "name",
+    [
+        *("project", "step", "move", "flip", "row_bits", "quantize"),
+        *("project_out", "step_out", "quantize_out"),
+    ],
 )
 def test_the_dispatcher_calls_the_compiled_kernels_without_python(name: str) -> None:
     table = torch._C._dispatch_dump(f"mipoison::{name}").splitlines()
@@ -453,7 +465,7 @@ def test_refused_rows_have_no_gradient() -> None:
     assert float(gradient.abs().max()) > 0
 
 
-@pytest.mark.parametrize("name", ["step", "move", "flip"])
+@pytest.mark.parametrize("name", ["step", "move", "flip", "quantize"])
 def test_operations_without_derivative_record_none(name: str) -> None:
     wanting = [x.requires_grad_() for x in rows()]
     result, *_ = several(PUBLIC[name](*wanting))

@@ -4,5 +4,6 @@ from mipoison.ops.backends import backends
 from mipoison.ops.keyed import flip, row_bits
 from mipoison.ops.motion import move
 from mipoison.ops.projection import project, step
+from mipoison.ops.quantization import quantize
 
-__all__ = ["backends", "flip", "move", "project", "row_bits", "step"]
+__all__ = ["backends", "flip", "move", "project", "quantize", "row_bits", "step"]

@@ -26,11 +26,13 @@ _SCHEMAS: Final = (
     "move(Tensor p, Tensor target, float? epsilon, str norm, str style) -> (Tensor, Tensor)",
     "flip(Tensor p, Tensor? targets, float rate, Tensor key, str style) -> (Tensor, Tensor, Tensor)",
     "row_bits(Tensor p, Tensor key, int draw, float grid, int words) -> Tensor",
-    # The forms that write into a given tensor return only the status.
+    "quantize(Tensor p, Tensor codewords, Tensor? offsets) -> (Tensor, Tensor, Tensor)",
+    # The forms that write into a given tensor return all but the rows.
     "project_out(Tensor z, Tensor? p, Tensor? t, float? epsilon, str norm, float margin, bool shrink,"
     " Tensor(a!) out) -> Tensor",
     "step_out(Tensor q, Tensor g, Tensor? p, Tensor? t, float alpha, float? epsilon, str norm,"
     " float margin, bool shrink, Tensor(a!) out) -> Tensor",
+    "quantize_out(Tensor p, Tensor codewords, Tensor? offsets, Tensor(a!) out) -> (Tensor, Tensor)",
     # For csrc/stable.h only, which finds out with it whether one of four tensors requires grad.
     "_joined(Tensor a, Tensor b, Tensor c, Tensor d) -> Tensor",
     # `project` by a backend that is chosen by name, with the same derivative.
@@ -74,14 +76,14 @@ def in_standard_floats(operation: Callable[..., Any]) -> Callable[..., Any]:
 
 
 # How many of the first arguments are rows, which may require grad, like the last.
-_ROWS: Final = {"project_out": 2, "step_out": 3}
+_ROWS: Final = {"project_out": 2, "step_out": 3, "quantize_out": 3}
 
 
-def without_gradient(name: str, operation: Callable[..., Tensor]) -> Callable[..., Tensor]:
+def without_gradient(name: str, operation: Callable[..., Any]) -> Callable[..., Any]:
     """Refuses rows with a derivative, as torch does with out=: it would be lost silently."""
     rows = _ROWS[name]
 
-    def refusing(*args: Any) -> Tensor:
+    def refusing(*args: Any) -> Any:
         for x in (*args[:rows], args[-1]):
             if x is not None and differentiated(x):
                 raise RuntimeError(_GRADIENT_REFUSAL)
@@ -90,32 +92,38 @@ def without_gradient(name: str, operation: Callable[..., Tensor]) -> Callable[..
     return refusing
 
 
-def writing(operation: Callable[..., tuple[Tensor, Tensor]]) -> Callable[..., Tensor]:
+def all_but_rows(results: tuple[Tensor, ...]) -> Any:
+    """What an operation returns beside the rows."""
+    _, *others = results
+    return others[0] if len(others) == 1 else tuple(others)
+
+
+def writing(operation: Callable[..., tuple[Tensor, ...]]) -> Callable[..., Any]:
     """The form of an operation that writes into the last argument, through a new tensor."""
 
-    def written(*args: Any) -> Tensor:
+    def written(*args: Any) -> Any:
         *inputs, out = args
-        rows, status = operation(*inputs)
-        out.copy_(rows)
-        return status
+        results = operation(*inputs)
+        out.copy_(results[0])
+        return all_but_rows(results)
 
     return written
 
 
 def writing_directly(
-    operation: Callable[..., tuple[Tensor, Tensor]],
-) -> Callable[..., Tensor]:
+    operation: Callable[..., tuple[Tensor, ...]],
+) -> Callable[..., Any]:
     """The same for an operation that can write into a contiguous tensor directly."""
     by_a_new_tensor = writing(operation)
 
-    def written(*args: Any) -> Tensor:
+    def written(*args: Any) -> Any:
         out = args[-1]
         if not out.is_contiguous():
             return by_a_new_tensor(*args)
-        _, status = operation(*args)
+        results = operation(*args)
         # A kernel writes by address: tell autograd that what it may have saved has changed.
         torch.autograd.graph.increment_version(out)
-        return status
+        return all_but_rows(results)
 
     return written
 
@@ -128,6 +136,8 @@ REFERENCE: Final[dict[str, Callable[..., Any]]] = {
     "row_bits": in_standard_floats(reference.row_bits),
     "project_out": without_gradient("project_out", writing(counting(reference.project))),
     "step_out": without_gradient("step_out", writing(counting(reference.step))),
+    "quantize": counting(reference.quantize),
+    "quantize_out": without_gradient("quantize_out", writing(counting(reference.quantize))),
 }
 TRITON: Final[dict[str, Callable[..., Any]]] = {
     "project": gpu.project,
@@ -137,6 +147,8 @@ TRITON: Final[dict[str, Callable[..., Any]]] = {
     "row_bits": gpu.row_bits,
     "project_out": without_gradient("project_out", writing_directly(gpu.project)),
     "step_out": without_gradient("step_out", writing_directly(gpu.step)),
+    "quantize": gpu.quantize,
+    "quantize_out": without_gradient("quantize_out", writing_directly(gpu.quantize)),
 }
 
 
@@ -171,9 +183,14 @@ def _rows_and_status(first: Tensor, *_: Any) -> tuple[Tensor, Tensor]:
     )
 
 
-def _flip_shapes(p: Tensor, *_: Any) -> tuple[Tensor, Tensor, Tensor]:
+def _integers(p: Tensor) -> Tensor:
+    """One for each row."""
+    return p.new_empty(p.shape[:1], dtype=torch.int64)
+
+
+def _rows_integers_and_status(p: Tensor, *_: Any) -> tuple[Tensor, Tensor, Tensor]:
     q, status = _rows_and_status(p)
-    return q, p.new_empty(p.shape[:1], dtype=torch.int64), status
+    return q, _integers(p), status
 
 
 def _row_bits_shape(p: Tensor, key: Tensor, draw: int, grid: float, words: int) -> Tensor:
@@ -185,6 +202,10 @@ def _status_alone(*args: Any) -> Tensor:
     return out.new_empty((), dtype=torch.int64)
 
 
+def _integers_and_status(*args: Any) -> tuple[Tensor, Tensor]:
+    return _integers(args[0]), _status_alone(*args)
+
+
 def _vjp_shape(v: Tensor, *_: Any) -> Tensor:
     return torch.empty_like(v, memory_format=torch.contiguous_format)
 
@@ -193,10 +214,12 @@ _SHAPES: Final[dict[str, Callable[..., Any]]] = {
     "project": _rows_and_status,
     "step": _rows_and_status,
     "move": _rows_and_status,
-    "flip": _flip_shapes,
+    "flip": _rows_integers_and_status,
+    "quantize": _rows_integers_and_status,
     "row_bits": _row_bits_shape,
     "project_out": without_gradient("project_out", _status_alone),
     "step_out": without_gradient("step_out", _status_alone),
+    "quantize_out": without_gradient("quantize_out", _integers_and_status),
     "_project_by": _rows_and_status,
     "project_vjp": _vjp_shape,
 }

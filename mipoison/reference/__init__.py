@@ -8,6 +8,7 @@ from mipoison.random import row_words as row_bits
 from mipoison.reference.flip import flip
 from mipoison.reference.move import move
 from mipoison.reference.project import feasible_rows, prepare, project, project_vjp, solve
+from mipoison.reference.quantize import quantize
 from mipoison.reference.rounding import label_of, valid_rows
 from mipoison.reference.step import step
 
@@ -19,6 +20,7 @@ __all__ = [
     "prepare",
     "project",
     "project_vjp",
+    "quantize",
     "row_bits",
     "solve",
     "step",

@@ -35,12 +35,12 @@ def name_of(value: object) -> str:
 
 
 def on_gpu(case: table.Case) -> tuple[Any, ...]:
-    """The arguments with their rows on the GPU; one tensor given twice stays one, the key stays here."""
+    """The arguments with their rows on the GPU; one tensor given twice stays one, a key stays here."""
     made: dict[int, Tensor] = {}
 
     def moved(x: Any) -> Any:
-        rows = isinstance(x, Tensor) and x is not case.key
-        return made.setdefault(id(x), x.cuda()) if rows else x
+        stays = case.operation == "flip" and not case.has_rows(x)
+        return made.setdefault(id(x), x.cuda()) if isinstance(x, Tensor) and not stays else x
 
     return tuple(map(moved, case.arguments))
 

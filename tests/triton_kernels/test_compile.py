@@ -27,11 +27,13 @@ def test_nothing_spills() -> None:
     """One case of every kernel, among them the l1 ball, which is the default; the others are the whole table's."""
     program = """
 from mipoison.kernels.resources import measure, variants
-chosen = variants(("step", "move", "flip", "row_bits"), ("none", "l1"), ("float32",), (10,))
+chosen = variants(("step", "move", "flip", "row_bits", "quantize"), ("none", "l1"), ("float32",), (10,))
 print({variant.operation: measure(variant, 90).stack for variant in chosen})
 """
     done = python(program)
-    assert done.stdout == "{'step': 0, 'move': 0, 'flip': 0, 'row_bits': 0}\n", done.stderr
+    assert done.stdout == "{'step': 0, 'move': 0, 'flip': 0, 'row_bits': 0, 'quantize': 0}\n", (
+        done.stderr
+    )
 
 
 @pytest.mark.parametrize("target", [*later(80), 90, *later(100)])

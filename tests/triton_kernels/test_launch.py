@@ -34,8 +34,8 @@ def test_batch_invariance(norm: str) -> None:
     assert torch.equal(alone[0], whole[1])
 
 
-def test_neither_do_flips_and_moves() -> None:
-    for operation in ("flip", "move"):
+def test_batch_invariance_of_the_other_operations() -> None:
+    for operation in ("flip", "move", "quantize"):
         norm = "l1" if operation == "move" else "none"
         case = list(table.cases(operation, torch.float32, 17, norm, 2))[-1]
         order = torch.tensor([3, 0, 11])

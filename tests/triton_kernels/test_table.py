@@ -27,6 +27,7 @@ QUICK = (
     ("move", torch.float32, 17, "l2"),
     ("move", torch.float32, 16, "linf"),
     *(("flip", dtype, k, "none") for k, dtype in zip((2, 17, 3, 4), DTYPES, strict=True)),
+    *(("quantize", dtype, k, "none") for k, dtype in zip((2, 17, 3, 4), DTYPES, strict=True)),
 )
 FULL = tuple(
     (operation, dtype, k, norm)
@@ -34,7 +35,9 @@ FULL = tuple(
     for norm in norms
     for dtype in DTYPES
     for k in SIZES
-    if (operation, dtype, k, norm) not in QUICK and (k < 10_000 or dtype == torch.float32)
+    if (operation, dtype, k, norm) not in QUICK
+    and k <= table.MOST_CLASSES.get(operation, k)
+    and (k < 10_000 or dtype == torch.float32)
 )
 
 
@@ -61,7 +64,7 @@ def some(operation: str, dtype: torch.dtype, k: int, norm: str) -> Iterator[Case
     for index, case in enumerate(table.cases(operation, dtype, k, norm, rows=1)):
         far = searched and table.SETTINGS[norm][index].length == table.FAR
         long = k > 1000 and index % 4 > 0
-        turn = 4 if searched else fewer(3, 1) if operation in ("move", "flip") else 1
+        turn = 4 if searched else fewer(3, 1) if operation in ("move", "flip", "quantize") else 1
         if not far and not long and index % turn == k % turn:
             yield case.only(torch.arange(index, index + fewer(3, 5), 2) % len(case.kinds))
 
@@ -112,7 +115,7 @@ def test_a_row_on_the_border_of_its_ball(norm: str) -> None:
     check(case)
 
 
-@pytest.mark.parametrize("operation", ["step", "project", "move", "flip"])
+@pytest.mark.parametrize("operation", ["step", "project", "move", "flip", "quantize"])
 @pytest.mark.parametrize("k", [10, *later(300)])
 def test_invalid_rows_get_the_safe_answer(operation: str, k: int) -> None:
     case = next(
