@@ -57,6 +57,7 @@ def on_cpu(measurements: Sequence[Measurement]) -> str:
         ("Other balls, two threads and other algorithms", tables.others(measurements, judge)),
         ("Other dtypes, one thread", tables.dtypes(measurements)),
         ("Other operations, float32, one thread, new outputs", tables.operations(measurements)),
+        ("Codebooks, float32, one thread", tables.codebooks(measurements, judge)),
         ("Few rows, float32, µs a call", tables.latency(measurements, judge)),
     ]
     return judge.summary() + sections(parts)

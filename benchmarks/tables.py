@@ -208,6 +208,35 @@ def operations(measurements: Sequence[Measurement]) -> str:
     )
 
 
+def codebooks(measurements: Sequence[Measurement], judge: Judge) -> str:
+    """`quantize` into a given tensor, float32, one thread."""
+    chosen = [one for one in measurements if one.operation == "quantize"]
+    rows = []
+    for one in latest(chosen, ("k", "words")):
+        where = f"K = {integer(one.k)}, {one.words} codewords a label"
+        limit = targets.QUANTIZE_OVER_SOFTMAX.get(one.k)
+        rows.append(
+            (
+                integer(one.k),
+                str(one.words),
+                number(per_row(one) or 0.0),
+                judge.figure(one.ratio_to("add")),
+                judge.figure(one.ratio_to("softmax"), limit, "quantize ÷ softmax", where),
+                NO_FIGURE if limit is None else str(limit),
+                judge.figure(
+                    one.speedup_over("cdist"), targets.UNDER_CDIST, "cdist ÷ quantize", where
+                ),
+                judge.figure(one.ratio_to("quantize, new output")),
+            )
+        )
+    head = (
+        *("K", "codewords a label", "ns a row", "÷ add", "÷ softmax", "target"),
+        f"cdist ÷ it, {targets.UNDER_CDIST}",
+        "out= ÷ new output",
+    )
+    return table(head, rows)
+
+
 def latency(measurements: Sequence[Measurement], judge: Judge) -> str:
     """Microseconds a call on few rows, with a column for each contestant."""
     chosen = [one for one in measurements if one.group == "latency"]

@@ -46,6 +46,9 @@ UNDER_RIVAL: Final = {
     "sparsemax": Target(10, at_least=True),
     "compiled newton": Target(5, at_least=True),
 }
+# `quantize` ÷ softmax(out=), by K, and the time of torch.cdist ÷ that of `quantize`.
+QUANTIZE_OVER_SOFTMAX: Final = {10: Target(0.6), 1000: Target(5)}
+UNDER_CDIST: Final = Target(20, at_least=True)
 # Microseconds of one call of the operator, N = 1, K = 10, without a ball.
 CALL: Final = Target(4)
 # Microseconds of one call in a replayed graph on a GPU, N = 32, K = 1000, without a ball.

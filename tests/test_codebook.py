@@ -64,7 +64,8 @@ def test_every_answer_is_a_codeword_of_its_label(
 ) -> None:
     p = draw(distribution, 300, K, seed=1).to(dtype)
     for book in books.values():
-        words = book.objective.codewords.flatten(0, 1).to(dtype)
+        words = book.objective.codewords.flatten(0, 1).double()
+        words = (words / words.sum(1, keepdim=True)).to(dtype)
         q = book(p)
         assert len(q.unique(dim=0)) <= len(words)
         distance = (q.double().unsqueeze(1) - words.double()).abs().sum(2).amin(1)
@@ -277,3 +278,16 @@ def test_codewords_of_other_labels_are_refused() -> None:
             Codebook(wrong)
     with pytest.raises(ValueError, match="expected codewords of the labels"):
         book.load_state_dict({"codewords": words.flip(0)})
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("margin", [1e-3, 0.3, 1.0])
+def test_no_lead_has_to_be_restored(
+    margin: float, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    book = mp.LPA.fit(*classified(300, seed=104), objective="codebook", margin=margin)
+    assert book.leads == (margin < 1)
+    p = torch.cat([draw(distribution, 100, K, seed=2) for distribution in DISTRIBUTIONS]).to(dtype)
+    q = book(p)
+    monkeypatch.setattr(mp.LPA, "leads", False)
+    assert torch.equal(q, book(p)) and torch.equal(q, book(p, validate=False))

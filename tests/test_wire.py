@@ -15,6 +15,7 @@ from torch import Tensor
 from mipoison.defenses import Rounding
 from mipoison.defenses.base import Defense
 from mipoison.reference import label_of
+from mipoison.reference.rounding import lead
 
 K = 10
 ROWS = fewer(300, 600)
@@ -146,3 +147,16 @@ def test_rows_of_two_classes_that_hardly_lead_still_move() -> None:
     q = Toward()(p)
     assert torch.equal(label_of(q), label_of(p))
     assert bool(((q - p).abs().sum(1) > 0).all())
+
+
+@pytest.mark.parametrize("validate", [True, False])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, *HALVES])
+def test_a_label_can_lead_by_all_there_is(dtype: torch.dtype, validate: bool) -> None:
+    """With margin 1 a one-hot row stays one-hot, and no other loses any of its lead."""
+    p = torch.cat([draw(distribution, 20, K, seed=5) for distribution in DISTRIBUTIONS]).to(dtype)
+    label = label_of(p)
+    q = Rounding(1, margin=1.0)(p, validate=validate)
+    assert torch.equal(label_of(q), label)
+    total = p.double().sum(1)
+    slack = 2 * torch.finfo(dtype).eps
+    assert bool((lead(q.double(), label) >= lead(p.double(), label) / total - slack).all())

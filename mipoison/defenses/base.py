@@ -30,14 +30,14 @@ from mipoison.reference.rounding import finish, renormalise, safe_answer
 _SMALLEST: Final = torch.finfo(torch.float32).tiny
 
 
-def clean_rows(p: Tensor, valid: Tensor) -> Tensor:
+def clean_rows(p: Tensor, valid: Tensor | None = None) -> Tensor:
     """Renormalises rows, in float32 (float64 stays), each with a strict label.
 
     Tolerances apply to the given rows only: a clean row sums to one, so no operation refuses it.
 
     Args:
         p: outputs, [N, K].
-        valid: the rows that are probability vectors, bool [N]; the others become uniform rows.
+        valid: the rows that are probability vectors, bool [N]; the others become uniform rows. None: all are.
 
     Returns:
         [N, K], float32 or float64.
@@ -60,7 +60,7 @@ def defender_rows(outputs: Any, name: str = "outputs") -> Tensor:
             f"expected {name} with a row or more, got none; pass the classifier's answers to data of your own"
         )
     require_probabilities(name, rows)
-    return clean_rows(rows, torch.ones_like(rows[:, 0], dtype=torch.bool))
+    return clean_rows(rows)
 
 
 def as_dtype(q: Tensor, dtype: torch.dtype, label: Tensor | None = None) -> Tensor:
@@ -138,6 +138,11 @@ class Defense(Saved):
     def classes(self) -> int | None:
         """K of the data it was fitted on; None where any K will do."""
         return None
+
+    @property
+    def leads(self) -> bool:
+        """Whether every answer's label leads by `least_lead(margin)`, so that no lead has to be restored."""
+        return False
 
     @abstractmethod
     def answer(self, p: Tensor) -> Tensor:
@@ -242,9 +247,9 @@ class Defense(Saved):
             all_valid = bool(read_back(valid.all()))
             if self.on_invalid == "raise" and not all_valid:
                 require_probabilities("outputs", p)
-            answered = acting._defended(p, valid, everywhere=False)
             if all_valid:
-                return like(answered, outputs)
+                return like(acting._defended(p, None, everywhere=False), outputs)
+            answered = acting._defended(p, valid, everywhere=False)
             with COUNTING:
                 self.failures += int((~valid).sum())
             safe = safe_answer(p, label_of(p), p.dtype)
@@ -263,12 +268,12 @@ class Defense(Saved):
         answered = self._defended(p, valid, everywhere=True)
         return torch.where(valid.unsqueeze(-1), answered, safe_answer(p, label_of(p), p.dtype))
 
-    def _defended(self, p: Tensor, valid: Tensor, *, everywhere: bool) -> Tensor:
+    def _defended(self, p: Tensor, valid: Tensor | None, *, everywhere: bool) -> Tensor:
         """Answers to the renormalised rows, in p's dtype; with `everywhere` nothing is read back."""
         clean = clean_rows(p, valid)
-        given = torch.where(valid.unsqueeze(-1), p, 1 / p.shape[-1])
+        given = p if valid is None else torch.where(valid.unsqueeze(-1), p, 1 / p.shape[-1])
         q = self.respond(clean, given)
-        if self.keeps_labels and self.margin > 0:
+        if self.keeps_labels and self.margin > 0 and not self.leads:
             epsilon, norm = self.ball
             q = keep_lead(
                 q,

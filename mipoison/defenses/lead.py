@@ -110,7 +110,7 @@ def keep_lead(
     q = on(short & (ahead >= least), q, leading(least))
     q = on(short & (ahead < least), q, raised)
     # Labels with a larger lead survive every cast and rounding.
-    apart = max(margin, _APART) + rounding
+    apart = min(max(margin, _APART) + rounding, 1.0)
     near = lead(q, label) < apart
     none = torch.zeros_like(near)
     fails = on(near, none, lost)

@@ -56,7 +56,7 @@ def flip(
     new = torch.where(valid, labels_drawn(words, label, targets, rate, k), label)
 
     def flipped(p: Tensor, old: Tensor, new: Tensor) -> tuple[Tensor]:
-        row = renormalise(p, torch.ones_like(old, dtype=torch.bool))
+        row = renormalise(p)
         zero = torch.zeros_like(row[:, 0])
         if style == "swap":
             q = put(put(row, old, at(row, new)), new, at(row, old))

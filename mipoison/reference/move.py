@@ -58,8 +58,7 @@ def move(
     valid = valid_rows(p) & valid_rows(target) & (label_of(target) == t)
 
     def moved(p: Tensor, v: Tensor, t: Tensor) -> tuple[Tensor]:
-        everywhere = torch.ones_like(t, dtype=torch.bool)
-        start, end = renormalise(p, everywhere), renormalise(v, everywhere)
+        start, end = renormalise(p), renormalise(v)
         if math.isinf(ball):
             q = end
         elif style == "straight":

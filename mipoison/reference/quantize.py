@@ -69,8 +69,7 @@ def quantize(p: Tensor, codewords: Tensor, offsets: Tensor | None) -> tuple[Tens
 
     def chosen(p: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
         m = nearest(p, t, codewords, offsets)
-        everywhere = torch.ones_like(t, dtype=torch.bool)
-        q = renormalise(codewords[t, m], everywhere)
+        q = renormalise(codewords[t, m])
         return finish(q, t, torch.zeros_like(q[:, 0]), p.dtype), m
 
     def in_parts(p: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:

@@ -9,26 +9,25 @@ from typing import Any, ClassVar, Final
 import torch
 from torch import Tensor
 
+from mipoison import ops
 from mipoison.defenses.base import as_dtype
 from mipoison.defenses.lead import least_lead
 from mipoison.defenses.lpa.aim import Aim
 from mipoison.defenses.lpa.frontier import (
+    FARTHEST,
     Frontier,
     limit_for_budget,
     limit_for_gain,
     within_reach,
 )
 from mipoison.defenses.lpa.objective import Objective
-from mipoison.exporting import exporting
 from mipoison.ops.validation import require_probabilities
 from mipoison.progress import Progress
 from mipoison.reference import label_of
-from mipoison.reference.rounding import finish, lead
+from mipoison.reference.rounding import lead
 
-# Rounding of a codeword.
+# Rounding of a codeword; a cast to bfloat16 takes less of a lead than `least_lead` adds, by more than this.
 _SLACK: Final = 1e-5
-# Differences of rows and codewords are taken of so many entries at a time.
-_ENTRIES: Final = 1 << 22
 
 
 class Codebook(Objective):
@@ -67,6 +66,10 @@ class Codebook(Objective):
                 "them with that margin, or their answers would differ from row to row"
             )
 
+    def leads(self, margin: float, epsilon: float) -> bool:
+        """See `Defense.leads`: `check_margin` has seen the codewords, and every row may move to its codeword."""
+        return least_lead(margin) < 1 and epsilon >= FARTHEST
+
     @property
     def classes(self) -> int:
         """K of the codewords."""
@@ -102,22 +105,8 @@ class Codebook(Objective):
 
     def poison(self, p: Tensor, *, key: None, epsilon: float, norm: str) -> Tensor:
         """See `Objective.poison`. A row that its codeword is out of reach of goes as far as it may."""
-        label = label_of(p)
-        if exporting():
-            # A program serves batches of any size.
-            nearest = self._nearest(p, label)
-        else:
-            size = max(1, _ENTRIES // self.codewords[0].numel())
-            parts = zip(p.split(size), label.split(size), strict=True)
-            nearest = torch.cat([self._nearest(part, t) for part, t in parts])
-        target = finish(nearest, label, torch.zeros_like(p[:, 0]), p.dtype)
+        target, _ = ops.quantize(p, self.codewords, validate=False)
         return within_reach(p, target, epsilon, norm)
-
-    def _nearest(self, p: Tensor, label: Tensor) -> Tensor:
-        """The nearest codewords to rows [n, K], float64; of several that are equally near the first."""
-        mine = self.codewords[label].to(torch.float64)
-        index = (mine - p.to(torch.float64).unsqueeze(1)).abs().sum(-1).argmin(1)
-        return mine.gather(1, index.view(-1, 1, 1).expand(-1, 1, p.shape[1])).squeeze(1)
 
     @classmethod
     def restore(cls, settings: dict[str, Any], tensors: dict[str, Tensor]) -> Codebook:

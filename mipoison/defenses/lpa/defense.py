@@ -126,6 +126,11 @@ class LPA(Defense):
         self.objective.check_margin(self.margin)
         self._key = _key_for(type(self.objective), key)
 
+    @property
+    def leads(self) -> bool:
+        """See `Defense.leads`."""
+        return self.objective.leads(self.margin, self.epsilon)
+
     @classmethod
     def takes_key(cls, settings: Mapping[str, Any]) -> bool:
         """See `Saved.takes_key`. A file that names no objective is refused later."""

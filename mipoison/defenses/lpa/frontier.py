@@ -27,7 +27,7 @@ _FOLDS: Final = 8
 # The share by which a budget may be missed.
 _MET: Final = 0.1
 # No two probability vectors are farther apart, in any norm.
-_FARTHEST: Final = 2.0
+FARTHEST: Final = 2.0
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ class Frontier:
 
 def within_reach(p: Tensor, target: Tensor, epsilon: float, norm: str) -> Tensor:
     """The targets of rows [N, K] that lie within epsilon, bit for bit; toward the others as far as epsilon allows."""
-    if epsilon >= _FARTHEST:
+    if epsilon >= FARTHEST:
         return target
     moved = ops.move(p, target, epsilon=epsilon, norm=norm, validate=False)
     near = distance(target, p, norm) <= epsilon

@@ -34,6 +34,10 @@ class Objective(DtypeStable):
     def check_margin(self, margin: float) -> None:
         """Raises ValueError where answers whose label leads by the margin would break what the objective promises."""
 
+    def leads(self, margin: float, epsilon: float) -> bool:
+        """See `Defense.leads`."""
+        return False
+
     @abstractmethod
     def poison(self, p: Tensor, *, key: Any, epsilon: float, norm: str) -> Tensor:
         """Moves rows within C(p, label, ε, 0).
