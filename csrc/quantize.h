@@ -1,4 +1,4 @@
-// 9. quantize: the nearest codeword of the row's label.
+// 10. quantize: the nearest codeword of the row's label.
 #pragma once
 
 #include "codewords.h"

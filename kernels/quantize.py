@@ -1,4 +1,4 @@
-"""9. The nearest codeword of the row's label, by distances in whole units; see `mipoison.reference.quantize`."""
+"""10. The nearest codeword of the row's label, by distances in whole units; see `mipoison.reference.quantize`."""
 
 from __future__ import annotations
 

@@ -15,7 +15,6 @@ from torch import Tensor
 from mipoison.defenses import Rounding
 from mipoison.defenses.base import Defense
 from mipoison.reference import label_of
-from mipoison.reference.rounding import lead
 
 K = 10
 ROWS = fewer(300, 600)

@@ -2,12 +2,14 @@
 //
 // The rows are made of integer hashes by arithmetic that IEEE 754 fixes, so that all processors see
 // the same ones.
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <cstdio>
 #include <cstring>
 #include <initializer_list>
 #include <limits>
+#include <utility>
 #include <vector>
 
 #include "dispatch.h"
@@ -46,6 +48,19 @@ std::vector<double> confidences(int64_t k, uint64_t seed) {
     for (int64_t j = 0; j < k; ++j) p[i * k + j] /= sum;
   }
   return p;
+}
+
+// So many codewords of each label: rows whose largest entry is swapped to the label.
+std::vector<float> codewords(int64_t k, int64_t words) {
+  const std::vector<double> rows = confidences(k, 4);
+  std::vector<float> made(k * words * k);
+  for (int64_t i = 0; i < k * words; ++i) {
+    float* const word = made.data() + i * k;
+    for (int64_t j = 0; j < k; ++j)
+      word[j] = static_cast<float>(rows[i * 7 % kRows * k + (j + i) % k]);
+    std::swap(*std::max_element(word, word + k), word[i / words]);
+  }
+  return made;
 }
 
 std::vector<double> directions(int64_t k, uint64_t seed) {
@@ -130,7 +145,16 @@ void answer(DType dtype, const char* dtype_name, int64_t k) {
     kernels.row_bits({batch, p.data(), key, 3, grid, 8, words.data()});
     drawn.add(words.data(), words.size() * sizeof(int64_t));
   }
+  Digest nearest;
+  for (const int64_t count : {1, 3, 17}) {
+    const std::vector<float> made = codewords(k, count);
+    nearest.add(kernels.quantize(
+        {batch, p.data(), made.data(), nullptr, count, out.data(), labels.data()}));
+    nearest.add(out.data(), out.size());
+    nearest.add(labels.data(), labels.size() * sizeof(int64_t));
+  }
   print("flip", "-", flipped);
+  print("quantize", "-", nearest);
   print("row_bits", "-", drawn);
 }
 
