@@ -27,16 +27,19 @@ ROWS = (
     ("LPA equilibrium, budget 0.1", "3", "lpa-equilibrium-l1-0.1"),
     ("LPA equilibrium, budget 0.2", "3", "lpa-equilibrium-l1-0.2"),
     ("LPA decoy, epsilon 0.2", "3", "lpa-decoy-0.2"),
+    ("LPA codebook, certified 0.7", "3", "lpa-codebook-certified-0.7"),
     ("Laplace noise", "3", "laplace-0.2"),
     ("rounding to one decimal", "3", "rounding-1"),
     ("LPA equilibrium, budget 0.05", "1", "lpa-equilibrium-l1-0.05"),
     ("LPA equilibrium, budget 0.2", "1", "lpa-equilibrium-l1-0.2"),
+    ("LPA codebook, certified 0.7", "1", "lpa-codebook-certified-0.7"),
+    ("LPA codebook, one answer a label", "1", "lpa-codebook"),
     ("Laplace noise", "1", "laplace-0.2"),
     ("rounding to one decimal", "1", "rounding-1"),
 )
 HEAD = (
-    "| defense | T | g2 | g3 | g3 of the median victim | mean l1 | labels changed |\n"
-    "|---|---|---|---|---|---|---|\n"
+    "| defense | T | g2 | g3 | g3 of the median victim | certified | mean l1 | labels changed |\n"
+    "|---|---|---|---|---|---|---|---|\n"
 )
 
 
@@ -47,7 +50,7 @@ def table(summary: dict[str, Any]) -> str:
         measured = summary[temperature]["defenses"][name]
         gains = [
             mean_alone(measured[key])
-            for key in ("standard.gain", "adaptive.gain", "adaptive.median")
+            for key in ("standard.gain", "adaptive.gain", "adaptive.median", "certificate.gain")
         ]
         moved = f"{measured['utility.l1_mean']['mean']:.3f}"
         changed = f"{measured['utility.labels_changed']['max']:.0f}"

@@ -291,3 +291,11 @@ def test_no_lead_has_to_be_restored(
     q = book(p)
     monkeypatch.setattr(mp.LPA, "leads", False)
     assert torch.equal(q, book(p)) and torch.equal(q, book(p, validate=False))
+
+
+def test_an_lpa_of_a_codebook_lets_every_row_reach_its_codeword() -> None:
+    p, x = classified(300, seed=105)
+    fitted = mp.LPA.fit(p, x, objective="codebook")
+    assert torch.equal(mp.LPA(fitted.objective)(p), fitted(p))
+    capped = mp.LPA(fitted.objective, epsilon=0.05)(p)
+    assert float((capped - p).abs().sum(1).max()) < 0.0501

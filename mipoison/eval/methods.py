@@ -210,13 +210,15 @@ def _lpa(own: Own, options: Options) -> Defense:
     # The others keep no rows out of a fit, and know no copies.
     kind = OBJECTIVES[objective]
     groups = own.groups if issubclass(kind, (Penalized, Codebook)) else None
-    given = {name: float(options[name]) for name in ("epsilon", "budget") if name in options}
+    names = ("epsilon", "budget", "certified")
+    given = {name: float(options[name]) for name in names if name in options}
     return LPA.fit(
         own.outputs,
         own.inputs,
         objective=objective,
         epsilon=given.get("epsilon"),
         budget=given.get("budget"),
+        certified=given.get("certified"),
         norm="l1",
         key=own.key if kind.keyed else None,
         seed=own.seed,
@@ -282,7 +284,11 @@ BUILDERS: Mapping[str, Recipe] = {
     "label_only": Recipe(_label_only, Takes()),
     "rounding": Recipe(_rounding, Takes({"decimals": count(0)})),
     "lpa": Recipe(
-        _lpa, Takes({"objective": choice(OBJECTIVES)}, {"epsilon": _LENGTH, "budget": _LENGTH})
+        _lpa,
+        Takes(
+            {"objective": choice(OBJECTIVES)},
+            {"epsilon": _LENGTH, "budget": _LENGTH, "certified": number(1.0)},
+        ),
     ),
     "lfp": Recipe(
         _lfp,

@@ -43,6 +43,15 @@ def of_budget(objective: str, budget: float) -> Method:
     return Method(f"lpa-{objective}-l1-{budget:g}", f"LPA {objective}", "lpa", options)
 
 
+def codebook(certified: float | None = None) -> Method:
+    """The codebook of least moves that certifies a gain; None: one codeword a label."""
+    options: tuple[tuple[str, float | str], ...] = (("objective", "codebook"),)
+    if certified is None:
+        return Method("lpa-codebook", "LPA codebook", "lpa", options)
+    name = f"lpa-codebook-certified-{certified:g}"
+    return Method(name, "LPA codebook", "lpa", (*options, ("certified", certified)))
+
+
 def lfp(rate: float) -> Method:
     """LFP that flips this share of the rows."""
     options = (("rate", rate), ("rows", "margin"), ("targets", "surrogate"))
@@ -86,6 +95,8 @@ DEMO = Configuration(
         _lpa("decoy", 0.1),
         _lpa("decoy", 0.2),
         _lpa("ascent", 0.2),
+        codebook(certified=0.7),
+        codebook(),
         lfp(0.05),
     ),
     checked_methods=("none", "lpa-equilibrium-l1-0.1"),

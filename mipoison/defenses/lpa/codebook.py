@@ -43,6 +43,7 @@ class Codebook(Objective):
 
     name: ClassVar[str] = "codebook"
     may_stay: ClassVar[bool] = True
+    epsilon: ClassVar[float] = FARTHEST
     keyed: ClassVar[bool] = False
     codewords: Tensor
 

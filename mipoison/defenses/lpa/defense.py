@@ -91,7 +91,8 @@ class LPA(Defense):
 
     Args:
         objective: chooses the answer in each row's set.
-        epsilon: radius ε in (0, 2] of each row's ball.
+        epsilon: radius ε in (0, 2] of each row's ball. Default: 0.2, and 2 for a codebook, whose answers are finitely
+            many only where every row may move to its codeword.
         norm: "l1" (default), "l2" or "linf".
         key: secret of the deployment: 16 bytes or more (``secrets.token_bytes(16)``), None (one
             drawn per process) or, for experiments, an int. All randomness is a function of
@@ -108,7 +109,7 @@ class LPA(Defense):
         self,
         objective: Objective,
         *,
-        epsilon: float = 0.2,
+        epsilon: float | None = None,
         norm: str = "l1",
         key: KeyLike = None,
         on_invalid: str = "raise",
@@ -121,7 +122,8 @@ class LPA(Defense):
             Objective,  # type: ignore[type-abstract]
             "mp.LPA.fit(..., objective='decoy')",
         )
-        self.epsilon = as_number("epsilon", epsilon, 0.0, 2.0, open_low=True)
+        radius = self.objective.epsilon if epsilon is None else epsilon
+        self.epsilon = as_number("epsilon", radius, 0.0, 2.0, open_low=True)
         self.norm = as_choice("norm", norm, NORMS)
         self.objective.check_margin(self.margin)
         self._key = _key_for(type(self.objective), key)

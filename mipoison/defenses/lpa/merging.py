@@ -13,6 +13,8 @@ from mipoison.defenses.base import as_dtype
 from mipoison.defenses.lead import least_lead
 
 _ROUNDS: Final = 8
+# Prices are found for as many merges at a time as have so many entries.
+_ENTRIES: Final = 1 << 22
 # A merge that hides less than this share of the label's variance counts as hiding so much.
 _LEAST: Final = 1e-9
 
@@ -44,15 +46,33 @@ def middle(rows: Tensor) -> Tensor:
 
     It holds the columns' quantiles at one level: that at which they sum to one.
     """
-    levels = rows.to(torch.float64).sort(0).values
-    if len(rows) == 1:
-        return levels[0] / levels[0].sum()
-    totals = levels.sum(1)
-    above = torch.searchsorted(totals, 1.0).clamp(1, len(rows) - 1)
-    low, high = totals[above - 1], totals[above]
+    return _middles(rows.to(torch.float64).unsqueeze(0), rows.new_tensor([len(rows)]))[0]
+
+
+def _middles(rows: Tensor, counts: Tensor) -> Tensor:
+    """The `middle` of each group of rows: [P, n, K] → [P, K], infinite rows after the first counts [P] of a group."""
+    levels = rows.sort(1).values
+    totals = levels.sum(2)
+    most = (counts.to(torch.int64) - 1).unsqueeze(1)
+    above = torch.minimum((totals < 1).sum(1, keepdim=True).clamp_min(1), most)
+    below = (above - 1).clamp_min(0)
+    low, high = totals.gather(1, below), totals.gather(1, above)
     share = ((1 - low) / (high - low).clamp_min(1e-12)).clamp(0, 1)
-    between = torch.lerp(levels[above - 1], levels[above], share)
-    return between / between.sum()
+    first, second = (levels.take_along_dim(at.unsqueeze(2), 1).squeeze(1) for at in (below, above))
+    between = torch.lerp(first, second, share)
+    return between / between.sum(1, keepdim=True)
+
+
+def _middle_and_spread(rows: Tensor, parts: list[Tensor]) -> tuple[Tensor, Tensor]:
+    """The `middle` of each part [P, K], and the sum of l1 from its rows to it [P]; float64."""
+    counts = torch.tensor([len(part) for part in parts], device=rows.device)
+    inside = torch.arange(int(counts.max()), device=rows.device) < counts.unsqueeze(1)
+    index = torch.zeros_like(inside, dtype=torch.int64)
+    index[inside] = torch.cat(parts)
+    some = rows[index].to(torch.float64)
+    middles = _middles(some.masked_fill(~inside.unsqueeze(2), torch.inf), counts)
+    far = (some - middles.unsqueeze(1)).abs().sum(2)
+    return middles, far.masked_fill(~inside, 0.0).sum(1)
 
 
 def leading(vectors: Tensor, label: int, margin: float) -> Tensor:
@@ -100,15 +120,22 @@ def merge(
         died.append(torch.inf)
         return len(centers) - 1
 
-    def price(i: int, j: int) -> float:
-        union = torch.cat((members[i], members[j]))
-        some = rows[union]
-        added = float((some - middle(some)).abs().sum()) - costs[i] - costs[j]
-        hidden = sizes[i] * sizes[j] / len(union) * float((means[i] - means[j]).square().sum())
-        return max(added, 0.0) / max(hidden, least)
+    def price(pairs: list[tuple[int, int]]) -> dict[tuple[int, int], float]:
+        found = {}
+        unions = [torch.cat((members[i], members[j])) for i, j in pairs]
+        for start in range(0, len(pairs), at_once):
+            some = slice(start, start + at_once)
+            _, spread = _middle_and_spread(rows, unions[some])
+            for (i, j), cost in zip(pairs[some], spread.tolist(), strict=True):
+                added = cost - costs[i] - costs[j]
+                apart = float((means[i] - means[j]).square().sum())
+                hidden = sizes[i] * sizes[j] / (sizes[i] + sizes[j]) * apart
+                found[i, j] = max(added, 0.0) / max(hidden, least)
+        return found
 
+    at_once = max(1, _ENTRIES // rows.numel())
     alive = [add(part, -torch.inf) for part in parts]
-    prices = {(i, j): price(i, j) for i in alive for j in alive if i < j}
+    prices = price([(i, j) for i in alive for j in alive if i < j])
     limit = -torch.inf
     while len(alive) > 1:
         (i, j), cheapest = min(prices.items(), key=lambda pair: pair[1])
@@ -118,7 +145,7 @@ def merge(
         prices = {pair: value for pair, value in prices.items() if not {i, j} & set(pair)}
         alive = [k for k in alive if k not in (i, j)]
         union = add(torch.cat((members[i], members[j])), limit)
-        prices |= {(k, union): price(k, union) for k in alive}
+        prices |= price([(k, union) for k in alive])
         alive.append(union)
     prices_at = torch.tensor([born, died], dtype=torch.float64, device=rows.device)
     return Merged(leading(torch.stack(centers), label, margin), *prices_at)
@@ -139,5 +166,5 @@ def _first_cells(rows: Tensor, cells: int, generator: torch.Generator) -> list[T
     for _ in range(_ROUNDS):
         nearest = torch.cdist(rows, centers, p=1).argmin(1)
         parts = [(nearest == i).nonzero().squeeze(1) for i in nearest.unique().tolist()]
-        centers = torch.stack([middle(rows[part]).to(rows.dtype) for part in parts])
+        centers = _middle_and_spread(rows, parts)[0].to(rows.dtype)
     return parts

@@ -23,6 +23,8 @@ class Objective(DtypeStable):
     name: ClassVar[str]
     # Whether a row may stay; else `LPA.answer` moves a row that did not.
     may_stay: ClassVar[bool] = False
+    # The radius of each row's ball unless another is given.
+    epsilon: ClassVar[float] = 0.2
     # Whether answers depend on the key.
     keyed: ClassVar[bool] = True
 

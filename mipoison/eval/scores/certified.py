@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor
 
@@ -26,7 +24,8 @@ def certificates(
 
     Returns:
         numbers by name for each defense. "gain" is None where nothing is certified, which is so for a defense that
-        gives hardly two rows the same answer, and where the label tells as much as the undefended vectors.
+        gives hardly two rows the same answer, where the error is not bounded above that of an adversary without a
+        defense, and where the label tells as much as the undefended vectors.
     """
     held = joined(parts.auxiliary, parts.victims) if known else parts.victims
     answers = torch.cat((queries, served), 1) if known else served
@@ -34,7 +33,7 @@ def certificates(
     gains = [one.gain(undefended) for one in made]
     return [
         {
-            "gain": None if one.mse == 0 or math.isnan(gain) else gain,
+            "gain": gain if gain > 0 else None,
             "mse": one.mse,
             "mse_seen": one.mse_seen,
             "label_mse_seen": one.label_mse_seen,
