@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from mipoison import cpu
+from mipoison.forked import one_thread
 
 _Fit = TypeVar("_Fit", bound=Callable[..., Any])
 
@@ -84,6 +85,8 @@ os.register_at_fork(after_in_child=_precision.begin_anew)
 class neutral:
     """A region with full precision, no autocast and standard floating point for this thread's computations.
 
+    In a forked child torch computes on one thread there.
+
     The default dtype and device change nothing, since this package gives every tensor an explicit dtype and device.
 
     Args:
@@ -102,6 +105,7 @@ class neutral:
         self._floats = cpu.StandardFloats()
 
     def __enter__(self) -> None:
+        one_thread.__enter__()
         _precision.enter()
         self._floats.__enter__()
         if self._autocast is not None:
@@ -117,6 +121,7 @@ class neutral:
             self._autocast.__exit__(kind, error, trace)
         self._floats.__exit__(kind, error, trace)
         _precision.leave()
+        one_thread.__exit__(kind, error, trace)
 
 
 @contextlib.contextmanager

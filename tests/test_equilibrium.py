@@ -9,7 +9,7 @@ from worlds import world
 
 import mipoison as mp
 from mipoison.defenses.bank import Bank
-from mipoison.defenses.base import defender_rows
+from mipoison.defenses.clean import defender_rows
 from mipoison.defenses.lpa.candidates import KINDS, Candidates
 from mipoison.defenses.lpa.equilibrium import Equilibrium
 from mipoison.defenses.lpa.game import SHARPNESS, Rules, _Memory, bisect_penalty_weight, choose

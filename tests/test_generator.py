@@ -9,7 +9,7 @@ from torch import Tensor
 from worlds import world
 
 import mipoison as mp
-from mipoison.defenses.base import defender_rows
+from mipoison.defenses.clean import defender_rows
 from mipoison.defenses.lpa.game import penalty
 from mipoison.defenses.lpa.generator import _SHARES as SHARES
 from mipoison.defenses.lpa.generator import Generator

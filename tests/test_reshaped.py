@@ -17,8 +17,8 @@ from mipoison.defenses import (
     Temperature,
     TopK,
 )
-from mipoison.defenses.base import clean_rows
 from mipoison.defenses.baselines.one_parameter import exponential_draws
+from mipoison.defenses.clean import clean_rows
 from mipoison.reference import label_of, valid_rows
 
 K = 10

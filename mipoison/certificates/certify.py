@@ -17,6 +17,7 @@ from torch import Tensor
 
 from mipoison.certificates.betting import lower_bound
 from mipoison.certificates.certificate import MOST_ALONE, Certificate, Secret
+from mipoison.forked import fork_safe
 from mipoison.ops.arrays import as_array
 from mipoison.ops.numbers import as_number
 from mipoison.ops.validation import (
@@ -39,6 +40,7 @@ _ENTRIES: Final = 1 << 24
 _WORDS: Final = {2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
+@fork_safe
 def certify(
     answers: Callable[[Tensor], Tensor] | Any,
     outputs: Any,

@@ -15,65 +15,19 @@ import torch
 from torch import Tensor
 
 from mipoison.defenses import compiled
+from mipoison.defenses.clean import as_dtype, clean_rows
 from mipoison.defenses.lead import keep_lead
+from mipoison.defenses.pieces import in_pieces, pieces
 from mipoison.defenses.saving import Saved
 from mipoison.exporting import exporting, tracing
+from mipoison.forked import one_thread
 from mipoison.neutral import neutral
 from mipoison.ops.answers import Rows, like, read_back
 from mipoison.ops.identity import Ids, RequestKey, as_requests
 from mipoison.ops.validation import as_choice, as_flag, as_number, as_rows, require_probabilities
 from mipoison.random import Key
 from mipoison.reference import label_of, valid_rows
-from mipoison.reference.rounding import finish, renormalise, safe_answer
-
-# Smaller entries become zero: some processes flush subnormal float32 numbers, and all must give the same answers.
-_SMALLEST: Final = torch.finfo(torch.float32).tiny
-
-
-def clean_rows(p: Tensor, valid: Tensor | None = None) -> Tensor:
-    """Renormalises rows, in float32 (float64 stays), each with a strict label.
-
-    Tolerances apply to the given rows only: a clean row sums to one, so no operation refuses it.
-
-    Args:
-        p: outputs, [N, K].
-        valid: the rows that are probability vectors, bool [N]; the others become uniform rows. None: all are.
-
-    Returns:
-        [N, K], float32 or float64.
-    """
-    dtype = torch.float64 if p.dtype == torch.float64 else torch.float32
-    rows = renormalise(p, valid)
-    return _rounded(torch.where(rows < _SMALLEST, 0.0, rows), dtype, label_of(p))
-
-
-def defender_rows(outputs: Any, name: str = "outputs") -> Tensor:
-    """Checks the outputs that a defense is fitted on, and returns them clean and without gradient.
-
-    Raises:
-        TypeError: for a wrong kind or dtype.
-        ValueError: for a wrong shape, no rows, or rows that are no probability vectors.
-    """
-    rows = as_rows(name, outputs).detach()
-    if len(rows) == 0:
-        raise ValueError(
-            f"expected {name} with a row or more, got none; pass the classifier's answers to data of your own"
-        )
-    require_probabilities(name, rows)
-    return clean_rows(rows)
-
-
-def as_dtype(q: Tensor, dtype: torch.dtype, label: Tensor | None = None) -> Tensor:
-    """Rounds rows to the dtype and keeps each label strict."""
-    if q.dtype == dtype:
-        return q
-    return _rounded(q.to(torch.float64), dtype, label_of(q) if label is None else label)
-
-
-def _rounded(q: Tensor, dtype: torch.dtype, label: Tensor) -> Tensor:
-    """float64 rows rounded to the dtype, with a strict label."""
-    return finish(q, label, torch.zeros_like(q[:, 0]), dtype)
-
+from mipoison.reference.rounding import safe_answer
 
 # Held while `failures` or an audit is counted: concurrent threads would lose counts.
 COUNTING: Final = threading.Lock()
@@ -243,24 +197,32 @@ class Defense(Saved):
     def _read(self, acting: Defense, p: Tensor, outputs: Rows) -> Rows:
         """Answers, reads back which rows are valid, and raises or counts."""
         with torch.no_grad(), neutral(p.device):
-            valid = valid_rows(p)
-            all_valid = bool(read_back(valid.all()))
-            if self.on_invalid == "raise" and not all_valid:
-                require_probabilities("outputs", p)
-            if all_valid:
-                return like(acting._defended(p, None, everywhere=False), outputs)
-            answered = acting._defended(p, valid, everywhere=False)
-            with COUNTING:
-                self.failures += int((~valid).sum())
-            safe = safe_answer(p, label_of(p), p.dtype)
-            return like(torch.where(valid.unsqueeze(-1), answered, safe), outputs)
+            if self.on_invalid == "raise":
+                # Before anything is answered, in whichever piece it is.
+                for part in pieces(p):
+                    if not bool(read_back(valid_rows(p[part]).all())):
+                        require_probabilities("outputs", p)
+            answered = in_pieces(lambda part: self._checked(acting._on(part), p[part]), p)
+            return like(answered, outputs)
+
+    def _checked(self, acting: Defense, p: Tensor) -> Tensor:
+        """Answers a piece, of which no row is invalid or invalid ones are counted."""
+        if self.on_invalid == "raise":
+            return acting._defended(p, None, everywhere=False)
+        valid = valid_rows(p)
+        if bool(read_back(valid.all())):
+            return acting._defended(p, None, everywhere=False)
+        answered = acting._defended(p, valid, everywhere=False)
+        with COUNTING:
+            self.failures += int((~valid).sum())
+        return torch.where(valid.unsqueeze(-1), answered, safe_answer(p, label_of(p), p.dtype))
 
     def _unread(self, p: Tensor) -> Tensor:
         """Answers without reading anything back: [N, K] of p's dtype."""
         if exporting():
             return self._safely(p)
         with torch.no_grad(), neutral(p.device):
-            return self._safely(p)
+            return in_pieces(lambda part: self._on(part)._safely(p[part]), p)
 
     def _safely(self, p: Tensor) -> Tensor:
         """Answers to valid rows, and the safe answer to the others."""
@@ -286,6 +248,14 @@ class Defense(Saved):
             )
         return as_dtype(q, p.dtype)
 
+    def _on(self, part: slice) -> Defense:
+        """This defense for some of the rows: with their requests, where its key is bound to ids."""
+        if not isinstance(self._key, RequestKey) or part == slice(None):
+            return self
+        acting = copy.copy(self)
+        acting._key = RequestKey(self._key, self._key.requests[part])
+        return acting
+
     def _under(self, ids: Ids, p: Tensor) -> Defense:
         """This defense with its key bound to the ids; it shares everything else."""
         requests = as_requests(ids, p)
@@ -300,4 +270,7 @@ class Defense(Saved):
 
     def __call__(self, outputs: Any, **options: Any) -> Any:
         """Defends a batch of outputs; see `forward`."""
-        return super().__call__(outputs, **options)
+        if not one_thread.child:
+            return super().__call__(outputs, **options)
+        with one_thread:
+            return super().__call__(outputs, **options)

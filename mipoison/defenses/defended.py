@@ -8,7 +8,8 @@ from typing import Any, Final
 import torch
 from torch import Tensor, nn
 
-from mipoison.defenses.base import Defense, as_dtype, unrecorded
+from mipoison.defenses.base import Defense, unrecorded
+from mipoison.defenses.clean import as_dtype
 from mipoison.defenses.eval_mode import (
     require_eval_mode,
     require_made_in_eval_mode,

@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 from torch import Tensor
 
 from mipoison.defenses import LFP, LPA, LabelOnly, Rounding
-from mipoison.defenses.base import defender_rows
+from mipoison.defenses.clean import defender_rows
 from mipoison.defenses.lfp.selection import ROWS
 from mipoison.defenses.lfp.targets import TARGETS
 from mipoison.defenses.lpa import OBJECTIVES
@@ -210,8 +210,7 @@ def _lpa(own: Own, options: Options) -> Defense:
     # The others keep no rows out of a fit, and know no copies.
     kind = OBJECTIVES[objective]
     groups = own.groups if issubclass(kind, (Penalized, Codebook)) else None
-    names = ("epsilon", "budget", "certified")
-    given = {name: float(options[name]) for name in names if name in options}
+    given = {name: float(options[name]) for name in options if name != "objective"}
     return LPA.fit(
         own.outputs,
         own.inputs,

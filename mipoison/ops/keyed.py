@@ -8,6 +8,7 @@ from typing import Final
 import torch
 from torch import Tensor
 
+from mipoison.forked import fork_safe
 from mipoison.ops import validation as check
 from mipoison.ops.answers import Labels, Rows, like, refuse
 from mipoison.ops.backends import pick
@@ -24,6 +25,7 @@ _EQUAL: Final = 1e-6
 _MOST_WORDS: Final = 1 << 20
 
 
+@fork_safe
 def flip(
     p: Rows,
     *,
@@ -99,6 +101,7 @@ def flip(
     return like(q, p), like(labels, p)
 
 
+@fork_safe
 def row_bits(
     p: Rows,
     *,

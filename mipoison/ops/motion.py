@@ -5,11 +5,13 @@ from __future__ import annotations
 from torch import Tensor
 
 from mipoison import reference
+from mipoison.forked import fork_safe
 from mipoison.ops import validation as check
 from mipoison.ops.answers import Rows, like, refuse
 from mipoison.ops.backends import pick
 
 
+@fork_safe
 def move(
     p: Rows,
     target: Rows,

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from mipoison import reference
+from mipoison.forked import fork_safe
 from mipoison.ops import validation as check
 from mipoison.ops.answers import Labels, Rows, like, refuse
 from mipoison.ops.backends import pick
@@ -90,6 +91,7 @@ class _Set:
             )
 
 
+@fork_safe
 def project(
     z: Rows,
     *,
@@ -165,6 +167,7 @@ def project(
     return like(q, z)
 
 
+@fork_safe
 def step(
     q: Rows,
     g: Rows,

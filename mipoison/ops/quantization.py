@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mipoison.forked import fork_safe
 from mipoison.ops import validation as check
 from mipoison.ops.answers import Rows, like, refuse
 from mipoison.ops.arrays import as_tensor, holds_tensors
@@ -15,6 +16,7 @@ from mipoison.ops.destination import as_destination, overwrites
 from mipoison.reference.quantize import usable_codewords
 
 
+@fork_safe
 def quantize(
     p: Rows,
     codewords: Rows,

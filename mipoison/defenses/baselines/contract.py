@@ -10,7 +10,8 @@ from torch import Tensor
 
 from mipoison import ops
 from mipoison.construction import constructor
-from mipoison.defenses.base import Defense, as_dtype, defender_rows
+from mipoison.defenses.base import Defense
+from mipoison.defenses.clean import as_dtype, defender_rows
 from mipoison.defenses.saving import Restore
 from mipoison.neutral import neutrally
 from mipoison.ops.validation import as_choice, as_number, require_probabilities

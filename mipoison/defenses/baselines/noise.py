@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from mipoison import ops
-from mipoison.defenses.base import Defense, as_dtype
+from mipoison.defenses.base import Defense
+from mipoison.defenses.clean import as_dtype
 from mipoison.ops.validation import as_number
 from mipoison.random import Key, KeyLike, resolve_key, uniforms
 from mipoison.reference import label_of

@@ -13,8 +13,9 @@ from torch.nn import functional as F
 from mipoison import ops
 from mipoison.adamw import AdamW
 from mipoison.construction import constructor
-from mipoison.defenses.base import Defense, as_dtype, defender_rows
+from mipoison.defenses.base import Defense
 from mipoison.defenses.baselines.noise import GaussianNoise
+from mipoison.defenses.clean import as_dtype, defender_rows
 from mipoison.defenses.saving import Restore
 from mipoison.dtype_stable import DtypeStable
 from mipoison.neutral import neutral, neutrally

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from mipoison import ops
-from mipoison.defenses.base import Defense, as_dtype
+from mipoison.defenses.base import Defense
+from mipoison.defenses.clean import as_dtype
 from mipoison.reference import label_of
 from mipoison.reference.rounding import at, put
 

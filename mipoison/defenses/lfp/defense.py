@@ -11,7 +11,8 @@ from torch import Tensor
 
 from mipoison import ops
 from mipoison.construction import constructor
-from mipoison.defenses.base import Defense, defender_rows
+from mipoison.defenses.base import Defense
+from mipoison.defenses.clean import defender_rows
 from mipoison.defenses.lfp.audit import Audit
 from mipoison.defenses.lfp.selection import (
     ROWS,
@@ -23,6 +24,7 @@ from mipoison.defenses.lfp.selection import (
     pool,
 )
 from mipoison.defenses.lfp.targets import TARGETS, runner_up, surrogate_worst
+from mipoison.defenses.pieces import pieces
 from mipoison.defenses.saving import Restore, numbers_of
 from mipoison.neutral import neutrally
 from mipoison.ops.answers import Rows
@@ -255,8 +257,9 @@ class LFP(Defense):
         served = super().forward(outputs, **options)
         if self.audit is not None:
             p, q = as_rows("outputs", outputs), as_rows("served", served)
-            valid = valid_rows(p)
-            self.audit.record(label_of(p)[valid], label_of(q)[valid])
+            for part in pieces(p):
+                valid = valid_rows(p[part])
+                self.audit.record(label_of(p[part])[valid], label_of(q[part])[valid])
         return served
 
     def answer(self, p: Tensor) -> Tensor:

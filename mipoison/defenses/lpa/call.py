@@ -7,6 +7,7 @@ from mipoison.defenses.lpa.defense import LPA
 from mipoison.defenses.lpa.direction import Direction
 from mipoison.ops.answers import Rows
 from mipoison.ops.identity import Ids
+from mipoison.ops.numbers import as_number
 from mipoison.random import KeyLike
 from mipoison.surrogate import Surrogate
 
@@ -49,4 +50,5 @@ def lpa(
         0
     """
     objective = Direction() if surrogate is None else Ascent(surrogate)
-    return LPA(objective, epsilon=epsilon, norm=norm, key=key)(outputs, ids=ids)  # type: ignore[no-any-return]
+    radius = as_number("epsilon", epsilon, 0.0, 2.0, open_low=True)
+    return LPA(objective, epsilon=radius, norm=norm, key=key)(outputs, ids=ids)  # type: ignore[no-any-return]

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from mipoison import ops
 from mipoison.defenses.bank import Bank, away
-from mipoison.defenses.base import as_dtype
+from mipoison.defenses.clean import as_dtype
 from mipoison.defenses.lpa.key_cells import KeyCells
 from mipoison.dtype_stable import DtypeStable
 from mipoison.nn import Network

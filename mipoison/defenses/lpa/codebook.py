@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from mipoison import ops
-from mipoison.defenses.base import as_dtype
+from mipoison.defenses.clean import as_dtype
 from mipoison.defenses.lead import least_lead
 from mipoison.defenses.lpa.aim import Aim
 from mipoison.defenses.lpa.frontier import (

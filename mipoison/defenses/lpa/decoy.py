@@ -9,7 +9,7 @@ from torch import Tensor
 
 from mipoison import ops
 from mipoison.defenses.bank import Bank
-from mipoison.defenses.base import as_dtype
+from mipoison.defenses.clean import as_dtype
 from mipoison.defenses.lpa.objective import GRID, Objective
 from mipoison.defenses.storage import below
 from mipoison.ops.validation import as_part

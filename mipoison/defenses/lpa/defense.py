@@ -11,7 +11,8 @@ from torch import Tensor
 from mipoison import ops
 from mipoison.construction import constructor
 from mipoison.defenses.bank import away
-from mipoison.defenses.base import Defense, defender_rows
+from mipoison.defenses.base import Defense
+from mipoison.defenses.clean import defender_rows
 from mipoison.defenses.lpa.aim import Aim
 from mipoison.defenses.lpa.alignment import Alignment, FullAlignment
 from mipoison.defenses.lpa.ascent import Ascent

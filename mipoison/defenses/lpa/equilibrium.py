@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from mipoison.defenses.bank import Bank
-from mipoison.defenses.base import as_dtype
+from mipoison.defenses.clean import as_dtype
 from mipoison.defenses.lpa.candidates import Candidates
 from mipoison.defenses.lpa.game import (
     EXPONENTS,

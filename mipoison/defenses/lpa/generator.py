@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from mipoison import ops
 from mipoison.defenses.bank import SAME, Bank, away
-from mipoison.defenses.base import as_dtype
+from mipoison.defenses.clean import as_dtype
 from mipoison.defenses.lpa.candidates import kept
 from mipoison.defenses.lpa.game import EXPONENTS, Rules, Table, gumbel, penalty, play
 from mipoison.defenses.lpa.key_cells import KeyCells

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from mipoison import ops
-from mipoison.defenses.base import as_dtype
+from mipoison.defenses.clean import as_dtype
 from mipoison.defenses.lead import least_lead
 
 _ROUNDS: Final = 8
@@ -46,14 +46,15 @@ def middle(rows: Tensor) -> Tensor:
 
     It holds the columns' quantiles at one level: that at which they sum to one.
     """
-    return _middles(rows.to(torch.float64).unsqueeze(0), rows.new_tensor([len(rows)]))[0]
+    count = torch.full((1,), len(rows), dtype=torch.int64, device=rows.device)
+    return _middles(rows.to(torch.float64).unsqueeze(0), count)[0]
 
 
 def _middles(rows: Tensor, counts: Tensor) -> Tensor:
     """The `middle` of each group of rows: [P, n, K] → [P, K], infinite rows after the first counts [P] of a group."""
     levels = rows.sort(1).values
     totals = levels.sum(2)
-    most = (counts.to(torch.int64) - 1).unsqueeze(1)
+    most = (counts - 1).unsqueeze(1)
     above = torch.minimum((totals < 1).sum(1, keepdim=True).clamp_min(1), most)
     below = (above - 1).clamp_min(0)
     low, high = totals.gather(1, below), totals.gather(1, above)
@@ -65,8 +66,9 @@ def _middles(rows: Tensor, counts: Tensor) -> Tensor:
 
 def _middle_and_spread(rows: Tensor, parts: list[Tensor]) -> tuple[Tensor, Tensor]:
     """The `middle` of each part [P, K], and the sum of l1 from its rows to it [P]; float64."""
-    counts = torch.tensor([len(part) for part in parts], device=rows.device)
-    inside = torch.arange(int(counts.max()), device=rows.device) < counts.unsqueeze(1)
+    sizes = [len(part) for part in parts]
+    counts = torch.tensor(sizes, dtype=torch.int64, device=rows.device)
+    inside = torch.arange(max(sizes), dtype=torch.int64, device=rows.device) < counts.unsqueeze(1)
     index = torch.zeros_like(inside, dtype=torch.int64)
     index[inside] = torch.cat(parts)
     some = rows[index].to(torch.float64)

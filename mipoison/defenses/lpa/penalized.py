@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Final, NamedTuple
 import torch
 from torch import Tensor
 
-from mipoison.defenses.base import as_dtype
+from mipoison.defenses.clean import as_dtype
 from mipoison.defenses.lpa.game import bisect_penalty_weight, choose
 from mipoison.defenses.lpa.key_cells import KeyCells
 from mipoison.defenses.lpa.objective import Objective

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from mipoison.defenses.bank import Bank
-from mipoison.defenses.base import as_dtype
+from mipoison.defenses.clean import as_dtype
 from mipoison.defenses.lpa.aim import Aim
 from mipoison.defenses.lpa.alignment import Alignment
 from mipoison.defenses.lpa.ascent import Ascent

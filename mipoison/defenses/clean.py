@@ -1,0 +1,60 @@
+"""Rows as a defense computes with them: renormalised, in one of two dtypes, each with a strict label."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import torch
+from torch import Tensor
+
+from mipoison.ops.validation import as_rows, require_probabilities
+from mipoison.reference import label_of
+from mipoison.reference.rounding import finish, renormalise
+
+# Smaller entries become zero: some processes flush subnormal float32 numbers, and all must give the same answers.
+_SMALLEST: Final = torch.finfo(torch.float32).tiny
+
+
+def clean_rows(p: Tensor, valid: Tensor | None = None) -> Tensor:
+    """Renormalises rows, in float32 (float64 stays), each with a strict label.
+
+    Tolerances apply to the given rows only: a clean row sums to one, so no operation refuses it.
+
+    Args:
+        p: outputs, [N, K].
+        valid: the rows that are probability vectors, bool [N]; the others become uniform rows. None: all are.
+
+    Returns:
+        [N, K], float32 or float64.
+    """
+    dtype = torch.float64 if p.dtype == torch.float64 else torch.float32
+    rows = renormalise(p, valid)
+    return _rounded(torch.where(rows < _SMALLEST, 0.0, rows), dtype, label_of(p))
+
+
+def defender_rows(outputs: Any, name: str = "outputs") -> Tensor:
+    """Checks the outputs that a defense is fitted on, and returns them clean and without gradient.
+
+    Raises:
+        TypeError: for a wrong kind or dtype.
+        ValueError: for a wrong shape, no rows, or rows that are no probability vectors.
+    """
+    rows = as_rows(name, outputs).detach()
+    if len(rows) == 0:
+        raise ValueError(
+            f"expected {name} with a row or more, got none; pass the classifier's answers to data of your own"
+        )
+    require_probabilities(name, rows)
+    return clean_rows(rows)
+
+
+def as_dtype(q: Tensor, dtype: torch.dtype, label: Tensor | None = None) -> Tensor:
+    """Rounds rows to the dtype and keeps each label strict."""
+    if q.dtype == dtype:
+        return q
+    return _rounded(q.to(torch.float64), dtype, label_of(q) if label is None else label)
+
+
+def _rounded(q: Tensor, dtype: torch.dtype, label: Tensor) -> Tensor:
+    """float64 rows rounded to the dtype, with a strict label."""
+    return finish(q, label, torch.zeros_like(q[:, 0]), dtype)

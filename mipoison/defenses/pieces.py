@@ -1,0 +1,42 @@
+"""Large batches in pieces, so that a call needs little memory beside what comes in and what goes out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Final
+
+import torch
+from torch import Tensor
+
+# Entries of a piece: 512 bytes of intermediate results for each would be 64 MB.
+_ENTRIES: Final = 1 << 17
+# A piece has whole tiles of the networks' rows.
+_TILE: Final = 256
+
+
+def pieces(p: Tensor) -> Iterator[slice]:
+    """Consecutive rows of p [N, K], so many at a time; all of them where they are few.
+
+    An answer does not depend on the rows beside it, so it does not matter where one piece ends.
+    """
+    n, k = p.shape
+    height = max(1, _ENTRIES // (k * _TILE)) * _TILE
+    if n <= height:
+        yield slice(None)
+        return
+    for start in range(0, n, height):
+        yield slice(start, min(start + height, n))
+
+
+def in_pieces(answer: Callable[[slice], Tensor], p: Tensor) -> Tensor:
+    """The answers to rows p [N, K], each piece of which is computed by itself: [N, K] of p's dtype."""
+    out = None
+    for part in pieces(p):
+        found = answer(part)
+        if part == slice(None):
+            return found
+        if out is None:
+            out = torch.empty_like(p)
+        out[part] = found
+    assert out is not None
+    return out
