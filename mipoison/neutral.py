@@ -130,11 +130,16 @@ def plain_graph() -> Iterator[None]:
     with contextlib.ExitStack() as stack:
         # (Where torch refuses hooks, none are set.)
         with contextlib.suppress(RuntimeError):
-            stack.enter_context(torch.autograd.graph.saved_tensors_hooks(_same, _same))
+            stack.enter_context(torch.autograd.graph.saved_tensors_hooks(_kept, _same))
         yield
 
 
-def _same(saved: Any) -> Any:
+def _kept(saved: Tensor) -> Tensor:
+    # Another tensor over the same memory: one that holds its graph, which holds it, would never be freed.
+    return saved.detach()
+
+
+def _same(saved: Tensor) -> Tensor:
     return saved
 
 

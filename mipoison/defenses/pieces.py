@@ -8,8 +8,8 @@ from typing import Final
 import torch
 from torch import Tensor
 
-# Entries of a piece: 512 bytes of intermediate results for each would be 64 MB.
-_ENTRIES: Final = 1 << 17
+# Entries of a piece: the equilibrium, which holds most, takes about 900 bytes for each.
+_ENTRIES: Final = 1 << 16
 # A piece has whole tiles of the networks' rows.
 _TILE: Final = 256
 
