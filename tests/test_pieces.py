@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import textwrap
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -14,7 +14,8 @@ from torch import Tensor
 
 import mipoison as mp
 from mipoison.defenses import LaplaceNoise, Rounding
-from mipoison.defenses import pieces as module
+from mipoison.defenses.base import Defense
+from mipoison.defenses.pieces import pieces
 
 K, N = 10, 600
 Fitted = dict[str, Callable[..., Tensor]]
@@ -26,26 +27,29 @@ def rows() -> Tensor:
     return torch.cat(each)[:N].float()
 
 
-@pytest.fixture
-def small(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def shorten(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pieces of 256 rows."""
-    monkeypatch.setattr(module, "_ENTRIES", 256 * K)
-    assert [len(rows()[part]) for part in module.pieces(rows())] == [256, 256, 88]
-    yield
+    for kind in (Defense, mp.LPA, mp.LFP):
+        monkeypatch.setattr(kind, "piece", 256 * K)
+
+
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    shorten(monkeypatch)
 
 
 def test_few_rows_are_one_piece() -> None:
-    assert list(module.pieces(torch.zeros(6400, 10))) == [slice(None)]
-    assert len(list(module.pieces(torch.zeros(6401, 10)))) == 2
+    assert list(pieces(torch.zeros(512, 10), 5200)) == [slice(None)]
+    assert list(pieces(torch.zeros(513, 10), 5200)) == [slice(0, 512), slice(512, 513)]
     # A piece has a tile or more, however many classes.
-    assert len(list(module.pieces(torch.zeros(513, 20_000)))) == 3
-    assert list(module.pieces(torch.zeros(0, 10))) == [slice(None)]
+    assert len(list(pieces(torch.zeros(513, 20_000), 1))) == 3
+    assert list(pieces(torch.zeros(0, 10), 1)) == [slice(None)]
 
 
 def test_pieces_are_answered_as_the_whole(fitted: Fitted, monkeypatch: pytest.MonkeyPatch) -> None:
     p = rows()
     whole = {name: (d(p), d(p, validate=False)) for name, d in fitted.items()}
-    monkeypatch.setattr(module, "_ENTRIES", 256 * K)
+    shorten(monkeypatch)
     for name, defense in fitted.items():
         for answer, validate in zip(whole[name], (True, False), strict=True):
             assert torch.equal(defense(p, validate=validate), answer), name

@@ -17,7 +17,7 @@ from torch import Tensor
 from mipoison.defenses import compiled
 from mipoison.defenses.clean import as_dtype, clean_rows
 from mipoison.defenses.lead import keep_lead
-from mipoison.defenses.pieces import in_pieces, pieces
+from mipoison.defenses.pieces import ROWS, in_pieces, pieces
 from mipoison.defenses.saving import Saved
 from mipoison.exporting import exporting, tracing
 from mipoison.forked import one_thread
@@ -92,6 +92,11 @@ class Defense(Saved):
     def classes(self) -> int | None:
         """K of the data it was fitted on; None where any K will do."""
         return None
+
+    @property
+    def piece(self) -> int:
+        """Entries of the pieces in which a large batch is answered; see `mipoison.defenses.pieces`."""
+        return ROWS
 
     @property
     def leads(self) -> bool:
@@ -199,10 +204,12 @@ class Defense(Saved):
         with torch.no_grad(), neutral(p.device):
             if self.on_invalid == "raise":
                 # Before anything is answered, in whichever piece it is.
-                for part in pieces(p):
+                for part in pieces(p, self.piece):
                     if not bool(read_back(valid_rows(p[part]).all())):
                         require_probabilities("outputs", p)
-            answered = in_pieces(lambda part: self._checked(acting._on(part), p[part]), p)
+            answered = in_pieces(
+                lambda part: self._checked(acting._on(part), p[part]), p, self.piece
+            )
             return like(answered, outputs)
 
     def _checked(self, acting: Defense, p: Tensor) -> Tensor:
@@ -222,7 +229,7 @@ class Defense(Saved):
         if exporting():
             return self._safely(p)
         with torch.no_grad(), neutral(p.device):
-            return in_pieces(lambda part: self._on(part)._safely(p[part]), p)
+            return in_pieces(lambda part: self._on(part)._safely(p[part]), p, self.piece)
 
     def _safely(self, p: Tensor) -> Tensor:
         """Answers to valid rows, and the safe answer to the others."""

@@ -8,19 +8,21 @@ from typing import Final
 import torch
 from torch import Tensor
 
-# Entries of a piece: the equilibrium, which holds most, takes about 900 bytes for each.
-_ENTRIES: Final = 1 << 16
+# Entries of a piece: of row operations, which take some 70 bytes for each, and large enough for many threads; and of
+# networks, which take up to 600.
+ROWS: Final = 1 << 18
+NETWORKS: Final = 1 << 15
 # A piece has whole tiles of the networks' rows.
 _TILE: Final = 256
 
 
-def pieces(p: Tensor) -> Iterator[slice]:
-    """Consecutive rows of p [N, K], so many at a time; all of them where they are few.
+def pieces(p: Tensor, entries: int) -> Iterator[slice]:
+    """Consecutive rows of p [N, K], about so many entries at a time; all of them where they are few.
 
     An answer does not depend on the rows beside it, so it does not matter where one piece ends.
     """
     n, k = p.shape
-    height = max(1, _ENTRIES // (k * _TILE)) * _TILE
+    height = max(1, entries // (k * _TILE)) * _TILE
     if n <= height:
         yield slice(None)
         return
@@ -28,10 +30,10 @@ def pieces(p: Tensor) -> Iterator[slice]:
         yield slice(start, min(start + height, n))
 
 
-def in_pieces(answer: Callable[[slice], Tensor], p: Tensor) -> Tensor:
+def in_pieces(answer: Callable[[slice], Tensor], p: Tensor, entries: int) -> Tensor:
     """The answers to rows p [N, K], each piece of which is computed by itself: [N, K] of p's dtype."""
     out = None
-    for part in pieces(p):
+    for part in pieces(p, entries):
         found = answer(part)
         if part == slice(None):
             return found

@@ -24,7 +24,7 @@ from mipoison.defenses.lfp.selection import (
     pool,
 )
 from mipoison.defenses.lfp.targets import TARGETS, runner_up, surrogate_worst
-from mipoison.defenses.pieces import pieces
+from mipoison.defenses.pieces import NETWORKS, pieces
 from mipoison.defenses.saving import Restore, numbers_of
 from mipoison.neutral import neutrally
 from mipoison.ops.answers import Rows
@@ -257,10 +257,15 @@ class LFP(Defense):
         served = super().forward(outputs, **options)
         if self.audit is not None:
             p, q = as_rows("outputs", outputs), as_rows("served", served)
-            for part in pieces(p):
+            for part in pieces(p, self.piece):
                 valid = valid_rows(p[part])
                 self.audit.record(label_of(p[part])[valid], label_of(q[part])[valid])
         return served
+
+    @property
+    def piece(self) -> int:
+        """See `Defense.piece`."""
+        return super().piece if self.surrogate is None else NETWORKS
 
     def answer(self, p: Tensor) -> Tensor:
         """See `Defense.answer`."""

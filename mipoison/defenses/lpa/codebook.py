@@ -21,6 +21,7 @@ from mipoison.defenses.lpa.frontier import (
     within_reach,
 )
 from mipoison.defenses.lpa.objective import Objective
+from mipoison.defenses.pieces import ROWS
 from mipoison.ops.validation import require_probabilities
 from mipoison.progress import Progress
 from mipoison.reference import label_of
@@ -44,6 +45,7 @@ class Codebook(Objective):
     name: ClassVar[str] = "codebook"
     may_stay: ClassVar[bool] = True
     epsilon: ClassVar[float] = FARTHEST
+    piece: ClassVar[int] = ROWS
     keyed: ClassVar[bool] = False
     codewords: Tensor
 

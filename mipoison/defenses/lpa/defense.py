@@ -130,6 +130,11 @@ class LPA(Defense):
         self._key = _key_for(type(self.objective), key)
 
     @property
+    def piece(self) -> int:
+        """See `Defense.piece`."""
+        return self.objective.piece
+
+    @property
     def leads(self) -> bool:
         """See `Defense.leads`."""
         return self.objective.leads(self.margin, self.epsilon)

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from mipoison import ops
 from mipoison.defenses.lpa.objective import GRID, Objective
+from mipoison.defenses.pieces import ROWS
 from mipoison.random import Key, uniforms
 from mipoison.reference.project import distance
 
@@ -37,6 +38,7 @@ class Direction(Objective):
     """Steps along a keyed direction to the border of the ball; needs only the row."""
 
     name: ClassVar[str] = "direction"
+    piece: ClassVar[int] = ROWS
 
     def poison(self, p: Tensor, *, key: Key, epsilon: float, norm: str) -> Tensor:
         """See `Objective.poison`."""

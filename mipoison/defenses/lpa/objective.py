@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Final
 
 from torch import Tensor
 
+from mipoison.defenses.pieces import NETWORKS
 from mipoison.dtype_stable import DtypeStable
 
 # Cell width of the key's hash, in units of confidence. Rows in the same cells draw the same words, so that averaging
@@ -25,6 +26,8 @@ class Objective(DtypeStable):
     may_stay: ClassVar[bool] = False
     # The radius of each row's ball unless another is given.
     epsilon: ClassVar[float] = 0.2
+    # See `Defense.piece`.
+    piece: ClassVar[int] = NETWORKS
     # Whether answers depend on the key.
     keyed: ClassVar[bool] = True
 
