@@ -45,7 +45,7 @@ test-scale: $(VENV)/.test
 
 # One file a machine and day; `make render` takes them into docs/performance.md.
 bench: $(VENV)/.test
-	$(BIN)/python -m pytest benchmarks --benchmark-only --ignore=benchmarks/bench_gpu.py --benchmark-json $(RESULT)
+	$(BIN)/python -m pytest benchmarks --benchmark-only --record --ignore=benchmarks/bench_gpu.py --benchmark-json $(RESULT)
 
 # On a machine with a GPU: right first, then fast. Takes the Python that has a CUDA torch, and installs no other one.
 # Compiling is most of it, so that tests share the cores, and what the benchmarks need is compiled size by size.
@@ -54,7 +54,7 @@ bench-gpu:
 	$(PYTHON) -m pytest tests/gpu -n $(JOBS)
 	PYTHONPATH=benchmarks $(PYTHON) -c 'import bench_gpu; print(*bench_gpu.SIZES)' | tr ' ' '\n' | \
 	  xargs -P $(JOBS) -I{} $(PYTHON) -m mipoison.kernels.warmup --operation step --k {}
-	$(PYTHON) -m pytest benchmarks/bench_gpu.py --benchmark-only --benchmark-json $(GPU_RESULT)
+	$(PYTHON) -m pytest benchmarks/bench_gpu.py --benchmark-only --record --benchmark-json $(GPU_RESULT)
 
 # What the Triton kernels take of a GPU, compiled for it ahead of time.
 resources: $(VENV)/.test

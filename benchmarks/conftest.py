@@ -7,16 +7,20 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import pytest
+import summary
 import torch
-from rows import last_level_cache, tensor_bytes
+from rows import MIB, last_level_cache, tensor_bytes
 from timing import median_seconds
 
 import mipoison as mp
 
+# Without --record: bytes of a tensor, and K.
+FEW_BYTES = 32 * MIB
+FEW_SIZES = (10, 100, 1000)
 Contestants = Mapping[str, Callable[[], Any]]
 
-# A race ends after LONGEST_RACE seconds, once each contestant has run FEWEST_ROUNDS times.
-LONGEST_RACE = 8.0
+# A race ends after so many seconds, with --record and without, once each contestant has run FEWEST_ROUNDS times.
+LONGEST_RACE, SHORT_RACE = 8.0, 1.0
 FEWEST_ROUNDS = 3
 
 
@@ -25,12 +29,44 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--tensor-bytes",
         type=int,
-        default=tensor_bytes(),
-        help="bytes of one tensor of a throughput benchmark (default: %(default)s)",
+        help="bytes of one tensor of a throughput benchmark (default: 32 MiB; with --record four times the cache)",
+    )
+    group.addoption(
+        "--record",
+        action="store_true",
+        help="all sizes, long races and large tensors, as the performance page has them: half an hour",
     )
     group.addoption(
         "--rounds", type=int, default=7, help="how often each contestant runs at most (default: 7)"
     )
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config: pytest.Config) -> None:
+    """Sets what --record decides, and leaves the table of absolute times out where it is not given."""
+    config.option.tensor_bytes = config.getoption("--tensor-bytes") or (
+        tensor_bytes() if config.getoption("--record") else FEW_BYTES
+    )
+    if not config.getoption("--record"):
+        config.option.benchmark_quiet = True
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Without --record leaves races at other sizes out."""
+    if config.getoption("--record"):
+        return
+    few = [item for item in items if item.callspec.params.get("k", FEW_SIZES[0]) in FEW_SIZES]
+    config.hook.pytest_deselected(items=[item for item in items if item not in few])
+    items[:] = few
+
+
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
+    """Prints the ratios."""
+    races = getattr(config, "_benchmarksession", None)
+    for line in summary.lines((one.name, one.extra_info) for one in races.benchmarks):
+        terminalreporter.write_line(line)
 
 
 def pytest_benchmark_update_machine_info(
@@ -106,7 +142,8 @@ def versus(benchmark: Any, request: pytest.FixtureRequest) -> Callable[..., None
         start = time.perf_counter()
         time_rivals()
         repeat(ours)
-        fit = int(LONGEST_RACE / (time.perf_counter() - start))
+        longest = LONGEST_RACE if request.config.getoption("--record") else SHORT_RACE
+        fit = int(longest / (time.perf_counter() - start))
         for warm_up in times.values():
             warm_up.clear()
         most = rounds or request.config.getoption("--rounds")

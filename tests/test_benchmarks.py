@@ -192,6 +192,10 @@ def test_benchmarks_run_and_their_results_render(tmp_path: Path) -> None:
         env={name: x for name, x in os.environ.items() if not name.startswith("PYTEST_")},
     )
     assert done.returncode == 0, done.stdout
+    (ratios,) = re.findall(r"^step\[K10-1thread\] .*", done.stdout, flags=re.MULTILINE)
+    assert " ns a row " in ratios and ratios.count(" × ") == 3 and "× softmax" in ratios
+    (ratios,) = re.findall(r"^latency\[N1-K10-none\] .*", done.stdout, flags=re.MULTILINE)
+    assert 0.1 < float(ratios.split()[1]) < 1000 and " µs a call " in ratios
     run = read(tmp_path / "cpu.json")
     assert not {"node", "release"} & run.machine.keys()
     for one in run.measurements:
