@@ -22,10 +22,11 @@ namespace MIPOISON_ISA {
 constexpr int32_t kUnits = 1 << 29;
 // How far a codeword's units may add up from kUnits, beside one unit lost by each entry.
 constexpr int64_t kSumUnits = static_cast<int64_t>(1e-4 * kUnits);
+// Entries of a codeword are less, so that their units are finite and two of them can be added.
+constexpr float kMost = 2;
 // Tables of more entries than this are not made; codewords are then read as they come.
 constexpr int64_t kLargestTable = int64_t{1} << 22;
 
-// Sums wrap around where codewords are none, whose sums nobody uses.
 struct Units {
   Bits part[kParts];
 
@@ -183,7 +184,8 @@ class Codewords {
     const auto take = [&](int64_t j, Block<float> x) {
       inside = inside & (x >= zero) & (x <= top);
       const Units here = Units::of(x);
-      sum = sum + here;
+      // Lanes stop at twice what a codeword may have in all, where the next entry cannot overflow.
+      sum = min(sum + here, Units::all(2 * kUnits));
       if constexpr (kBesideRow)
         common = common + min(here, Units::load(units + j));
       else
@@ -193,7 +195,8 @@ class Codewords {
     for (int64_t j = 0; j < whole; j += kGroup) take(j, Block<float>::load(words + j));
     if (whole < k_) take(whole, load_first(words + whole, static_cast<int>(k_ - whole), false));
     const int64_t added = total(sum), off = added - kUnits;
-    return {added, total(common), !any(!inside) && std::abs(off) <= kSumUnits + k_};
+    return {added, total(common),
+            !any(!inside) && words[label] < kMost && std::abs(off) <= kSumUnits + k_};
   }
 
   int64_t search(const int32_t* row, int64_t stride, int64_t label) {

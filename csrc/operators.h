@@ -170,7 +170,7 @@ inline void require_codewords(const Tensor& rows, const Tensor& codewords, const
     return tensor.dtype() == stable::torch.float32 && tensor.dimensions() == dimensions &&
            tensor.sizes()[0] == k && tensor.sizes()[1] == codewords.sizes()[1];
   };
-  if (codewords.dimensions() != 3 || !fits(codewords, 3) || codewords.sizes()[1] < 1 ||
+  if (k < 1 || codewords.dimensions() != 3 || !fits(codewords, 3) || codewords.sizes()[1] < 1 ||
       codewords.sizes()[2] != k) {
     throw std::invalid_argument("expected codewords of float32 and shape [K, M, K], M >= 1");
   }

@@ -37,8 +37,8 @@ def _units(x, inside):
 def _compared(word_at, p_at, cols, k, ok, t, CHUNKS: tl.constexpr):
     """A codeword of each row in units: their sum less twice the smaller units of both, and where it is usable; [R]."""
     top = tl.load(word_at + t[:, None], mask=ok[:, None], other=0.0)
-    total = tl.zeros_like(t)
-    common, outside = total, total
+    common, outside = tl.zeros_like(t), tl.zeros_like(t)
+    total = common.to(tl.int64)
     for i in range(CHUNKS):
         here = cols + i * cols.shape[1]
         inside = ok[:, None] & (here < k)
@@ -47,10 +47,10 @@ def _compared(word_at, p_at, cols, k, ok, t, CHUNKS: tl.constexpr):
         outside = tl.maximum(outside, tl.max((inside & ~good).to(tl.int32), 1))
         v = _units(x, good)
         u = _units(read(p_at, here, inside), inside)
-        total += tl.sum(v, 1)
+        total += tl.sum(v.to(tl.int64), 1)
         common += tl.sum(tl.minimum(u, v), 1)
-    usable = (outside == 0) & (tl.abs(total - _UNITS) <= _SUM_UNITS + k)
-    return total - 2 * common, usable
+    usable = (outside == 0) & (tl.max(top, 1) < 2) & (tl.abs(total - _UNITS) <= _SUM_UNITS + k)
+    return tl.where(usable, total, 0).to(tl.int32) - 2 * common, usable
 
 
 # One kernel serves every batch and number of codewords.

@@ -14,33 +14,25 @@ import torch
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
-class _OneThread:
-    """A region in which torch computes on one thread, if this process is a forked child.
+class _OneThread(threading.local):
+    """A region in which this thread's computations by torch use no other thread, if this process is a forked child.
 
-    The number of threads belongs to the whole process. The first thread to enter sets it, and the last to leave
-    restores it.
+    How many threads torch takes is a setting of each thread.
     """
 
-    def __init__(self) -> None:
-        self.child = False
-        self._lock = threading.Lock()
-        self._inside = 0
-        self._before = 1
-
-    def begin_anew(self) -> None:
-        """Resets the state in a forked child, where its parent's threads do not exist."""
-        if self._inside > 0:
-            torch.set_num_threads(self._before)
-        self.child, self._lock, self._inside = True, threading.Lock(), 0
+    # Of all threads.
+    child = False
+    # How many regions this thread is inside, and its setting before the first.
+    _depth = 0
+    _before = 1
 
     def __enter__(self) -> None:
         if not self.child:
             return
-        with self._lock:
-            if self._inside == 0:
-                self._before = torch.get_num_threads()
-                torch.set_num_threads(1)
-            self._inside += 1
+        if self._depth == 0:
+            self._before = torch.get_num_threads()
+            torch.set_num_threads(1)
+        self._depth += 1
 
     def __exit__(
         self,
@@ -48,19 +40,20 @@ class _OneThread:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if not self.child:
+        # (Nothing was entered by a parent that is no child.)
+        if self._depth == 0:
             return
-        with self._lock:
-            # A child that is forked inside leaves what its parent entered.
-            if self._inside == 0:
-                return
-            self._inside -= 1
-            if self._inside == 0:
-                torch.set_num_threads(self._before)
+        self._depth -= 1
+        if self._depth == 0:
+            torch.set_num_threads(self._before)
+
+
+def _in_child() -> None:
+    _OneThread.child = True
 
 
 one_thread: Final = _OneThread()
-os.register_at_fork(after_in_child=one_thread.begin_anew)
+os.register_at_fork(after_in_child=_in_child)
 
 
 def fork_safe(function: _Function) -> _Function:
@@ -68,7 +61,7 @@ def fork_safe(function: _Function) -> _Function:
 
     @functools.wraps(function)
     def safe(*given: Any, **named: Any) -> Any:
-        if not one_thread.child:
+        if not one_thread.child or torch.compiler.is_compiling():
             return function(*given, **named)
         with one_thread:
             return function(*given, **named)

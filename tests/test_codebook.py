@@ -299,3 +299,27 @@ def test_an_lpa_of_a_codebook_lets_every_row_reach_its_codeword() -> None:
     assert torch.equal(mp.LPA(fitted.objective)(p), fitted(p))
     capped = mp.LPA(fitted.objective, epsilon=0.05)(p)
     assert float((capped - p).abs().sum(1).max()) < 0.0501
+
+
+def test_a_lead_is_restored_where_codewords_lack_it() -> None:
+    """A margin that is raised afterwards, and codewords that are loaded."""
+    p, x = classified(300, seed=106)
+    book = mp.LPA.fit(p, x, objective="codebook")
+    assert book.leads
+    book.margin = 0.99
+    q, label = book(p), label_of(p)
+    assert not book.leads
+    least = lead(p.double(), label).clamp_max(0.99) - 1e-6
+    assert bool((lead(q.double(), label) >= least).all())
+    book.margin = 1e-3
+    close = torch.full((K, 1, K), 0.9 / K)
+    close[torch.arange(K), 0, torch.arange(K)] += 0.1
+    state = book.state_dict()
+    state["objective.codewords"] = close.expand_as(state["objective.codewords"]).clone()
+    book.load_state_dict(state)
+    assert book.leads
+    close[:] = (1 - 1e-4) / K
+    close[torch.arange(K), 0, torch.arange(K)] += 1e-4
+    state["objective.codewords"] = close.expand_as(state["objective.codewords"]).clone()
+    book.load_state_dict(state)
+    assert not book.leads

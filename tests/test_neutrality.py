@@ -10,9 +10,9 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from pathlib import Path
 from typing import Any
 
+import fresh
 import numpy as np
 import pytest
 import torch
@@ -24,7 +24,7 @@ from worlds import world
 
 import mipoison as mp
 from mipoison.defenses import LaplaceNoise, Purifier
-from mipoison.neutral import neutral, plain_graph
+from mipoison.neutral import neutral
 
 MKLDNN: Any = torch.backends.mkldnn
 Switch = Callable[[], AbstractContextManager[object]]
@@ -322,17 +322,20 @@ def test_ids_under_vmap_answer_alike_or_say_what_to_do(fitted: dict[str, Any]) -
 @pytest.mark.skipif(sys.platform != "linux", reason="reads the memory of a process under Linux")
 def test_a_graph_is_freed_after_use() -> None:
     """A saved result that held its own graph kept 40 KB a row of every answer of the alignment objective."""
+    program = """
+import re
+import torch
+from mipoison.neutral import plain_graph
 
-    def megabytes() -> float:
-        status = Path("/proc/self/status").read_text()
-        return int(status.split("VmRSS:")[1].split()[0]) / 1024
-
-    x = torch.zeros(1_000_000, requires_grad=True)
-    with plain_graph():
-        before = 0.0
-        for turn in range(27):
-            # No backward pass goes through the exponential.
-            (x.exp().detach() * x).sum().backward()
-            before = before if turn > 1 else megabytes()
-        # 100 MB of results, of which one is in use at a time.
-        assert megabytes() - before < 25
+x = torch.zeros(1_000_000, requires_grad=True)
+with plain_graph():
+    for turn in range(27):
+        # No backward pass goes through the exponential.
+        (x.exp().detach() * x).sum().backward()
+        now = int(re.search(r"VmRSS:\\s+(\\d+)", open("/proc/self/status").read())[1]) / 1024
+        before = before if turn > 1 else now
+print(now - before)
+"""
+    done = fresh.run(program)
+    # 100 MB of results, of which one is in use at a time.
+    assert float(done.stdout) < 25, done.stderr

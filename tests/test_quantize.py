@@ -112,6 +112,30 @@ def test_rows_of_a_label_with_a_broken_codeword_are_refused(
     assert str(present[0]) in str(error.value)
 
 
+# Sums that come back to one in 32 or 64 bits, whatever their lanes.
+OVERFLOWING: dict[str, tuple[int, dict[int, float]]] = {
+    "nine ones in a lane": (129, dict.fromkeys(range(0, 129, 16), 1.0)),
+    "nine ones": (9, dict.fromkeys(range(9), 1.0)),
+    "infinite ends": (17, {0: math.inf, 1: 1.0, 16: math.inf}),
+    "large ends": (17, {0: 4.0, 1: 1.0, 16: 4.0}),
+    "two infinite ones": (3, {0: math.inf, 1: math.inf, 2: 1.0}),
+    "a large one": (2, {0: 5.0, 1: 1.0}),
+    "an infinite one": (2, {0: math.inf, 1: 1.0}),
+    "five ones in a long row": (400, dict.fromkeys(range(0, 400, 80), 1.0)),
+}
+
+
+@pytest.mark.parametrize("name", OVERFLOWING)
+def test_codewords_whose_sum_overflows_are_refused(name: str) -> None:
+    k, entries = OVERFLOWING[name]
+    words = codewords_of(k, 2).clone()
+    words[0, 1] = torch.tensor([entries.get(j, 0.0) for j in range(k)])
+    p = torch.zeros(2, k)
+    p[0, 0] = p[1, 1] = 1
+    agree(p, words, None)
+    assert mp.quantize(p, words, validate=False)[1].tolist()[0] == -1
+
+
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_codewords_are_renormalised(dtype: torch.dtype, backend: str) -> None:
@@ -136,6 +160,16 @@ def test_out_receives_the_answers(k: int, dtype: torch.dtype, backend: str | Non
         assert q is out and torch.equal(out, expected) and torch.equal(number, same)
         assert out._version > version
     assert bool(wide[:, :3].isnan().all() & wide[:, k + 3 :].isnan().all())
+
+
+def test_out_over_the_codewords_is_refused() -> None:
+    words = codewords_of(4, 1).clone()
+    for out in (words[:, 0], words.view(4, 4)):
+        with pytest.raises(ValueError, match="share no memory with codewords"):
+            mp.quantize(P[:4], words, out=out)
+    offsets = torch.zeros(4, 4)
+    with pytest.raises(ValueError, match="share no memory with offsets"):
+        mp.quantize(P[:4], codewords_of(4, 4), offsets, out=offsets)
 
 
 def test_out_with_a_gradient_is_refused() -> None:
@@ -175,6 +209,8 @@ def test_errors_say_what_is_wrong(what: str) -> None:
 
 def test_the_operator_refuses_what_it_cannot_read() -> None:
     quantize: Any = torch.ops.mipoison.quantize
+    with pytest.raises((RuntimeError, ValueError), match="codewords of float32"):
+        quantize(torch.zeros(3, 0), torch.zeros(0, 1, 0), None)
     for bad in (WORDS.double(), WORDS[0], WORDS[:, :, :3], WORDS[:, :0], WORDS[:3]):
         with pytest.raises((RuntimeError, ValueError), match="codewords of float32"):
             quantize(P, bad, None)

@@ -112,7 +112,8 @@ class Defense(Saved):
 
         Args:
             p: clean rows, [N, K].
-            given: the rows as they came, [N, K] of any dtype; uniform where they are no probability vectors.
+            given: the rows as they came, [N, K] of any dtype; uniform where they are no probability vectors. They
+                may be the caller's own: they are not to be changed, nor returned.
         """
         return self.answer(p)
 
@@ -277,7 +278,7 @@ class Defense(Saved):
 
     def __call__(self, outputs: Any, **options: Any) -> Any:
         """Defends a batch of outputs; see `forward`."""
-        if not one_thread.child:
+        if not one_thread.child or torch.compiler.is_compiling():
             return super().__call__(outputs, **options)
         with one_thread:
             return super().__call__(outputs, **options)

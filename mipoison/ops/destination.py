@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -66,19 +67,8 @@ def overwrites(out: Tensor, **inputs: Tensor | None) -> bool:
     Raises:
         ValueError: if it overlaps an input in part: rows would be read after they were written.
     """
-    if torch.compiler.is_compiling():
-        # Compiled graphs handle aliases.
-        return False
-    if not _has_memory(out):
-        return False
-    begin, end = _stretch(out)
     touched = False
-    for name, x in inputs.items():
-        if x is None or x.device != out.device or not _has_memory(x):
-            continue
-        first, last = _stretch(x)
-        if first >= end or last <= begin:
-            continue
+    for name, x in _touched(out, inputs):
         touched = True
         # A result that is not contiguous is computed in a new tensor, so only a contiguous one can conflict.
         if out.is_contiguous() and not _same_rows(out, x):
@@ -87,6 +77,29 @@ def overwrites(out: Tensor, **inputs: Tensor | None) -> bool:
                 + (f"out={name} or a new tensor" if x.dtype == out.dtype else "a new tensor")
             )
     return touched
+
+
+def require_apart(out: Tensor, **inputs: Tensor | None) -> None:
+    """Raises ValueError if out shares memory with an input of which every row may be read for each row."""
+    for name, _ in _touched(out, inputs):
+        if out.is_contiguous():
+            raise ValueError(
+                f"expected out to share no memory with {name}, got a part of its memory; pass a new tensor"
+            )
+
+
+def _touched(out: Tensor, inputs: Mapping[str, Tensor | None]) -> Iterator[tuple[str, Tensor]]:
+    """The inputs whose memory meets that of out."""
+    # (Compiled graphs handle aliases.)
+    if torch.compiler.is_compiling() or not _has_memory(out):
+        return
+    begin, end = _stretch(out)
+    for name, x in inputs.items():
+        if x is None or x.device != out.device or not _has_memory(x):
+            continue
+        first, last = _stretch(x)
+        if first < end and last > begin:
+            yield name, x
 
 
 def _overlaps_itself(x: Tensor) -> bool:
@@ -107,8 +120,9 @@ def _overlaps_itself(x: Tensor) -> bool:
 
 
 def _same_rows(x: Tensor, y: Tensor) -> bool:
-    """Whether an input is the contiguous tensor x; of the same dtype they have the same shape."""
-    return x.data_ptr() == y.data_ptr() and x.dtype == y.dtype and y.is_contiguous()
+    """Whether an input is the contiguous tensor x."""
+    same = x.data_ptr() == y.data_ptr() and x.dtype == y.dtype and x.shape == y.shape
+    return same and y.is_contiguous()
 
 
 def _has_memory(x: Tensor) -> bool:

@@ -12,7 +12,7 @@ from mipoison.ops import validation as check
 from mipoison.ops.answers import Rows, like, refuse
 from mipoison.ops.arrays import as_tensor, holds_tensors
 from mipoison.ops.backends import pick
-from mipoison.ops.destination import as_destination, overwrites
+from mipoison.ops.destination import as_destination, overwrites, require_apart
 from mipoison.reference.quantize import usable_codewords
 
 
@@ -74,7 +74,8 @@ def quantize(
     overwritten = False
     if out is not None:
         into = as_destination(out, p, rows)
-        overwritten = overwrites(into, p=rows, codewords=words, offsets=more)
+        require_apart(into, codewords=words, offsets=more)
+        overwritten = overwrites(into, p=rows)
         number, status = pick("quantize_out", backend, rows)(rows, words, more, into)
     else:
         q, number, status = pick("quantize", backend, rows)(rows, words, more)

@@ -37,7 +37,7 @@ def usable_codewords(codewords: Tensor, offsets: Tensor | None) -> Tensor:
     k = codewords.shape[0]
     label = torch.arange(k, device=codewords.device).view(k, 1, 1)
     top = codewords.take_along_dim(label, 2)
-    inside = ((codewords >= 0) & (codewords <= top)).all(2)
+    inside = ((codewords >= 0) & (codewords <= top) & (top < 2)).all(2)
     total = units(torch.where(inside.unsqueeze(2), codewords, 0.0)).sum(2)
     good = inside & ((total - UNITS).abs() <= SUM_UNITS + k)
     if offsets is not None:

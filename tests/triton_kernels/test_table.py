@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 import pytest
@@ -126,3 +127,16 @@ def test_invalid_rows_get_the_safe_answer(operation: str, k: int) -> None:
     table.assert_agrees(spoilt, results)
     table.assert_kept(spoilt, results)
     assert int(results[-1]) > 0
+
+
+@pytest.mark.parametrize("entries", [[1.0] * 9, [math.inf, 1.0], [5.0, 1.0], [0.6, 0.3]])
+def test_rows_of_a_label_with_a_broken_codeword_are_refused(entries: list[float]) -> None:
+    k = len(entries)
+    codewords = table.codewords_of(k, 2).clone()
+    codewords[0, 1] = torch.tensor(entries)
+    p = table.rows_of(k, 1).float()
+    for offsets in (None, torch.tensor([[0.0, 0.1]]).repeat(k, 1)):
+        case = Case("quantize", (p, codewords, offsets), ("row",) * len(p))
+        results = run(case)
+        table.assert_agrees(case, results)
+        assert 0 < int(results[-1]) < len(p)

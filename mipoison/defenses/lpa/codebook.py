@@ -53,25 +53,26 @@ class Codebook(Objective):
         super().__init__()
         _require_labels(codewords)
         self.register_buffer("codewords", codewords.clone())
+        self._lead = _least_lead_in(codewords)
 
     def check_state(self, tensors: Mapping[str, Tensor]) -> None:
         """See `DtypeStable.check_state`."""
         _require_labels(tensors["codewords"])
+        self._lead = _least_lead_in(tensors["codewords"])
 
     def check_margin(self, margin: float) -> None:
         """See `Objective.check_margin`."""
-        words = self.codewords.flatten(0, 1).to(torch.float64)
-        least = float(lead(words, label_of(words)).min())
         needed = least_lead(margin)
-        if least < needed - _SLACK:
+        if self._lead < needed - _SLACK:
             raise ValueError(
-                f"expected codewords whose label leads by {needed:.4g} for margin={margin:g}, got {least:.4g}; fit "
-                "them with that margin, or their answers would differ from row to row"
+                f"expected codewords whose label leads by {needed:.4g} for margin={margin:g}, got {self._lead:.4g}; "
+                "fit them with that margin, or their answers would differ from row to row"
             )
 
     def leads(self, margin: float, epsilon: float) -> bool:
-        """See `Defense.leads`: `check_margin` has seen the codewords, and every row may move to its codeword."""
-        return least_lead(margin) < 1 and epsilon >= FARTHEST
+        """See `Defense.leads`: so do the codewords, and every row may move to its codeword."""
+        needed = least_lead(margin)
+        return needed < 1 and self._lead >= needed - _SLACK and epsilon >= FARTHEST
 
     @property
     def classes(self) -> int:
@@ -125,11 +126,19 @@ def padded(codewords: list[Tensor]) -> Tensor:
     )
 
 
+def _least_lead_in(codewords: Tensor) -> float:
+    """By how much the label of a codeword leads at least."""
+    words = codewords.flatten(0, 1).to(torch.float64)
+    return float(lead(words, label_of(words)).min())
+
+
 def _require_labels(codewords: Tensor) -> None:
     """Raises ValueError unless there are codewords of each label, in their order."""
     shape = tuple(codewords.shape)
     if codewords.ndim != 3 or shape[0] != shape[2] or shape[1] == 0:
         raise ValueError(f"expected codewords [K, M, K] with M ≥ 1, got {shape}; use mp.LPA.fit")
+    if codewords.dtype != torch.float32:
+        raise TypeError(f"expected codewords of float32, got {codewords.dtype}; use .float()")
     flat = codewords.flatten(0, 1)
     require_probabilities("codewords", flat)
     labels = torch.arange(shape[0], device=codewords.device).repeat_interleave(shape[1])

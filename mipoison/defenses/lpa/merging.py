@@ -13,7 +13,7 @@ from mipoison.defenses.clean import as_dtype
 from mipoison.defenses.lead import least_lead
 
 _ROUNDS: Final = 8
-# Prices are found for as many merges at a time as have so many entries.
+# Groups of rows are looked at together up to so many entries, padded to the largest.
 _ENTRIES: Final = 1 << 22
 # A merge that hides less than this share of the label's variance counts as hiding so much.
 _LEAST: Final = 1e-9
@@ -66,6 +66,22 @@ def _middles(rows: Tensor, counts: Tensor) -> Tensor:
 
 def _middle_and_spread(rows: Tensor, parts: list[Tensor]) -> tuple[Tensor, Tensor]:
     """The `middle` of each part [P, K], and the sum of l1 from its rows to it [P]; float64."""
+    found: list[tuple[Tensor, Tensor]] = []
+    some: list[Tensor] = []
+    largest = 0
+    for part in parts:
+        largest = max(largest, len(part))
+        if some and (len(some) + 1) * largest * rows.shape[1] > _ENTRIES:
+            found.append(_at_once(rows, some))
+            some, largest = [], len(part)
+        some.append(part)
+    found.append(_at_once(rows, some))
+    middles, spreads = zip(*found, strict=True)
+    return torch.cat(middles), torch.cat(spreads)
+
+
+def _at_once(rows: Tensor, parts: list[Tensor]) -> tuple[Tensor, Tensor]:
+    """`_middle_and_spread` of few parts, padded to one length."""
     sizes = [len(part) for part in parts]
     counts = torch.tensor(sizes, dtype=torch.int64, device=rows.device)
     inside = torch.arange(max(sizes), dtype=torch.int64, device=rows.device) < counts.unsqueeze(1)
@@ -125,17 +141,14 @@ def merge(
     def price(pairs: list[tuple[int, int]]) -> dict[tuple[int, int], float]:
         found = {}
         unions = [torch.cat((members[i], members[j])) for i, j in pairs]
-        for start in range(0, len(pairs), at_once):
-            some = slice(start, start + at_once)
-            _, spread = _middle_and_spread(rows, unions[some])
-            for (i, j), cost in zip(pairs[some], spread.tolist(), strict=True):
-                added = cost - costs[i] - costs[j]
-                apart = float((means[i] - means[j]).square().sum())
-                hidden = sizes[i] * sizes[j] / (sizes[i] + sizes[j]) * apart
-                found[i, j] = max(added, 0.0) / max(hidden, least)
+        spreads = _middle_and_spread(rows, unions)[1].tolist() if pairs else []
+        for (i, j), spread in zip(pairs, spreads, strict=True):
+            added = spread - costs[i] - costs[j]
+            apart = float((means[i] - means[j]).square().sum())
+            hidden = sizes[i] * sizes[j] / (sizes[i] + sizes[j]) * apart
+            found[i, j] = max(added, 0.0) / max(hidden, least)
         return found
 
-    at_once = max(1, _ENTRIES // rows.numel())
     alive = [add(part, -torch.inf) for part in parts]
     prices = price([(i, j) for i in alive for j in alive if i < j])
     limit = -torch.inf
