@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from contestants import arguments, baselines, stepped
+from distributions import relabelled
 from oracle import assert_matches_reference
 from rows import ALPHA, binding_radius, peaked
 from torch import Tensor
@@ -33,10 +34,7 @@ class Case:
 
 def target_of(p: Tensor) -> Tensor:
     """Rows with the labels of p and other entries: the next row of p, its largest entry swapped to the label of p."""
-    target = p.roll(1, 0)
-    label, largest = p.argmax(1, keepdim=True), target.argmax(1, keepdim=True)
-    entry, top = target.gather(1, label), target.gather(1, largest)
-    return target.scatter(1, largest, entry).scatter(1, label, top)
+    return relabelled(p.roll(1, 0), p.argmax(1))
 
 
 def project_without_ball(p: Tensor, g: Tensor) -> Case:

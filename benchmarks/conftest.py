@@ -64,8 +64,8 @@ def pytest_terminal_summary(
     terminalreporter: pytest.TerminalReporter, config: pytest.Config
 ) -> None:
     """Prints the ratios."""
-    races = getattr(config, "_benchmarksession", None)
-    for line in summary.lines((one.name, one.extra_info) for one in races.benchmarks):
+    races = config._benchmarksession.benchmarks
+    for line in summary.lines((one.name, one.extra_info) for one in races):
         terminalreporter.write_line(line)
 
 

@@ -6,7 +6,6 @@ import functools
 import os
 import threading
 from collections.abc import Callable
-from types import TracebackType
 from typing import Any, Final, TypeVar, cast
 
 import torch
@@ -34,12 +33,7 @@ class _OneThread(threading.local):
             torch.set_num_threads(1)
         self._depth += 1
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         # (Nothing was entered by a parent that is no child.)
         if self._depth == 0:
             return

@@ -121,7 +121,7 @@ class neutral:
             self._autocast.__exit__(kind, error, trace)
         self._floats.__exit__(kind, error, trace)
         _precision.leave()
-        one_thread.__exit__(kind, error, trace)
+        one_thread.__exit__()
 
 
 @contextlib.contextmanager
