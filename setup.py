@@ -25,7 +25,7 @@ EXACT = [
 
 # kernels.cpp is compiled once more for each; csrc/dispatch.cpp chooses among them at run time.
 INSTRUCTION_SETS = {
-    "avx2": ["-mavx2"],
+    "avx2": ["-mavx2", "-mfma"],
     "avx512": ["-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl"],
 }
 

@@ -27,7 +27,8 @@ std::vector<const Kernels*> usable() {
     found.push_back(&avx512::kKernels);
 #endif
 #ifdef MIPOISON_HAS_AVX2
-  if (__builtin_cpu_supports("avx2")) found.push_back(&avx2::kKernels);
+  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
+    found.push_back(&avx2::kKernels);
 #endif
   found.push_back(&baseline::kKernels);
   return found;

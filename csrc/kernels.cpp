@@ -9,6 +9,7 @@
 #include "move.h"
 #include "pair.h"
 #include "parallel.h"
+#include "perturb.h"
 #include "philox.h"
 #include "project.h"
 #include "quantize.h"
@@ -113,12 +114,53 @@ int64_t write_rows(const Draws<T>& call, int64_t begin, int64_t end) {
   return 0;
 }
 
+template <class T>
+int64_t write_rows(const Recovery<T>& call, int64_t begin, int64_t end) {
+  return recover_rows(call, begin, end);
+}
+
+template <class T>
+int64_t write_rows(const Attraction<T>& call, int64_t begin, int64_t end) {
+  return pull_rows(call, begin, end);
+}
+
+template <class T>
+int64_t write_rows(const Perturbation<T>& call, int64_t begin, int64_t end) {
+  const auto step = [](const Projection<T>& one) { return write_rows(one, 0, one.batch.rows); };
+  return Perturber<T, decltype(step)>(call, end - begin, step)(begin, end);
+}
+
+// How much work a row is, in entries of a row operation.
+template <class Call>
+int64_t work_of(const Call& call) {
+  return call.batch.classes;
+}
+template <class Call>
+int64_t work_of_networks(const Call& call, int64_t passes) {
+  constexpr int64_t kMultiplyAdds = 16;
+  const int64_t layers = 2 * call.batch.classes + call.network.width + call.outputs;
+  return call.batch.classes +
+         passes * call.network.members * call.network.width * layers / kMultiplyAdds;
+}
+template <class T>
+int64_t work_of(const Recovery<T>& call) {
+  return work_of_networks(call, 1);
+}
+template <class T>
+int64_t work_of(const Attraction<T>& call) {
+  return work_of_networks(call, 2);
+}
+template <class T>
+int64_t work_of(const Perturbation<T>& call) {
+  return work_of_networks(call, 2 * call.steps);
+}
+
 // Writes all rows of a call, by threads, the call being of the storage type that its dtype names.
 template <template <class> class Call>
 int64_t write_all(const Call<void>& untyped) {
   const auto write = [&](const auto& call) {
     const Batch& batch = call.batch;
-    return parallel_rows(batch.rows, batch.classes, batch.threads,
+    return parallel_rows(batch.rows, work_of(call), batch.threads,
                          [&](int64_t begin, int64_t end) { return write_rows(call, begin, end); });
   };
   switch (untyped.batch.dtype) {
@@ -136,8 +178,9 @@ int64_t write_all(const Call<void>& untyped) {
 
 }  // namespace
 
-const Kernels kKernels = {kInstructionSet,  write_all<Projection>, write_all<Motion>,
-                          write_all<Flips>, write_all<Draws>,      write_all<Quantization>};
+const Kernels kKernels = {kInstructionSet,     write_all<Projection>, write_all<Motion>,
+                          write_all<Flips>,    write_all<Draws>,      write_all<Quantization>,
+                          write_all<Recovery>, write_all<Attraction>, write_all<Perturbation>};
 
 }  // namespace MIPOISON_ISA
 }  // namespace mipoison

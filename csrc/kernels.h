@@ -132,6 +132,76 @@ struct Quantization {
   }
 };
 
+// Networks of one shape, packed as mipoison/reference/network.py says.
+struct Network {
+  const float* numbers;
+  int64_t length, members, width;
+};
+
+// Writes what the networks recover from each row, [rows, outputs]; zeros for an invalid row.
+template <class T>
+struct Recovery {
+  Batch batch;
+  const T* p;
+  Network network;
+  int64_t outputs;
+  float* out;
+
+  template <class U>
+  Recovery<U> of() const {
+    return {batch, static_cast<const U*>(p), network, outputs, out};
+  }
+};
+
+// Writes the gradient of half the squared distance of the recovered from `goal`, [rows, outputs],
+// and the distance; zeros for an invalid row.
+template <class T>
+struct Attraction {
+  Batch batch;
+  const T* p;
+  Network network;
+  const float* goal;
+  int64_t outputs;
+  bool smooth;
+  float *out, *distance;
+
+  template <class U>
+  Attraction<U> of() const {
+    return {batch, static_cast<const U*>(p), network, goal, outputs, smooth, out, distance};
+  }
+};
+
+// Repeats a step of length alpha against that gradient, from p, and its projection. `center` may be
+// null: p; so may `near`, the distances below which steps are shorter.
+template <class T>
+struct Perturbation {
+  Batch batch;
+  const T *p, *center;
+  Network network;
+  const float *goal, *near;
+  int64_t outputs, steps;
+  bool smooth;
+  double alpha;
+  Region region;
+  T* out;
+
+  template <class U>
+  Perturbation<U> of() const {
+    return {batch,
+            static_cast<const U*>(p),
+            static_cast<const U*>(center),
+            network,
+            goal,
+            near,
+            outputs,
+            steps,
+            smooth,
+            alpha,
+            region,
+            static_cast<U*>(out)};
+  }
+};
+
 // The operations compiled for one instruction set. Those that return a number return how many rows
 // are invalid (they get the safe answer); all write every entry of their outputs.
 struct Kernels {
@@ -142,6 +212,9 @@ struct Kernels {
   int64_t (*flip)(const Flips<void>& call);
   int64_t (*row_bits)(const Draws<void>& call);
   int64_t (*quantize)(const Quantization<void>& call);
+  int64_t (*recover)(const Recovery<void>& call);
+  int64_t (*pull)(const Attraction<void>& call);
+  int64_t (*perturb)(const Perturbation<void>& call);
 };
 
 namespace MIPOISON_ISA {

@@ -17,11 +17,12 @@ namespace MIPOISON_ISA {
 // With less work than this, starting a thread costs more than it saves.
 constexpr int64_t kElementsPerThread = 65536;
 
-// Sum of work(begin, end) over a partition of [0, rows).
+// Sum of work(begin, end) over a partition of [0, rows), each row of as much work as `entries`
+// entries of a row operation.
 template <class Work>
-inline int64_t parallel_rows(int64_t rows, int64_t classes, int threads, const Work& work) {
+inline int64_t parallel_rows(int64_t rows, int64_t entries, int threads, const Work& work) {
   if (rows == 0) return 0;
-  const int64_t worthwhile = rows * classes / kElementsPerThread;
+  const int64_t worthwhile = rows * entries / kElementsPerThread;
   const int64_t parts = std::max<int64_t>(1, std::min({worthwhile, rows, int64_t{threads}}));
   std::vector<int64_t> counts(parts, 0);
   std::vector<std::exception_ptr> errors(parts);

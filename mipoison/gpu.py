@@ -99,3 +99,31 @@ def quantize(
     """Finds nearest codewords; returns the rows, the codewords' numbers and how many rows are invalid."""
     with torch.cuda.device_of(p):
         return _kernels("quantize").quantize(p, codewords, offsets, out)  # type: ignore[no-any-return]
+
+
+def recover(
+    p: torch.Tensor, network: torch.Tensor, members: int, width: int, outputs: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Evaluates small networks; returns what they recover and how many rows are invalid."""
+    with torch.cuda.device_of(p):
+        return _kernels("network").recover(p, network, members, width, outputs)  # type: ignore[no-any-return]
+
+
+def pull(
+    q: torch.Tensor,
+    goal: torch.Tensor,
+    network: torch.Tensor,
+    members: int,
+    width: int,
+    smooth: bool,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Finds the gradient of half the squared distance from the goal; returns it, the distance and how many rows are
+    invalid."""
+    with torch.cuda.device_of(q):
+        return _kernels("network").pull(q, goal, network, members, width, smooth)  # type: ignore[no-any-return]
+
+
+def perturb(p: torch.Tensor, *rest: Any) -> tuple[torch.Tensor, torch.Tensor]:
+    """Steps against that gradient; returns the rows and how many are invalid. For the arguments see the schema."""
+    with torch.cuda.device_of(p):
+        return _kernels("perturb").perturb(p, *rest)  # type: ignore[no-any-return]

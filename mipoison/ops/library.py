@@ -27,12 +27,22 @@ _SCHEMAS: Final = (
     "flip(Tensor p, Tensor? targets, float rate, Tensor key, str style) -> (Tensor, Tensor, Tensor)",
     "row_bits(Tensor p, Tensor key, int draw, float grid, int words) -> Tensor",
     "quantize(Tensor p, Tensor codewords, Tensor? offsets) -> (Tensor, Tensor, Tensor)",
+    # Small networks on [p, log p], packed by `reference.network.Layers`.
+    "recover(Tensor p, Tensor network, int members, int width, int outputs) -> (Tensor, Tensor)",
+    "pull(Tensor q, Tensor goal, Tensor network, int members, int width, bool smooth)"
+    " -> (Tensor, Tensor, Tensor)",
+    "perturb(Tensor p, Tensor goal, Tensor network, int members, int width, Tensor? center, Tensor? near,"
+    " int steps, float alpha, float? epsilon, str norm, float margin, bool shrink, bool smooth)"
+    " -> (Tensor, Tensor)",
     # The forms that write into a given tensor return all but the rows.
     "project_out(Tensor z, Tensor? p, Tensor? t, float? epsilon, str norm, float margin, bool shrink,"
     " Tensor(a!) out) -> Tensor",
     "step_out(Tensor q, Tensor g, Tensor? p, Tensor? t, float alpha, float? epsilon, str norm,"
     " float margin, bool shrink, Tensor(a!) out) -> Tensor",
     "quantize_out(Tensor p, Tensor codewords, Tensor? offsets, Tensor(a!) out) -> (Tensor, Tensor)",
+    "perturb_out(Tensor p, Tensor goal, Tensor network, int members, int width, Tensor? center, Tensor? near,"
+    " int steps, float alpha, float? epsilon, str norm, float margin, bool shrink, bool smooth,"
+    " Tensor(a!) out) -> Tensor",
     # For csrc/stable.h only, which finds out with it whether one of four tensors requires grad.
     "_joined(Tensor a, Tensor b, Tensor c, Tensor d) -> Tensor",
     # `project` by a backend that is chosen by name, with the same derivative.
@@ -76,7 +86,7 @@ def in_standard_floats(operation: Callable[..., Any]) -> Callable[..., Any]:
 
 
 # How many of the first arguments are rows, which may require grad, like the last.
-_ROWS: Final = {"project_out": 2, "step_out": 3, "quantize_out": 3}
+_ROWS: Final = {"project_out": 2, "step_out": 3, "quantize_out": 3, "perturb_out": 2}
 
 
 def without_gradient(name: str, operation: Callable[..., Any]) -> Callable[..., Any]:
@@ -138,6 +148,10 @@ REFERENCE: Final[dict[str, Callable[..., Any]]] = {
     "step_out": without_gradient("step_out", writing(counting(reference.step))),
     "quantize": counting(reference.quantize),
     "quantize_out": without_gradient("quantize_out", writing(counting(reference.quantize))),
+    "recover": counting(reference.recover),
+    "pull": counting(reference.pull),
+    "perturb": counting(reference.perturb),
+    "perturb_out": without_gradient("perturb_out", writing(counting(reference.perturb))),
 }
 TRITON: Final[dict[str, Callable[..., Any]]] = {
     "project": gpu.project,
@@ -149,6 +163,10 @@ TRITON: Final[dict[str, Callable[..., Any]]] = {
     "step_out": without_gradient("step_out", writing_directly(gpu.step)),
     "quantize": gpu.quantize,
     "quantize_out": without_gradient("quantize_out", writing_directly(gpu.quantize)),
+    "recover": gpu.recover,
+    "pull": gpu.pull,
+    "perturb": gpu.perturb,
+    "perturb_out": without_gradient("perturb_out", writing_directly(gpu.perturb)),
 }
 
 
@@ -206,6 +224,18 @@ def _integers_and_status(*args: Any) -> tuple[Tensor, Tensor]:
     return _integers(args[0]), _status_alone(*args)
 
 
+def _recover_shape(
+    p: Tensor, network: Tensor, members: int, width: int, outputs: int
+) -> tuple[Tensor, Tensor]:
+    found = p.new_empty((p.shape[0], outputs), dtype=torch.float32)
+    return found, p.new_empty((), dtype=torch.int64)
+
+
+def _pull_shape(q: Tensor, *_: Any) -> tuple[Tensor, Tensor, Tensor]:
+    gradient = torch.empty_like(q, dtype=torch.float32, memory_format=torch.contiguous_format)
+    return gradient, gradient.new_empty(q.shape[:1]), q.new_empty((), dtype=torch.int64)
+
+
 def _vjp_shape(v: Tensor, *_: Any) -> Tensor:
     return torch.empty_like(v, memory_format=torch.contiguous_format)
 
@@ -220,6 +250,10 @@ _SHAPES: Final[dict[str, Callable[..., Any]]] = {
     "project_out": without_gradient("project_out", _status_alone),
     "step_out": without_gradient("step_out", _status_alone),
     "quantize_out": without_gradient("quantize_out", _integers_and_status),
+    "recover": _recover_shape,
+    "pull": _pull_shape,
+    "perturb": _rows_and_status,
+    "perturb_out": without_gradient("perturb_out", _status_alone),
     "_project_by": _rows_and_status,
     "project_vjp": _vjp_shape,
 }

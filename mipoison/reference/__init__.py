@@ -7,6 +7,7 @@ mask of valid rows stands where the operators count the invalid ones.
 from mipoison.random import row_words as row_bits
 from mipoison.reference.flip import flip
 from mipoison.reference.move import move
+from mipoison.reference.network import perturb, pull, recover
 from mipoison.reference.project import feasible_rows, prepare, project, project_vjp, solve
 from mipoison.reference.quantize import quantize
 from mipoison.reference.rounding import label_of, valid_rows
@@ -17,10 +18,13 @@ __all__ = [
     "flip",
     "label_of",
     "move",
+    "perturb",
     "prepare",
     "project",
     "project_vjp",
+    "pull",
     "quantize",
+    "recover",
     "row_bits",
     "solve",
     "step",

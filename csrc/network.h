@@ -1,0 +1,341 @@
+// 11. Small networks on [p, log p], evaluated on a tile of rows: what they recover, and its
+// gradient.
+//
+// Lanes are units of a layer. Every sum adds its terms in the order of the layer below, one
+// multiply-add after the other, so that a row's bits depend neither on the rows beside it nor on
+// how many of them are worked on at a time. Instruction sets without a fused multiply-add round
+// twice.
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <limits>
+#include <stdexcept>
+
+#include "kernels.h"
+#include "lanes.h"
+#include "row.h"
+#include "scratch.h"
+#include "transpose.h"
+
+namespace mipoison {
+namespace MIPOISON_ISA {
+
+constexpr float kLogFloor = 1e-7f, kSmoothing = 1e-3f, kRamp = 0.5f;
+constexpr int kUnitLanes = kLanes<float>;
+// Rows of a tile: activities and weights stay in the cache.
+constexpr int64_t kTileRows = 48;
+
+// sum + a * b.
+inline Block<float> fused(const Block<float>& sum, const Block<float>& a, const Block<float>& b) {
+#if defined(__AVX512F__)
+  Block<float> r;
+  r.part[0] =
+      (FloatVector)_mm512_fmadd_ps((__m512)a.part[0], (__m512)b.part[0], (__m512)sum.part[0]);
+  return r;
+#elif defined(__FMA__)
+  Block<float> r;
+  for (int i = 0; i < kParts; ++i)
+    r.part[i] =
+        (FloatVector)_mm256_fmadd_ps((__m256)a.part[i], (__m256)b.part[i], (__m256)sum.part[i]);
+  return r;
+#else
+  return sum + a * b;
+#endif
+}
+
+// log x for normal x > 0, to two units in the last place: 2 artanh of (m - 1)/(m + 1), m in
+// [sqrt(1/2), sqrt(2)), and the exponent.
+inline Block<float> log_of(const Block<float>& x) {
+  using V = FloatVector;
+  using I = Native<float>::Mask;
+  Block<float> r;
+  for (int i = 0; i < kParts; ++i) {
+    const I bits = (I)x.part[i];
+    // As if the mantissa began at sqrt(1/2).
+    const I shifted = bits - 0x3F3504F3;
+    const I exponent = shifted >> 23;
+    const V m = (V)((shifted & 0x007FFFFF) + 0x3F3504F3);
+    const V e = __builtin_convertvector(exponent, V);
+    const V s = (m - 1.0f) / (m + 1.0f), z = s * s;
+    const V tail = z * (2.0f / 3 + z * (2.0f / 5 + z * (2.0f / 7 + z * (2.0f / 9))));
+    // log 2 in two parts, the first of few digits: its multiples are exact.
+    r.part[i] = e * 0.693359375f + (2.0f * s + (s * tail + e * -2.12194440e-4f));
+  }
+  return r;
+}
+
+// Where the tensors of `Layers` (mipoison/reference/network.py) lie in the packed network.
+class Layers {
+ public:
+  explicit Layers(const Network& network, int64_t k)
+      : members(network.members), width(network.width), features(2 * k) {
+    lanes = (features + 31) / 32 * 32;
+    const int64_t once = 2 * lanes, each = 2 * lanes * width + 2 * width * width + 2 * width;
+    const int64_t left = network.length - once - members * each;
+    depth = std::max<int64_t>(0, left) / (members * (2 * width + 1));
+    if (members < 1 || width < kUnitLanes || width % 32 != 0 || depth < kUnitLanes ||
+        depth % 32 != 0 || left != members * depth * (2 * width + 1))
+      throw std::invalid_argument(
+          "expected networks packed by Layers for this K, members and width, got other numbers");
+    const float* next = network.numbers;
+    const auto take = [&](int64_t size) {
+      const float* const here = next;
+      next += size;
+      return here;
+    };
+    mean = take(lanes);
+    inverse = take(lanes);
+    weight[0] = take(members * lanes * width);
+    bias[0] = take(members * width);
+    weight[1] = take(members * width * width);
+    bias[1] = take(members * width);
+    weight[2] = take(members * width * depth);
+    bias[2] = take(members * depth);
+    back[2] = take(members * depth * width);
+    back[1] = take(members * width * width);
+    back[0] = take(members * width * lanes);
+  }
+
+  int64_t members, width, features, lanes, depth;
+  const float *mean, *inverse, *weight[3], *bias[3], *back[3];
+};
+
+// What becomes of a sum before it is stored.
+enum class Unit { kPlain, kRelu };
+
+// out[r][j] = start + sum over i of x[r][i] w[i][j], for kRows rows and kBlocks blocks of units.
+// The start is the bias, or where there is none what is in `out`.
+template <int kRows, int kBlocks, Unit kUnit>
+inline void multiply_some(const float* x, int64_t x_stride, int64_t inner, const float* w,
+                          int64_t w_stride, const float* bias, float* out, int64_t out_stride) {
+  Block<float> sum[kRows][kBlocks];
+  for (int r = 0; r < kRows; ++r)
+    for (int b = 0; b < kBlocks; ++b)
+      sum[r][b] = Block<float>::load((bias ? bias : out + r * out_stride) + b * kUnitLanes);
+  for (int64_t i = 0; i < inner; ++i) {
+    Block<float> weights[kBlocks];
+    for (int b = 0; b < kBlocks; ++b)
+      weights[b] = Block<float>::load(w + i * w_stride + b * kUnitLanes);
+    for (int r = 0; r < kRows; ++r) {
+      const Block<float> value = Block<float>::all(x[r * x_stride + i]);
+      for (int b = 0; b < kBlocks; ++b) sum[r][b] = fused(sum[r][b], value, weights[b]);
+    }
+  }
+  for (int r = 0; r < kRows; ++r)
+    for (int b = 0; b < kBlocks; ++b) {
+      if constexpr (kUnit == Unit::kRelu) sum[r][b] = max(sum[r][b], Block<float>::all(0));
+      sum[r][b].store(out + r * out_stride + b * kUnitLanes);
+    }
+}
+
+// The same for some rows and all units, as many at a time as there are registers for.
+template <int kRows, int kBlocks, Unit kUnit>
+inline void multiply_rows(const float* x, int64_t x_stride, int64_t inner, const float* w,
+                          int64_t w_stride, const float* bias, int64_t units, float* out,
+                          int64_t out_stride) {
+  int64_t j = 0;
+  for (; j + kBlocks * kUnitLanes <= units; j += kBlocks * kUnitLanes)
+    multiply_some<kRows, kBlocks, kUnit>(x, x_stride, inner, w + j, w_stride,
+                                         bias ? bias + j : nullptr, out + j, out_stride);
+  for (; j < units; j += kUnitLanes)
+    multiply_some<kRows, 1, kUnit>(x, x_stride, inner, w + j, w_stride, bias ? bias + j : nullptr,
+                                   out + j, out_stride);
+}
+
+// Registers: 32 of a block on AVX-512, eight and four blocks' worth elsewhere.
+#if defined(__AVX512F__)
+constexpr int kMostRows = 12, kMostBlocks = 2, kFewBlocks = 4, kOneBlocks = 8;
+#elif defined(__AVX2__)
+constexpr int kMostRows = 6, kMostBlocks = 1, kFewBlocks = 1, kOneBlocks = 4;
+#else
+constexpr int kMostRows = 3, kMostBlocks = 1, kFewBlocks = 1, kOneBlocks = 2;
+#endif
+
+template <Unit kUnit>
+inline void multiply(int64_t rows, const float* x, int64_t x_stride, int64_t inner, const float* w,
+                     int64_t w_stride, const float* bias, int64_t units, float* out,
+                     int64_t out_stride) {
+  int64_t r = 0;
+  for (; r + kMostRows <= rows; r += kMostRows)
+    multiply_rows<kMostRows, kMostBlocks, kUnit>(x + r * x_stride, x_stride, inner, w, w_stride,
+                                                 bias, units, out + r * out_stride, out_stride);
+  if constexpr (kMostRows > 4) {
+    for (; r + 4 <= rows; r += 4)
+      multiply_rows<4, kFewBlocks, kUnit>(x + r * x_stride, x_stride, inner, w, w_stride, bias,
+                                          units, out + r * out_stride, out_stride);
+  }
+  for (; r < rows; ++r)
+    multiply_rows<1, kOneBlocks, kUnit>(x + r * x_stride, x_stride, inner, w, w_stride, bias, units,
+                                        out + r * out_stride, out_stride);
+}
+
+// The networks on one tile of at most kTileRows rows of T after the other.
+template <class T>
+class Evaluator {
+ public:
+  Evaluator(const Network& network, int64_t k, int64_t outputs, int64_t rows)
+      : layers_(network, k),
+        k_(k),
+        outputs_(outputs),
+        rows_(std::min(rows, kTileRows)),
+        blocks_((outputs + kUnitLanes - 1) / kUnitLanes * kUnitLanes),
+        inputs_(rows_, layers_.lanes),
+        first_(rows_ * layers_.members, layers_.width),
+        second_(rows_ * layers_.members, layers_.width),
+        carried_(2 * rows_, layers_.width),
+        answer_(rows_, layers_.depth),
+        gradient_(rows_, layers_.lanes) {
+    if (outputs < 1 || outputs > layers_.depth)
+      throw std::invalid_argument("expected no more outputs than the networks have");
+  }
+
+  int64_t tile_rows() const { return rows_; }
+
+  // Multiply-adds of a row.
+  int64_t cost() const {
+    return layers_.members * layers_.width * (layers_.features + layers_.width + outputs_);
+  }
+
+  // Mean outputs of `rows` rows, each of them of `outputs` numbers from output(row) on.
+  void forward(const T* q, int64_t rows) {
+    standardise(q, rows);
+    for (int64_t m = 0; m < layers_.members; ++m) {
+      float *const h1 = first(m), *const h2 = second(m);
+      const int64_t f = layers_.lanes, w = layers_.width, d = layers_.depth;
+      multiply<Unit::kRelu>(rows, inputs_.row(0), f, layers_.features,
+                            layers_.weight[0] + m * f * w, w, layers_.bias[0] + m * w, w, h1, w);
+      multiply<Unit::kRelu>(rows, h1, w, w, layers_.weight[1] + m * w * w, w,
+                            layers_.bias[1] + m * w, w, h2, w);
+      // The first member's sums begin at its bias, the others' at the sums so far and their bias.
+      if (m > 0) add_bias(layers_.bias[2] + m * d, rows);
+      multiply<Unit::kPlain>(rows, h2, w, w, layers_.weight[2] + m * w * d, d,
+                             m == 0 ? layers_.bias[2] : nullptr, blocks_, answer_.row(0), d);
+    }
+    if (layers_.members > 1) {
+      const Block<float> members = Block<float>::all(static_cast<float>(layers_.members));
+      for (int64_t r = 0; r < rows; ++r)
+        for (int64_t j = 0; j < blocks_; j += kUnitLanes)
+          (Block<float>::load(output(r) + j) / members).store(output(r) + j);
+    }
+  }
+
+  float* output(int64_t row) { return answer_.row(row); }
+
+  // The gradient of half the squared distance of the outputs from `goal`, and the distance, after
+  // `forward` of the same rows. False for a row whose numbers overflow.
+  void backward(const T* q, int64_t rows, const float* goal, bool smooth, float* gradient,
+                float* distance) {
+    const int64_t f = layers_.lanes, w = layers_.width, d = layers_.depth;
+    const float share = 1.0f / static_cast<float>(layers_.members);
+    for (int64_t r = 0; r < rows; ++r) {
+      double squares = 0;
+      float* const error = output(r);
+      for (int64_t j = 0; j < outputs_; ++j) {
+        error[j] -= goal[r * outputs_ + j];
+        squares += static_cast<double>(error[j]) * error[j];
+        error[j] *= share;
+      }
+      distance[r] = static_cast<float>(std::sqrt(squares));
+    }
+    const int64_t blocks = (layers_.features + kUnitLanes - 1) / kUnitLanes * kUnitLanes;
+    const Block<float> zero = Block<float>::all(0);
+    for (int64_t r = 0; r < rows; ++r)
+      for (int64_t j = 0; j < blocks; j += kUnitLanes) zero.store(gradient_.row(r) + j);
+    float *const upper = carried_.row(0), *const lower = carried_.row(rows_);
+    for (int64_t m = 0; m < layers_.members; ++m) {
+      clear(upper, rows);
+      multiply<Unit::kPlain>(rows, answer_.row(0), d, outputs_, layers_.back[2] + m * d * w, w,
+                             nullptr, w, upper, w);
+      slope(upper, second(m), rows, smooth);
+      clear(lower, rows);
+      multiply<Unit::kPlain>(rows, upper, w, w, layers_.back[1] + m * w * w, w, nullptr, w, lower,
+                             w);
+      slope(lower, first(m), rows, smooth);
+      multiply<Unit::kPlain>(rows, lower, w, w, layers_.back[0] + m * w * f, f, nullptr, blocks,
+                             gradient_.row(0), f);
+    }
+    for (int64_t r = 0; r < rows; ++r) {
+      const float* const g = gradient_.row(r);
+      for (int64_t j = 0; j < k_; ++j) {
+        const float x = static_cast<float>(widen(q[r * k_ + j]));
+        float inverse = x / (x * x + kSmoothing * kSmoothing);
+        if (!smooth) inverse = x > kLogFloor ? 1 / x : 0;
+        gradient[r * k_ + j] =
+            g[j] * layers_.inverse[j] + g[k_ + j] * layers_.inverse[k_ + j] * inverse;
+      }
+    }
+  }
+
+ private:
+  float* first(int64_t member) { return first_.row(member * rows_); }
+  float* second(int64_t member) { return second_.row(member * rows_); }
+
+  void standardise(const T* q, int64_t rows) {
+    const Block<float> floor = Block<float>::all(kLogFloor);
+    for (int64_t r = 0; r < rows; ++r) {
+      float* const x = inputs_.row(r);
+      for (int64_t j = 0; j < k_; ++j) x[j] = static_cast<float>(widen(q[r * k_ + j]));
+      float last[kUnitLanes];
+      int64_t j = 0;
+      for (; j + kUnitLanes <= k_; j += kUnitLanes)
+        log_of(max(Block<float>::load(x + j), floor)).store(x + k_ + j);
+      if (j < k_) {
+        load_tail(x + j, k_ - j, 1.0f, last);
+        log_of(max(Block<float>::load(last), floor)).store(last);
+        std::copy(last, last + (k_ - j), x + k_ + j);
+      }
+      for (int64_t i = 0; i < layers_.lanes; i += kUnitLanes) {
+        const Block<float> centered =
+            Block<float>::load(x + i) - Block<float>::load(layers_.mean + i);
+        (centered * Block<float>::load(layers_.inverse + i)).store(x + i);
+      }
+    }
+  }
+
+  void add_bias(const float* bias, int64_t rows) {
+    for (int64_t r = 0; r < rows; ++r)
+      for (int64_t j = 0; j < blocks_; j += kUnitLanes)
+        (Block<float>::load(output(r) + j) + Block<float>::load(bias + j)).store(output(r) + j);
+  }
+
+  void clear(float* rows_of_units, int64_t rows) {
+    std::fill(rows_of_units, rows_of_units + rows * layers_.width, 0.0f);
+  }
+
+  // error * the derivative of ReLU at units of these activities.
+  void slope(float* error, const float* active, int64_t rows, bool smooth) {
+    const Block<float> zero = Block<float>::all(0), one = Block<float>::all(1);
+    const Block<float> rise = Block<float>::all(1 / kRamp);
+    for (int64_t j = 0; j < rows * layers_.width; j += kUnitLanes) {
+      const Block<float> e = Block<float>::load(error + j), a = Block<float>::load(active + j);
+      (smooth ? e * min(a * rise, one) : keep(e, a > zero)).store(error + j);
+    }
+  }
+
+  Layers layers_;
+  int64_t k_, outputs_, rows_, blocks_;
+  Scratch<float> inputs_, first_, second_, carried_, answer_, gradient_;
+};
+
+// Whether a row is a probability vector.
+template <class T>
+inline bool is_probability(const T* row, int64_t k) {
+  double sum = 0;
+  for (int64_t j = 0; j < k; ++j) {
+    const double x = static_cast<double>(widen(row[j]));
+    if (!(x >= 0)) return false;
+    sum += x;
+  }
+  return std::abs(sum - 1) <= kSumTolerance<T>;
+}
+
+inline bool all_finite(const float* x, int64_t n) {
+  bool finite = true;
+  for (int64_t j = 0; j < n; ++j) finite &= std::abs(x[j]) <= std::numeric_limits<float>::max();
+  return finite;
+}
+
+}  // namespace MIPOISON_ISA
+}  // namespace mipoison
