@@ -118,7 +118,8 @@ def pull(
     smooth: bool,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Finds the gradient of half the squared distance from the goal; returns it, the distance and how many rows are
-    invalid."""
+    invalid.
+    """
     with torch.cuda.device_of(q):
         return _kernels("network").pull(q, goal, network, members, width, smooth)  # type: ignore[no-any-return]
 

@@ -1,8 +1,9 @@
-"""Small networks on [p, log p] whose answers do not depend on the batch: training, and evaluation in fixed tiles."""
+"""Small networks on [p, log p]: training, and modules that keep them packed for `mipoison.ops`."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from itertools import pairwise
 from typing import Any, Final
 
@@ -13,62 +14,18 @@ from torch.nn import functional as F
 from mipoison.adamw import AdamW
 from mipoison.dtype_stable import DtypeStable
 from mipoison.neutral import neutral
+from mipoison.ops import unchecked
 from mipoison.progress import Report
+from mipoison.reference.network import Layers, derived, features, slope, whole_lanes
 
-# The logarithms of smaller entries are those of this floor: below it, float32 confidences are noise.
-LOG_FLOOR: Final = 1e-7
-# Rows in a tile. A matrix product rounds differently at another batch size, so every tile has the same height.
-TILE: Final = 64
-# `Network`, which is smaller, runs faster in fewer and taller tiles.
-_TILE: Final = 256
-# Layer widths are multiples of this: a matrix product sums its narrow edges in another order, which would make a row's
-# bits depend on its place in the tile.
-_LANES: Final = 32
-# Smooth derivatives, for steps that must not depend on a row's last bits. Exact ones jump: that of the logarithm from
-# 1e7 to zero at the floor, so that a step follows whichever entry is smallest, and ReLU's where a unit is switched on;
-# up to one row in twenty was answered otherwise in another batch. The first is an entry below which the logarithm's
-# derivative falls to zero, the second an activity up to which ReLU's rises to one.
-_SMOOTHING: Final = 1e-3
-_RAMP: Final = 0.5
+# Weights and biases of two hidden layers and the last one.
+_LAYERS: Final = 3
 _RATE: Final = 2e-3
-
-
-def features(outputs: Tensor, *, smooth: bool = False) -> Tensor:
-    """[p, log p] with a floor, padded with zeros to whole lanes: [..., K] → [..., F].
-
-    An adversary who takes logarithms recovers far more than one who does not, so a surrogate must see both.
-
-    Args:
-        outputs: confidence vectors.
-        smooth: the derivative of log p is taken as that of ½ log(p² + s²), with a fixed s; the value is that of log p.
-    """
-    log = outputs.clamp_min(LOG_FLOOR).log()
-    if smooth:
-        log = _derived(log, 0.5 * (outputs.square() + _SMOOTHING**2).log())
-    both = torch.cat((outputs, log), dim=-1)
-    return F.pad(both, (0, -both.shape[-1] % _LANES))
-
-
-def _derived(value: Tensor, other: Tensor) -> Tensor:
-    """The value, with the derivative of the other."""
-    return value.detach() + (other - other.detach())
 
 
 def standardizer(x: Tensor) -> tuple[Tensor, Tensor]:
     """Mean and standard deviation of every column, the latter no less than 1e-6."""
     return x.mean(0), x.std(0).clamp_min(1e-6)
-
-
-def whole_lanes(size: int) -> int:
-    """The size rounded up to whole lanes."""
-    return size + -size % _LANES
-
-
-def in_tiles(*tensors: Tensor, height: int = TILE) -> list[tuple[Tensor, ...]]:
-    """The tensors cut into tiles of equal height, the last one padded with zeros."""
-    n = tensors[0].shape[0]
-    padded = [F.pad(x, (0, 0, 0, -n % height)) for x in tensors]
-    return list(zip(*(torch.split(x, height) for x in padded), strict=True))
 
 
 def initial(
@@ -115,14 +72,9 @@ def evaluate(state: list[Tensor], x: Tensor, *, smooth: bool = False) -> list[Te
 
 
 def _activated(h: Tensor, smooth: bool) -> Tensor:
-    """ReLU, with the derivative of `_slope`."""
+    """ReLU, with the derivative of `slope`."""
     active = F.relu(h)
-    return _derived(active, _slope(active, smooth) * h) if smooth else active
-
-
-def _slope(active: Tensor, smooth: bool) -> Tensor:
-    """ReLU's derivative at units of these activities, a constant; with `smooth`, it rises along a ramp from 0 to 1."""
-    return (active.detach() / _RAMP).clamp_max(1) if smooth else active > 0
+    return derived(active, slope(active, smooth) * h) if smooth else active
 
 
 def backpropagate(
@@ -138,7 +90,7 @@ def backpropagate(
     """
     errors = [error]
     for weight, active in zip(state[-2:0:-2], hidden[-2:0:-1], strict=True):
-        errors.append(torch.bmm(errors[-1], weight.transpose(1, 2)) * _slope(active, smooth))
+        errors.append(torch.bmm(errors[-1], weight.transpose(1, 2)) * slope(active, smooth))
     return errors[::-1]
 
 
@@ -223,6 +175,7 @@ class Ensemble(DtypeStable):
 
     mean: Tensor
     scale: Tensor
+    packed: Tensor
 
     def __init__(self, tensors: dict[str, Tensor]) -> None:
         super().__init__()
@@ -230,49 +183,67 @@ class Ensemble(DtypeStable):
             # Not an inference tensor, even where one is fitted or loaded under inference_mode.
             with torch.inference_mode(False):
                 self.register_buffer(name, value.detach().clone())
-        self.layers = sum(name.startswith("weight") for name in tensors)
-        # Raises here, and not at the first answer, where a file lacks one of them.
-        _ = self.mean, self.scale, self.state()
+        layers = sum(name.startswith("weight") for name in tensors)
+        if layers != _LAYERS:
+            raise ValueError(f"expected networks of {_LAYERS} layers, got {layers}")
+        self.register_buffer("packed", self._packed(), persistent=False)
+
+    def _packed(self) -> Tensor:
+        """The networks in the form of `unchecked.recover`."""
+        with torch.inference_mode(False), torch.no_grad():
+            return Layers.of(self.mean, self.scale, self.state()).packed()
+
+    def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *rest: Any) -> None:
+        super()._load_from_state_dict(state_dict, prefix, *rest)
+        self.packed = self._packed()
+
+    @property
+    def layers(self) -> int:
+        """Layers of weights."""
+        return _LAYERS
 
     @property
     def members(self) -> int:
         """M."""
         return len(self.get_buffer("weight0"))
 
+    @property
+    def width(self) -> int:
+        """Units of each hidden layer, in whole lanes."""
+        return self.get_buffer("weight1").shape[1]
+
+    @property
+    def outputs(self) -> int:
+        """Numbers that are predicted, in whole lanes."""
+        return self.get_buffer("bias2").shape[-1]
+
     def state(self) -> list[Tensor]:
         """Weights [M, in, out] and biases [M, 1, out] in turn, layer by layer."""
         return [
-            self.get_buffer(f"{kind}{i}") for i in range(self.layers) for kind in ("weight", "bias")
+            self.get_buffer(f"{kind}{i}") for i in range(_LAYERS) for kind in ("weight", "bias")
         ]
 
     def inside(self, outputs: Tensor, *, smooth: bool = False) -> Tensor:
         """Standardised features of the vectors, [..., K] → [..., F]; see `features`."""
         return (features(outputs, smooth=smooth) - self.mean) / self.scale
 
-    def pulled(
-        self, rows: Tensor, hidden: list[Tensor], error: Tensor, *, smooth: bool = False
-    ) -> Tensor:
-        """The error [M, B, out] of the last layer, carried back to the rows by the chain rule: [B, K], without a graph.
+    def toward(self, weights: Tensor) -> list[Tensor]:
+        """Each member by itself, packed, its gradient carried through other weights than those of its first layer.
 
         Args:
-            rows: vectors, [B, K].
-            hidden: what `evaluate` gave for them.
-            error: at the last layer.
-            smooth: takes smooth derivatives of ReLU and the logarithm; see `backpropagate` and `features`.
+            weights: [M, F, H].
         """
-        state, k = self.state(), rows.shape[1]
-        first = backpropagate(state, hidden, error, smooth=smooth)[0]
-        g = torch.bmm(first, state[0].transpose(1, 2)).sum(0) / self.scale
-        if smooth:
-            inverse = rows / (rows.square() + _SMOOTHING**2)
-        else:
-            # Below their floor the logarithms are constant.
-            inverse = torch.where(rows > LOG_FLOOR, 1 / rows.clamp_min(LOG_FLOOR), 0.0)
-        return g[:, :k] + g[:, k : 2 * k] * inverse
+        state = self.state()
+        made = []
+        for member, back in enumerate(weights.transpose(1, 2)):
+            one = [value[member : member + 1] for value in state]
+            layers = Layers.of(self.mean, self.scale, one)._replace(back0=back.unsqueeze(0))
+            made.append(layers.packed())
+        return made
 
 
 class Network(Ensemble):
-    """One network, served in tiles of fixed height."""
+    """One network, or the mean of several."""
 
     @classmethod
     def fit(cls, rows: Tensor, goal: Tensor, **how: Any) -> Network:
@@ -280,21 +251,5 @@ class Network(Ensemble):
         return cls(fit_networks(rows, goal, **how))
 
     def forward(self, rows: Tensor) -> Tensor:
-        """Predicts for rows [N, K], padded to whole lanes: [N, C], float32."""
-        state = self.state()
-        with neutral(rows.device):
-            tiles = [
-                evaluate(state, tile.unsqueeze(0))[-1][0]
-                for (tile,) in in_tiles(self.inside(rows), height=_TILE)
-            ]
-        return torch.cat(tiles)[: len(rows)]
-
-    def gradient(self, rows: Tensor, goal: Tensor) -> Tensor:
-        """∇ ½‖G(q) − goal‖² at q = rows, [N, K], float32; by the chain rule, without a graph."""
-        state = self.state()
-        with neutral(rows.device):
-            gradients = []
-            for tile, wanted in in_tiles(rows, goal, height=_TILE):
-                hidden = evaluate(state, self.inside(tile).unsqueeze(0))
-                gradients.append(self.pulled(tile, hidden, hidden[-1] - wanted))
-        return torch.cat(gradients)[: len(rows)]
+        """Predicts for probability vectors [N, K], padded to whole lanes: [N, C], float32."""
+        return unchecked.recover(rows, self)

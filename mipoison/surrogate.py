@@ -7,11 +7,11 @@ from typing import Any, Final
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from mipoison.construction import constructor
 from mipoison.neutral import neutral, neutrally, plain_graph
-from mipoison.nn import Ensemble, evaluate, fit_networks, in_tiles
+from mipoison.nn import Ensemble, fit_networks
+from mipoison.ops import unchecked
 from mipoison.ops.validation import (
     as_count,
     as_inputs,
@@ -20,6 +20,7 @@ from mipoison.ops.validation import (
     require_probabilities,
 )
 from mipoison.progress import Report, as_report
+from mipoison.reference.network import in_tiles
 
 _BATCH: Final = 128
 
@@ -121,27 +122,21 @@ class Surrogate(Ensemble):
                 tuple(x.shape[1:]),
             )
 
-    def _hidden(self, tile: Tensor) -> list[Tensor]:
-        """Activations of every member and layer for one tile."""
-        return evaluate(self.state(), self.inside(tile).expand(self.members, -1, -1))
-
-    def _mean(self, hidden: list[Tensor]) -> Tensor:
-        """Mean prediction of the members, [TILE, C]."""
-        return hidden[-1].mean(0)[:, : self.basis.shape[0]]
+    @property
+    def outputs(self) -> int:
+        """C, the number of components."""
+        return self.basis.shape[0]
 
     def forward(self, outputs: Any) -> Tensor:
         """Coefficients predicted from confidence vectors: [N, K] → [N, C], float32.
+
+        Rows that are no probability vectors get zeros; `mipoison.recover` names them.
 
         Raises:
             TypeError: for a wrong kind or dtype.
             ValueError: for another K than it was fitted on.
         """
-        rows = self._seen(outputs)
-        if len(rows) == 0:
-            return rows.new_empty((0, self.basis.shape[0]))
-        with neutral(rows.device):
-            tiles = [self._mean(self._hidden(tile)) for (tile,) in in_tiles(rows)]
-        return torch.cat(tiles)[: len(rows)]
+        return unchecked.recover(self._seen(outputs), self)
 
     def reconstruct(self, outputs: Any) -> Tensor:
         """Inputs predicted from confidence vectors: [N, K] → [N, ...], float32; see `forward`."""
@@ -151,7 +146,7 @@ class Surrogate(Ensemble):
         return flat.reshape(-1, *self.input_shape)
 
     def gradient(self, outputs: Tensor, goal: Tensor) -> Tensor:
-        """∇_q ½‖G(q) − goal‖² at q = outputs; works under `inference_mode`.
+        """∇_q ½‖G(q) − goal‖² at q = outputs, by the chain rule; works under `inference_mode`.
 
         Args:
             outputs: q, [N, K].
@@ -160,7 +155,7 @@ class Surrogate(Ensemble):
         Returns:
             [N, K], float32.
         """
-        return self._pulled(outputs, goal, smooth=False)[0]
+        return unchecked.pull(self._seen(outputs), goal, self, smooth=False)[0]
 
     def pull(self, outputs: Tensor, goal: Tensor) -> tuple[Tensor, Tensor]:
         """The gradient with smooth derivatives, for steps that must not depend on a row's last bits, and the distance.
@@ -170,26 +165,11 @@ class Surrogate(Ensemble):
             goal: coefficients, [N, C].
 
         Returns:
-            ∇_q ½‖G(q) − goal‖², [N, K], with the smooth derivatives of `mipoison.nn`; and ‖G(q) − goal‖, [N, 1];
-            float32.
+            ∇_q ½‖G(q) − goal‖², [N, K], with the smooth derivatives of `mipoison.reference.network`; and ‖G(q) − goal‖,
+            [N, 1]; float32.
         """
-        return self._pulled(outputs, goal, smooth=True)
-
-    def _pulled(self, outputs: Tensor, goal: Tensor, *, smooth: bool) -> tuple[Tensor, Tensor]:
-        rows = self._seen(outputs)
-        if len(rows) == 0:
-            return rows, rows.new_empty((0, 1))
-        gradients, distances = [], []
-        with torch.no_grad(), neutral(rows.device):
-            for tile, wanted in in_tiles(rows, goal):
-                hidden = self._hidden(tile)
-                error = self._mean(hidden) - wanted
-                # Each member has its share of the mean; units beyond the coefficients have no error.
-                shares = F.pad(error, (0, hidden[-1].shape[-1] - error.shape[-1])) / self.members
-                shares = shares.expand(self.members, -1, -1)
-                gradients.append(self.pulled(tile, hidden, shares, smooth=smooth))
-                distances.append(error.square().sum(-1, keepdim=True).sqrt())
-        return torch.cat(gradients)[: len(rows)], torch.cat(distances)[: len(rows)]
+        gradient, distance = unchecked.pull(self._seen(outputs), goal, self, smooth=True)
+        return gradient, distance.unsqueeze(1)
 
     def gradient_of(self, score: Callable[..., Tensor], outputs: Tensor, *others: Tensor) -> Tensor:
         """∇_q of a score of the rows at q = outputs, tile by tile; works under `inference_mode`.
@@ -239,10 +219,9 @@ class Surrogate(Ensemble):
 
     def extra_repr(self) -> str:
         """K, the number of members, and sizes."""
-        width = self.get_buffer("weight1").shape[1]
         return (
-            f"classes={self.classes}, members={self.members}, width={width}, "
-            f"components={self.basis.shape[0]}, input_shape={self.input_shape}"
+            f"classes={self.classes}, members={self.members}, width={self.width}, "
+            f"components={self.outputs}, input_shape={self.input_shape}"
         )
 
 

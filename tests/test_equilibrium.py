@@ -14,7 +14,6 @@ from mipoison.defenses.lpa.candidates import KINDS, Candidates
 from mipoison.defenses.lpa.equilibrium import Equilibrium
 from mipoison.defenses.lpa.game import SHARPNESS, Rules, _Memory, bisect_penalty_weight, choose
 from mipoison.defenses.lpa.key_cells import KeyCells
-from mipoison.nn import Network
 from mipoison.progress import Progress
 from mipoison.random import Key
 from mipoison.reference import label_of
@@ -65,15 +64,6 @@ def test_given_moves_are_reused() -> None:
     assert torch.equal(again, answers) and torch.equal(same, words)
     moves[0, 1] = p[0].flip(0)
     assert torch.equal(candidates.make(p, **given, moves=moves)[0][0, 1], p[0].flip(0))
-
-
-def test_network_gradient_matches_autograd() -> None:
-    p, x = world(300, K, 40)
-    network = Network.fit(p, x, width=32, epochs=2, batch=64, seed=0)
-    goal = network(p.flip(0))
-    q = p.clone().requires_grad_()
-    (0.5 * (network(q) - goal).square().sum()).backward()
-    torch.testing.assert_close(network.gradient(p, goal), q.grad, rtol=1e-4, atol=1e-4)
 
 
 def test_only_the_last_rounds_count_where_memory_ends() -> None:

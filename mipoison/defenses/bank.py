@@ -12,6 +12,8 @@ import torch
 from torch import Tensor
 
 from mipoison.dtype_stable import DtypeStable
+from mipoison.ops import unchecked
+from mipoison.ops.unchecked import Networks
 from mipoison.ops.validation import require_probabilities
 from mipoison.random import mulhi32
 from mipoison.reference import label_of
@@ -24,6 +26,8 @@ SAME: Final = 1e-7
 _NOISE: Final = 5e-5
 # Saturated classifiers give many equal vectors; after this many tries the fallback is taken.
 _TRIES: Final = 4
+# Rows are recovered from at most this many entries at a time.
+_ENTRIES: Final = 1 << 20
 
 
 class Bank(DtypeStable):
@@ -97,27 +101,47 @@ class Bank(DtypeStable):
         return place, distance.masked_fill_((slot >= count) | itself, torch.inf)
 
     def pick(self, p: Tensor, label: Tensor, word: Tensor) -> Tensor:
-        """A keyed vector of each row's label that is not the row itself.
+        """A keyed vector of each row's label that is not the row itself: float32 [N, K]; see `pick_each`."""
+        return self.pick_each(p, label, word.unsqueeze(1))[0].squeeze(1)
+
+    def pick_each(self, p: Tensor, label: Tensor, words: Tensor) -> tuple[Tensor, Tensor]:
+        """Keyed vectors of each row's label that are not the row itself.
 
         Args:
             p: rows, float32 [N, K].
             label: their labels, int64 [N].
-            word: a keyed 32-bit word for each, int64 [N].
+            words: keyed 32-bit words for each, int64 [N, W].
 
         Returns:
-            float32 [N, K]. Where the label has no other vector: the fallback, see `away`.
+            float32 [N, W, K], and their places, int64 [N, W]: in `vectors`, or behind those where the label has no
+            other vector, so that `away` stands there: the vertices of all labels, and then the middles.
         """
-        count, start = self.count[label], self.start[label]
-        index = mulhi32(word, count)
-        chosen, same = away(p, label), _nearness(p, label)
-        found = torch.zeros_like(count, dtype=torch.bool)
+        count, start = self.count[label].unsqueeze(1), self.start[label].unsqueeze(1)
+        index = mulhi32(words, count.expand_as(words))
+        fallback, place = away_with_place(p, label)
+        chosen = fallback.unsqueeze(1).expand(-1, words.shape[1], -1)
+        place = (len(self.vectors) + place).unsqueeze(1).expand_as(words)
+        rows, same = p.unsqueeze(1), _nearness(p, label).unsqueeze(1)
+        found = count == 0
+        least = count.clamp_min(1)
         for turn in range(_TRIES):
-            place = start + (index + turn) % count.clamp_min(1)
-            candidate = self.vectors[place.clamp_max(len(self.vectors) - 1)]
-            fits = ~found & (count > 0) & ((candidate - p).abs().sum(-1) > same)
+            here = (start + (index + turn) % least).clamp_max(len(self.vectors) - 1)
+            candidate = self.vectors[here]
+            fits = ~found & ((candidate - rows).abs().sum(-1) > same)
             chosen = torch.where(fits.unsqueeze(-1), candidate, chosen)
+            place = torch.where(fits, here, place)
             found = found | fits
-        return chosen
+        return chosen, place
+
+    def recovered(self, networks: Networks) -> Tensor:
+        """What networks recover from the vector at each place that `pick_each` gives: float32 [M + 2K, outputs]."""
+        k = self.vectors.shape[1]
+        labels = torch.arange(k, device=self.vectors.device)
+        made = [unchecked.recover(self.vectors, networks)]
+        for farther in (_vertex, _middle):
+            some = labels.split(max(1, _ENTRIES // k))
+            made += [unchecked.recover(farther(t, self.vectors), networks) for t in some]
+        return torch.cat(made)
 
 
 def _places(label: Tensor, classes: int) -> tuple[Tensor, Tensor]:
@@ -137,8 +161,22 @@ def away(p: Tensor, label: Tensor) -> Tensor:
     The points are the label's vertex, and the middle between that and the uniform row. Both have the label, and no
     row is near both.
     """
-    vertex = torch.zeros_like(p).scatter(-1, label.unsqueeze(-1), 1.0)
-    middle = (vertex + 1 / p.shape[-1]) / 2
+    return away_with_place(p, label)[0]
+
+
+def away_with_place(p: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
+    """The target, and its number: that of the label for the vertex, K more for the middle; int64 [N]."""
+    k = p.shape[-1]
     # The vertex is ‖p − e_t‖₁ = 2(1 − p_t) away, and the two points are 1 − 1/K apart.
-    near_vertex = 2 * (1 - at(p, label)) < (1 - 1 / p.shape[-1]) / 2
-    return torch.where(near_vertex.unsqueeze(-1), middle, vertex)
+    near_vertex = 2 * (1 - at(p, label)) < (1 - 1 / k) / 2
+    target = torch.where(near_vertex.unsqueeze(-1), _middle(label, p), _vertex(label, p))
+    return target, label + k * near_vertex
+
+
+def _vertex(label: Tensor, like: Tensor) -> Tensor:
+    zeros = like.new_zeros((len(label), like.shape[-1]))
+    return zeros.scatter(-1, label.unsqueeze(-1), 1.0)
+
+
+def _middle(label: Tensor, like: Tensor) -> Tensor:
+    return (_vertex(label, like) + 1 / like.shape[-1]) / 2

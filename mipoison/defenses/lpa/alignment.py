@@ -9,11 +9,12 @@ from torch import Tensor
 
 from mipoison import ops
 from mipoison.defenses.bank import Bank
-from mipoison.defenses.lpa.decoy import far_target
-from mipoison.defenses.lpa.gradients import Gradient, cosine, factors
-from mipoison.defenses.lpa.objective import GRID, Objective
+from mipoison.defenses.lpa.gradients import cosine, factors
+from mipoison.defenses.lpa.objective import GRID
 from mipoison.defenses.lpa.targets import Targets
+from mipoison.defenses.lpa.toward_bank import TowardBank
 from mipoison.defenses.storage import below
+from mipoison.ops import unchecked
 from mipoison.ops.validation import as_inputs, as_part
 from mipoison.random import Key, mulhi32
 from mipoison.reference.project import distance
@@ -32,7 +33,7 @@ _STEP: Final = 0.2
 _Own = TypeVar("_Own", bound="Alignment")
 
 
-class Alignment(Objective):
+class Alignment(TowardBank):
     """Maximises ⟨∇_θ₁ ½‖G(q) − x‖², T⟩ for the first layer θ₁ of the surrogate G and a keyed target gradient T.
 
     An adversary who trains on (q, x) steps along −∇_θ ½‖G(q) − x‖². If that points along the gradient of a defensive
@@ -54,17 +55,22 @@ class Alignment(Objective):
 
     name: ClassVar[str] = "alignment"
     all_layers: ClassVar[bool] = False
+    toward: Tensor
 
     def __init__(self, surrogate: Surrogate, bank: Bank, targets: Targets) -> None:
-        super().__init__()
-        self.surrogate = as_part("surrogate", surrogate, Surrogate, "mp.Surrogate.fit")
-        self.bank = as_part("bank", bank, Bank, "mp.LPA.fit")
+        super().__init__(surrogate, bank)
         self.targets = as_part("targets", targets, Targets, "Targets.fit")
+        self.register_buffer("toward", None, persistent=False)
+        self.prepare()
 
-    @property
-    def classes(self) -> int:
-        """K of the surrogate."""
-        return self.surrogate.classes
+    def prepare(self) -> None:
+        """See `TowardBank.prepare`."""
+        super().prepare()
+        if self.all_layers:
+            return
+        with torch.inference_mode(False), torch.no_grad():
+            every = (self.surrogate.toward(self.targets[i][0][0]) for i in range(len(self.targets)))
+            self.toward = torch.stack([torch.stack(members) for members in every])
 
     @classmethod
     def fit(
@@ -103,7 +109,7 @@ class Alignment(Objective):
     def poison(self, p: Tensor, *, key: Key, epsilon: float, norm: str) -> Tensor:
         """See `Objective.poison`."""
         clean = self.surrogate(p)
-        far, _ = far_target(p, self.surrogate, self.bank, key=key, grid=GRID)
+        far, _, _ = self.far_target(p, key=key, grid=GRID)
         style = "waterfill" if norm == "l1" else "straight"
         start = ops.move(p, far.to(p.dtype), epsilon=epsilon, norm=norm, style=style)
         # (Draw 0 is that of `far_target`.)
@@ -113,25 +119,22 @@ class Alignment(Objective):
         q = start
         for index in choice.unique().tolist():
             some = (choice == index).nonzero().squeeze(-1)
-            aligned = self._align(
-                p[some], start[some], clean[some], self.targets[index], epsilon, norm
-            )
+            aligned = self._align(p[some], start[some], clean[some], index, epsilon, norm)
             q = q.index_copy(0, some, aligned)
         # Near a vertex the best direction may lead into the vertex, which hardly moves the row.
         short = distance(q, p, norm) < _SHORT * distance(start, p, norm)
         return torch.where(short.unsqueeze(-1), start, q)
 
     def _align(
-        self, p: Tensor, q: Tensor, clean: Tensor, target: Gradient, epsilon: float, norm: str
+        self, p: Tensor, q: Tensor, clean: Tensor, index: int, epsilon: float, norm: str
     ) -> Tensor:
         """Aligns rows of one target, from their start q."""
-
-        def score(q: Tensor, x: Tensor) -> Tensor:
-            inside, carried = factors(self.surrogate, q, x, smooth=True)[0]
-            return ((inside @ target[0][0]) * carried.detach()).sum(-1)
-
+        width, outputs = self.surrogate.width, self.surrogate.outputs
+        members = [unchecked.Packed(one, 1, width, outputs) for one in self.toward[index]]
         for _ in range(_ROUNDS):
-            g = self.surrogate.gradient_of(score, q, clean).to(p.dtype)
+            # ∇_q ⟨a(q), T s⟩ with s fixed: the error of each member's recovery, carried back through T.
+            pulls = [unchecked.pull(q, clean, member, smooth=True)[0] for member in members]
+            g = torch.stack(pulls).sum(0).to(p.dtype)
             q = ops.step(p, g, center=p, alpha=_FAR * epsilon, epsilon=epsilon, norm=norm)
         return q
 
@@ -157,8 +160,10 @@ class FullAlignment(Alignment):
     all_layers: ClassVar[bool] = True
 
     def _align(
-        self, p: Tensor, q: Tensor, clean: Tensor, target: Gradient, epsilon: float, norm: str
+        self, p: Tensor, q: Tensor, clean: Tensor, index: int, epsilon: float, norm: str
     ) -> Tensor:
+        target = self.targets[index]
+
         def score(q: Tensor, x: Tensor) -> Tensor:
             return cosine(factors(self.surrogate, q, x, smooth=True), target)
 

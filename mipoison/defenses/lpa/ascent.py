@@ -6,10 +6,10 @@ from typing import Any, ClassVar, Final
 
 from torch import Tensor
 
-from mipoison import ops
 from mipoison.defenses.lpa.direction import keyed_step
 from mipoison.defenses.lpa.objective import Objective
 from mipoison.defenses.storage import below
+from mipoison.ops import unchecked
 from mipoison.ops.validation import as_part
 from mipoison.random import Key
 from mipoison.surrogate import Surrogate
@@ -41,17 +41,18 @@ class Ascent(Objective):
     def poison(self, p: Tensor, *, key: Key, epsilon: float, norm: str) -> Tensor:
         """See `Objective.poison`."""
         clean = self.surrogate(p)
-        q = keyed_step(p, key=key, alpha=_STEP * epsilon, epsilon=epsilon, norm=norm)
-        for _ in range(_STEPS - 1):
-            q = ops.step(
-                q,
-                self.surrogate.pull(q, clean)[0].to(p.dtype),
-                center=p,
-                alpha=_STEP * epsilon,
-                epsilon=epsilon,
-                norm=norm,
-            )
-        return q
+        return unchecked.perturb(
+            keyed_step(p, key=key, alpha=_STEP * epsilon, epsilon=epsilon, norm=norm),
+            clean,
+            self.surrogate,
+            center=p,
+            steps=_STEPS - 1,
+            # Away from what is recovered from the row.
+            alpha=-_STEP * epsilon,
+            epsilon=epsilon,
+            norm=norm,
+            smooth=True,
+        )
 
     @classmethod
     def restore(cls, settings: dict[str, Any], tensors: dict[str, Tensor]) -> Ascent:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Final
+from typing import Any, Final
 
 import torch
 from torch import Tensor
@@ -14,6 +14,7 @@ from mipoison.defenses.clean import as_dtype
 from mipoison.defenses.lpa.key_cells import KeyCells
 from mipoison.dtype_stable import DtypeStable
 from mipoison.nn import Network
+from mipoison.ops import unchecked
 from mipoison.ops.validation import require_probabilities
 from mipoison.random import Key
 from mipoison.reference import label_of
@@ -49,6 +50,7 @@ class Candidates(DtypeStable):
 
     COUNT: Final = 1 + _SUBSETS + 1 + len(_TO_BANK) + len(_TO_CENTER) + len(_DECOYS)
     center: Tensor
+    recovered: Tensor
 
     def __init__(
         self,
@@ -64,10 +66,21 @@ class Candidates(DtypeStable):
             raise ValueError(f"expected without to name kinds out of {KINDS}, got {tuple(without)}")
         self.without = tuple(without)
         self.bank = bank
-        self.guide = guide
+        self.guide: Network | None = None
         self.budget = budget
         self.key_cells = key_cells
         self.register_buffer("center", _centers(bank))
+        # What the guide recovers from the bank: computed anew where other tensors are loaded.
+        self.register_buffer("recovered", None, persistent=False)
+        self.register_load_state_dict_post_hook(_prepare)
+        if guide is not None:
+            self.follow(guide)
+
+    def follow(self, guide: Network) -> None:
+        """Makes decoys by this network from now on."""
+        self.guide = guide
+        with torch.inference_mode(False), torch.no_grad():
+            self.recovered = self.bank.recovered(guide)
 
     def check_state(self, tensors: Mapping[str, Tensor]) -> None:
         """See `DtypeStable.check_state`; a label without a center has zeros."""
@@ -159,16 +172,30 @@ class Candidates(DtypeStable):
         guide = self.guide
         assert guide is not None
         first = 1 + len(_TO_BANK)
+        _, places = self.bank.pick_each(single, label, words[:, first : first + len(_DECOYS)])
+        goals = self.recovered[places]
         made = []
         for i, share in enumerate(_DECOYS):
-            goal = guide(self.bank.pick(single, label, words[:, first + i]))
             ball = min(share * self.budget, epsilon)
-            q = p
-            for _ in range(_STEPS):
-                g = -guide.gradient(q.to(torch.float32), goal).to(p.dtype)
-                q = ops.step(q, g, center=p, alpha=_STEP * ball, epsilon=ball, norm=norm)
-            made.append(q)
+            made.append(
+                unchecked.perturb(
+                    p,
+                    goals[:, i],
+                    guide,
+                    center=p,
+                    steps=_STEPS,
+                    alpha=_STEP * ball,
+                    epsilon=ball,
+                    norm=norm,
+                    smooth=False,
+                )
+            )
         return made
+
+
+def _prepare(candidates: Any, _: Any) -> None:
+    if candidates.guide is not None:
+        candidates.follow(candidates.guide)
 
 
 def _mixed(word: Tensor, slot: Tensor) -> Tensor:

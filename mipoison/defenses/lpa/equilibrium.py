@@ -137,7 +137,7 @@ class Equilibrium(Penalized):
                 progress=progress.part(0.1, 0.3),
                 **_GUIDE,
             )
-            candidates.guide = guide
+            candidates.follow(guide)
 
             # 2. The game.
             made = [

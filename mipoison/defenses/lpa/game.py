@@ -8,9 +8,10 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from mipoison.nn import evaluate, features, initial, standardizer, train
+from mipoison.nn import evaluate, initial, standardizer, train
 from mipoison.progress import Report
 from mipoison.random import uniforms
+from mipoison.reference.network import features
 
 _WIDTH: Final = 192
 _FIRST_EPOCHS: Final = 5

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from mipoison import ops
-from mipoison.nn import in_tiles
 from mipoison.random import Key
+from mipoison.reference.network import in_tiles
 
 # The width at which averaging the answers to eight jittered copies of a query recovers least (decision 9).
 GRID: Final = 0.05

@@ -1,0 +1,75 @@
+"""Objectives that move a row toward a bank vector from which a surrogate recovers something else."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import torch
+from torch import Tensor
+
+from mipoison import ops
+from mipoison.defenses.bank import Bank
+from mipoison.defenses.clean import as_dtype
+from mipoison.defenses.lpa.objective import Objective
+from mipoison.ops.validation import as_part
+from mipoison.random import Key
+from mipoison.reference import label_of
+from mipoison.surrogate import Surrogate
+
+_CANDIDATES: Final = 4
+
+
+class TowardBank(Objective):
+    """An objective with a surrogate, a bank, and what the surrogate recovers from the bank's vectors.
+
+    Args:
+        surrogate: the fitted inversion models.
+        bank: output vectors of the defender's own, non-private, data.
+    """
+
+    recovered: Tensor
+
+    def __init__(self, surrogate: Surrogate, bank: Bank) -> None:
+        super().__init__()
+        self.surrogate = as_part("surrogate", surrogate, Surrogate, "mp.Surrogate.fit")
+        self.bank = as_part("bank", bank, Bank, "mp.LPA.fit")
+        # Computed anew from the parts where other tensors are loaded.
+        self.register_buffer("recovered", None, persistent=False)
+        self.register_load_state_dict_post_hook(_prepare)
+
+    def prepare(self) -> None:
+        """Computes what depends on the parts alone; for the end of `__init__`."""
+        with torch.inference_mode(False), torch.no_grad():
+            self.recovered = self.bank.recovered(self.surrogate)
+
+    @property
+    def classes(self) -> int:
+        """K of the surrogate."""
+        return self.surrogate.classes
+
+    def far_target(self, p: Tensor, *, key: Key, grid: float) -> tuple[Tensor, Tensor, Tensor]:
+        """The keyed bank vector of each row's label, out of a few, whose reconstruction is farthest from the row's.
+
+        Args:
+            p: rows, [N, K].
+            key: chooses the few.
+            grid: cell width of the key's hash.
+
+        Returns:
+            the vectors, float32 [N, K]; what is recovered from them, [N, C]; and the distance of that from what is
+            recovered from the row, [N].
+        """
+        label = label_of(p)
+        single = as_dtype(p, torch.float32, label)
+        words = ops.row_bits(p, key=key, grid=grid, words=_CANDIDATES)
+        vectors, places = self.bank.pick_each(single, label, words)
+        there = self.recovered[places]
+        squared = (there - self.surrogate(single).unsqueeze(1)).square().sum(-1)
+        best = squared.argmax(1, keepdim=True)
+        target = vectors.take_along_dim(best.unsqueeze(-1), 1).squeeze(1)
+        goal = there.take_along_dim(best.unsqueeze(-1), 1).squeeze(1)
+        return target, goal, squared.gather(1, best).squeeze(1).sqrt()
+
+
+def _prepare(objective: Any, _: Any) -> None:
+    objective.prepare()
