@@ -3,6 +3,8 @@
 
 #include <stdexcept>
 
+#include "bank.h"
+#include "clean.h"
 #include "flip.h"
 #include "group.h"
 #include "line.h"
@@ -130,6 +132,36 @@ int64_t write_rows(const Perturbation<T>& call, int64_t begin, int64_t end) {
   return Perturber<T, decltype(step)>(call, end - begin, step)(begin, end);
 }
 
+template <class T>
+int64_t write_rows(const Cleaning<T>& call, int64_t begin, int64_t end) {
+  return clean_rows(call, begin, end);
+}
+template <class T>
+int64_t write_rows(const Labelling<T>& call, int64_t begin, int64_t end) {
+  return label_rows(call, begin, end);
+}
+template <class T>
+int64_t write_rows(const Leading<T>& call, int64_t begin, int64_t end) {
+  return lead_rows(call, begin, end);
+}
+template <class T>
+int64_t write_rows(const Losing<T>& call, int64_t begin, int64_t end) {
+  return lose_rows(call, begin, end);
+}
+template <class T>
+int64_t write_rows(const Softening<T>& call, int64_t begin, int64_t end) {
+  return soften_rows(call, begin, end);
+}
+int64_t write_rows(const Picking<float>& call, int64_t begin, int64_t end) {
+  return pick_rows(call, begin, end);
+}
+int64_t write_rows(const Nearing<float>& call, int64_t begin, int64_t end) {
+  return nearest_rows(call, begin, end);
+}
+int64_t write_rows(const Choosing<float>& call, int64_t begin, int64_t end) {
+  return choose_rows(call, begin, end);
+}
+
 // How much work a row is, in entries of a row operation.
 template <class Call>
 int64_t work_of(const Call& call) {
@@ -155,14 +187,22 @@ int64_t work_of(const Perturbation<T>& call) {
   return work_of_networks(call, 2 * call.steps);
 }
 
-// Writes all rows of a call, by threads, the call being of the storage type that its dtype names.
+int64_t work_of(const Picking<float>& call) { return call.words * call.batch.classes; }
+int64_t work_of(const Nearing<float>& call) { return call.slots * call.batch.classes; }
+int64_t work_of(const Choosing<float>& call) { return call.slots * call.batch.classes; }
+
+// Writes all rows of a call, by threads.
+template <class Call>
+int64_t write_typed(const Call& call) {
+  const Batch& batch = call.batch;
+  return parallel_rows(batch.rows, work_of(call), batch.threads,
+                       [&](int64_t begin, int64_t end) { return write_rows(call, begin, end); });
+}
+
+// The same, the call being of the storage type that its dtype names.
 template <template <class> class Call>
 int64_t write_all(const Call<void>& untyped) {
-  const auto write = [&](const auto& call) {
-    const Batch& batch = call.batch;
-    return parallel_rows(batch.rows, work_of(call), batch.threads,
-                         [&](int64_t begin, int64_t end) { return write_rows(call, begin, end); });
-  };
+  const auto write = [&](const auto& call) { return write_typed(call); };
   switch (untyped.batch.dtype) {
     case DType::kFloat32:
       return write(untyped.template of<float>());
@@ -178,9 +218,23 @@ int64_t write_all(const Call<void>& untyped) {
 
 }  // namespace
 
-const Kernels kKernels = {kInstructionSet,     write_all<Projection>, write_all<Motion>,
-                          write_all<Flips>,    write_all<Draws>,      write_all<Quantization>,
-                          write_all<Recovery>, write_all<Attraction>, write_all<Perturbation>};
+const Kernels kKernels = {kInstructionSet,
+                          write_all<Projection>,
+                          write_all<Motion>,
+                          write_all<Flips>,
+                          write_all<Draws>,
+                          write_all<Quantization>,
+                          write_all<Recovery>,
+                          write_all<Attraction>,
+                          write_all<Perturbation>,
+                          write_all<Cleaning>,
+                          write_all<Labelling>,
+                          write_all<Leading>,
+                          write_all<Losing>,
+                          write_all<Softening>,
+                          write_typed<Picking<float>>,
+                          write_typed<Nearing<float>>,
+                          write_typed<Choosing<float>>};
 
 }  // namespace MIPOISON_ISA
 }  // namespace mipoison

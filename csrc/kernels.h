@@ -202,6 +202,123 @@ struct Perturbation {
   }
 };
 
+// Writes clean rows, see clean.h; returns how many are invalid.
+template <class T>
+struct Cleaning {
+  Batch batch;
+  const T* p;
+  float* out;
+
+  template <class U>
+  Cleaning<U> of() const {
+    return {batch, static_cast<const U*>(p), out};
+  }
+};
+
+template <class T>
+struct Labelling {
+  Batch batch;
+  const T* p;
+  int64_t* labels;
+
+  template <class U>
+  Labelling<U> of() const {
+    return {batch, static_cast<const U*>(p), labels};
+  }
+};
+
+template <class T>
+struct Leading {
+  Batch batch;
+  const T *q, *p;
+  double* out;
+
+  template <class U>
+  Leading<U> of() const {
+    return {batch, static_cast<const U*>(q), static_cast<const U*>(p), out};
+  }
+};
+
+// Writes whether a cast or rounding that keeps the label in `given` loses it in q, rounded to as
+// many decimals as from `first` to `last`.
+template <class T>
+struct Losing {
+  Batch batch;
+  const T *q, *given;
+  const int64_t* labels;
+  int64_t first, last;
+  bool* out;
+
+  template <class U>
+  Losing<U> of() const {
+    return {batch, static_cast<const U*>(q), static_cast<const U*>(given), labels, first, last,
+            out};
+  }
+};
+
+template <class T>
+struct Softening {
+  Batch batch;
+  const T* p;
+  double temperature, floor;
+  float* out;
+
+  template <class U>
+  Softening<U> of() const {
+    return {batch, static_cast<const U*>(p), temperature, floor, out};
+  }
+};
+
+// Vectors [size, classes] grouped by label: where each label's begin, and how many there are. One
+// within same + noise * (1 - p_t) of a row counts as the row itself.
+struct Bank {
+  const float* vectors;
+  int64_t size;
+  const int64_t *start, *count;
+  double same, noise;
+};
+
+// Writes for each of a row's words the vector that it picks, and its place; see bank.h.
+template <class T>
+struct Picking {
+  Batch batch;
+  const T* p;
+  Bank bank;
+  const int64_t* word;
+  int64_t words;
+  float* out;
+  int64_t* places;
+};
+
+// Writes the nearest vectors in so many subsets of at most `slots` vectors.
+template <class T>
+struct Nearing {
+  Batch batch;
+  const T* p;
+  Bank bank;
+  const int64_t* word;
+  int64_t slots, subsets;
+  float* out;
+};
+
+// Writes which vector a row moves toward, -1 where it is alone, and which share of the way.
+template <class T>
+struct Choosing {
+  Batch batch;
+  const T* p;
+  Bank bank;
+  const float *predicted, *recovered;
+  int64_t stride, components;
+  const int64_t* word;
+  int64_t words, slots;
+  double epsilon;
+  Norm norm;
+  double weight;
+  bool root;
+  int64_t* places;
+  float* shares;
+};
+
 // The operations compiled for one instruction set. Those that return a number return how many rows
 // are invalid (they get the safe answer); all write every entry of their outputs.
 struct Kernels {
@@ -215,6 +332,14 @@ struct Kernels {
   int64_t (*recover)(const Recovery<void>& call);
   int64_t (*pull)(const Attraction<void>& call);
   int64_t (*perturb)(const Perturbation<void>& call);
+  int64_t (*clean)(const Cleaning<void>& call);
+  int64_t (*label)(const Labelling<void>& call);
+  int64_t (*lead)(const Leading<void>& call);
+  int64_t (*lose)(const Losing<void>& call);
+  int64_t (*soften)(const Softening<void>& call);
+  int64_t (*pick)(const Picking<float>& call);
+  int64_t (*nearest)(const Nearing<float>& call);
+  int64_t (*choose)(const Choosing<float>& call);
 };
 
 namespace MIPOISON_ISA {

@@ -15,7 +15,6 @@
 
 #include "kernels.h"
 #include "lanes.h"
-#include "row.h"
 #include "scratch.h"
 #include "transpose.h"
 
@@ -318,18 +317,6 @@ class Evaluator {
   int64_t k_, outputs_, rows_, blocks_;
   Scratch<float> inputs_, first_, second_, carried_, answer_, gradient_;
 };
-
-// Whether a row is a probability vector.
-template <class T>
-inline bool is_probability(const T* row, int64_t k) {
-  double sum = 0;
-  for (int64_t j = 0; j < k; ++j) {
-    const double x = static_cast<double>(widen(row[j]));
-    if (!(x >= 0)) return false;
-    sum += x;
-  }
-  return std::abs(sum - 1) <= kSumTolerance<T>;
-}
 
 inline bool all_finite(const float* x, int64_t n) {
   bool finite = true;

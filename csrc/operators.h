@@ -2,115 +2,15 @@
 // would take longer than a row of few classes.
 #pragma once
 
-#include <limits>
 #include <stdexcept>
 #include <string>
 #include <utility>
 
-#include "dispatch.h"
-#include "stable.h"
+#include "operators_bank.h"
+#include "operators_networks.h"
 
 namespace mipoison {
 namespace operators {
-
-using stable::Arguments;
-using stable::Tensor;
-using stable::Value;
-
-inline DType dtype_of(int32_t code) {
-  if (code == stable::torch.float32) return DType::kFloat32;
-  if (code == stable::torch.float64) return DType::kFloat64;
-  if (code == stable::torch.float16) return DType::kFloat16;
-  if (code == stable::torch.bfloat16) return DType::kBFloat16;
-  throw std::invalid_argument(
-      "expected rows of float32, float64, float16 or bfloat16, got another dtype");
-}
-
-inline Norm norm_of(const std::string& word) {
-  if (word == "l1") return Norm::kL1;
-  if (word == "l2") return Norm::kL2;
-  if (word == "linf") return Norm::kLinf;
-  throw std::invalid_argument("expected norm to be l1, l2 or linf, got " + word);
-}
-
-inline Travel travel_of(const std::string& word) {
-  if (word == "straight") return Travel::kStraight;
-  if (word == "waterfill") return Travel::kWaterfill;
-  throw std::invalid_argument("expected style to be straight or waterfill, got " + word);
-}
-
-inline Exchange exchange_of(const std::string& word) {
-  if (word == "swap") return Exchange::kSwap;
-  if (word == "project") return Exchange::kProject;
-  throw std::invalid_argument("expected style to be swap or project, got " + word);
-}
-
-inline Batch batch_of(const Tensor& rows) {
-  if (rows.dimensions() != 2) throw std::invalid_argument("expected rows of shape [N, K]");
-  const int64_t* sizes = rows.sizes();
-  uint32_t threads;
-  stable::require(stable::torch.torch_get_num_threads(&threads));
-  return {sizes[0], sizes[1], dtype_of(rows.dtype()), static_cast<int>(threads)};
-}
-
-// The kernels read or write as much of these as of the rows.
-inline void require_beside(const Tensor& rows, const Tensor& other) {
-  if (other.dtype() != rows.dtype() || other.dimensions() != 2 ||
-      other.sizes()[0] != rows.sizes()[0] || other.sizes()[1] != rows.sizes()[1]) {
-    throw std::invalid_argument("expected tensors of one shape [N, K] and dtype, got several");
-  }
-}
-
-inline Tensor beside(const Tensor& rows, Tensor other) {
-  if (!other) return other;
-  require_beside(rows, other);
-  return std::move(other).contiguous();
-}
-
-inline Tensor labels_for(const Tensor& rows, Tensor labels) {
-  if (!labels) return labels;
-  if (labels.dtype() != stable::torch.int64 || labels.dimensions() != 1 ||
-      labels.sizes()[0] != rows.sizes()[0]) {
-    throw std::invalid_argument("expected labels of int64 and shape [N]");
-  }
-  return std::move(labels).contiguous();
-}
-
-inline Key key_of(Tensor words) {
-  if (words.dtype() != stable::torch.int64 || words.dimensions() != 1 || words.sizes()[0] != 4) {
-    throw std::invalid_argument("expected a key of int64 and shape [4]");
-  }
-  words = std::move(words).contiguous();
-  Key key;
-  for (int i = 0; i < 4; ++i) key.word[i] = static_cast<uint32_t>(words.data<int64_t>()[i]);
-  return key;
-}
-
-inline Tensor new_rows(const Tensor& like) { return Tensor::empty(2, like.sizes(), like.dtype()); }
-
-inline Tensor new_labels(const Tensor& rows) {
-  return Tensor::empty(1, rows.sizes(), stable::torch.int64);
-}
-
-inline Tensor new_status() { return Tensor::empty(0, nullptr, stable::torch.int64); }
-
-// None means no ball, which is infinite for the kernels.
-inline double radius_of(Arguments& in) {
-  return in.maybe_number(std::numeric_limits<double>::infinity());
-}
-
-// epsilon, norm, margin, shrink as they come.
-struct Limits {
-  explicit Limits(Arguments& in)
-      : epsilon(radius_of(in)), norm(in.word()), margin(in.number()), shrink(in.truth()) {}
-
-  Region region() const { return {epsilon, norm_of(norm), margin, shrink}; }
-
-  double epsilon;
-  std::string norm;
-  double margin;
-  bool shrink;
-};
 
 struct Project {
   explicit Project(Arguments& in)
@@ -202,106 +102,6 @@ struct Quantize {
 
   Tensor rows, codewords, offsets;
   Tensor numbers{nullptr};
-};
-
-// The networks, what is asked of them and what they are to come near.
-struct Networks {
-  explicit Networks(Arguments& in)
-      : numbers(in.tensor()), members(in.integer()), width(in.integer()) {}
-
-  void check() {
-    if (numbers.dtype() != stable::torch.float32 || numbers.dimensions() != 1)
-      throw std::invalid_argument("expected packed networks of float32 and shape [L]");
-    numbers = std::move(numbers).contiguous();
-  }
-
-  Network network() const {
-    return {numbers.data<const float>(), numbers.sizes()[0], members, width};
-  }
-
-  Tensor numbers;
-  int64_t members, width;
-};
-
-// float32 with a number, or `columns` numbers, for each row.
-inline Tensor numbers_for(const Tensor& rows, Tensor numbers, int64_t dimensions) {
-  if (!numbers) return numbers;
-  if (numbers.dtype() != stable::torch.float32 || numbers.dimensions() != dimensions ||
-      numbers.sizes()[0] != rows.sizes()[0])
-    throw std::invalid_argument("expected float32 numbers for each row");
-  return std::move(numbers).contiguous();
-}
-
-inline void recover(Value* stack, uint64_t, uint64_t) {
-  Arguments in(stack);
-  Tensor p = in.tensor();
-  Networks networks(in);
-  const int64_t outputs = in.integer();
-
-  const Batch batch = batch_of(p);
-  p = std::move(p).contiguous();
-  networks.check();
-  const int64_t sizes[] = {batch.rows, outputs};
-  Tensor out = Tensor::empty(2, sizes, stable::torch.float32), status = new_status();
-  *status.data<int64_t>() =
-      kernels().recover({batch, p.data(), networks.network(), outputs, out.data<float>()});
-  stable::give(stack, out, status);
-}
-
-inline void pull(Value* stack, uint64_t, uint64_t) {
-  Arguments in(stack);
-  Tensor q = in.tensor(), goal = in.tensor();
-  Networks networks(in);
-  const bool smooth = in.truth();
-
-  const Batch batch = batch_of(q);
-  q = std::move(q).contiguous();
-  goal = numbers_for(q, std::move(goal), 2);
-  networks.check();
-  Tensor out = Tensor::empty(2, q.sizes(), stable::torch.float32), status = new_status();
-  Tensor distance = Tensor::empty(1, q.sizes(), stable::torch.float32);
-  *status.data<int64_t>() =
-      kernels().pull({batch, q.data(), networks.network(), goal.data<const float>(),
-                      goal.sizes()[1], smooth, out.data<float>(), distance.data<float>()});
-  stable::give(stack, out, distance, status);
-}
-
-struct Perturb {
-  explicit Perturb(Arguments& in)
-      : rows(in.tensor()),
-        goal(in.tensor()),
-        networks(in),
-        center(in.maybe_tensor()),
-        near(in.maybe_tensor()),
-        steps(in.integer()),
-        alpha(in.number()),
-        limits(in),
-        smooth(in.truth()) {}
-
-  bool recorded_with(const Tensor& out) const {
-    return stable::recorded(rows, goal, center ? center : rows, out);
-  }
-
-  void check() {
-    goal = numbers_for(rows, std::move(goal), 2);
-    near = numbers_for(rows, std::move(near), 1);
-    center = beside(rows, std::move(center));
-    networks.check();
-  }
-
-  int64_t write(const Batch& batch, void* out) const {
-    return kernels().perturb({batch, rows.data(), center.data(), networks.network(),
-                              goal.data<const float>(), near.data<const float>(), goal.sizes()[1],
-                              steps, smooth, alpha, limits.region(), out});
-  }
-
-  Tensor rows, goal;
-  Networks networks;
-  Tensor center, near;
-  int64_t steps;
-  double alpha;
-  Limits limits;
-  bool smooth;
 };
 
 // An operation, its rows written into new memory.
@@ -443,6 +243,14 @@ inline void register_all(const char* torch_module, const std::string& refusal) {
   add("pull", pull);
   add("perturb", into_new<Perturb>);
   add("perturb_out", into_given<Perturb>);
+  add("clean", clean);
+  add("label_of", label_of_rows);
+  add("lead", lead);
+  add("lose_label", lose_label);
+  add("soften", soften);
+  add("pick_each", pick_each);
+  add("nearest", nearest);
+  add("choose_move", choose_move);
   add("_joined", joined);
   add("move", move);
   add("flip", flip);

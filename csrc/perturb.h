@@ -6,8 +6,8 @@
 #include <limits>
 #include <vector>
 
+#include "clean.h"
 #include "network.h"
-#include "row.h"
 
 namespace mipoison {
 namespace MIPOISON_ISA {

@@ -50,7 +50,7 @@ struct Functions {
   bool (*aoti_torch_grad_mode_is_enabled)();
   Error (*torch_call_dispatcher)(const char* name, const char* overload, Value* stack,
                                  uint64_t version);
-  int32_t float32, float64, float16, bfloat16, int64, cpu;
+  int32_t float32, float64, float16, bfloat16, int64, boolean, cpu;
 };
 
 // Set by `look_up`, before any operator is registered.
@@ -102,6 +102,7 @@ inline void look_up(const char* module) {
   code(torch.float16, "aoti_torch_dtype_float16");
   code(torch.bfloat16, "aoti_torch_dtype_bfloat16");
   code(torch.int64, "aoti_torch_dtype_int64");
+  code(torch.boolean, "aoti_torch_dtype_bool");
   code(torch.cpu, "aoti_torch_device_type_cpu");
 }
 

@@ -117,9 +117,7 @@ def pull(
     width: int,
     smooth: bool,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Finds the gradient of half the squared distance from the goal; returns it, the distance and how many rows are
-    invalid.
-    """
+    """Finds gradients of half the squared distance; returns them, the distances and how many rows are invalid."""
     with torch.cuda.device_of(q):
         return _kernels("network").pull(q, goal, network, members, width, smooth)  # type: ignore[no-any-return]
 

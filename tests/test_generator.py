@@ -10,12 +10,11 @@ from worlds import world
 
 import mipoison as mp
 from mipoison.defenses.clean import defender_rows
-from mipoison.defenses.lpa.game import penalty
-from mipoison.defenses.lpa.generator import _SHARES as SHARES
 from mipoison.defenses.lpa.generator import Generator
 from mipoison.defenses.lpa.recovery import COMPONENTS
 from mipoison.random import Key
 from mipoison.reference import label_of
+from mipoison.reference.choose_move import SHARES, penalty
 
 K = 10
 EPSILON = 0.5
@@ -50,7 +49,7 @@ def test_the_move_has_the_length_that_was_scored(
             1, keepdim=True
         )
         chosen.append(moves.spent.gather(1, best))
-        alone.append(moves.without_bank)
+        alone.append(moves.alone)
     known = ~torch.cat(alone).squeeze(1)
     expected = torch.cat(chosen).squeeze(1).double()
     assert float(expected.max()) > 0.1
@@ -78,7 +77,7 @@ def test_the_key_excludes_half_of_the_moves(objective: Generator, rows: Tensor) 
     allowed, present = 0, 0
     for key in range(8):
         (moves,) = objective._moves(rows, Key(key), EPSILON, "l1")
-        _, distance = objective.bank.others(rows, label_of(rows), moves.place.shape[1])
+        _, distance = objective.bank.others(rows, moves.place.shape[1])
         there = torch.isfinite(distance)
         allowed += int((torch.isfinite(moves.score[:, 1 : 1 + there.shape[1]]) & there).sum())
         present += int(there.sum())

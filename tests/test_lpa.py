@@ -18,7 +18,6 @@ from torch import Tensor
 from worlds import world
 
 import mipoison as mp
-from mipoison import ops
 from mipoison.defenses.lpa import OBJECTIVES
 from mipoison.reference import label_of
 
@@ -172,13 +171,13 @@ def test_near_duplicates_draw_the_same_decoy(
     fitted: dict[str, mp.LPA], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     decoys: list[Tensor] = []
-    move = ops.move
+    move = unchecked.move
 
     def recording(p: Tensor, target: Tensor, **options: Any) -> Tensor:
         decoys.append(target)
         return move(p, target, **options)
 
-    monkeypatch.setattr(ops, "move", recording)
+    monkeypatch.setattr(unchecked, "move", recording)
     p, _ = world(300, K, seed=9)
     jitter = torch.randn(p.shape, generator=torch.Generator().manual_seed(3))
 
@@ -187,7 +186,7 @@ def test_near_duplicates_draw_the_same_decoy(
         near /= near.sum(1, keepdim=True)
         decoys.clear()
         defense(p), defense(near)
-        # The first move of each call; the second is where bare rows would go.
+        # The first move of each call; others are where bare rows go.
         first, second = decoys[0], decoys[len(decoys) // 2]
         return float((first == second).all(1).double().mean())
 

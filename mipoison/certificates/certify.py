@@ -20,6 +20,7 @@ from mipoison.certificates.certificate import MOST_ALONE, Certificate, Secret
 from mipoison.forked import fork_safe
 from mipoison.ops.arrays import as_array
 from mipoison.ops.numbers import as_number
+from mipoison.ops.rows import label_of
 from mipoison.ops.validation import (
     as_inputs,
     as_labels,
@@ -28,7 +29,6 @@ from mipoison.ops.validation import (
     name_rows,
     require_probabilities,
 )
-from mipoison.reference import label_of
 from mipoison.reference.rounding import finite_rows
 
 # Pairings of the rows: the mean of the capitals of several is steadier. Fewer where rows are many, up to so many pairs.

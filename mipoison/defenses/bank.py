@@ -12,20 +12,18 @@ import torch
 from torch import Tensor
 
 from mipoison.dtype_stable import DtypeStable
-from mipoison.ops import unchecked
+from mipoison.ops import banks, unchecked
+from mipoison.ops.rows import label_of
 from mipoison.ops.unchecked import Networks
 from mipoison.ops.validation import require_probabilities
-from mipoison.random import mulhi32
-from mipoison.reference import label_of
-from mipoison.reference.rounding import at
+from mipoison.reference.bank import away as reference_away
+from mipoison.reference.bank import middle, others, vertex
 
 # A bank vector counts as the query itself within this l1 distance,
 SAME: Final = 1e-7
 # plus this share of the query's mass on other labels, by which a classifier's answers to one input differ from batch to
 # batch.
 _NOISE: Final = 5e-5
-# Saturated classifiers give many equal vectors; after this many tries the fallback is taken.
-_TRIES: Final = 4
 # Rows are recovered from at most this many entries at a time.
 _ENTRIES: Final = 1 << 20
 
@@ -53,6 +51,15 @@ class Bank(DtypeStable):
         start, count = _places(label, vectors.shape[1])
         self.register_buffer("count", count)
         self.register_buffer("start", start)
+        self._measure()
+
+    def _measure(self) -> None:
+        """Keeps the largest number of vectors of one label where reading it costs no look at the device."""
+        self._largest = len(self.vectors) if self.count.is_meta else int(self.count.max())
+
+    def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *rest: Any) -> None:
+        super()._load_from_state_dict(state_dict, prefix, *rest)
+        self._measure()
 
     def check_state(self, tensors: Mapping[str, Tensor]) -> None:
         """See `DtypeStable.check_state`; rows move toward what is at a label's places."""
@@ -77,70 +84,49 @@ class Bank(DtypeStable):
 
     def slots(self, most: int) -> int:
         """The number of vectors of one label that a row is compared with, at most `most`; ≥ 1."""
-        return max(1, int(self.count.max().clamp_max(most)))
+        return max(1, min(self._largest, most))
 
-    def others(self, p: Tensor, label: Tensor, most: int) -> tuple[Tensor, Tensor]:
-        """The vectors of each row's label, or an even selection of them, and their distances.
+    @property
+    def grouped(self) -> banks.Grouped:
+        """The form of the operations."""
+        return banks.Grouped(self.vectors, self.start, self.count, SAME, _NOISE)
+
+    def pick_each(self, p: Tensor, words: Tensor) -> tuple[Tensor, Tensor]:
+        """For each keyed word [N, W] a vector of the row's label that is not the row itself, of float32 rows [N, K].
+
+        Returns:
+            float32 [N, W, K], and their places, int64 [N, W], which are those of `recovered`. Where the label has no
+            other vector: the fallback, see `away`.
+        """
+        return banks.pick_each(p, self.grouped, words)
+
+    def nearest(self, p: Tensor, word: Tensor, *, most: int, subsets: int) -> Tensor:
+        """The nearest vector of each row's label in each of nested subsets, which a keyed word chooses.
 
         Args:
             p: rows, float32 [N, K].
-            label: their labels, int64 [N].
-            most: vectors of one label, ≥ 1.
+            word: a keyed word for each, int64 [N].
+            most: a row is compared with at most so many vectors.
+            subsets: how many; subset j keeps each vector with probability 2⁻ʲ.
 
         Returns:
-            places in `vectors`, int64 [N, S], and l1 distances, float32 [N, S]: infinite where a label has fewer than
-            S vectors, and where the vector is the row itself.
+            float32 [N, subsets, K]; the vector that the word picks where a subset is empty.
         """
-        slot = torch.arange(self.slots(most), device=p.device)
-        count = self.count[label].unsqueeze(1)
-        place = torch.where(count > len(slot), slot * count // len(slot), slot)
-        place = (self.start[label].unsqueeze(1) + place).clamp_max(len(self.vectors) - 1)
-        vectors = self.vectors.index_select(0, place.flatten()).view(*place.shape, p.shape[1])
-        distance = torch.cdist(p.unsqueeze(1), vectors, p=1.0).squeeze(1)
-        itself = distance <= _nearness(p, label).unsqueeze(1)
-        return place, distance.masked_fill_((slot >= count) | itself, torch.inf)
+        slots = self.slots(most)
+        return banks.nearest(p, self.grouped, word, slots=slots, subsets=subsets)
 
-    def pick(self, p: Tensor, label: Tensor, word: Tensor) -> Tensor:
-        """A keyed vector of each row's label that is not the row itself: float32 [N, K]; see `pick_each`."""
-        return self.pick_each(p, label, word.unsqueeze(1))[0].squeeze(1)
-
-    def pick_each(self, p: Tensor, label: Tensor, words: Tensor) -> tuple[Tensor, Tensor]:
-        """Keyed vectors of each row's label that are not the row itself.
-
-        Args:
-            p: rows, float32 [N, K].
-            label: their labels, int64 [N].
-            words: keyed 32-bit words for each, int64 [N, W].
-
-        Returns:
-            float32 [N, W, K], and their places, int64 [N, W]: in `vectors`, or behind those where the label has no
-            other vector, so that `away` stands there: the vertices of all labels, and then the middles.
-        """
-        count, start = self.count[label].unsqueeze(1), self.start[label].unsqueeze(1)
-        index = mulhi32(words, count.expand_as(words))
-        fallback, place = away_with_place(p, label)
-        chosen = fallback.unsqueeze(1).expand(-1, words.shape[1], -1)
-        place = (len(self.vectors) + place).unsqueeze(1).expand_as(words)
-        rows, same = p.unsqueeze(1), _nearness(p, label).unsqueeze(1)
-        found = count == 0
-        least = count.clamp_min(1)
-        for turn in range(_TRIES):
-            here = (start + (index + turn) % least).clamp_max(len(self.vectors) - 1)
-            candidate = self.vectors[here]
-            fits = ~found & ((candidate - rows).abs().sum(-1) > same)
-            chosen = torch.where(fits.unsqueeze(-1), candidate, chosen)
-            place = torch.where(fits, here, place)
-            found = found | fits
-        return chosen, place
+    def others(self, p: Tensor, most: int) -> tuple[Tensor, Tensor]:
+        """The places of vectors of each row's label, at most so many, and their distances; see `reference.bank`."""
+        return others(p, *self.grouped, self.slots(most))
 
     def recovered(self, networks: Networks) -> Tensor:
         """What networks recover from the vector at each place that `pick_each` gives: float32 [M + 2K, outputs]."""
         k = self.vectors.shape[1]
         labels = torch.arange(k, device=self.vectors.device)
         made = [unchecked.recover(self.vectors, networks)]
-        for farther in (_vertex, _middle):
+        for point in (vertex, middle):
             some = labels.split(max(1, _ENTRIES // k))
-            made += [unchecked.recover(farther(t, self.vectors), networks) for t in some]
+            made += [unchecked.recover(point(t, self.vectors), networks) for t in some]
         return torch.cat(made)
 
 
@@ -150,33 +136,9 @@ def _places(label: Tensor, classes: int) -> tuple[Tensor, Tensor]:
     return count.cumsum(0) - count, count
 
 
-def _nearness(p: Tensor, label: Tensor) -> Tensor:
-    """The l1 distance beyond which a vector is not the row itself; [N]."""
-    return SAME + _NOISE * (1 - at(p, label))
-
-
 def away(p: Tensor, label: Tensor) -> Tensor:
-    """A target for rows without a bank vector: of two points the one farther from p in l1; [N, K].
+    """A target for rows without a bank vector: the label's vertex, or the middle between that and the uniform row.
 
-    The points are the label's vertex, and the middle between that and the uniform row. Both have the label, and no
-    row is near both.
+    Of the two the one farther from p in l1; [N, K].
     """
-    return away_with_place(p, label)[0]
-
-
-def away_with_place(p: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
-    """The target, and its number: that of the label for the vertex, K more for the middle; int64 [N]."""
-    k = p.shape[-1]
-    # The vertex is ‖p − e_t‖₁ = 2(1 − p_t) away, and the two points are 1 − 1/K apart.
-    near_vertex = 2 * (1 - at(p, label)) < (1 - 1 / k) / 2
-    target = torch.where(near_vertex.unsqueeze(-1), _middle(label, p), _vertex(label, p))
-    return target, label + k * near_vertex
-
-
-def _vertex(label: Tensor, like: Tensor) -> Tensor:
-    zeros = like.new_zeros((len(label), like.shape[-1]))
-    return zeros.scatter(-1, label.unsqueeze(-1), 1.0)
-
-
-def _middle(label: Tensor, like: Tensor) -> Tensor:
-    return (_vertex(label, like) + 1 / like.shape[-1]) / 2
+    return reference_away(p, label)[0]

@@ -15,18 +15,19 @@ import torch
 from torch import Tensor
 
 from mipoison.defenses import compiled
-from mipoison.defenses.clean import as_dtype, clean_rows
+from mipoison.defenses.clean import as_dtype, cleaned, in_memory
 from mipoison.defenses.lead import keep_lead
 from mipoison.defenses.pieces import ROWS, in_pieces, pieces
 from mipoison.defenses.saving import Saved
 from mipoison.exporting import exporting, tracing
 from mipoison.forked import one_thread
 from mipoison.neutral import neutral
-from mipoison.ops.answers import Rows, like, read_back
+from mipoison.ops.answers import Rows, like, read_back, refuse
 from mipoison.ops.identity import Ids, RequestKey, as_requests
+from mipoison.ops.rows import label_of
 from mipoison.ops.validation import as_choice, as_flag, as_number, as_rows, require_probabilities
 from mipoison.random import Key
-from mipoison.reference import label_of, valid_rows
+from mipoison.reference import valid_rows
 from mipoison.reference.rounding import safe_answer
 
 # Held while `failures` or an audit is counted: concurrent threads would lose counts.
@@ -203,9 +204,10 @@ class Defense(Saved):
     def _read(self, acting: Defense, p: Tensor, outputs: Rows) -> Rows:
         """Answers, reads back which rows are valid, and raises or counts."""
         with torch.no_grad(), neutral(p.device):
-            if self.on_invalid == "raise":
+            parts = list(pieces(p, self.piece))
+            if self.on_invalid == "raise" and len(parts) > 1:
                 # Before anything is answered, in whichever piece it is.
-                for part in pieces(p, self.piece):
+                for part in parts:
                     if not bool(read_back(valid_rows(p[part]).all())):
                         require_probabilities("outputs", p)
             answered = in_pieces(
@@ -215,15 +217,14 @@ class Defense(Saved):
 
     def _checked(self, acting: Defense, p: Tensor) -> Tensor:
         """Answers a piece, of which no row is invalid or invalid ones are counted."""
+        rows, invalid = cleaned(p)
         if self.on_invalid == "raise":
-            return acting._defended(p, None, everywhere=False)
-        valid = valid_rows(p)
-        if bool(read_back(valid.all())):
-            return acting._defended(p, None, everywhere=False)
-        answered = acting._defended(p, valid, everywhere=False)
-        with COUNTING:
-            self.failures += int((~valid).sum())
-        return torch.where(valid.unsqueeze(-1), answered, safe_answer(p, label_of(p), p.dtype))
+            refuse(invalid, lambda: require_probabilities("outputs", p))
+        count = read_back(invalid)
+        if count > 0:
+            with COUNTING:
+                self.failures += count
+        return acting._answered(p, rows, some_invalid=count > 0, everywhere=False)
 
     def _unread(self, p: Tensor) -> Tensor:
         """Answers without reading anything back: [N, K] of p's dtype."""
@@ -234,27 +235,39 @@ class Defense(Saved):
 
     def _safely(self, p: Tensor) -> Tensor:
         """Answers to valid rows, and the safe answer to the others."""
-        valid = valid_rows(p)
-        answered = self._defended(p, valid, everywhere=True)
-        return torch.where(valid.unsqueeze(-1), answered, safe_answer(p, label_of(p), p.dtype))
+        rows, invalid = cleaned(p)
+        if in_memory(p):
+            some = bool(invalid)
+            return self._answered(p, rows, some_invalid=some, everywhere=False)
+        return self._answered(p, rows, some_invalid=True, everywhere=True)
 
-    def _defended(self, p: Tensor, valid: Tensor | None, *, everywhere: bool) -> Tensor:
-        """Answers to the renormalised rows, in p's dtype; with `everywhere` nothing is read back."""
-        clean = clean_rows(p, valid)
-        given = p if valid is None else torch.where(valid.unsqueeze(-1), p, 1 / p.shape[-1])
-        q = self.respond(clean, given)
+    def _answered(self, p: Tensor, rows: Tensor, *, some_invalid: bool, everywhere: bool) -> Tensor:
+        """Answers to clean rows, in p's dtype, and the safe answer to invalid ones.
+
+        Args:
+            p: the rows as they came.
+            rows: the same clean.
+            some_invalid: whether some may be invalid.
+            everywhere: read nothing back.
+        """
+        given = p
+        if some_invalid:
+            valid = valid_rows(p).unsqueeze(-1)
+            given = torch.where(valid, p, 1 / p.shape[-1])
+        q = self.respond(rows, given)
         if self.keeps_labels and self.margin > 0 and not self.leads:
             epsilon, norm = self.ball
             q = keep_lead(
                 q,
-                clean,
+                rows,
                 given,
                 margin=self.margin,
                 epsilon=epsilon,
                 norm=norm,
                 everywhere=everywhere,
             )
-        return as_dtype(q, p.dtype)
+        q = as_dtype(q, p.dtype)
+        return torch.where(valid, q, safe_answer(p, label_of(p), p.dtype)) if some_invalid else q
 
     def _on(self, part: slice) -> Defense:
         """This defense for some of the rows: with their requests, where its key is bound to ids."""

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from mipoison.exporting import exporting, tracing
+from mipoison.ops import rows
+from mipoison.ops.rows import label_of
 from mipoison.ops.validation import as_rows, require_probabilities
-from mipoison.reference import label_of
+from mipoison.reference import valid_rows
+from mipoison.reference.clean import SMALLEST
 from mipoison.reference.rounding import finish, renormalise
-
-# Smaller entries become zero: some processes flush subnormal float32 numbers, and all must give the same answers.
-_SMALLEST: Final = torch.finfo(torch.float32).tiny
 
 
 def clean_rows(p: Tensor, valid: Tensor | None = None) -> Tensor:
@@ -28,8 +29,23 @@ def clean_rows(p: Tensor, valid: Tensor | None = None) -> Tensor:
         [N, K], float32 or float64.
     """
     dtype = torch.float64 if p.dtype == torch.float64 else torch.float32
-    rows = renormalise(p, valid)
-    return _rounded(torch.where(rows < _SMALLEST, 0.0, rows), dtype, label_of(p))
+    q = renormalise(p, valid)
+    return _rounded(torch.where(q < SMALLEST, 0.0, q), dtype, label_of(p))
+
+
+def cleaned(p: Tensor) -> tuple[Tensor, Tensor]:
+    """Clean rows, see `clean_rows`, and the number of rows that are no probability vectors."""
+    if p.dtype != torch.float64 and not exporting():
+        return rows.clean(p)
+    valid = valid_rows(p)
+    return clean_rows(p, valid), (~valid).sum()
+
+
+def in_memory(p: Tensor) -> bool:
+    """Whether reading back what was computed of these rows costs nothing and is possible: plain tensors of the CPU."""
+    if p.device.type != "cpu" or type(p) is not Tensor or exporting() or tracing():
+        return False
+    return not torch._C._are_functorch_transforms_active()
 
 
 def defender_rows(outputs: Any, name: str = "outputs") -> Tensor:
@@ -39,13 +55,13 @@ def defender_rows(outputs: Any, name: str = "outputs") -> Tensor:
         TypeError: for a wrong kind or dtype.
         ValueError: for a wrong shape, no rows, or rows that are no probability vectors.
     """
-    rows = as_rows(name, outputs).detach()
-    if len(rows) == 0:
+    given = as_rows(name, outputs).detach()
+    if len(given) == 0:
         raise ValueError(
             f"expected {name} with a row or more, got none; pass the classifier's answers to data of your own"
         )
-    require_probabilities(name, rows)
-    return clean_rows(rows)
+    require_probabilities(name, given)
+    return clean_rows(given)
 
 
 def as_dtype(q: Tensor, dtype: torch.dtype, label: Tensor | None = None) -> Tensor:

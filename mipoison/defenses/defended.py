@@ -18,8 +18,9 @@ from mipoison.defenses.eval_mode import (
 from mipoison.defenses.parts import modules_of
 from mipoison.ops.answers import like
 from mipoison.ops.identity import Ids
+from mipoison.ops.rows import label_of
 from mipoison.ops.validation import as_choice, as_flag, as_number, as_part, as_rows
-from mipoison.reference import label_of, valid_rows
+from mipoison.reference import valid_rows
 from mipoison.reference.rounding import finite_rows
 
 GIVES: Final = ("probabilities", "logits")

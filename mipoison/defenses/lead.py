@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 
 from mipoison import ops
-from mipoison.reference import label_of
+from mipoison.ops import rows
+from mipoison.ops.rows import label_of
 from mipoison.reference.project import distance
 from mipoison.reference.rounding import at, finish, lead, put
 from mipoison.reference.rows import on_rows
@@ -69,6 +70,32 @@ def keep_lead(
     Returns:
         [N, K] of q's dtype, each row with p's label and in its ball.
     """
+    if everywhere:
+        return _kept(q, p, given, margin, epsilon, norm, everywhere=True)
+    apart = min(max(margin, _APART) + _ROUNDING[given.dtype], 1.0)
+    close = rows.lead(q, p) < apart
+    if not bool(close.any()):
+        return q
+    # The labels of the others lead far enough whatever is done with them.
+    return on_rows(
+        close,
+        (q,),
+        lambda q, p, given: (_kept(q, p, given, margin, epsilon, norm, everywhere=False),),
+        *(q, p, given),
+    )[0]
+
+
+def _kept(
+    q: Tensor,
+    p: Tensor,
+    given: Tensor,
+    margin: float,
+    epsilon: float,
+    norm: str,
+    *,
+    everywhere: bool,
+) -> Tensor:
+    """The steps of `keep_lead`."""
     label = label_of(p)
 
     def leading(least: float) -> Callable[..., tuple[Tensor]]:
@@ -89,7 +116,7 @@ def keep_lead(
         return project
 
     def lost(q: Tensor, p: Tensor, given: Tensor, label: Tensor) -> tuple[Tensor]:
-        return (_lost(leaving(q, label), given, label, margin),)
+        return (rows.lose_label(leaving(q, label), given, label, first, last),)
 
     def raised(q: Tensor, p: Tensor, given: Tensor, label: Tensor) -> tuple[Tensor]:
         return (_raised(q, p, given, label, epsilon, norm),)
@@ -103,6 +130,8 @@ def keep_lead(
         (new,) = function(q, p, given, label)
         return torch.where(mask.unsqueeze(-1) if new.ndim > 1 else mask, new, old)
 
+    # Roundings within the margin; none without.
+    first, last = (math.ceil(-math.log10(margin)), _FINEST) if margin > 0 else (1, 0)
     rounding = _ROUNDING[given.dtype]
     least = min(margin + rounding, 1.0)
     ahead = lead(p, label)
@@ -117,24 +146,6 @@ def keep_lead(
     q = on(fails & (ahead >= apart), q, leading(apart))
     fails = on(fails, none, lost)
     return on(fails, q, raised)
-
-
-def _lost(q: Tensor, p: Tensor, label: Tensor, margin: float) -> Tensor:
-    """Rows that lose their label in a cast or rounding in which p keeps it; bool [N]."""
-    decimals = range(math.ceil(-math.log10(margin)), _FINEST + 1) if margin > 0 else ()
-    result = torch.zeros_like(label, dtype=torch.bool)
-    for form in (torch.float16, torch.bfloat16, *decimals):
-        for served, undefended in zip(_read(q, form), _read(p, form), strict=True):
-            kept, still = label_of(undefended) == label, label_of(served) == label
-            result = result | (kept & ~still)
-    return result
-
-
-def _read(x: Tensor, form: torch.dtype | int) -> tuple[Tensor, ...]:
-    """The row as a client reads it: cast to a dtype, or rounded to some decimals in float64 and in float32."""
-    if isinstance(form, int):
-        return tuple(torch.round(x.to(d), decimals=form) for d in (torch.float64, torch.float32))
-    return (x.to(form),)
 
 
 def _raised(

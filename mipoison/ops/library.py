@@ -34,6 +34,19 @@ _SCHEMAS: Final = (
     "perturb(Tensor p, Tensor goal, Tensor network, int members, int width, Tensor? center, Tensor? near,"
     " int steps, float alpha, float? epsilon, str norm, float margin, bool shrink, bool smooth)"
     " -> (Tensor, Tensor)",
+    # For defenses.
+    "clean(Tensor p) -> (Tensor, Tensor)",
+    "label_of(Tensor x) -> Tensor",
+    "lead(Tensor q, Tensor p) -> Tensor",
+    "lose_label(Tensor q, Tensor given, Tensor label, int first, int last) -> Tensor",
+    "soften(Tensor p, float temperature, float floor) -> Tensor",
+    "pick_each(Tensor p, Tensor vectors, Tensor start, Tensor count, float same, float noise, Tensor words)"
+    " -> (Tensor, Tensor)",
+    "nearest(Tensor p, Tensor vectors, Tensor start, Tensor count, float same, float noise, Tensor word,"
+    " int slots, int subsets) -> Tensor",
+    "choose_move(Tensor p, Tensor vectors, Tensor start, Tensor count, float same, float noise,"
+    " Tensor predicted, Tensor recovered, Tensor words, int slots, float epsilon, str norm, float weight, bool root)"
+    " -> (Tensor, Tensor)",
     # The forms that write into a given tensor return all but the rows.
     "project_out(Tensor z, Tensor? p, Tensor? t, float? epsilon, str norm, float margin, bool shrink,"
     " Tensor(a!) out) -> Tensor",
@@ -152,6 +165,14 @@ REFERENCE: Final[dict[str, Callable[..., Any]]] = {
     "pull": counting(reference.pull),
     "perturb": counting(reference.perturb),
     "perturb_out": without_gradient("perturb_out", writing(counting(reference.perturb))),
+    "clean": in_standard_floats(reference.clean),
+    "label_of": reference.label_of,
+    "lead": in_standard_floats(reference.lead),
+    "lose_label": in_standard_floats(reference.lose_label),
+    "soften": in_standard_floats(reference.soften),
+    "pick_each": in_standard_floats(reference.pick_each),
+    "nearest": in_standard_floats(reference.nearest),
+    "choose_move": in_standard_floats(reference.choose_move),
 }
 TRITON: Final[dict[str, Callable[..., Any]]] = {
     "project": gpu.project,
@@ -236,6 +257,37 @@ def _pull_shape(q: Tensor, *_: Any) -> tuple[Tensor, Tensor, Tensor]:
     return gradient, gradient.new_empty(q.shape[:1]), q.new_empty((), dtype=torch.int64)
 
 
+def _clean_shape(p: Tensor) -> tuple[Tensor, Tensor]:
+    return torch.empty_like(
+        p, dtype=torch.float32, memory_format=torch.contiguous_format
+    ), p.new_empty((), dtype=torch.int64)
+
+
+def _lead_shape(q: Tensor, p: Tensor) -> Tensor:
+    return q.new_empty(q.shape[:1], dtype=torch.float64)
+
+
+def _lose_label_shape(q: Tensor, *_: Any) -> Tensor:
+    return q.new_empty(q.shape[:1], dtype=torch.bool)
+
+
+def _soften_shape(p: Tensor, *_: Any) -> Tensor:
+    return torch.empty_like(p, dtype=torch.float32, memory_format=torch.contiguous_format)
+
+
+def _pick_each_shape(p: Tensor, *bank: Any) -> tuple[Tensor, Tensor]:
+    words = bank[-1].shape
+    return p.new_empty((*words, p.shape[1])), p.new_empty(words, dtype=torch.int64)
+
+
+def _nearest_shape(p: Tensor, *rest: Any) -> Tensor:
+    return p.new_empty((p.shape[0], rest[-1], p.shape[1]))
+
+
+def _choose_move_shape(p: Tensor, *_: Any) -> tuple[Tensor, Tensor]:
+    return _integers(p), p.new_empty(p.shape[:1])
+
+
 def _vjp_shape(v: Tensor, *_: Any) -> Tensor:
     return torch.empty_like(v, memory_format=torch.contiguous_format)
 
@@ -254,6 +306,14 @@ _SHAPES: Final[dict[str, Callable[..., Any]]] = {
     "pull": _pull_shape,
     "perturb": _rows_and_status,
     "perturb_out": without_gradient("perturb_out", _status_alone),
+    "clean": _clean_shape,
+    "label_of": _integers,
+    "lead": _lead_shape,
+    "lose_label": _lose_label_shape,
+    "soften": _soften_shape,
+    "pick_each": _pick_each_shape,
+    "nearest": _nearest_shape,
+    "choose_move": _choose_move_shape,
     "_project_by": _rows_and_status,
     "project_vjp": _vjp_shape,
 }

@@ -1,4 +1,4 @@
-"""Operations of small networks without checks of their arguments and without reading anything back.
+"""Operations without checks of their arguments and without reading anything back.
 
 Defenses call them on rows that they have checked. An invalid row gets zeros, or the safe answer.
 """
@@ -38,6 +38,22 @@ class Packed(NamedTuple):
     members: int
     width: int
     outputs: int
+
+
+def move(p: Tensor, target: Tensor, *, epsilon: float, norm: str, style: str) -> Tensor:
+    """See `mipoison.move`."""
+    moved: Tensor = torch.ops.mipoison.move(p, target, epsilon, norm, style)[0]
+    return moved
+
+
+def step(
+    q: Tensor, g: Tensor, *, center: Tensor, alpha: float, epsilon: float, norm: str
+) -> Tensor:
+    """See `mipoison.step`."""
+    stepped: Tensor = torch.ops.mipoison.step(q, g, center, None, alpha, epsilon, norm, 0.0, False)[
+        0
+    ]
+    return stepped
 
 
 def recover(p: Tensor, networks: Networks) -> Tensor:

@@ -5,6 +5,9 @@ mask of valid rows stands where the operators count the invalid ones.
 """
 
 from mipoison.random import row_words as row_bits
+from mipoison.reference.bank import nearest, pick_each
+from mipoison.reference.choose_move import choose_move
+from mipoison.reference.clean import clean, lead, lose_label, soften
 from mipoison.reference.flip import flip
 from mipoison.reference.move import move
 from mipoison.reference.network import perturb, pull, recover
@@ -14,11 +17,17 @@ from mipoison.reference.rounding import label_of, valid_rows
 from mipoison.reference.step import step
 
 __all__ = [
+    "choose_move",
+    "clean",
     "feasible_rows",
     "flip",
     "label_of",
+    "lead",
+    "lose_label",
     "move",
+    "nearest",
     "perturb",
+    "pick_each",
     "prepare",
     "project",
     "project_vjp",
@@ -26,6 +35,7 @@ __all__ = [
     "quantize",
     "recover",
     "row_bits",
+    "soften",
     "solve",
     "step",
     "valid_rows",

@@ -1,9 +1,10 @@
 """Small networks on [p, log p]: what they recover from a row, its gradient, and steps along that.
 
-G(q) = W₃ᵀ relu(W₂ᵀ relu(W₁ᵀ x + b₁) + b₂) + b₃ with standardised features x = (φ(q) − μ)/σ, φ(q) = [q, log max(q, floor)].
-For several members G is their mean. The chain rule gives
+G(q) = W₃ᵀ relu(W₂ᵀ relu(W₁ᵀ x + b₁) + b₂) + b₃ with standardised features x = (φ(q) − μ)/σ of
+φ(q) = [q, log max(q, floor)]. For several members G is their mean. With s₁ and s₂ the slopes of the hidden units, the
+chain rule gives
 
-    ∇_q ½‖G(q) − g‖² = J_φ(q)ᵀ W₁(σ′₁ ∘ W₂(σ′₂ ∘ W₃(G(q) − g)))/σ.
+    ∇_q ½‖G(q) − g‖² = J_φ(q)ᵀ W₁(s₁ ∘ W₂(s₂ ∘ W₃(G(q) − g)))/σ.
 """
 
 from __future__ import annotations

@@ -14,8 +14,8 @@ from mipoison.defenses.base import Defense
 from mipoison.defenses.clean import as_dtype, defender_rows
 from mipoison.defenses.saving import Restore
 from mipoison.neutral import neutrally
+from mipoison.ops.rows import label_of
 from mipoison.ops.validation import as_choice, as_number, require_probabilities
-from mipoison.reference import label_of
 
 
 def label_centers(p: Tensor, center: str) -> Tensor:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from mipoison.defenses.base import Defense
-from mipoison.reference import label_of
+from mipoison.ops.rows import label_of
 
 
 class LabelOnly(Defense):

@@ -10,7 +10,7 @@ from torch import Tensor
 from mipoison import ops
 from mipoison.defenses.base import Defense
 from mipoison.defenses.clean import as_dtype
-from mipoison.reference import label_of
+from mipoison.ops.rows import label_of
 from mipoison.reference.rounding import at, put
 
 

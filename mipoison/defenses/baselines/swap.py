@@ -15,9 +15,9 @@ from mipoison.defenses.base import Defense
 from mipoison.defenses.clean import as_dtype, defender_rows
 from mipoison.defenses.saving import Restore
 from mipoison.neutral import neutrally
+from mipoison.ops.rows import label_of
 from mipoison.ops.validation import as_choice, as_grid, as_number, as_part
 from mipoison.random import Key, KeyLike, resolve_key
-from mipoison.reference import label_of
 
 
 class Swap(Defense):
@@ -88,8 +88,8 @@ class Swap(Defense):
     def answer(self, p: Tensor) -> Tensor:
         """See `Defense.answer`."""
         label = label_of(p)
-        word = ops.row_bits(p, key=self._key, grid=self.grid, words=1).squeeze(-1)
-        target = self.bank.pick(as_dtype(p, torch.float32, label), label, word).to(p.dtype)
+        word = ops.row_bits(p, key=self._key, grid=self.grid, words=1)
+        target = self.bank.pick_each(as_dtype(p, torch.float32, label), word)[0][:, 0].to(p.dtype)
         return ops.move(p, target, epsilon=self.epsilon, style=self.style, validate=False)
 
     def extra_repr(self) -> str:

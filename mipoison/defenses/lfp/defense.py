@@ -28,6 +28,7 @@ from mipoison.defenses.pieces import NETWORKS, pieces
 from mipoison.defenses.saving import Restore, numbers_of
 from mipoison.neutral import neutrally
 from mipoison.ops.answers import Rows
+from mipoison.ops.rows import label_of
 from mipoison.ops.validation import (
     as_choice,
     as_flag,
@@ -38,7 +39,7 @@ from mipoison.ops.validation import (
     as_seed,
 )
 from mipoison.random import Key, KeyLike, resolve_key
-from mipoison.reference import label_of, valid_rows
+from mipoison.reference import valid_rows
 from mipoison.surrogate import Surrogate
 
 # Share of the rows that the surrogate is trained on; the others set the threshold of the leak.

@@ -8,8 +8,8 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
+from mipoison.ops.rows import label_of
 from mipoison.ops.validation import as_number
-from mipoison.reference import label_of
 from mipoison.surrogate import Surrogate
 
 ROWS: Final = ("random", "margin", "leak")

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from mipoison import ops
-from mipoison.reference import label_of
+from mipoison.ops.rows import label_of
 from mipoison.surrogate import Surrogate
 
 TARGETS: Final = ("runner_up", "random", "surrogate")

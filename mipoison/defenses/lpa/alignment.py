@@ -111,7 +111,7 @@ class Alignment(TowardBank):
         clean = self.surrogate(p)
         far, _, _ = self.far_target(p, key=key, grid=GRID)
         style = "waterfill" if norm == "l1" else "straight"
-        start = ops.move(p, far.to(p.dtype), epsilon=epsilon, norm=norm, style=style)
+        start = unchecked.move(p, far.to(p.dtype), epsilon=epsilon, norm=norm, style=style)
         # (Draw 0 is that of `far_target`.)
         word = ops.row_bits(p, key=key, draw=1, grid=GRID, words=1).squeeze(-1)
         choice = mulhi32(word, torch.full_like(word, len(self.targets)))
@@ -135,7 +135,7 @@ class Alignment(TowardBank):
             # ∇_q ⟨a(q), T s⟩ with s fixed: the error of each member's recovery, carried back through T.
             pulls = [unchecked.pull(q, clean, member, smooth=True)[0] for member in members]
             g = torch.stack(pulls).sum(0).to(p.dtype)
-            q = ops.step(p, g, center=p, alpha=_FAR * epsilon, epsilon=epsilon, norm=norm)
+            q = unchecked.step(p, g, center=p, alpha=_FAR * epsilon, epsilon=epsilon, norm=norm)
         return q
 
     def settings(self) -> dict[str, Any]:

@@ -8,16 +8,15 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
-from mipoison import ops
 from mipoison.defenses.bank import Bank, away
 from mipoison.defenses.clean import as_dtype
 from mipoison.defenses.lpa.key_cells import KeyCells
 from mipoison.dtype_stable import DtypeStable
 from mipoison.nn import Network
 from mipoison.ops import unchecked
+from mipoison.ops.rows import label_of
 from mipoison.ops.validation import require_probabilities
 from mipoison.random import Key
-from mipoison.reference import label_of
 
 # Shares of the budget that moves spend toward bank vectors, toward the label's center, and by gradient steps.
 _TO_BANK: Final = (0.1, 0.25, 0.5, 1.0, 2.0, 4.0)
@@ -30,9 +29,8 @@ _STEP: Final = 2 / 3
 _SUBSETS: Final = 8
 # The subset toward whose nearest vector there is also a half-way candidate.
 _HALF: Final = 2
-# A row is compared with at most this many bank vectors of its label; and at most this many entries at a time.
+# A row is compared with at most this many bank vectors of its label.
 _MOST: Final = 256
-_ENTRIES: Final = 1 << 24
 _WORDS: Final = 1 + len(_TO_BANK) + len(_DECOYS)
 KINDS: Final = ("nearest", "bank", "center", "decoys")
 
@@ -103,76 +101,63 @@ class Candidates(DtypeStable):
         label = label_of(p)
         single = as_dtype(p, torch.float32, label)
         words = self.key_cells.words(p, _WORDS + self.COUNT, key=key)
+        vectors, places = self.bank.pick_each(single, words[:, 1:_WORDS])
         if moves is None:
-            moves = self._moves(p, single, label, words, epsilon, norm)
+            made = self._moves(p, single, label, words[:, 0], vectors, epsilon, norm)
+        else:
+            made = list(moves.unbind(1))
         if self.guide is not None and "decoys" not in self.without:
-            decoys = self._decoys(p, single, label, words, epsilon, norm)
-            moves = torch.cat((moves, torch.stack(decoys, 1)), 1)
-        return moves, words[:, _WORDS : _WORDS + moves.shape[1]]
+            made += self._decoys(p, places[:, len(_TO_BANK) :], epsilon, norm)
+        candidates = torch.stack(made, 1)
+        return candidates, words[:, _WORDS : _WORDS + len(made)]
 
     def _moves(
-        self, p: Tensor, single: Tensor, label: Tensor, words: Tensor, epsilon: float, norm: str
-    ) -> Tensor:
-        """The row itself, and moves toward bank vectors and centers."""
-        n = len(p)
+        self,
+        p: Tensor,
+        single: Tensor,
+        label: Tensor,
+        word: Tensor,
+        vectors: Tensor,
+        epsilon: float,
+        norm: str,
+    ) -> list[Tensor]:
+        """The row itself, and moves toward the nearest vectors, the given ones [N, W, K] and centers."""
         filling = "waterfill" if norm == "l1" else "straight"
 
         def moved(target: Tensor, amount: float, style: str) -> Tensor:
-            return ops.move(
+            return unchecked.move(
                 p, target.to(p.dtype), epsilon=min(amount, epsilon), norm=norm, style=style
             )
 
         made = [p]
         if "nearest" not in self.without:
-            near = self._nearest(single, label, words[:, 0])
-            stacked = torch.cat(near)
-            everywhere = p.repeat(len(near), 1)
-            straight = ops.move(everywhere, stacked.to(p.dtype), epsilon=epsilon, norm=norm)
-            middle = (p + near[_HALF].to(p.dtype)) / 2
-            made += [*straight.split(n), moved(kept(middle, p, label), epsilon, "straight")]
+            near = self.bank.nearest(single, word, most=_MOST, subsets=_SUBSETS)
+            straight = unchecked.move(
+                p.repeat_interleave(_SUBSETS, 0),
+                near.flatten(0, 1).to(p.dtype),
+                epsilon=epsilon,
+                norm=norm,
+                style="straight",
+            )
+            middle = (p + near[:, _HALF].to(p.dtype)) / 2
+            made += straight.view(len(p), _SUBSETS, -1).unbind(1)
+            made.append(moved(kept(middle, p, label), epsilon, "straight"))
         if "bank" not in self.without:
             for i, share in enumerate(_TO_BANK):
-                target = self.bank.pick(single, label, words[:, 1 + i])
-                made.append(moved(target, share * self.budget, filling))
+                made.append(moved(vectors[:, i], share * self.budget, filling))
         if "center" not in self.without:
             center = self._center_of(single, label)
             made.extend(moved(center, share * self.budget, filling) for share in _TO_CENTER)
-        return torch.stack(made, 1)
-
-    def _nearest(self, p: Tensor, label: Tensor, word: Tensor) -> list[Tensor]:
-        """For each subset the nearest vector of the row's label other than the row; float32 [N, K] each."""
-        rows = max(1, _ENTRIES // (self.bank.slots(_MOST) * p.shape[1]))
-        parts = [
-            self._nearest_of_some(*part)
-            for part in zip(p.split(rows), label.split(rows), word.split(rows), strict=True)
-        ]
-        return [torch.cat(pieces) for pieces in zip(*parts, strict=True)]
-
-    def _nearest_of_some(self, p: Tensor, label: Tensor, word: Tensor) -> list[Tensor]:
-        place, distance = self.bank.others(p, label, _MOST)
-        draw = _mixed(word.unsqueeze(1), torch.arange(place.shape[1], device=p.device))
-        spare = self.bank.pick(p, label, word)
-        nearest = []
-        for j in range(_SUBSETS):
-            left = distance.masked_fill(draw >= 2 ** (32 - j), torch.inf)
-            least, slot = left.min(1, keepdim=True)
-            vector = self.bank.vectors[place.gather(1, slot).squeeze(1)]
-            nearest.append(torch.where(torch.isfinite(least), vector, spare))
-        return nearest
+        return made
 
     def _center_of(self, p: Tensor, label: Tensor) -> Tensor:
         """The center of each row's label; `away` where the label has no vectors."""
         known = (self.bank.count[label] > 0).unsqueeze(1)
         return torch.where(known, self.center[label], away(p, label))
 
-    def _decoys(
-        self, p: Tensor, single: Tensor, label: Tensor, words: Tensor, epsilon: float, norm: str
-    ) -> list[Tensor]:
-        """Gradient steps toward the guide's recovery from a keyed bank vector of the label."""
-        guide = self.guide
-        assert guide is not None
-        first = 1 + len(_TO_BANK)
-        _, places = self.bank.pick_each(single, label, words[:, first : first + len(_DECOYS)])
+    def _decoys(self, p: Tensor, places: Tensor, epsilon: float, norm: str) -> list[Tensor]:
+        """Gradient steps toward the guide's recovery from the bank's vectors at these places, [N, W]."""
+        assert self.guide is not None
         goals = self.recovered[places]
         made = []
         for i, share in enumerate(_DECOYS):
@@ -181,7 +166,7 @@ class Candidates(DtypeStable):
                 unchecked.perturb(
                     p,
                     goals[:, i],
-                    guide,
+                    self.guide,
                     center=p,
                     steps=_STEPS,
                     alpha=_STEP * ball,
@@ -196,14 +181,6 @@ class Candidates(DtypeStable):
 def _prepare(candidates: Any, _: Any) -> None:
     if candidates.guide is not None:
         candidates.follow(candidates.guide)
-
-
-def _mixed(word: Tensor, slot: Tensor) -> Tensor:
-    """A 32-bit word for each (row, slot), hashed from the row's keyed word; integers, so the same on every backend."""
-    x = word ^ ((slot + 1) * 0x9E3779B9 & 0xFFFFFFFF)
-    for factor, shift in ((0x7FEB352D, 16), (0x846CA68B, 15)):
-        x = ((x ^ (x >> shift)) * factor) & 0xFFFFFFFF
-    return x ^ (x >> 16)
 
 
 def kept(target: Tensor, p: Tensor, label: Tensor) -> Tensor:

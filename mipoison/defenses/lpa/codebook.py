@@ -22,9 +22,9 @@ from mipoison.defenses.lpa.frontier import (
 )
 from mipoison.defenses.lpa.objective import Objective
 from mipoison.defenses.pieces import ROWS
+from mipoison.ops.rows import label_of
 from mipoison.ops.validation import require_probabilities
 from mipoison.progress import Progress
-from mipoison.reference import label_of
 from mipoison.reference.rounding import lead
 
 # Rounding of a codeword; a cast to bfloat16 takes less of a lead than `least_lead` adds, by more than this.

@@ -8,8 +8,8 @@ from torch import Tensor
 
 from mipoison.defenses.lpa.folds import folds
 from mipoison.defenses.lpa.penalized import Penalized
+from mipoison.ops.rows import label_of
 from mipoison.progress import Progress
-from mipoison.reference import label_of
 
 # From this many rows on, halves are worth fitting.
 _FEW: Final = 1000

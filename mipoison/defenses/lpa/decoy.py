@@ -7,7 +7,6 @@ from typing import Any, ClassVar, Final
 import torch
 from torch import Tensor
 
-from mipoison import ops
 from mipoison.defenses.bank import Bank
 from mipoison.defenses.lpa.objective import GRID
 from mipoison.defenses.lpa.toward_bank import TowardBank
@@ -52,7 +51,7 @@ class Decoy(TowardBank):
         far = _FAR * first + _NOISE * goal.square().sum(-1).sqrt()
         style = "waterfill" if norm == "l1" else "straight"
         return unchecked.perturb(
-            ops.move(p, target.to(p.dtype), epsilon=epsilon, norm=norm, style=style),
+            unchecked.move(p, target.to(p.dtype), epsilon=epsilon, norm=norm, style=style),
             goal,
             self.surrogate,
             center=p,

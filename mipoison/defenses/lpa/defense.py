@@ -8,11 +8,10 @@ from typing import Any, ClassVar, Final
 import torch
 from torch import Tensor
 
-from mipoison import ops
 from mipoison.construction import constructor
 from mipoison.defenses.bank import away
 from mipoison.defenses.base import Defense
-from mipoison.defenses.clean import defender_rows
+from mipoison.defenses.clean import defender_rows, in_memory
 from mipoison.defenses.lpa.aim import Aim
 from mipoison.defenses.lpa.alignment import Alignment, FullAlignment
 from mipoison.defenses.lpa.ascent import Ascent
@@ -29,6 +28,8 @@ from mipoison.defenses.saving import Restore, numbers_of
 from mipoison.defenses.storage import File
 from mipoison.exporting import exporting
 from mipoison.neutral import neutrally
+from mipoison.ops import unchecked
+from mipoison.ops.rows import label_of
 from mipoison.ops.validation import (
     NORMS,
     as_choice,
@@ -40,7 +41,6 @@ from mipoison.ops.validation import (
 )
 from mipoison.progress import Progress, Report, as_report
 from mipoison.random import Key, KeyLike, resolve_key
-from mipoison.reference import label_of
 from mipoison.reference.project import distance
 
 OBJECTIVES: Final[dict[str, type[Objective]]] = {
@@ -312,9 +312,10 @@ class LPA(Defense):
             return q
         # A gradient can vanish, and a direction can point out of the set; such a row is moved below.
         bare = (distance(q, p, self.norm) < _BARE * self.epsilon).unsqueeze(-1)
-        # For all rows: checking whether any is unmoved would read back, and no graph could be captured.
+        if in_memory(p) and not bool(bare.any()):
+            return q
         goal = away(p, label_of(p))
-        moved = ops.move(p, goal, epsilon=self.epsilon, norm=self.norm, validate=False)
+        moved = unchecked.move(p, goal, epsilon=self.epsilon, norm=self.norm, style="straight")
         return torch.where(bare, moved, q)
 
     def save(self, file: File) -> None:

@@ -8,8 +8,10 @@ import torch
 from torch import Tensor
 
 from mipoison import ops
+from mipoison.defenses.clean import in_memory
 from mipoison.defenses.lpa.objective import GRID, Objective
 from mipoison.defenses.pieces import ROWS
+from mipoison.ops import unchecked
 from mipoison.random import Key, uniforms
 from mipoison.reference.project import distance
 
@@ -25,12 +27,17 @@ def keyed_step(p: Tensor, *, key: Key, alpha: float, epsilon: float, norm: str) 
     """
     words = ops.row_bits(p, key=key, grid=GRID, words=p.shape[-1])
     direction = (2 * uniforms(words) - 1).to(p.dtype)
-    there, back = (
-        ops.step(p, way, center=p, alpha=alpha, epsilon=epsilon, norm=norm, validate=False)
-        for way in (direction, -direction)
-    )
-    gone, other = distance(there, p, norm), distance(back, p, norm)
-    turn = (gone < min(alpha, epsilon) / 2) & (other > _FARTHER * gone)
+
+    def stepped(way: Tensor) -> Tensor:
+        return unchecked.step(p, way, center=p, alpha=alpha, epsilon=epsilon, norm=norm)
+
+    there = stepped(direction)
+    gone = distance(there, p, norm)
+    short = gone < min(alpha, epsilon) / 2
+    if in_memory(p) and not bool(short.any()):
+        return there
+    back = stepped(-direction)
+    turn = short & (distance(back, p, norm) > _FARTHER * gone)
     return torch.where(turn.unsqueeze(-1), back, there)
 
 

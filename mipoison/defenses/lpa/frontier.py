@@ -15,8 +15,8 @@ from mipoison.certificates.certify import certify
 from mipoison.defenses.lpa.aim import Aim
 from mipoison.defenses.lpa.folds import folds
 from mipoison.defenses.lpa.merging import Merged, leading, merge
+from mipoison.ops.rows import label_of
 from mipoison.progress import Progress
-from mipoison.reference import label_of
 from mipoison.reference.project import distance
 from mipoison.surrogate import Surrogate
 

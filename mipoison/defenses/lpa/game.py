@@ -11,6 +11,7 @@ from torch import Tensor
 from mipoison.nn import evaluate, initial, standardizer, train
 from mipoison.progress import Report
 from mipoison.random import uniforms
+from mipoison.reference.choose_move import penalty
 from mipoison.reference.network import features
 
 _WIDTH: Final = 192
@@ -99,15 +100,6 @@ class Table:
 def gumbel(words: Tensor) -> Tensor:
     """Standard Gumbel noise from 32-bit words, float32."""
     return (-(-uniforms(words).log()).log()).to(torch.float32)
-
-
-def penalty(moved: Tensor) -> Tensor:
-    """The penalty m + m² on a move of m in l1.
-
-    Under a penalty of m alone, some rows move far and many stay, and an adversary who recognises those reads clean
-    vectors. The square makes more rows move, at a small loss of mean gain.
-    """
-    return moved + moved.square()
 
 
 def choose(score: Tensor, moved: Tensor, noise: Tensor, weight: float, sharpness: float) -> Tensor:

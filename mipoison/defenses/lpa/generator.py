@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterator
-from typing import Any, ClassVar, Final, NamedTuple
+from typing import Any, ClassVar, Final
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
-from mipoison import ops
-from mipoison.defenses.bank import SAME, Bank, away
+from mipoison.defenses.bank import Bank, away
 from mipoison.defenses.clean import as_dtype
 from mipoison.defenses.lpa.candidates import kept
-from mipoison.defenses.lpa.game import EXPONENTS, Rules, Table, gumbel, penalty, play
+from mipoison.defenses.lpa.game import Rules, Table, gumbel, play
 from mipoison.defenses.lpa.key_cells import KeyCells
 from mipoison.defenses.lpa.penalized import (
     DRAWS,
@@ -27,44 +25,25 @@ from mipoison.defenses.lpa.penalized import (
 from mipoison.defenses.lpa.recovery import COMPONENTS, Recovery
 from mipoison.defenses.storage import below
 from mipoison.nn import Network
+from mipoison.ops import banks, unchecked
+from mipoison.ops.rows import label_of
 from mipoison.ops.validation import as_part
 from mipoison.progress import Progress
 from mipoison.random import Key
-from mipoison.reference import label_of
-from mipoison.reference.project import distance as length
+from mipoison.reference.choose_move import BITS, SHARES, Moves, weigh_moves
 from mipoison.surrogate import Surrogate
 
-# Shares of the way toward a bank vector.
-_SHARES: Final = (1.0, 0.5, 0.25)
 # A row is compared with at most _SLOTS bank vectors of its label, of which the key leaves about _LEFT, or half of
-# fewer. Each vector takes one bit of a keyed word, which has _BITS.
+# fewer.
 _SLOTS: Final = 64
 _LEFT: Final = 8
-_BITS: Final = 32
 # In the game each row moves toward its nearest vector in _NEAREST subsets, each half of the last, and toward _RANDOM
 # vectors.
 _NEAREST: Final = 4
 _RANDOM: Final = 3
 _NETWORK: Final = {"width": 128, "epochs": 20, "batch": 256}
-# At most this many entries are compared at a time.
+# At most this many entries are weighed at a time.
 _ENTRIES: Final = 1 << 20
-
-
-class _Moves(NamedTuple):
-    """Moves of rows toward their label's vectors.
-
-    Attributes:
-        score: the adversaries' error on the row itself, and then for each share on each slot, float32
-            [N, 1 + shares · slots]; −∞ where the key excludes the move.
-        spent: their l1 moves, of the same shape.
-        place: which vectors of the bank, int64 [N, slots].
-        without_bank: rows whose label has no other vector, bool [N, 1]; they move by the budget.
-    """
-
-    score: Tensor
-    spent: Tensor
-    place: Tensor
-    without_bank: Tensor
 
 
 class Generator(Penalized):
@@ -134,7 +113,7 @@ class Generator(Penalized):
             single = as_dtype(rows, torch.float32).clone()
             bank = Bank(single)
             # With many rows and classes, a share of the rows fills the table.
-            count = 1 + (_NEAREST + _RANDOM) * len(_SHARES)
+            count = 1 + (_NEAREST + _RANDOM) * len(SHARES)
             some = single[:: -(-single.numel() * count // TABLE)]
             draws = max(1, min(DRAWS, TABLE // (some.numel() * count)))
 
@@ -189,20 +168,23 @@ class Generator(Penalized):
     def poison(self, p: Tensor, *, key: Key, epsilon: float, norm: str) -> Tensor:
         """See `Objective.poison`."""
         label = label_of(p)
-        vectors, shares, without_bank = [], [], []
-        for moves in self._moves(as_dtype(p, torch.float32, label), key, epsilon, norm):
-            value, best = (moves.score - self.penalty_weight * penalty(moves.spent)).max(
-                1, keepdim=True
-            )
-            slots = moves.place.shape[1]
-            slot, share = (best - 1) % slots, torch.div(best - 1, slots, rounding_mode="floor") + 1
-            vectors.append(self.bank.vectors[moves.place.gather(1, slot).squeeze(1)])
-            shares.append(moves.spent.new_tensor((0.0, *_SHARES))[share])
-            # Scores that overflow say nothing of the moves.
-            without_bank.append(moves.without_bank | ~value.isfinite())
-        target = _between(p, torch.cat(vectors), torch.cat(shares), label)
-        target = torch.where(torch.cat(without_bank), _aside(p, label, self.budget), target)
-        return ops.move(p, target, epsilon=epsilon, norm=norm)
+        single = as_dtype(p, torch.float32, label)
+        place, share = banks.choose_move(
+            single,
+            self.bank.grouped,
+            self._predicted(single),
+            self.recovered,
+            self._words(single, key),
+            slots=self.bank.slots(_SLOTS),
+            epsilon=epsilon,
+            norm=norm,
+            weight=self.penalty_weight,
+            root=self.error == "root",
+        )
+        target = _between(p, self.bank.vectors[place.clamp_min(0)], share.unsqueeze(1), label)
+        aside = _aside(p, label, self.budget)
+        target = torch.where((place < 0).unsqueeze(1), aside, target)
+        return unchecked.move(p, target, epsilon=epsilon, norm=norm, style="straight")
 
     def weigh(self, p: Tensor, *, key: Key, epsilon: float, norm: str) -> Weighed:
         """See `Penalized.weigh`."""
@@ -210,75 +192,31 @@ class Generator(Penalized):
         score = torch.cat([moves.score for moves in made])
         # Rows without a bank always spend the budget, which leaves less to the others.
         always = min(self.budget, epsilon)
-        spent = torch.cat([moves.spent.masked_fill(moves.without_bank, always) for moves in made])
+        spent = torch.cat([moves.spent.masked_fill(moves.alone, always) for moves in made])
         return Weighed(score, spent, torch.zeros_like(score))
 
-    def _moves(self, p: Tensor, key: Key, epsilon: float, norm: str) -> Iterator[_Moves]:
-        """The moves of rows [N, K] in float32, for as many rows at a time as fit into a cache."""
-        label = label_of(p)
+    def _moves(self, p: Tensor, key: Key, epsilon: float, norm: str) -> Iterator[Moves]:
+        """All moves of rows [N, K] in float32, for as many rows at a time as fit into a cache."""
+        slots, root = self.bank.slots(_SLOTS), self.error == "root"
+        height = max(1, _ENTRIES // (slots * max(p.shape[1], COMPONENTS)))
+        given = (p, self._predicted(p), self._words(p, key))
+        bank = self.bank.grouped
+        for rows, predicted, words in zip(*(x.split(height) for x in given), strict=True):
+            yield weigh_moves(
+                rows, *bank, predicted, self.recovered, words, slots, epsilon, norm, root
+            )
+
+    def _predicted(self, p: Tensor) -> Tensor:
+        """The clean surrogate's recovery from float32 rows, the adversaries' and their deviation."""
+        return self.network(p)[:, : 2 * COMPONENTS + 1].contiguous()
+
+    def _words(self, p: Tensor, key: Key) -> Tensor:
+        """Keyed words whose bits tell which vectors are left to each row; int64 [N, slots / BITS]."""
         slots = self.bank.slots(_SLOTS)
         halvings = max(1, (slots // _LEFT).bit_length() - 1)
-        words = self.key_cells.words(p, halvings * -(-slots // _BITS), key=key)
+        words = self.key_cells.words(p, halvings * -(-slots // BITS), key=key)
         # A vector is kept where all its bits are one.
-        words = functools.reduce(torch.bitwise_and, words.chunk(halvings, dim=1))
-        predicted = self.network(p)[:, : 2 * COMPONENTS + 1]
-        height = max(1, _ENTRIES // (slots * max(p.shape[1], COMPONENTS)))
-        for start in range(0, len(p), height):
-            at = slice(start, start + height)
-            given = p[at], label[at], words[at], predicted[at]
-            yield self._weigh_some(*given, epsilon=epsilon, norm=norm)
-
-    def _weigh_some(
-        self,
-        p: Tensor,
-        label: Tensor,
-        words: Tensor,
-        predicted: Tensor,
-        *,
-        epsilon: float,
-        norm: str,
-    ) -> _Moves:
-        place, distance = self.bank.others(p, label, _SLOTS)
-        absent = torch.isinf(distance)
-        distance = distance.masked_fill_(absent, 0.0)
-        # 1. The shares of the way to each vector that the ball allows.
-        far = distance
-        if norm != "l1":
-            far = length(self.bank.vectors[place], p.unsqueeze(1), norm)
-        most = (epsilon / far.clamp_min(SAME)).clamp_max_(1.0)
-        shares = torch.minimum(p.new_tensor(_SHARES).view(-1, 1), most.unsqueeze(1))
-        spent = shares * distance.unsqueeze(1)
-        # 2. ‖(1 − s) G(p) + s G(v) − m(p)‖² = ‖off‖² + s · (slope + s · curve).
-        clean, of_adversaries = predicted.split((COMPONENTS, COMPONENTS + 1), 1)
-        off = of_adversaries - F.pad(clean, (0, 1))
-        of_row = torch.stack(
-            (F.pad(2 * off, (0, 1)), F.pad(-2 * of_adversaries, (0, 1), value=1.0)), 1
-        )
-        constant = torch.stack(
-            (
-                -2 * torch.linalg.vecdot(off, of_adversaries),
-                torch.linalg.vecdot(of_adversaries, of_adversaries),
-            ),
-            1,
-        )
-        there = self.recovered.index_select(0, place.flatten()).view(*place.shape, -1)
-        both = torch.baddbmm(constant.unsqueeze(2), of_row, there.transpose(1, 2))
-        slope, curve = both[:, :1], both[:, 1:].clamp_min_(0.0)
-        bare = torch.linalg.vecdot(off, off).unsqueeze(1)
-        error = (shares * curve).add_(slope).mul_(shares).add_(bare.unsqueeze(1)).clamp_min_(0.0)
-        exponent = EXPONENTS[self.error]
-        # 3. The key excludes vectors. A row without any moves by the budget.
-        bits = (words.unsqueeze(2) >> torch.arange(_BITS, device=p.device)) & 1
-        out = absent | (bits.flatten(1)[:, : place.shape[1]] == 0)
-        score = error.pow_(exponent).masked_fill_(out.unsqueeze(1), -torch.inf)
-        without_bank = absent.all(1, keepdim=True)
-        stays = spent.new_zeros(len(p), 1)
-        return _Moves(
-            torch.cat((bare**exponent, score.flatten(1)), 1),
-            torch.cat((stays, spent.flatten(1)), 1),
-            place,
-            without_bank,
-        )
+        return functools.reduce(torch.bitwise_and, words.chunk(halvings, dim=1))
 
     @classmethod
     def restore(cls, settings: dict[str, Any], tensors: dict[str, Tensor]) -> Generator:
@@ -295,7 +233,7 @@ def _trials(
 ) -> Tensor:
     """The game's answers to rows [N, K]: [draws · N, COUNT, K], in each draw the rows themselves first."""
     label = label_of(p)
-    place, distance = bank.others(p, label, _SLOTS)
+    place, distance = bank.others(p, _SLOTS)
     without_bank = torch.isinf(distance).all(1, keepdim=True)
     aside = _aside(p, label, budget)
     generator = torch.Generator().manual_seed(seed)
@@ -313,10 +251,12 @@ def _trials(
             least, slot = order.min(1, keepdim=True)
             vector = bank.vectors[place.gather(1, slot).squeeze(1)]
             vector = torch.where(torch.isinf(least), p, vector)
-            for share in _SHARES:
+            for share in SHARES:
                 target = _between(p, vector, p.new_full((len(p), 1), share), label)
                 target = torch.where(without_bank, aside, target)
-                answers.append(ops.move(p, target, epsilon=epsilon, norm=norm))
+                answers.append(
+                    unchecked.move(p, target, epsilon=epsilon, norm=norm, style="straight")
+                )
         made.append(torch.stack(answers, 1))
     return torch.cat(made)
 
@@ -328,4 +268,4 @@ def _between(p: Tensor, vector: Tensor, share: Tensor, label: Tensor) -> Tensor:
 
 def _aside(p: Tensor, label: Tensor, budget: float) -> Tensor:
     """The answer to a row whose label has no other vector: a move by the budget toward `away`."""
-    return ops.move(p, away(p, label), epsilon=budget)
+    return unchecked.move(p, away(p, label), epsilon=budget, norm="l1", style="straight")

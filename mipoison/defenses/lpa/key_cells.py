@@ -5,12 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-import torch
 from torch import Tensor
 
 from mipoison import ops
+from mipoison.ops.rows import soften
 from mipoison.random import Key
-from mipoison.reference.network import in_tiles
 
 # The width at which averaging the answers to eight jittered copies of a query recovers least (decision 9).
 GRID: Final = 0.05
@@ -21,9 +20,8 @@ _FLOOR: Final = 1e-30
 _COOLEST: Final = 0.25
 _HOTTEST: Final = 64.0
 _HALVINGS: Final = 30
-# The temperature is set on at most this many entries; rows are softened in tiles of this height.
+# The temperature is set on at most this many entries.
 _MOST: Final = 1 << 18
-_TILE: Final = 256
 
 
 @dataclass
@@ -51,20 +49,11 @@ class KeyCells:
         low, high = _COOLEST, _HOTTEST
         for _ in range(_HALVINGS):
             middle = (low * high) ** 0.5
-            top = float(_softened(rows, middle).amax(1).double().mean())
+            top = float(soften(rows, middle, _FLOOR).amax(1).double().mean())
             low, high = (middle, high) if top > wanted else (low, middle)
         return cls(GRID, high)
 
     def words(self, p: Tensor, count: int, *, key: Key) -> Tensor:
         """`count` keyed words for each of the rows [N, K]: int64 [N, count]."""
-        seen = _softened(p, self.temperature) if self.grid > 0 else p
+        seen = soften(p, self.temperature, _FLOOR) if self.grid > 0 else p
         return ops.row_bits(seen, key=key, grid=self.grid, words=count)
-
-
-def _softened(p: Tensor, temperature: float) -> Tensor:
-    """p^(1/temperature), normalised; in tiles of fixed height, so that no row's bits depend on its place."""
-    made = []
-    for (tile,) in in_tiles(p.to(torch.float32), height=_TILE):
-        powers = (tile.double().clamp_min(_FLOOR).log() / temperature).exp()
-        made.append((powers / powers.sum(-1, keepdim=True)).to(torch.float32))
-    return torch.cat(made)[: len(p)]

@@ -13,10 +13,10 @@ from mipoison.defenses.lpa.game import bisect_penalty_weight, choose
 from mipoison.defenses.lpa.key_cells import KeyCells
 from mipoison.defenses.lpa.objective import Objective
 from mipoison.defenses.saving import numbers_of
+from mipoison.ops.rows import label_of
 from mipoison.ops.validation import as_number
 from mipoison.progress import Progress
 from mipoison.random import Key
-from mipoison.reference import label_of
 
 # The game is played on each row under this many keys, and on at most this many entries, rows x classes.
 DRAWS: Final = 4
@@ -43,7 +43,7 @@ class Weighed(NamedTuple):
 
 
 class Penalized(Objective):
-    """Maximises the adversaries' error less λ · `game.penalty` of the move, over the answers to a row.
+    """Maximises the adversaries' error less λ · `penalty` of the move, over the answers to a row.
 
     Attributes:
         penalty_weight: λ.

@@ -9,7 +9,7 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from mipoison.reference import label_of
+from mipoison.ops.rows import label_of
 
 # The small networks predict this many principal components of the surrogate's recovery.
 COMPONENTS: Final = 31

@@ -10,8 +10,8 @@ from torch import Tensor
 from mipoison.defenses.lpa.gradients import Gradient, factors, summed
 from mipoison.dtype_stable import DtypeStable
 from mipoison.neutral import neutral
+from mipoison.ops.rows import label_of
 from mipoison.ops.validation import as_choice
-from mipoison.reference import label_of
 from mipoison.surrogate import Surrogate
 
 LOSSES: Final = ("decoy", "clean")

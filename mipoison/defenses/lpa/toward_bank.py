@@ -11,9 +11,9 @@ from mipoison import ops
 from mipoison.defenses.bank import Bank
 from mipoison.defenses.clean import as_dtype
 from mipoison.defenses.lpa.objective import Objective
+from mipoison.ops.rows import label_of
 from mipoison.ops.validation import as_part
 from mipoison.random import Key
-from mipoison.reference import label_of
 from mipoison.surrogate import Surrogate
 
 _CANDIDATES: Final = 4
@@ -62,7 +62,7 @@ class TowardBank(Objective):
         label = label_of(p)
         single = as_dtype(p, torch.float32, label)
         words = ops.row_bits(p, key=key, grid=grid, words=_CANDIDATES)
-        vectors, places = self.bank.pick_each(single, label, words)
+        vectors, places = self.bank.pick_each(single, words)
         there = self.recovered[places]
         squared = (there - self.surrogate(single).unsqueeze(1)).square().sum(-1)
         best = squared.argmax(1, keepdim=True)
