@@ -68,6 +68,21 @@ inline int64_t lead_rows(const Leading<T>& call, int64_t begin, int64_t end) {
   return 0;
 }
 
+template <class T>
+inline int64_t measure_rows(const Measuring<T>& call, int64_t begin, int64_t end) {
+  const int64_t k = call.batch.classes;
+  for (int64_t i = begin; i < end; ++i) {
+    double sum = 0, most = 0;
+    for (int64_t j = i * k; j < (i + 1) * k; ++j) {
+      const double d = std::abs(static_cast<double>(widen(call.q[j])) - widen(call.p[j]));
+      sum += call.norm == Norm::kL2 ? d * d : d;
+      most = std::max(most, d);
+    }
+    call.out[i] = call.norm == Norm::kLinf ? most : call.norm == Norm::kL2 ? std::sqrt(sum) : sum;
+  }
+  return 0;
+}
+
 // Whether label t wins where every entry is read(entry).
 template <class T, class Read>
 inline bool wins(const T* row, int64_t k, int64_t t, const Read& read) {

@@ -145,6 +145,10 @@ int64_t write_rows(const Leading<T>& call, int64_t begin, int64_t end) {
   return lead_rows(call, begin, end);
 }
 template <class T>
+int64_t write_rows(const Measuring<T>& call, int64_t begin, int64_t end) {
+  return measure_rows(call, begin, end);
+}
+template <class T>
 int64_t write_rows(const Losing<T>& call, int64_t begin, int64_t end) {
   return lose_rows(call, begin, end);
 }
@@ -230,6 +234,7 @@ const Kernels kKernels = {kInstructionSet,
                           write_all<Cleaning>,
                           write_all<Labelling>,
                           write_all<Leading>,
+                          write_all<Measuring>,
                           write_all<Losing>,
                           write_all<Softening>,
                           write_typed<Picking<float>>,

@@ -239,6 +239,20 @@ struct Leading {
   }
 };
 
+// Writes the length of q - p.
+template <class T>
+struct Measuring {
+  Batch batch;
+  const T *q, *p;
+  Norm norm;
+  double* out;
+
+  template <class U>
+  Measuring<U> of() const {
+    return {batch, static_cast<const U*>(q), static_cast<const U*>(p), norm, out};
+  }
+};
+
 // Writes whether a cast or rounding that keeps the label in `given` loses it in q, rounded to as
 // many decimals as from `first` to `last`.
 template <class T>
@@ -335,6 +349,7 @@ struct Kernels {
   int64_t (*clean)(const Cleaning<void>& call);
   int64_t (*label)(const Labelling<void>& call);
   int64_t (*lead)(const Leading<void>& call);
+  int64_t (*measure)(const Measuring<void>& call);
   int64_t (*lose)(const Losing<void>& call);
   int64_t (*soften)(const Softening<void>& call);
   int64_t (*pick)(const Picking<float>& call);

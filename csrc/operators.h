@@ -246,6 +246,7 @@ inline void register_all(const char* torch_module, const std::string& refusal) {
   add("clean", clean);
   add("label_of", label_of_rows);
   add("lead", lead);
+  add("distance", distance);
   add("lose_label", lose_label);
   add("soften", soften);
   add("pick_each", pick_each);

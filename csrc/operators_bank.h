@@ -47,6 +47,19 @@ inline void lead(Value* stack, uint64_t, uint64_t) {
   stable::give(stack, out);
 }
 
+inline void distance(Value* stack, uint64_t, uint64_t) {
+  Arguments in(stack);
+  Tensor q = in.tensor(), p = in.tensor();
+  const std::string norm = in.word();
+
+  const Batch batch = batch_of(q);
+  p = beside(q, std::move(p));
+  q = std::move(q).contiguous();
+  Tensor out = Tensor::empty(1, q.sizes(), stable::torch.float64);
+  kernels().measure({batch, q.data(), p.data(), norm_of(norm), out.data<double>()});
+  stable::give(stack, out);
+}
+
 inline void lose_label(Value* stack, uint64_t, uint64_t) {
   Arguments in(stack);
   Tensor q = in.tensor(), given = in.tensor(), labels = in.tensor();

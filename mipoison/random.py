@@ -112,6 +112,9 @@ class Key:
                 "and who has the program could undo what it hides; export the model alone, and call the operation on "
                 "its outputs"
             )
+        if torch._C._len_torch_dispatch_stack() == 0:
+            return self._lifted
+        # Of the kind that the mode at work wants.
         return torch.tensor(self.words, dtype=torch.int64, device="cpu")
 
     def __eq__(self, other: object) -> bool:

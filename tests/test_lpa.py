@@ -19,6 +19,7 @@ from worlds import world
 
 import mipoison as mp
 from mipoison.defenses.lpa import OBJECTIVES
+from mipoison.ops import unchecked
 from mipoison.reference import label_of
 
 K = 10

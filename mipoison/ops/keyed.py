@@ -80,7 +80,7 @@ def flip(
     drawn, rate = new, share
     if isinstance(secret, RequestKey):
         # The rows are chosen here, and the operation flips all of them.
-        words, k = _bits(rows, secret, 0, 0.0, 4, backend), rows.shape[1]
+        words, k = keyed_bits(rows, secret, 0, 0.0, 4, backend), rows.shape[1]
         drawn, rate = labels_drawn(words, label_of(rows), new, share, k), 1.0
         if new is not None:
             # An invalid label stays invalid, so that the operation refuses it.
@@ -152,14 +152,14 @@ def row_bits(
             f"expected words <= {_MOST_WORDS}, got {words}; ask for further ones with draw="
         )
     secret = request_key(resolve_key(key), ids, rows)
-    bits = _bits(rows, secret, first, cell, count, backend)
+    bits = keyed_bits(rows, secret, first, cell, count, backend)
     return like(bits, p)
 
 
-def _bits(
-    rows: Tensor, secret: Key, draw: int, grid: float, words: int, backend: str | None
+def keyed_bits(
+    rows: Tensor, secret: Key, draw: int, grid: float, words: int, backend: str | None = None
 ) -> Tensor:
-    """The operator on the rows, or on the ids that the key is bound to."""
+    """The operator on the rows, or on the ids that the key is bound to; arguments are not checked."""
     if isinstance(secret, RequestKey):
         # At grid 1 each id, which consists of integers, has a cell of its own.
         rows, grid = secret.of(rows), 1.0

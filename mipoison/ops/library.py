@@ -38,6 +38,7 @@ _SCHEMAS: Final = (
     "clean(Tensor p) -> (Tensor, Tensor)",
     "label_of(Tensor x) -> Tensor",
     "lead(Tensor q, Tensor p) -> Tensor",
+    "distance(Tensor q, Tensor p, str norm) -> Tensor",
     "lose_label(Tensor q, Tensor given, Tensor label, int first, int last) -> Tensor",
     "soften(Tensor p, float temperature, float floor) -> Tensor",
     "pick_each(Tensor p, Tensor vectors, Tensor start, Tensor count, float same, float noise, Tensor words)"
@@ -168,6 +169,7 @@ REFERENCE: Final[dict[str, Callable[..., Any]]] = {
     "clean": in_standard_floats(reference.clean),
     "label_of": reference.label_of,
     "lead": in_standard_floats(reference.lead),
+    "distance": in_standard_floats(reference.distance),
     "lose_label": in_standard_floats(reference.lose_label),
     "soften": in_standard_floats(reference.soften),
     "pick_each": in_standard_floats(reference.pick_each),
@@ -263,7 +265,7 @@ def _clean_shape(p: Tensor) -> tuple[Tensor, Tensor]:
     ), p.new_empty((), dtype=torch.int64)
 
 
-def _lead_shape(q: Tensor, p: Tensor) -> Tensor:
+def _lead_shape(q: Tensor, *_: Any) -> Tensor:
     return q.new_empty(q.shape[:1], dtype=torch.float64)
 
 
@@ -309,6 +311,7 @@ _SHAPES: Final[dict[str, Callable[..., Any]]] = {
     "clean": _clean_shape,
     "label_of": _integers,
     "lead": _lead_shape,
+    "distance": _lead_shape,
     "lose_label": _lose_label_shape,
     "soften": _soften_shape,
     "pick_each": _pick_each_shape,

@@ -29,6 +29,12 @@ def lead(q: Tensor, p: Tensor) -> Tensor:
     return ahead
 
 
+def distance(q: Tensor, p: Tensor, norm: str) -> Tensor:
+    """‖q − p‖ of rows [N, K] of one dtype; float64 [N]."""
+    length: Tensor = torch.ops.mipoison.distance(q, p, norm)
+    return length
+
+
 def lose_label(q: Tensor, given: Tensor, label: Tensor, first: int, last: int) -> Tensor:
     """Rows of q [N, K] that lose their label in a cast or rounding in which the given ones keep it; bool [N]."""
     lost: Tensor = torch.ops.mipoison.lose_label(q, given, label, first, last)

@@ -7,7 +7,7 @@ mask of valid rows stands where the operators count the invalid ones.
 from mipoison.random import row_words as row_bits
 from mipoison.reference.bank import nearest, pick_each
 from mipoison.reference.choose_move import choose_move
-from mipoison.reference.clean import clean, lead, lose_label, soften
+from mipoison.reference.clean import clean, distance, lead, lose_label, soften
 from mipoison.reference.flip import flip
 from mipoison.reference.move import move
 from mipoison.reference.network import perturb, pull, recover
@@ -19,6 +19,7 @@ from mipoison.reference.step import step
 __all__ = [
     "choose_move",
     "clean",
+    "distance",
     "feasible_rows",
     "flip",
     "label_of",

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from mipoison.reference.network import in_tiles
+from mipoison.reference.project import distance as length
 from mipoison.reference.rounding import finish, label_of, put, renormalise, valid_rows
 
 # Smaller entries become zero: some processes flush subnormal float32 numbers, and all must give the same answers.
@@ -34,6 +35,11 @@ def lead(q: Tensor, p: Tensor) -> Tensor:
     wide = q.to(torch.float64)
     mine = wide.gather(-1, label.unsqueeze(-1)).squeeze(-1)
     return mine - put(wide, label, -torch.inf).amax(-1)
+
+
+def distance(q: Tensor, p: Tensor, norm: str) -> Tensor:
+    """‖q − p‖ in float64, [N]."""
+    return length(q.to(torch.float64), p.to(torch.float64), norm)
 
 
 def lose_label(q: Tensor, given: Tensor, label: Tensor, first: int, last: int) -> Tensor:

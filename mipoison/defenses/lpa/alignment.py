@@ -7,7 +7,6 @@ from typing import Any, ClassVar, Final, TypeVar
 import torch
 from torch import Tensor
 
-from mipoison import ops
 from mipoison.defenses.bank import Bank
 from mipoison.defenses.lpa.gradients import cosine, factors
 from mipoison.defenses.lpa.objective import GRID
@@ -15,9 +14,10 @@ from mipoison.defenses.lpa.targets import Targets
 from mipoison.defenses.lpa.toward_bank import TowardBank
 from mipoison.defenses.storage import below
 from mipoison.ops import unchecked
+from mipoison.ops.keyed import keyed_bits
+from mipoison.ops.rows import distance
 from mipoison.ops.validation import as_inputs, as_part
 from mipoison.random import Key, mulhi32
-from mipoison.reference.project import distance
 from mipoison.surrogate import Surrogate
 
 # The closed form is applied at the start, and once more at its answer, where the backpropagated errors differ.
@@ -113,7 +113,7 @@ class Alignment(TowardBank):
         style = "waterfill" if norm == "l1" else "straight"
         start = unchecked.move(p, far.to(p.dtype), epsilon=epsilon, norm=norm, style=style)
         # (Draw 0 is that of `far_target`.)
-        word = ops.row_bits(p, key=key, draw=1, grid=GRID, words=1).squeeze(-1)
+        word = keyed_bits(p, key, 1, GRID, 1).squeeze(-1)
         choice = mulhi32(word, torch.full_like(word, len(self.targets)))
         # Rows are grouped by target, so that each is aligned with its target only.
         q = start
@@ -168,7 +168,7 @@ class FullAlignment(Alignment):
             return cosine(factors(self.surrogate, q, x, smooth=True), target)
 
         for _ in range(_STEPS):
-            q = ops.step(
+            q = unchecked.step(
                 q,
                 self.surrogate.gradient_of(score, q, clean).to(p.dtype),
                 center=p,

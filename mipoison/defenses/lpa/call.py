@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from mipoison.defenses.lpa.ascent import Ascent
 from mipoison.defenses.lpa.defense import LPA
 from mipoison.defenses.lpa.direction import Direction
@@ -10,6 +12,9 @@ from mipoison.ops.identity import Ids
 from mipoison.ops.numbers import as_number
 from mipoison.random import KeyLike
 from mipoison.surrogate import Surrogate
+
+# It has no state.
+_DIRECTION: Final = Direction()
 
 
 def lpa(
@@ -49,6 +54,6 @@ def lpa(
         >>> int(q.argmax())
         0
     """
-    objective = Direction() if surrogate is None else Ascent(surrogate)
+    objective = _DIRECTION if surrogate is None else Ascent(surrogate)
     radius = as_number("epsilon", epsilon, 0.0, 2.0, open_low=True)
     return LPA(objective, epsilon=radius, norm=norm, key=key)(outputs, ids=ids)  # type: ignore[no-any-return]

@@ -29,7 +29,7 @@ from mipoison.defenses.storage import File
 from mipoison.exporting import exporting
 from mipoison.neutral import neutrally
 from mipoison.ops import unchecked
-from mipoison.ops.rows import label_of
+from mipoison.ops.rows import distance, label_of
 from mipoison.ops.validation import (
     NORMS,
     as_choice,
@@ -41,7 +41,6 @@ from mipoison.ops.validation import (
 )
 from mipoison.progress import Progress, Report, as_report
 from mipoison.random import Key, KeyLike, resolve_key
-from mipoison.reference.project import distance
 
 OBJECTIVES: Final[dict[str, type[Objective]]] = {
     objective.name: objective

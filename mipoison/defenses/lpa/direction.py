@@ -7,13 +7,13 @@ from typing import Any, ClassVar, Final
 import torch
 from torch import Tensor
 
-from mipoison import ops
 from mipoison.defenses.clean import in_memory
 from mipoison.defenses.lpa.objective import GRID, Objective
 from mipoison.defenses.pieces import ROWS
 from mipoison.ops import unchecked
+from mipoison.ops.keyed import keyed_bits
+from mipoison.ops.rows import distance
 from mipoison.random import Key, uniforms
-from mipoison.reference.project import distance
 
 # How many times as far as a keyed direction its opposite must move a row to be taken.
 _FARTHER: Final = 1.1
@@ -25,7 +25,7 @@ def keyed_step(p: Tensor, *, key: Key, alpha: float, epsilon: float, norm: str) 
     Where the direction points out of the set (at a vertex, for example) the projection hardly moves. The
     opposite direction is taken if it moves clearly farther: inside the set both move as far, and rounding would choose.
     """
-    words = ops.row_bits(p, key=key, grid=GRID, words=p.shape[-1])
+    words = keyed_bits(p, key, 0, GRID, p.shape[-1])
     direction = (2 * uniforms(words) - 1).to(p.dtype)
 
     def stepped(way: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ from typing import Final
 
 from torch import Tensor
 
-from mipoison import ops
+from mipoison.ops.keyed import keyed_bits
 from mipoison.ops.rows import soften
 from mipoison.random import Key
 
@@ -56,4 +56,4 @@ class KeyCells:
     def words(self, p: Tensor, count: int, *, key: Key) -> Tensor:
         """`count` keyed words for each of the rows [N, K]: int64 [N, count]."""
         seen = soften(p, self.temperature, _FLOOR) if self.grid > 0 else p
-        return ops.row_bits(seen, key=key, grid=self.grid, words=count)
+        return keyed_bits(seen, key, 0, self.grid, count)

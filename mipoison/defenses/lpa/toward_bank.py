@@ -7,10 +7,10 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
-from mipoison import ops
 from mipoison.defenses.bank import Bank
 from mipoison.defenses.clean import as_dtype
 from mipoison.defenses.lpa.objective import Objective
+from mipoison.ops.keyed import keyed_bits
 from mipoison.ops.rows import label_of
 from mipoison.ops.validation import as_part
 from mipoison.random import Key
@@ -61,7 +61,7 @@ class TowardBank(Objective):
         """
         label = label_of(p)
         single = as_dtype(p, torch.float32, label)
-        words = ops.row_bits(p, key=key, grid=grid, words=_CANDIDATES)
+        words = keyed_bits(p, key, 0, grid, _CANDIDATES)
         vectors, places = self.bank.pick_each(single, words)
         there = self.recovered[places]
         squared = (there - self.surrogate(single).unsqueeze(1)).square().sum(-1)
