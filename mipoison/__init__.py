@@ -10,7 +10,7 @@ from mipoison.certificates import Certificate, certify
 from mipoison.defenses import LFP, LPA, Defended, load
 from mipoison.defenses.lfp import lfp
 from mipoison.defenses.lpa import lpa
-from mipoison.ops import backends, flip, move, project, quantize, row_bits, step
+from mipoison.ops import backends, flip, move, perturb, project, quantize, recover, row_bits, step
 from mipoison.surrogate import Surrogate
 
 __version__ = _version("mipoison")
@@ -28,8 +28,10 @@ __all__ = [
     "load",
     "lpa",
     "move",
+    "perturb",
     "project",
     "quantize",
+    "recover",
     "row_bits",
     "step",
 ]

@@ -47,6 +47,24 @@ def as_tensor(name: str, value: Any) -> Tensor:
     return _from_numpy(name, as_array(name, value))
 
 
+def as_float32(name: str, value: Any, rows: Tensor) -> Tensor:
+    """A float32 tensor on the rows' device."""
+    tensor = as_tensor(name, value).detach()
+    if isinstance(value, list | tuple) and not holds_tensors(value):
+        # A list does not say which dtype is meant.
+        tensor = tensor.to(torch.float32)
+    if tensor.dtype != torch.float32:
+        got = str(tensor.dtype).removeprefix("torch.")
+        raise TypeError(
+            f"expected {name} of float32, got {got}; use .float() or .astype('float32')"
+        )
+    if tensor.device != rows.device:
+        raise ValueError(
+            f"expected {name} on {rows.device}, got {tensor.device}; move them there once"
+        )
+    return tensor
+
+
 def as_array(name: str, value: Any) -> npt.NDArray[Any]:
     """An array, a sequence or an object with `__array__` as an ndarray of any dtype.
 

@@ -18,8 +18,8 @@ class Grouped(NamedTuple):
     """
 
     vectors: Tensor
-    start: Tensor
-    count: Tensor
+    starts: Tensor
+    counts: Tensor
     same: float
     noise: float
 

@@ -20,7 +20,7 @@ _Checks: TypeAlias = tuple[Callable[[], None], ...]
 
 
 @dataclass(frozen=True)
-class _Set:
+class Region:
     """C(p, t, ε, m), its arguments checked."""
 
     rows: Tensor
@@ -41,7 +41,7 @@ class _Set:
         norm: str,
         margin: float,
         shrink: bool,
-    ) -> _Set:
+    ) -> Region:
         """Checks the arguments that `project` and `step` share."""
         if center is None and epsilon is not None:
             raise ValueError(
@@ -151,7 +151,7 @@ def project(
         tensor([[1., 0., 0.]])
     """
     points = check.as_rows("z", z)
-    feasible: _Set = _Set.of(points, center, label, epsilon, norm, margin, shrink)
+    feasible: Region = Region.of(points, center, label, epsilon, norm, margin, shrink)
     arguments = (points, *feasible.before(), *feasible.after())
     checks: _Checks = (lambda: check.require_near("z", points), feasible.check)
     if out is not None:
@@ -218,7 +218,7 @@ def step(
     """
     rows = check.as_rows("q", q).detach()
     direction = check.same_rows("g", g, rows).detach()
-    feasible: _Set = _Set.of(rows, center, label, epsilon, norm, margin, shrink)
+    feasible: Region = Region.of(rows, center, label, epsilon, norm, margin, shrink)
     length = check.as_number("alpha", alpha, 0.0, 1e12)
     arguments = (rows, direction, *feasible.before(), length, *feasible.after())
     checks: _Checks = (

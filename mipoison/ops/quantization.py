@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from mipoison.forked import fork_safe
 from mipoison.ops import validation as check
 from mipoison.ops.answers import Rows, like, refuse
-from mipoison.ops.arrays import as_tensor, holds_tensors
+from mipoison.ops.arrays import as_float32
 from mipoison.ops.backends import pick
 from mipoison.ops.destination import as_destination, overwrites, require_apart
 from mipoison.reference.quantize import usable_codewords
@@ -60,13 +59,13 @@ def quantize(
     """
     rows = check.as_rows("p", p).detach()
     k = rows.shape[1]
-    words = _as_float32("codewords", codewords, rows)
+    words = as_float32("codewords", codewords, rows)
     if words.ndim != 3 or words.shape[1] < 1 or (words.shape[0], words.shape[2]) != (k, k):
         raise ValueError(
             f"expected codewords of shape ({k}, M, {k}) with M >= 1, those of each label in turn, got "
             f"{tuple(words.shape)}"
         )
-    more = None if offsets is None else _as_float32("offsets", offsets, rows)
+    more = None if offsets is None else as_float32("offsets", offsets, rows)
     if more is not None and more.shape != words.shape[:2]:
         raise ValueError(
             f"expected offsets of shape {tuple(words.shape[:2])}, one for each codeword, got {tuple(more.shape)}"
@@ -87,24 +86,6 @@ def quantize(
             overwritten=overwritten,
         )
     return (like(q, p) if out is None else out), like(number, p)
-
-
-def _as_float32(name: str, value: Any, rows: Tensor) -> Tensor:
-    """A float32 tensor on the rows' device."""
-    tensor = as_tensor(name, value).detach()
-    if isinstance(value, list | tuple) and not holds_tensors(value):
-        # A list does not say which dtype is meant.
-        tensor = tensor.to(torch.float32)
-    if tensor.dtype != torch.float32:
-        got = str(tensor.dtype).removeprefix("torch.")
-        raise TypeError(
-            f"expected {name} of float32, got {got}; use .float() or .astype('float32')"
-        )
-    if tensor.device != rows.device:
-        raise ValueError(
-            f"expected {name} on {rows.device}, got {tensor.device}; move them there once"
-        )
-    return tensor
 
 
 def _require_usable(codewords: Tensor, offsets: Tensor | None) -> None:

@@ -196,7 +196,7 @@ def pull(
     valid = valid_rows(q) & goal.isfinite().all(1)
     rows = torch.where(valid.unsqueeze(-1), q.to(torch.float64), 1 / q.shape[1])
     goal = torch.where(valid.unsqueeze(-1), goal, 0.0).to(torch.float64)
-    made = [_pulled(layers, *tile, smooth) for tile in in_tiles(rows, goal)]
+    made = [_pulled(layers, x, wanted, smooth) for x, wanted in in_tiles(rows, goal)]
     gradient = _joined([g for g, _ in made], len(q), rows).to(torch.float32)
     distance = _joined([d for _, d in made], len(q), rows[:, 0]).to(torch.float32)
     valid = valid & gradient.isfinite().all(1) & distance.isfinite()

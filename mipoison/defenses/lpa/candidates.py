@@ -70,7 +70,7 @@ class Candidates(DtypeStable):
         self.register_buffer("center", _centers(bank))
         # What the guide recovers from the bank: computed anew where other tensors are loaded.
         self.register_buffer("recovered", None, persistent=False)
-        self.register_load_state_dict_post_hook(_prepare)
+        self.register_load_state_dict_post_hook(_prepare)  # type: ignore[no-untyped-call]
         if guide is not None:
             self.follow(guide)
 

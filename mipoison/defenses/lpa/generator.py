@@ -208,7 +208,8 @@ class Generator(Penalized):
 
     def _predicted(self, p: Tensor) -> Tensor:
         """The clean surrogate's recovery from float32 rows, the adversaries' and their deviation."""
-        return self.network(p)[:, : 2 * COMPONENTS + 1].contiguous()
+        predicted: Tensor = self.network(p)
+        return predicted[:, : 2 * COMPONENTS + 1].contiguous()
 
     def _words(self, p: Tensor, key: Key) -> Tensor:
         """Keyed words whose bits tell which vectors are left to each row; int64 [N, slots / BITS]."""

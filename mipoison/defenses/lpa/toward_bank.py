@@ -35,7 +35,7 @@ class TowardBank(Objective):
         self.bank = as_part("bank", bank, Bank, "mp.LPA.fit")
         # Computed anew from the parts where other tensors are loaded.
         self.register_buffer("recovered", None, persistent=False)
-        self.register_load_state_dict_post_hook(_prepare)
+        self.register_load_state_dict_post_hook(_prepare)  # type: ignore[no-untyped-call]
 
     def prepare(self) -> None:
         """Computes what depends on the parts alone; for the end of `__init__`."""

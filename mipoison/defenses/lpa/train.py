@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import torch
 from torch import Tensor
 
@@ -18,6 +20,10 @@ from mipoison.defenses.lpa.objective import Objective
 from mipoison.defenses.lpa.penalized import Penalized
 from mipoison.progress import Progress
 from mipoison.surrogate import Surrogate
+
+# Units of the surrogates that answers are computed with. Wider ones take twice as long and protect no better, narrower
+# ones protect less (decision 18).
+_WIDTH: Final = 128
 
 
 def train(
@@ -56,7 +62,9 @@ def train(
             seed=aim.seed,
             progress=progress,
         )
-    surrogate = Surrogate.fit(rows, inputs, seed=aim.seed, progress=progress.part(0.0, 0.8))
+    surrogate = Surrogate.fit(
+        rows, inputs, width=_WIDTH, seed=aim.seed, progress=progress.part(0.0, 0.8)
+    )
     single = as_dtype(rows, torch.float32)
     if issubclass(kind, Alignment):
         return kind.fit(surrogate, single, inputs, seed=aim.seed)
