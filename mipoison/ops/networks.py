@@ -126,19 +126,21 @@ def perturb(
         >>> bool((q.argmax(1) == p.argmax(1)).all()), bool(((q - p).abs().sum(1) < 0.2001).all())
         (True, True)
     """
-    rows = check.as_rows("p", p).detach()
+    rows: Tensor = check.as_rows("p", p).detach()
     _require_network(network, rows)
-    wanted = as_float32("goal", goal, rows)
+    wanted: Tensor = as_float32("goal", goal, rows)
     if wanted.ndim != 2 or len(wanted) != len(rows) or not 1 <= wanted.shape[1] <= network.outputs:
         raise ValueError(
             f"expected goal of shape ({len(rows)}, C), 1 <= C <= {network.outputs}, got {tuple(wanted.shape)}"
         )
-    least = None if near is None else as_float32("near", near, rows)
+    least: Tensor | None = None if near is None else as_float32("near", near, rows)
     if least is not None and least.shape != rows.shape[:1]:
         raise ValueError(
             f"expected near of shape ({len(rows)},), a distance for each row, got {tuple(least.shape)}"
         )
-    region = Region.of(rows, p if center is None else center, None, epsilon, norm, margin, shrink)
+    region: Region = Region.of(
+        rows, p if center is None else center, None, epsilon, norm, margin, shrink
+    )
     arguments: tuple[Any, ...] = (
         *(rows, wanted, network.packed, network.members, network.width, region.p, least),
         check.as_count("steps", steps, 1),
