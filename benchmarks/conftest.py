@@ -17,6 +17,8 @@ import mipoison as mp
 # Without --record: bytes of a tensor, and K.
 FEW_BYTES = 32 * MIB
 FEW_SIZES = (10, 100, 1000)
+# The same of the races of whole answers: how many rows are asked at once.
+FEW_ROWS = (1, 1024)
 Contestants = Mapping[str, Callable[[], Any]]
 
 # A race ends after so many seconds, with --record and without, once each contestant has run FEWEST_ROUNDS times.
@@ -55,9 +57,15 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     """Without --record leaves races at other sizes out."""
     if config.getoption("--record"):
         return
-    few = [item for item in items if item.callspec.params.get("k", FEW_SIZES[0]) in FEW_SIZES]
+    few = [item for item in items if _is_short(item.callspec.params)]
     config.hook.pytest_deselected(items=[item for item in items if item not in few])
     items[:] = few
+
+
+def _is_short(parameters: Mapping[str, Any]) -> bool:
+    """Whether a race is run without --record."""
+    rows = parameters["n"] if "objective" in parameters else FEW_ROWS[0]
+    return parameters.get("k", FEW_SIZES[0]) in FEW_SIZES and rows in FEW_ROWS
 
 
 def pytest_terminal_summary(

@@ -13,7 +13,9 @@ import torch
 from rows import ALPHA
 from torch import Tensor
 
+from mipoison.nn import evaluate, initial, standardizer
 from mipoison.ops.library import REFERENCE
+from mipoison.reference.network import features
 
 Step = Callable[[Tensor, Tensor], Tensor]
 
@@ -153,3 +155,18 @@ def by_jaxopt() -> Step:
         return torch.from_dlpack(projected.block_until_ready())
 
     return run
+
+
+def plain_forward(p: Tensor, candidates: int, width: int, outputs: int) -> Callable[[], Tensor]:
+    """The forward of a network with two hidden layers on so many candidates a row, by plain torch."""
+    generator = torch.Generator().manual_seed(0)
+    rows = p.repeat_interleave(candidates, 0)
+    x = features(rows)
+    mean, scale = standardizer(x)
+    size = x.shape[1], width, outputs
+    state = initial(*size, members=1, generator=generator, device=p.device)
+
+    def forward() -> Tensor:
+        return evaluate(state, ((features(rows) - mean) / scale).unsqueeze(0))[-1][0]
+
+    return forward

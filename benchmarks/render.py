@@ -58,6 +58,7 @@ def on_cpu(measurements: Sequence[Measurement]) -> str:
         ("Other dtypes, one thread", tables.dtypes(measurements)),
         ("Other operations, float32, one thread, new outputs", tables.operations(measurements)),
         ("Codebooks, float32, one thread", tables.codebooks(measurements, judge)),
+        ("Whole answers, float32, K = 10, one thread", tables.defenses(measurements)),
         ("Few rows, float32, µs a call", tables.latency(measurements, judge)),
     ]
     return judge.summary() + sections(parts)

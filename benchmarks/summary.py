@@ -11,7 +11,7 @@ from tables import integer, number
 def race(name: str, found: dict[str, Any]) -> tuple[str, str, str]:
     """The name of a race, the time of ours, and the ratio to each contestant."""
     ours = next(iter(found["seconds"].values()))
-    if found["group"] == "latency":
+    if found["group"].endswith("latency"):
         time = f"{number(ours * 1e6)} µs a call"
     else:
         time = f"{number(ours / found['n'] * 1e9)} ns a row"

@@ -9,6 +9,8 @@ from measurements import Measurement, find, values
 from targets import Target
 
 NO_FIGURE = "–"
+# Most rows of a request that is timed as a call.
+FEW = 32
 
 
 class Judge:
@@ -233,6 +235,33 @@ def codebooks(measurements: Sequence[Measurement], judge: Judge) -> str:
         *("K", "codewords a label", "ns a row", "÷ add", "÷ softmax", "target"),
         f"cdist ÷ it, {targets.UNDER_CDIST}",
         "out= ÷ new output",
+    )
+    return table(head, rows)
+
+
+def defenses(measurements: Sequence[Measurement]) -> str:
+    """Whole answers of every objective: µs a request and a row, beside softmax and the plain scorer."""
+    chosen = [one for one in measurements if one.operation == "defense"]
+    rows = []
+    for objective in values(chosen, "objective"):
+        cells = [objective]
+        for n in values(chosen, "n"):
+            one = find(chosen, objective=objective, n=n)
+            each = 1 if n <= FEW else n
+            cells.append(NO_FIGURE if one is None else number(one.ours / each * 1e6))
+        for n in (1, 1024):
+            one = find(chosen, objective=objective, n=n)
+            for rival in ("softmax", "plain scorer"):
+                cells.append(Judge().figure(one and one.ratio_to(rival)))
+        rows.append(cells)
+    head = (
+        "objective",
+        *(f"N = {integer(n)}, µs a {'call' if n <= FEW else 'row'}" for n in values(chosen, "n")),
+        *(
+            f"N = {integer(n)} ÷ {rival}"
+            for n in (1, 1024)
+            for rival in ("softmax", "plain scorer")
+        ),
     )
     return table(head, rows)
 
