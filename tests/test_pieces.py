@@ -39,10 +39,10 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_few_rows_are_one_piece() -> None:
-    assert list(pieces(torch.zeros(512, 10), 5200)) == [slice(None)]
-    assert list(pieces(torch.zeros(513, 10), 5200)) == [slice(0, 512), slice(512, 513)]
-    # A piece has a tile or more, however many classes.
-    assert len(list(pieces(torch.zeros(513, 20_000), 1))) == 3
+    assert list(pieces(torch.zeros(512, 10), 5125)) == [slice(None)]
+    assert list(pieces(torch.zeros(513, 10), 5125)) == [slice(0, 512), slice(512, 513)]
+    # A piece has a row or more, however many classes.
+    assert len(list(pieces(torch.zeros(3, 20_000), 1))) == 3
     assert list(pieces(torch.zeros(0, 10), 1)) == [slice(None)]
 
 

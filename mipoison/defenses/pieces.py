@@ -12,8 +12,6 @@ from torch import Tensor
 # networks, which take up to 600.
 ROWS: Final = 1 << 18
 NETWORKS: Final = 1 << 15
-# A piece has whole tiles of the networks' rows.
-_TILE: Final = 256
 
 
 def pieces(p: Tensor, entries: int) -> Iterator[slice]:
@@ -22,7 +20,7 @@ def pieces(p: Tensor, entries: int) -> Iterator[slice]:
     An answer does not depend on the rows beside it, so it does not matter where one piece ends.
     """
     n, k = p.shape
-    height = max(1, entries // (k * _TILE)) * _TILE
+    height = max(1, entries // k)
     if n <= height:
         yield slice(None)
         return
