@@ -59,7 +59,10 @@ class AdamW:
 
     def step(self, loss: Tensor) -> None:
         """One step down the gradient of the loss, a scalar that all parameters have a part in."""
-        gradients = list(torch.autograd.grad(loss, self._parameters))
+        self.apply(list(torch.autograd.grad(loss, self._parameters)))
+
+    def apply(self, gradients: list[Tensor]) -> None:
+        """One step against these gradients, one for each parameter."""
         rate, momentum = self._rate, _BETAS[0]
         if self._steps is not None:
             rate, momentum = one_cycle(self._taken, self._steps, self._rate)

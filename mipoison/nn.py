@@ -90,7 +90,12 @@ def backpropagate(
     """
     errors = [error]
     for weight, active in zip(state[-2:0:-2], hidden[-2:0:-1], strict=True):
-        errors.append(torch.bmm(errors[-1], weight.transpose(1, 2)) * slope(active, smooth))
+        carried = torch.bmm(errors[-1], weight.transpose(1, 2))
+        errors.append(
+            carried * slope(active, smooth)
+            if smooth
+            else torch.ops.aten.threshold_backward(carried, active, 0)
+        )
     return errors[::-1]
 
 
@@ -118,24 +123,34 @@ def train(
     Returns:
         the new state; the old one is left as it was.
     """
-    state = [value.detach().clone().requires_grad_() for value in state]
+    state = [value.detach().clone() for value in state]
     members, n = len(state[0]), len(goal)
     rounds = -(-n // batch)
     member = torch.arange(members, device=x.device).unsqueeze(1)
     x = x.expand(members, -1, -1)
-    with torch.enable_grad(), neutral(x.device):
+    with torch.no_grad(), neutral(x.device):
         optimizer = AdamW(state, rate=_RATE, steps=epochs * rounds)
         for epoch in range(epochs):
             order = torch.stack(
                 [torch.randperm(n, generator=generator, device="cpu") for _ in range(members)]
             )
             for rows in order.to(x.device).chunk(rounds, dim=1):
-                predicted = evaluate(state, x[member, rows])[-1][..., : goal.shape[1]]
-                loss = (predicted - goal[rows]).square().sum(-1).mean(-1).sum()
-                optimizer.step(loss)
+                hidden = evaluate(state, x[member, rows])
+                # The gradient of the mean squared error of the rows.
+                error = (hidden[-1][..., : goal.shape[1]] - goal[rows]) * (2 / rows.shape[1])
+                optimizer.apply(_gradients(state, hidden, error))
             if progress is not None:
                 progress((epoch + 1) / epochs)
-    return [value.detach() for value in state]
+    return state
+
+
+def _gradients(state: list[Tensor], hidden: list[Tensor], error: Tensor) -> list[Tensor]:
+    """Those of weights and biases, summed over the rows, from the error [M, B, C] of the first C outputs."""
+    error = F.pad(error, (0, hidden[-1].shape[-1] - error.shape[-1]))
+    gradients = []
+    for below, carried in zip(hidden[:-1], backpropagate(state, hidden, error), strict=True):
+        gradients += [torch.bmm(below.transpose(1, 2), carried), carried.sum(1, keepdim=True)]
+    return gradients
 
 
 def fit_networks(

@@ -8,11 +8,12 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from mipoison.nn import evaluate, initial, standardizer, train
+from mipoison.nn import initial, standardizer, train
+from mipoison.ops import unchecked
 from mipoison.progress import Report
 from mipoison.random import uniforms
 from mipoison.reference.choose_move import penalty
-from mipoison.reference.network import features
+from mipoison.reference.network import Layers, features
 
 _WIDTH: Final = 192
 _FIRST_EPOCHS: Final = 5
@@ -154,7 +155,8 @@ def play(
         each candidate.
     """
     lines, count, k = table.candidates.shape
-    flat = features(table.candidates.reshape(-1, k))
+    rows = table.candidates.reshape(-1, k)
+    flat = features(rows)
     mean, scale = standardizer(flat)
     flat = (flat - mean) / scale
     raw = flat * (torch.arange(flat.shape[1], device=flat.device) < k)
@@ -182,10 +184,13 @@ def play(
             state, kinds[:, chosen], table.clean, epochs=epochs, batch=_BATCH, generator=generator
         )
         total, mean_of, square_of = past.begin()
-        for member in range(len(kinds)):
-            one = [value[member : member + 1] for value in state]
-            recovered = evaluate(one, kinds[member : member + 1])[-1][0, :, :depth]
-            recovered = recovered.reshape(lines, count, depth)
+        for member, seen in enumerate((k, 2 * k)):
+            first, *one = (value[member : member + 1] for value in state)
+            # One adversary sees no logarithms.
+            first = first * (torch.arange(first.shape[1], device=first.device) < seen).view(-1, 1)
+            packed = Layers.of(mean, scale, [first, *one]).packed()
+            networks = unchecked.Packed(packed, 1, first.shape[2], depth)
+            recovered = unchecked.recover(rows, networks).reshape(lines, count, depth)
             share = 1 / len(kinds)
             total = total + harm(recovered) * share
             mean_of = mean_of + recovered * share
