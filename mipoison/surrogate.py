@@ -11,7 +11,7 @@ from torch import Tensor
 from mipoison.construction import constructor
 from mipoison.neutral import neutral, neutrally, plain_graph
 from mipoison.nn import Ensemble, fit_networks
-from mipoison.ops import unchecked
+from mipoison.ops import recover, unchecked
 from mipoison.ops.validation import (
     as_count,
     as_inputs,
@@ -130,13 +130,13 @@ class Surrogate(Ensemble):
     def forward(self, outputs: Any) -> Tensor:
         """Coefficients predicted from confidence vectors: [N, K] → [N, C], float32.
 
-        Rows that are no probability vectors get zeros; `mipoison.recover` names them.
+        Without derivative: `gradient` has one. `mipoison.recover` does the same, and takes arrays as they come.
 
         Raises:
             TypeError: for a wrong kind or dtype.
-            ValueError: for another K than it was fitted on.
+            ValueError: for another K than it was fitted on, or rows that are no probability vectors; names them.
         """
-        return unchecked.recover(self._seen(outputs), self)
+        return recover(self._seen(outputs), self)
 
     def reconstruct(self, outputs: Any) -> Tensor:
         """Inputs predicted from confidence vectors: [N, K] → [N, ...], float32; see `forward`."""

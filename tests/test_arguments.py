@@ -64,7 +64,7 @@ def untrained(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: Any, **__: Any) -> None:
         raise AssertionError("something was trained")
 
-    monkeypatch.setattr(AdamW, "step", refuse)
+    monkeypatch.setattr(AdamW, "apply", refuse)
 
 
 @pytest.mark.parametrize("name", [name for name in FITS if name not in ("contract", "swap")])

@@ -218,9 +218,9 @@ class Defense(Saved):
     def _checked(self, acting: Defense, p: Tensor) -> Tensor:
         """Answers a piece, of which no row is invalid or invalid ones are counted."""
         rows, invalid = cleaned(p)
-        if self.on_invalid == "raise":
-            refuse(invalid, lambda: require_probabilities("outputs", p))
         count = read_back(invalid)
+        if count > 0 and self.on_invalid == "raise":
+            refuse(invalid, lambda: require_probabilities("outputs", p))
         if count > 0:
             with COUNTING:
                 self.failures += count

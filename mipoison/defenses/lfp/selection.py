@@ -8,6 +8,7 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
+from mipoison.ops import unchecked
 from mipoison.ops.rows import label_of
 from mipoison.ops.validation import as_number
 from mipoison.surrogate import Surrogate
@@ -58,7 +59,7 @@ def label_means(p: Tensor, surrogate: Surrogate) -> Tensor:
 
 def leaks(p: Tensor, surrogate: Surrogate, means: Tensor) -> Tensor:
     """Squared distance of a row's recovery from its label's mean recovery: ‖G(p) − Ḡ_t‖², [N]."""
-    told: Tensor = surrogate(p) - means[label_of(p)]
+    told = unchecked.recover(p, surrogate) - means[label_of(p)]
     return told.square().sum(-1).to(torch.float64)
 
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from mipoison import ops
+from mipoison.ops import unchecked
 from mipoison.ops.rows import label_of
 from mipoison.surrogate import Surrogate
 
@@ -37,7 +38,9 @@ def _worst(p: Tensor, surrogate: Surrogate, style: str) -> Tensor:
     every = torch.arange(k, device=p.device).repeat(n)
     repeated = p.repeat_interleave(k, dim=0)
     flipped, _ = ops.flip(repeated, targets=every, rate=1.0, key=0, style=style)
-    clean = surrogate(p).repeat_interleave(k, dim=0)
-    error = (surrogate(flipped) - clean).square().sum(-1).reshape(n, k).nan_to_num()
+    clean = unchecked.recover(p, surrogate).repeat_interleave(k, dim=0)
+    error = (
+        (unchecked.recover(flipped, surrogate) - clean).square().sum(-1).reshape(n, k).nan_to_num()
+    )
     # The row's label is no candidate, however large rounding makes its error.
     return label_of(error.scatter(-1, label_of(p).unsqueeze(-1), -1.0))

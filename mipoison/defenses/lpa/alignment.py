@@ -108,7 +108,7 @@ class Alignment(TowardBank):
 
     def poison(self, p: Tensor, *, key: Key, epsilon: float, norm: str) -> Tensor:
         """See `Objective.poison`."""
-        clean = self.surrogate(p)
+        clean = unchecked.recover(p, self.surrogate)
         far, _, _ = self.far_target(p, key=key, grid=GRID)
         style = "waterfill" if norm == "l1" else "straight"
         start = unchecked.move(p, far.to(p.dtype), epsilon=epsilon, norm=norm, style=style)

@@ -40,7 +40,7 @@ class Ascent(Objective):
 
     def poison(self, p: Tensor, *, key: Key, epsilon: float, norm: str) -> Tensor:
         """See `Objective.poison`."""
-        clean = self.surrogate(p)
+        clean = unchecked.recover(p, self.surrogate)
         return unchecked.perturb(
             keyed_step(p, key=key, alpha=_STEP * epsilon, epsilon=epsilon, norm=norm),
             clean,

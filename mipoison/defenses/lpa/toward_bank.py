@@ -10,6 +10,7 @@ from torch import Tensor
 from mipoison.defenses.bank import Bank
 from mipoison.defenses.clean import as_dtype
 from mipoison.defenses.lpa.objective import Objective
+from mipoison.ops import unchecked
 from mipoison.ops.keyed import keyed_bits
 from mipoison.ops.rows import label_of
 from mipoison.ops.validation import as_part
@@ -64,7 +65,8 @@ class TowardBank(Objective):
         words = keyed_bits(p, key, 0, grid, _CANDIDATES)
         vectors, places = self.bank.pick_each(single, words)
         there = self.recovered[places]
-        squared = (there - self.surrogate(single).unsqueeze(1)).square().sum(-1)
+        clean = unchecked.recover(single, self.surrogate)
+        squared = (there - clean.unsqueeze(1)).square().sum(-1)
         best = squared.argmax(1, keepdim=True)
         target = vectors.take_along_dim(best.unsqueeze(-1), 1).squeeze(1)
         goal = there.take_along_dim(best.unsqueeze(-1), 1).squeeze(1)
