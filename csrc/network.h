@@ -1,20 +1,13 @@
 // 11. Small networks on [p, log p], evaluated on a tile of rows: what they recover, and its
 // gradient.
-//
-// Lanes are units of a layer. Every sum adds its terms in the order of the layer below, one
-// multiply-add after the other, so that a row's bits depend neither on the rows beside it nor on
-// how many of them are worked on at a time. Instruction sets without a fused multiply-add round
-// twice.
 #pragma once
 
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <limits>
-#include <stdexcept>
 
-#include "kernels.h"
-#include "lanes.h"
+#include "layers.h"
 #include "scratch.h"
 #include "transpose.h"
 
@@ -22,27 +15,8 @@ namespace mipoison {
 namespace MIPOISON_ISA {
 
 constexpr float kLogFloor = 1e-7f, kSmoothing = 1e-3f, kRamp = 0.5f;
-constexpr int kUnitLanes = kLanes<float>;
 // Rows of a tile: activities and weights stay in the cache.
 constexpr int64_t kTileRows = 48;
-
-// sum + a * b.
-inline Block<float> fused(const Block<float>& sum, const Block<float>& a, const Block<float>& b) {
-#if defined(__AVX512F__)
-  Block<float> r;
-  r.part[0] =
-      (FloatVector)_mm512_fmadd_ps((__m512)a.part[0], (__m512)b.part[0], (__m512)sum.part[0]);
-  return r;
-#elif defined(__FMA__)
-  Block<float> r;
-  for (int i = 0; i < kParts; ++i)
-    r.part[i] =
-        (FloatVector)_mm256_fmadd_ps((__m256)a.part[i], (__m256)b.part[i], (__m256)sum.part[i]);
-  return r;
-#else
-  return sum + a * b;
-#endif
-}
 
 // log x for normal x > 0, to two units in the last place: 2 artanh of (m - 1)/(m + 1), m in
 // [sqrt(1/2), sqrt(2)), and the exponent.
@@ -63,111 +37,6 @@ inline Block<float> log_of(const Block<float>& x) {
     r.part[i] = e * 0.693359375f + (2.0f * s + (s * tail + e * -2.12194440e-4f));
   }
   return r;
-}
-
-// Where the tensors of `Layers` (mipoison/reference/network.py) lie in the packed network.
-class Layers {
- public:
-  explicit Layers(const Network& network, int64_t k)
-      : members(network.members), width(network.width), features(2 * k) {
-    lanes = (features + 31) / 32 * 32;
-    const int64_t once = 2 * lanes, each = 2 * lanes * width + 2 * width * width + 2 * width;
-    const int64_t left = network.length - once - members * each;
-    depth = std::max<int64_t>(0, left) / (members * (2 * width + 1));
-    if (members < 1 || width < kUnitLanes || width % 32 != 0 || depth < kUnitLanes ||
-        depth % 32 != 0 || left != members * depth * (2 * width + 1))
-      throw std::invalid_argument(
-          "expected networks packed by Layers for this K, members and width, got other numbers");
-    const float* next = network.numbers;
-    const auto take = [&](int64_t size) {
-      const float* const here = next;
-      next += size;
-      return here;
-    };
-    mean = take(lanes);
-    inverse = take(lanes);
-    weight[0] = take(members * lanes * width);
-    bias[0] = take(members * width);
-    weight[1] = take(members * width * width);
-    bias[1] = take(members * width);
-    weight[2] = take(members * width * depth);
-    bias[2] = take(members * depth);
-    back[2] = take(members * depth * width);
-    back[1] = take(members * width * width);
-    back[0] = take(members * width * lanes);
-  }
-
-  int64_t members, width, features, lanes, depth;
-  const float *mean, *inverse, *weight[3], *bias[3], *back[3];
-};
-
-// What becomes of a sum before it is stored.
-enum class Unit { kPlain, kRelu };
-
-// out[r][j] = start + sum over i of x[r][i] w[i][j], for kRows rows and kBlocks blocks of units.
-// The start is the bias, or where there is none what is in `out`.
-template <int kRows, int kBlocks, Unit kUnit>
-inline void multiply_some(const float* x, int64_t x_stride, int64_t inner, const float* w,
-                          int64_t w_stride, const float* bias, float* out, int64_t out_stride) {
-  Block<float> sum[kRows][kBlocks];
-  for (int r = 0; r < kRows; ++r)
-    for (int b = 0; b < kBlocks; ++b)
-      sum[r][b] = Block<float>::load((bias ? bias : out + r * out_stride) + b * kUnitLanes);
-  for (int64_t i = 0; i < inner; ++i) {
-    Block<float> weights[kBlocks];
-    for (int b = 0; b < kBlocks; ++b)
-      weights[b] = Block<float>::load(w + i * w_stride + b * kUnitLanes);
-    for (int r = 0; r < kRows; ++r) {
-      const Block<float> value = Block<float>::all(x[r * x_stride + i]);
-      for (int b = 0; b < kBlocks; ++b) sum[r][b] = fused(sum[r][b], value, weights[b]);
-    }
-  }
-  for (int r = 0; r < kRows; ++r)
-    for (int b = 0; b < kBlocks; ++b) {
-      if constexpr (kUnit == Unit::kRelu) sum[r][b] = max(sum[r][b], Block<float>::all(0));
-      sum[r][b].store(out + r * out_stride + b * kUnitLanes);
-    }
-}
-
-// The same for some rows and all units, as many at a time as there are registers for.
-template <int kRows, int kBlocks, Unit kUnit>
-inline void multiply_rows(const float* x, int64_t x_stride, int64_t inner, const float* w,
-                          int64_t w_stride, const float* bias, int64_t units, float* out,
-                          int64_t out_stride) {
-  int64_t j = 0;
-  for (; j + kBlocks * kUnitLanes <= units; j += kBlocks * kUnitLanes)
-    multiply_some<kRows, kBlocks, kUnit>(x, x_stride, inner, w + j, w_stride,
-                                         bias ? bias + j : nullptr, out + j, out_stride);
-  for (; j < units; j += kUnitLanes)
-    multiply_some<kRows, 1, kUnit>(x, x_stride, inner, w + j, w_stride, bias ? bias + j : nullptr,
-                                   out + j, out_stride);
-}
-
-// Registers: 32 of a block on AVX-512, eight and four blocks' worth elsewhere.
-#if defined(__AVX512F__)
-constexpr int kMostRows = 12, kMostBlocks = 2, kFewBlocks = 4, kOneBlocks = 8;
-#elif defined(__AVX2__)
-constexpr int kMostRows = 6, kMostBlocks = 1, kFewBlocks = 1, kOneBlocks = 4;
-#else
-constexpr int kMostRows = 3, kMostBlocks = 1, kFewBlocks = 1, kOneBlocks = 2;
-#endif
-
-template <Unit kUnit>
-inline void multiply(int64_t rows, const float* x, int64_t x_stride, int64_t inner, const float* w,
-                     int64_t w_stride, const float* bias, int64_t units, float* out,
-                     int64_t out_stride) {
-  int64_t r = 0;
-  for (; r + kMostRows <= rows; r += kMostRows)
-    multiply_rows<kMostRows, kMostBlocks, kUnit>(x + r * x_stride, x_stride, inner, w, w_stride,
-                                                 bias, units, out + r * out_stride, out_stride);
-  if constexpr (kMostRows > 4) {
-    for (; r + 4 <= rows; r += 4)
-      multiply_rows<4, kFewBlocks, kUnit>(x + r * x_stride, x_stride, inner, w, w_stride, bias,
-                                          units, out + r * out_stride, out_stride);
-  }
-  for (; r < rows; ++r)
-    multiply_rows<1, kOneBlocks, kUnit>(x + r * x_stride, x_stride, inner, w, w_stride, bias, units,
-                                        out + r * out_stride, out_stride);
 }
 
 // The networks on one tile of at most kTileRows rows of T after the other.

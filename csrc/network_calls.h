@@ -1,0 +1,211 @@
+// What the operations of networks and banks are called with.
+#pragma once
+
+#include <cstdint>
+
+#include "calls.h"
+
+namespace mipoison {
+
+// Networks of one shape, packed as mipoison/reference/network.py says.
+struct Network {
+  const float* numbers;
+  int64_t length, members, width;
+};
+
+// Writes what the networks recover from each row, [rows, outputs]; zeros for an invalid row.
+template <class T>
+struct Recovery {
+  Batch batch;
+  const T* p;
+  Network network;
+  int64_t outputs;
+  float* out;
+
+  template <class U>
+  Recovery<U> of() const {
+    return {batch, static_cast<const U*>(p), network, outputs, out};
+  }
+};
+
+// Writes the gradient of half the squared distance of the recovered from `goal`, [rows, outputs],
+// and the distance; zeros for an invalid row.
+template <class T>
+struct Attraction {
+  Batch batch;
+  const T* p;
+  Network network;
+  const float* goal;
+  int64_t outputs;
+  bool smooth;
+  float *out, *distance;
+
+  template <class U>
+  Attraction<U> of() const {
+    return {batch, static_cast<const U*>(p), network, goal, outputs, smooth, out, distance};
+  }
+};
+
+// Repeats a step of length alpha against that gradient, from p, and its projection. `center` may be
+// null: p; so may `near`, the distances below which steps are shorter.
+template <class T>
+struct Perturbation {
+  Batch batch;
+  const T *p, *center;
+  Network network;
+  const float *goal, *near;
+  int64_t outputs, steps;
+  bool smooth;
+  double alpha;
+  Region region;
+  T* out;
+
+  template <class U>
+  Perturbation<U> of() const {
+    return {batch,
+            static_cast<const U*>(p),
+            static_cast<const U*>(center),
+            network,
+            goal,
+            near,
+            outputs,
+            steps,
+            smooth,
+            alpha,
+            region,
+            static_cast<U*>(out)};
+  }
+};
+
+// Writes clean rows, see clean.h; returns how many are invalid.
+template <class T>
+struct Cleaning {
+  Batch batch;
+  const T* p;
+  float* out;
+
+  template <class U>
+  Cleaning<U> of() const {
+    return {batch, static_cast<const U*>(p), out};
+  }
+};
+
+template <class T>
+struct Labelling {
+  Batch batch;
+  const T* p;
+  int64_t* labels;
+
+  template <class U>
+  Labelling<U> of() const {
+    return {batch, static_cast<const U*>(p), labels};
+  }
+};
+
+template <class T>
+struct Leading {
+  Batch batch;
+  const T *q, *p;
+  double* out;
+
+  template <class U>
+  Leading<U> of() const {
+    return {batch, static_cast<const U*>(q), static_cast<const U*>(p), out};
+  }
+};
+
+// Writes the length of q - p.
+template <class T>
+struct Measuring {
+  Batch batch;
+  const T *q, *p;
+  Norm norm;
+  double* out;
+
+  template <class U>
+  Measuring<U> of() const {
+    return {batch, static_cast<const U*>(q), static_cast<const U*>(p), norm, out};
+  }
+};
+
+// Writes whether a cast or rounding that keeps the label in `given` loses it in q, rounded to as
+// many decimals as from `first` to `last`.
+template <class T>
+struct Losing {
+  Batch batch;
+  const T *q, *given;
+  const int64_t* labels;
+  int64_t first, last;
+  bool* out;
+
+  template <class U>
+  Losing<U> of() const {
+    return {batch, static_cast<const U*>(q), static_cast<const U*>(given), labels, first, last,
+            out};
+  }
+};
+
+template <class T>
+struct Softening {
+  Batch batch;
+  const T* p;
+  double temperature, floor;
+  float* out;
+
+  template <class U>
+  Softening<U> of() const {
+    return {batch, static_cast<const U*>(p), temperature, floor, out};
+  }
+};
+
+// Vectors [size, classes] grouped by label: where each label's begin, and how many there are. One
+// within same + noise * (1 - p_t) of a row counts as the row itself.
+struct Bank {
+  const float* vectors;
+  int64_t size;
+  const int64_t *start, *count;
+  double same, noise;
+};
+
+// Writes for each of a row's words the vector that it picks, and its place; see bank.h.
+template <class T>
+struct Picking {
+  Batch batch;
+  const T* p;
+  Bank bank;
+  const int64_t* word;
+  int64_t words;
+  float* out;
+  int64_t* places;
+};
+
+// Writes the nearest vectors in so many subsets of at most `slots` vectors.
+template <class T>
+struct Nearing {
+  Batch batch;
+  const T* p;
+  Bank bank;
+  const int64_t* word;
+  int64_t slots, subsets;
+  float* out;
+};
+
+// Writes which vector a row moves toward, -1 where it is alone, and which share of the way.
+template <class T>
+struct Choosing {
+  Batch batch;
+  const T* p;
+  Bank bank;
+  const float *predicted, *recovered;
+  int64_t stride, components;
+  const int64_t* word;
+  int64_t words, slots;
+  double epsilon;
+  Norm norm;
+  double weight;
+  bool root;
+  int64_t* places;
+  float* shares;
+};
+
+}  // namespace mipoison
