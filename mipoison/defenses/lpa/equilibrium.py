@@ -26,7 +26,6 @@ from mipoison.defenses.lpa.penalized import (
     TABLE,
     Penalized,
     Weighed,
-    require_pairs,
     require_reachable,
 )
 from mipoison.defenses.lpa.recovery import COMPONENTS, Recovery
@@ -35,7 +34,6 @@ from mipoison.nn import Network
 from mipoison.ops.validation import as_part
 from mipoison.progress import Progress
 from mipoison.random import Key
-from mipoison.reference import label_of
 from mipoison.surrogate import Surrogate
 
 _GUIDE: Final = {"width": 64, "epochs": 8, "batch": 256}
@@ -60,6 +58,7 @@ class Equilibrium(Penalized):
     """
 
     name: ClassVar[str] = "equilibrium"
+    candidates_a_row: ClassVar[int] = Candidates.COUNT
 
     def __init__(
         self,
@@ -107,7 +106,6 @@ class Equilibrium(Penalized):
         rules: Rules | None = None,
     ) -> Equilibrium:
         """Plays the game on the defender's rows [N, K] and their inputs, by default rules or others."""
-        require_pairs(rows)
         rules = Rules(error=error) if rules is None else rules
         surrogate = Surrogate.fit(rows, inputs, seed=seed, progress=progress.part(0.0, 0.1))
         single = as_dtype(rows, torch.float32)
@@ -123,10 +121,8 @@ class Equilibrium(Penalized):
             keys = [Key.public(b"equilibrium %d %d" % (seed, i)) for i in range(draws)]
 
             # 1. The guide, a small network in place of the surrogate, trained on the rows and their candidates.
-            around = [
-                candidates.make(single, key=key, epsilon=epsilon, norm=norm)[0] for key in keys
-            ]
-            places = torch.cat([single, *(c.reshape(-1, c.shape[-1]) for c in around)])
+            around = [candidates.make(single, key=key, epsilon=epsilon, norm=norm) for key in keys]
+            places = torch.cat([single, *(made.answers.flatten(0, 1) for made in around)])
             recovered = surrogate(places)
             clean = recovered[: len(single)]
             recovery = Recovery.of(recovered, clean, single)
@@ -144,8 +140,8 @@ class Equilibrium(Penalized):
                 candidates.make(single, key=key, epsilon=epsilon, norm=norm, moves=moves)
                 for key, moves in zip(keys, around, strict=True)
             ]
-            answers = torch.cat([answer for answer, _ in made])
-            noise = gumbel(torch.cat([words for _, words in made]))
+            answers, words, alone = (torch.cat(parts) for parts in zip(*made, strict=True))
+            noise = gumbel(words)
             everyone = single.repeat(draws, 1)
             moved = (answers - everyone.unsqueeze(1)).abs().sum(-1)
             require_reachable(float(moved.amax(1).double().mean()), budget, epsilon)
@@ -172,7 +168,7 @@ class Equilibrium(Penalized):
             )
             # Under the game's keys, whose answers the adversaries have trained on: answers under other keys say less
             # about what fresh rows will spend.
-            score = fitted._score(everyone, answers)
+            score = fitted._confined(fitted._score(everyone, answers), moved, alone)
             fitted.penalty_weight = bisect_penalty_weight(
                 score, moved, noise, budget, fitted.sharpness
             )
@@ -191,6 +187,15 @@ class Equilibrium(Penalized):
         squared = squared + predicted[..., depth].square()
         return squared ** EXPONENTS[self.error]
 
+    def with_bank(self, vectors: Tensor) -> Equilibrium:
+        """See `Penalized.with_bank`."""
+        old = self.candidates
+        candidates = Candidates(
+            Bank(vectors), old.guide, budget=old.budget, key_cells=old.key_cells, without=old.without
+        )
+        how = {name: getattr(self, name) for name in ("penalty_weight", "error", "sharpness")}
+        return Equilibrium(candidates, self.scorer, **how)
+
     def poison(self, p: Tensor, *, key: Key, epsilon: float, norm: str) -> Tensor:
         """See `Objective.poison`."""
         rows = max(1, _ENTRIES // (Candidates.COUNT * p.shape[1]))
@@ -207,17 +212,23 @@ class Equilibrium(Penalized):
 
     def _weigh(self, p: Tensor, key: Key, epsilon: float, norm: str) -> tuple[Tensor, Weighed]:
         """Candidates [N, C, K] and their scores."""
-        answers, words = self.candidates.make(p, key=key, epsilon=epsilon, norm=norm)
+        answers, words, alone = self.candidates.make(p, key=key, epsilon=epsilon, norm=norm)
         score = self._score(p.to(torch.float32), answers.to(torch.float32))
         moved = (answers - p.unsqueeze(1)).abs().sum(-1).to(torch.float32)
-        # The game has seen no rows of a label without bank vectors: such a row moves by at least the budget. So does
-        # one whose scores overflow, which says nothing of its candidates.
+        return answers, Weighed(self._confined(score, moved, alone), moved, gumbel(words))
+
+    def _confined(self, score: Tensor, moved: Tensor, alone: Tensor) -> Tensor:
+        """The scores, with which a row whose label has no other bank vector moves by the budget, see `Made`.
+
+        Its answers are unlike all that the game has seen, so its scores say little: they would choose the longest
+        moves. So does a row whose scores overflow. Where no move is as long as the budget, it takes the longest.
+        """
         overflown = ~score.sum(1).isfinite()
         score = torch.where(overflown.unsqueeze(1), 0.0, score)
-        unseen = (self.candidates.bank.count[label_of(p)] == 0) | overflown
-        least = moved.amax(1).clamp_max(self.candidates.budget) * (1 - ROUNDING)
-        score = score.masked_fill(unseen.unsqueeze(1) & (moved < least.unsqueeze(1)), -torch.inf)
-        return answers, Weighed(score, moved, gumbel(words))
+        least = moved.amax(1, keepdim=True).clamp_max(self.budget) * (1 - ROUNDING)
+        enough = moved.masked_fill(moved < least, torch.inf).amin(1, keepdim=True)
+        other = (moved < enough) | (moved > enough * (1 + ROUNDING))
+        return score.masked_fill((alone | overflown).unsqueeze(1) & other, -torch.inf)
 
     def settings(self) -> dict[str, Any]:
         """See `Objective.settings`."""
