@@ -10,7 +10,7 @@ from worlds import world
 import mipoison as mp
 from mipoison.defenses.bank import Bank
 from mipoison.defenses.clean import defender_rows
-from mipoison.defenses.lpa.candidates import KINDS, Candidates, Made
+from mipoison.defenses.lpa.candidates import KINDS, Candidates
 from mipoison.defenses.lpa.equilibrium import Equilibrium
 from mipoison.defenses.lpa.game import SHARPNESS, Rules, _Memory, bisect_penalty_weight, choose
 from mipoison.defenses.lpa.key_cells import KeyCells
@@ -25,7 +25,7 @@ K = 10
 def test_every_candidate_is_feasible() -> None:
     defense = mp.LPA.fit(*world(150, K, 3), objective="equilibrium", key=1)
     p = defender_rows(torch.cat([draw(d, 40, K, seed=4) for d in DISTRIBUTIONS]).float())
-    answers, words, _ = defense.objective.candidates.make(p, key=Key(3), epsilon=0.5, norm="l1")
+    answers, words = defense.objective.candidates.make(p, key=Key(3), epsilon=0.5, norm="l1")
     assert answers.shape == (len(p), Candidates.COUNT, K)
     assert words.shape == (len(p), Candidates.COUNT)
     label = label_of(p)
@@ -59,11 +59,11 @@ def test_given_moves_are_reused() -> None:
     defense = mp.LPA.fit(*world(60, K, 3), objective="equilibrium", key=1)
     p, given = defender_rows(world(20, K)[0]), {"key": Key(3), "epsilon": 0.5, "norm": "l1"}
     candidates = defense.objective.candidates
-    answers, words, alone = candidates.make(p, **given)
-    moves = Made(answers[:, :-4].clone(), words, alone)
-    again, same, _ = candidates.make(p, **given, moves=moves)
+    answers, words = candidates.make(p, **given)
+    moves = answers[:, :-4].clone()
+    again, same = candidates.make(p, **given, moves=moves)
     assert torch.equal(again, answers) and torch.equal(same, words)
-    moves.answers[0, 1] = p[0].flip(0)
+    moves[0, 1] = p[0].flip(0)
     assert torch.equal(candidates.make(p, **given, moves=moves)[0][0, 1], p[0].flip(0))
 
 
@@ -95,7 +95,7 @@ def test_a_kind_of_candidates_is_left_out(kind: str) -> None:
     played = Equilibrium.fit(
         rows, x, budget=0.1, epsilon=0.8, norm="l1", progress=Progress(None), rules=rules
     )
-    answers, words, _ = played.candidates.make(rows, key=Key(3), epsilon=0.8, norm="l1")
+    answers, words = played.candidates.make(rows, key=Key(3), epsilon=0.8, norm="l1")
     left_out = {"nearest": 9, "bank": 6, "center": 3, "decoys": 4}[kind]
     assert answers.shape[1] == words.shape[1] == Candidates.COUNT - left_out
     again = Equilibrium.restore(played.settings(), played.state_dict())

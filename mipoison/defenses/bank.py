@@ -39,6 +39,7 @@ class Bank(DtypeStable):
     vectors: Tensor
     start: Tensor
     count: Tensor
+    spread: Tensor
 
     def __init__(self, vectors: Tensor) -> None:
         super().__init__()
@@ -49,6 +50,20 @@ class Bank(DtypeStable):
         start, count = _places(label, vectors.shape[1])
         self.register_buffer("count", count)
         self.register_buffer("start", start)
+        # Computed anew where other vectors are loaded.
+        self.register_buffer("spread", None, persistent=False)
+        self._measure()
+
+    def _measure(self) -> None:
+        """Keeps how far each label's vectors are from its first one at most, in l1; [K]."""
+        label = label_of(self.vectors)
+        distance = (self.vectors - self.vectors[self.start[label]]).abs().sum(-1)
+        self.spread = distance.new_zeros(len(self.count)).scatter_reduce(0, label, distance, "amax")
+
+    def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *rest: Any) -> None:
+        """Loads, and measures what was loaded."""
+        super()._load_from_state_dict(state_dict, prefix, *rest)
+        self._measure()
 
     def check_state(self, tensors: Mapping[str, Tensor]) -> None:
         """See `DtypeStable.check_state`; rows move toward what is at a label's places."""
@@ -74,6 +89,14 @@ class Bank(DtypeStable):
     def slots(self, most: int) -> int:
         """The number of vectors of one label that a row is compared with, at most `most`; ≥ 1."""
         return max(1, int(self.count.max().clamp_max(most)))
+
+    def alone(self, p: Tensor) -> Tensor:
+        """The rows [N, K] whose label has no vector but the row itself, as a mask [N]."""
+        label = label_of(p)
+        first = self.vectors[self.start[label].clamp_max(len(self.vectors) - 1)]
+        same = _nearness(p, label)
+        itself = ((p - first).abs().sum(-1) <= same) & (self.spread[label] <= same)
+        return (self.count[label] == 0) | itself
 
     def others(self, p: Tensor, label: Tensor, most: int) -> tuple[Tensor, Tensor]:
         """The vectors of each row's label, or an even selection of them, and their distances.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Final, NamedTuple
+from typing import Final
 
 import torch
 from torch import Tensor
@@ -34,20 +34,6 @@ _MOST: Final = 256
 _ENTRIES: Final = 1 << 24
 _WORDS: Final = 1 + len(_TO_BANK) + len(_DECOYS)
 KINDS: Final = ("nearest", "bank", "center", "decoys")
-
-
-class Made(NamedTuple):
-    """Candidates of rows [N, K].
-
-    Attributes:
-        answers: [N, C, K].
-        words: a further keyed word for each, int64 [N, C].
-        alone: rows whose label has no other vector in the bank, bool [N].
-    """
-
-    answers: Tensor
-    words: Tensor
-    alone: Tensor
 
 
 class Candidates(DtypeStable):
@@ -94,9 +80,9 @@ class Candidates(DtypeStable):
             )
 
     def make(
-        self, p: Tensor, *, key: Key, epsilon: float, norm: str, moves: Made | None = None
-    ) -> Made:
-        """COUNT candidates of each of the rows [N, K], of p's dtype.
+        self, p: Tensor, *, key: Key, epsilon: float, norm: str, moves: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Candidates of rows [N, K]: [N, COUNT, K] of p's dtype, and a further keyed word for each.
 
         Without a guide there are no decoys, and fewer than COUNT. Candidates made without a guide can be passed as
         `moves`, which saves making them again.
@@ -105,19 +91,17 @@ class Candidates(DtypeStable):
         single = as_dtype(p, torch.float32, label)
         words = self.key_cells.words(p, _WORDS + self.COUNT, key=key)
         if moves is None:
-            answers, alone = self._moves(p, single, label, words, epsilon, norm)
-        else:
-            answers, alone = moves.answers, moves.alone
+            moves = self._moves(p, single, label, words, epsilon, norm)
         if self.guide is not None and "decoys" not in self.without:
             decoys = self._decoys(p, single, label, words, epsilon, norm)
-            answers = torch.cat((answers, torch.stack(decoys, 1)), 1)
-        return Made(answers, words[:, _WORDS : _WORDS + answers.shape[1]], alone)
+            moves = torch.cat((moves, torch.stack(decoys, 1)), 1)
+        return moves, words[:, _WORDS : _WORDS + moves.shape[1]]
 
     def _moves(
         self, p: Tensor, single: Tensor, label: Tensor, words: Tensor, epsilon: float, norm: str
-    ) -> tuple[Tensor, Tensor]:
-        """The row itself, and moves toward bank vectors and centers; and which rows are alone, see `Made`."""
-        n, alone = len(p), self.bank.count[label] == 0
+    ) -> Tensor:
+        """The row itself, and moves toward bank vectors and centers."""
+        n = len(p)
         filling = "waterfill" if norm == "l1" else "straight"
 
         def moved(target: Tensor, amount: float, style: str) -> Tensor:
@@ -127,7 +111,7 @@ class Candidates(DtypeStable):
 
         made = [p]
         if "nearest" not in self.without:
-            near, alone = self._nearest(single, label, words[:, 0])
+            near = self._nearest(single, label, words[:, 0])
             stacked = torch.cat(near)
             everywhere = p.repeat(len(near), 1)
             straight = ops.move(everywhere, stacked.to(p.dtype), epsilon=epsilon, norm=norm)
@@ -140,17 +124,16 @@ class Candidates(DtypeStable):
         if "center" not in self.without:
             center = self._center_of(single, label)
             made.extend(moved(center, share * self.budget, filling) for share in _TO_CENTER)
-        return torch.stack(made, 1), alone
+        return torch.stack(made, 1)
 
-    def _nearest(self, p: Tensor, label: Tensor, word: Tensor) -> tuple[list[Tensor], Tensor]:
-        """For each subset the nearest vector of the row's label other than the row, float32 [N, K] each; and `alone`."""
+    def _nearest(self, p: Tensor, label: Tensor, word: Tensor) -> list[Tensor]:
+        """For each subset the nearest vector of the row's label other than the row; float32 [N, K] each."""
         rows = max(1, _ENTRIES // (self.bank.slots(_MOST) * p.shape[1]))
         parts = [
             self._nearest_of_some(*part)
             for part in zip(p.split(rows), label.split(rows), word.split(rows), strict=True)
         ]
-        *near, alone = (torch.cat(pieces) for pieces in zip(*parts, strict=True))
-        return near, alone
+        return [torch.cat(pieces) for pieces in zip(*parts, strict=True)]
 
     def _nearest_of_some(self, p: Tensor, label: Tensor, word: Tensor) -> list[Tensor]:
         place, distance = self.bank.others(p, label, _MOST)
@@ -162,7 +145,7 @@ class Candidates(DtypeStable):
             least, slot = left.min(1, keepdim=True)
             vector = self.bank.vectors[place.gather(1, slot).squeeze(1)]
             nearest.append(torch.where(torch.isfinite(least), vector, spare))
-        return [*nearest, torch.isinf(distance).all(1)]
+        return nearest
 
     def _center_of(self, p: Tensor, label: Tensor) -> Tensor:
         """The center of each row's label; `away` where the label has no vectors."""

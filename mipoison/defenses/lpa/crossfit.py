@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Final, TypeAlias
 
@@ -11,7 +12,13 @@ from torch import Tensor
 from mipoison.defenses.clean import as_dtype
 from mipoison.defenses.lpa.folds import folds
 from mipoison.defenses.lpa.game import bisect_penalty_weight
-from mipoison.defenses.lpa.penalized import TABLE, Penalized, Weighed, require_pairs
+from mipoison.defenses.lpa.penalized import (
+    KEYS,
+    TABLE,
+    Penalized,
+    Weighed,
+    require_pairs,
+)
 from mipoison.progress import Progress
 from mipoison.reference import label_of
 
@@ -20,10 +27,15 @@ _Fit: TypeAlias = Callable[[Tensor, Tensor, Progress], Penalized]
 # From this many rows on, halves are worth fitting.
 _FEW: Final = 1000
 # From so many rows or groups on, a share is kept out where labels have fewer rows than this on average.
-_KEPT_OUT: Final = ((1000, 100), (256, 40), (128, 20))
-# One in three is kept out, but no more than about this many.
-_SHARE: Final = 3
+_KEPT_OUT: Final = ((1000, 100), (256, 40), (128, 10))
+# One in three is kept out of a fit, or one in two where the game plays on a share of the rows anyway; but no more than
+# about this many.
+_FOLDS: Final = 3
 _MOST: Final = 1000
+# Others are kept out of further fits, so many at most, and one fewer with few rows, until the standard error of the
+# mean move is this share of the budget.
+_FITS: Final = 3
+_EXACT: Final = 0.05
 # Groups that are kept out are weighed in so many parts.
 _PARTS: Final = 4
 
@@ -47,8 +59,9 @@ def fit_cross(
     spend different amounts at one weight. There are three ways to set it.
 
     1. *A share is kept out*: where labels have few rows, or the game plays on a share of the rows anyway. It is played
-       without a third of the rows; then these join the bank, and the weight is set so that they spend the budget. Each
-       is compared with the other vectors of the bank, as a fresh row is.
+       without a third or a half of the rows; then these join the bank, and the weight is set so that they spend the
+       budget. Where their moves differ too much for their mean to tell, others are kept out of another fit, whose
+       moves count as well; the first fit is the one that serves.
     2. *Halves*: with many rows a label, all of them are worth playing on. Each half of the rows is fitted: at the
        weight where the other half spends the budget, how much does the half spend? The weight of the fit on all rows
        is then set so that all rows spend the mean of these two amounts.
@@ -81,9 +94,9 @@ def fit_cross(
         )
 
     require_pairs(rows)
-    out = _kept_out(rows, groups, seed, kind.candidates_a_row)
-    if out is not None:
-        return _fit_without(out, fit, rows, inputs, groups, budget, epsilon, norm, seed, progress)
+    fold = _kept_out(rows, groups, seed, kind.candidates_a_row)
+    if fold is not None:
+        return _fit_without(fold, fit, rows, inputs, groups, budget, epsilon, norm, seed, progress)
     half = _half(rows, groups, seed)
     if half is not None:
         return _fit_halves(half, fit, rows, inputs, budget, epsilon, norm, progress)
@@ -93,7 +106,7 @@ def fit_cross(
 
 
 def _fit_without(
-    out: Tensor,
+    fold: Tensor,
     fit: _Fit,
     rows: Tensor,
     inputs: Tensor,
@@ -104,26 +117,50 @@ def _fit_without(
     seed: int,
     progress: Progress,
 ) -> Penalized:
-    """The first way of `fit_cross`, for a mask [N] of the rows that are kept out."""
-    fitted = fit(rows[~out], inputs[~out], progress)
+    """The first way of `fit_cross`, for the fold of each row [N], of which one is kept out at a time."""
     vectors = as_dtype(rows, torch.float32)
-    final = fitted.with_bank(vectors)
-    if groups is None:
-        weighed = final.weighed(rows[out], epsilon=epsilon, norm=norm)
-    else:
-        # The other rows of its group are near a row, and a fresh row has none: they leave the bank.
-        part = folds(label_of(rows[out]), groups[out], _PARTS, seed)
-        place = out.nonzero().squeeze(1)
-        parts = []
-        for i in part.unique().tolist():
-            known = torch.ones_like(out)
-            known[place[part == i]] = False
-            without = fitted.with_bank(vectors[known])
-            parts.append(without.weighed(rows[place[part == i]], epsilon=epsilon, norm=norm))
-        weighed = Weighed(*(torch.cat(some) for some in zip(*parts, strict=True)))
-    final.penalty_weight = bisect_penalty_weight(*weighed, budget, final.sharpness)
-    final.realised = weighed.spent_at(final.penalty_weight, final.sharpness)
+    most = min(_FITS if len(rows) >= _FEW else _FITS - 1, int(fold.max()) + 1)
+    final, parts = None, []
+    for i in range(most):
+        out = fold == i
+        fitted = fit(rows[~out], inputs[~out], progress.part(i / most, (i + 1) / most))
+        for some in _parts(out, rows, groups, seed):
+            # A row of no group is compared with all vectors but itself, as a fresh row is. The other rows of a group
+            # are near each other, and a fresh row has none such: they leave the bank.
+            bank = vectors if groups is None else vectors[~some]
+            weighed = fitted.with_bank(bank).weighed(rows[some], epsilon=epsilon, norm=norm)
+            parts.append(weighed)
+        if final is None:
+            final = fitted.with_bank(vectors)
+        weighed = Weighed(*(torch.cat(tensors) for tensors in zip(*parts, strict=True)))
+        weight = bisect_penalty_weight(*weighed, budget, final.sharpness)
+        if _standard_error(parts, weight, final.sharpness) <= _EXACT * budget:
+            break
+    assert final is not None
+    final.penalty_weight = weight
+    final.realised = weighed.spent_at(weight, final.sharpness)
     return final
+
+
+def _parts(out: Tensor, rows: Tensor, groups: Tensor | None, seed: int) -> list[Tensor]:
+    """The rows that are kept out, as masks [N] of those that leave the bank together."""
+    if groups is None:
+        return [out]
+    part = folds(label_of(rows[out]), groups[out], _PARTS, seed)
+    place = out.nonzero().squeeze(1)
+    made = []
+    for i in part.unique().tolist():
+        some = torch.zeros_like(out)
+        some[place[part == i]] = True
+        made.append(some)
+    return made
+
+
+def _standard_error(parts: list[Weighed], weight: float, sharpness: float) -> float:
+    """The standard error of the rows' mean move; a row's move is the mean of those under its keys."""
+    moves = [part.chosen(weight, sharpness).view(KEYS, -1).mean(0) for part in parts]
+    of_rows = torch.cat(moves)
+    return float(of_rows.std()) / math.sqrt(len(of_rows))
 
 
 def _fit_halves(
@@ -156,7 +193,7 @@ def _fit_halves(
 
 
 def _kept_out(rows: Tensor, groups: Tensor | None, seed: int, candidates: int) -> Tensor | None:
-    """The rows that are kept out, as a mask [N]; None where all are worth playing on, or there are too few."""
+    """The fold of each row, of which one is kept out; None where all are worth playing on, or there are too few."""
     label = label_of(rows)
     members = len(rows) if groups is None else len(groups.unique())
     enough = next((each for least, each in _KEPT_OUT if members >= least), 0)
@@ -164,7 +201,7 @@ def _kept_out(rows: Tensor, groups: Tensor | None, seed: int, candidates: int) -
     shared = enough > 0 and rows.numel() * candidates > TABLE
     if not shared and len(rows) >= enough * len(label.unique()):
         return None
-    return folds(label, groups, max(_SHARE, members // _MOST), seed) == 0
+    return folds(label, groups, max(_FOLDS - shared, members // _MOST), seed)
 
 
 def _half(rows: Tensor, groups: Tensor | None, seed: int) -> Tensor | None:

@@ -173,10 +173,11 @@ class LPA(Defense):
     def realised(self) -> float | None:
         """The mean l1 move that a fit with a budget expects of fresh rows, or None of one without a budget.
 
-        "equilibrium" and "generator" estimate it on rows that were kept out of the game, at the final penalty. With
-        fewer than 128 rows, or fewer than 1000 where each label has 40 or more (20 below 256 rows), none are kept out:
-        it is then what the fitted rows spend under other keys, which fresh rows may miss by a third. "codebook"
-        estimates it on rows that were kept out of a fit. The other objectives measure it on the given outputs.
+        "equilibrium" and "generator" estimate it on rows that were kept out of the game, at the final penalty. None are
+        kept out of fewer than 128 rows; nor of fewer than 256 with ten or more a label on average, or of fewer than
+        1000 with forty or more. It is then what the fitted rows spend under other keys, which fresh rows may miss by a
+        third. "codebook" estimates it on rows that were kept out of a fit. The other objectives measure it on the given
+        outputs.
         """
         return self.objective.realised
 

@@ -121,8 +121,10 @@ class Equilibrium(Penalized):
             keys = [Key.public(b"equilibrium %d %d" % (seed, i)) for i in range(draws)]
 
             # 1. The guide, a small network in place of the surrogate, trained on the rows and their candidates.
-            around = [candidates.make(single, key=key, epsilon=epsilon, norm=norm) for key in keys]
-            places = torch.cat([single, *(made.answers.flatten(0, 1) for made in around)])
+            around = [
+                candidates.make(single, key=key, epsilon=epsilon, norm=norm)[0] for key in keys
+            ]
+            places = torch.cat([single, *(c.reshape(-1, c.shape[-1]) for c in around)])
             recovered = surrogate(places)
             clean = recovered[: len(single)]
             recovery = Recovery.of(recovered, clean, single)
@@ -140,8 +142,8 @@ class Equilibrium(Penalized):
                 candidates.make(single, key=key, epsilon=epsilon, norm=norm, moves=moves)
                 for key, moves in zip(keys, around, strict=True)
             ]
-            answers, words, alone = (torch.cat(parts) for parts in zip(*made, strict=True))
-            noise = gumbel(words)
+            answers = torch.cat([answer for answer, _ in made])
+            noise = gumbel(torch.cat([words for _, words in made]))
             everyone = single.repeat(draws, 1)
             moved = (answers - everyone.unsqueeze(1)).abs().sum(-1)
             require_reachable(float(moved.amax(1).double().mean()), budget, epsilon)
@@ -168,7 +170,7 @@ class Equilibrium(Penalized):
             )
             # Under the game's keys, whose answers the adversaries have trained on: answers under other keys say less
             # about what fresh rows will spend.
-            score = fitted._confined(fitted._score(everyone, answers), moved, alone)
+            score = fitted._confined(everyone, fitted._score(everyone, answers), moved)
             fitted.penalty_weight = bisect_penalty_weight(
                 score, moved, noise, budget, fitted.sharpness
             )
@@ -191,7 +193,11 @@ class Equilibrium(Penalized):
         """See `Penalized.with_bank`."""
         old = self.candidates
         candidates = Candidates(
-            Bank(vectors), old.guide, budget=old.budget, key_cells=old.key_cells, without=old.without
+            Bank(vectors),
+            old.guide,
+            budget=old.budget,
+            key_cells=old.key_cells,
+            without=old.without,
         )
         how = {name: getattr(self, name) for name in ("penalty_weight", "error", "sharpness")}
         return Equilibrium(candidates, self.scorer, **how)
@@ -212,23 +218,26 @@ class Equilibrium(Penalized):
 
     def _weigh(self, p: Tensor, key: Key, epsilon: float, norm: str) -> tuple[Tensor, Weighed]:
         """Candidates [N, C, K] and their scores."""
-        answers, words, alone = self.candidates.make(p, key=key, epsilon=epsilon, norm=norm)
-        score = self._score(p.to(torch.float32), answers.to(torch.float32))
+        answers, words = self.candidates.make(p, key=key, epsilon=epsilon, norm=norm)
+        single = p.to(torch.float32)
+        score = self._score(single, answers.to(torch.float32))
         moved = (answers - p.unsqueeze(1)).abs().sum(-1).to(torch.float32)
-        return answers, Weighed(self._confined(score, moved, alone), moved, gumbel(words))
+        return answers, Weighed(self._confined(single, score, moved), moved, gumbel(words))
 
-    def _confined(self, score: Tensor, moved: Tensor, alone: Tensor) -> Tensor:
-        """The scores, with which a row whose label has no other bank vector moves by the budget, see `Made`.
+    def _confined(self, p: Tensor, score: Tensor, moved: Tensor) -> Tensor:
+        """The scores of answers [N, C] that move so far; all but the moves by the budget excluded for lone rows.
 
-        Its answers are unlike all that the game has seen, so its scores say little: they would choose the longest
-        moves. So does a row whose scores overflow. Where no move is as long as the budget, it takes the longest.
+        A lone row is one whose label has no other bank vector. Its answers are unlike all that the game has seen, so
+        their scores say little: they would choose the longest. So would those of a row whose scores overflow. Where no
+        move is as long as the budget, such a row takes its longest.
         """
         overflown = ~score.sum(1).isfinite()
         score = torch.where(overflown.unsqueeze(1), 0.0, score)
         least = moved.amax(1, keepdim=True).clamp_max(self.budget) * (1 - ROUNDING)
         enough = moved.masked_fill(moved < least, torch.inf).amin(1, keepdim=True)
         other = (moved < enough) | (moved > enough * (1 + ROUNDING))
-        return score.masked_fill((alone | overflown).unsqueeze(1) & other, -torch.inf)
+        lone = self.candidates.bank.alone(p) | overflown
+        return score.masked_fill(lone.unsqueeze(1) & other, -torch.inf)
 
     def settings(self) -> dict[str, Any]:
         """See `Objective.settings`."""

@@ -24,7 +24,7 @@ TABLE: Final = 1 << 24
 # Relative shortfall of a move that rounding explains.
 ROUNDING: Final = 1e-3
 # The penalty weight is set under this many keys, on at most this many entries of rows.
-_KEYS: Final = 4
+KEYS: Final = 4
 _MOST: Final = 1 << 20
 
 
@@ -41,10 +41,14 @@ class Weighed(NamedTuple):
     spent: Tensor
     noise: Tensor
 
-    def spent_at(self, weight: float, sharpness: float) -> float:
-        """The mean l1 move of the answers that are given at a penalty weight."""
+    def chosen(self, weight: float, sharpness: float) -> Tensor:
+        """The l1 moves [N] of the answers that are given at a penalty weight."""
         index = choose(*self, weight, sharpness).unsqueeze(1)
-        return float(self.spent.gather(1, index).double().mean())
+        return self.spent.gather(1, index).squeeze(1).double()
+
+    def spent_at(self, weight: float, sharpness: float) -> float:
+        """The mean l1 move at a penalty weight."""
+        return float(self.chosen(weight, sharpness).mean())
 
 
 class Penalized(Objective):
@@ -105,7 +109,7 @@ class Penalized(Objective):
         with torch.inference_mode(False), torch.no_grad():
             some = as_dtype(rows, torch.float32)[:: -(-rows.numel() // _MOST)].clone()
             # (The name of these keys is part of what λ comes out as.)
-            keys = [Key.public(b"price %d" % i) for i in range(_KEYS)]
+            keys = [Key.public(b"price %d" % i) for i in range(KEYS)]
             made = [self.weigh(some, key=key, epsilon=epsilon, norm=norm) for key in keys]
         return Weighed(*(torch.cat(parts) for parts in zip(*made, strict=True)))
 
