@@ -60,8 +60,8 @@ def fit_cross(
 
     1. *A share is kept out*: where labels have few rows, or the game plays on a share of the rows anyway. It is played
        without a third or a half of the rows; then these join the bank, and the weight is set so that they spend the
-       budget. Where their moves differ too much for their mean to tell, others are kept out of another fit, whose
-       moves count as well; the first fit is the one that serves.
+       budget. Where their moves differ too much for their mean to tell, others are kept out of another fit. The first
+       fit serves, at the weight where its rows spend the mean of what those of all fits do.
     2. *Halves*: with many rows a label, all of them are worth playing on. Each half of the rows is fitted: at the
        weight where the other half spends the budget, how much does the half spend? The weight of the fit on all rows
        is then set so that all rows spend the mean of these two amounts.
@@ -120,25 +120,39 @@ def _fit_without(
     """The first way of `fit_cross`, for the fold of each row [N], of which one is kept out at a time."""
     vectors = as_dtype(rows, torch.float32)
     most = min(_FITS if len(rows) >= _FEW else _FITS - 1, int(fold.max()) + 1)
-    final, parts = None, []
+    finals, fresh, spent, moves = [], [], [], []
     for i in range(most):
         out = fold == i
         fitted = fit(rows[~out], inputs[~out], progress.part(i / most, (i + 1) / most))
+        parts = []
         for some in _parts(out, rows, groups, seed):
             # A row of no group is compared with all vectors but itself, as a fresh row is. The other rows of a group
             # are near each other, and a fresh row has none such: they leave the bank.
             bank = vectors if groups is None else vectors[~some]
-            weighed = fitted.with_bank(bank).weighed(rows[some], epsilon=epsilon, norm=norm)
-            parts.append(weighed)
-        if final is None:
-            final = fitted.with_bank(vectors)
+            parts.append(fitted.with_bank(bank).weighed(rows[some], epsilon=epsilon, norm=norm))
         weighed = Weighed(*(torch.cat(tensors) for tensors in zip(*parts, strict=True)))
-        weight = bisect_penalty_weight(*weighed, budget, final.sharpness)
-        if _standard_error(parts, weight, final.sharpness) <= _EXACT * budget:
+        final = fitted.with_bank(vectors)
+        final.penalty_weight = bisect_penalty_weight(*weighed, budget, final.sharpness)
+        finals.append(final)
+        fresh.append(weighed.spent_at(final.penalty_weight, final.sharpness))
+        # A row's move is the mean of those under its keys.
+        chosen = [part.chosen(final.penalty_weight, final.sharpness) for part in parts]
+        moves += [part.view(KEYS, -1).mean(0) for part in chosen]
+        of_rows = torch.cat(moves)
+        if float(of_rows.std()) / math.sqrt(len(of_rows)) <= _EXACT * budget:
             break
-    assert final is not None
-    final.penalty_weight = weight
-    final.realised = weighed.spent_at(weight, final.sharpness)
+    final = finals[0]
+    final.realised = fresh[0]
+    if len(finals) > 1:
+        # One weight is worth another amount in each fit, so that what their own rows spend is averaged, as with halves.
+        for i, one in enumerate(finals):
+            seen = rows[fold != i]
+            spent.append(one.spent_at(one.penalty_weight, seen, epsilon=epsilon, norm=norm))
+        goal = sum(spent) / len(spent)
+        weighed = final.weighed(rows[fold != 0], epsilon=epsilon, norm=norm)
+        final.penalty_weight = bisect_penalty_weight(*weighed, goal, final.sharpness)
+        missed = weighed.spent_at(final.penalty_weight, final.sharpness) - goal
+        final.realised = max(0.0, sum(fresh) / len(fresh) + missed)
     return final
 
 
@@ -154,13 +168,6 @@ def _parts(out: Tensor, rows: Tensor, groups: Tensor | None, seed: int) -> list[
         some[place[part == i]] = True
         made.append(some)
     return made
-
-
-def _standard_error(parts: list[Weighed], weight: float, sharpness: float) -> float:
-    """The standard error of the rows' mean move; a row's move is the mean of those under its keys."""
-    moves = [part.chosen(weight, sharpness).view(KEYS, -1).mean(0) for part in parts]
-    of_rows = torch.cat(moves)
-    return float(of_rows.std()) / math.sqrt(len(of_rows))
 
 
 def _fit_halves(
