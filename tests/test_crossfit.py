@@ -11,7 +11,8 @@ from worlds import world
 
 import mipoison as mp
 from mipoison.defenses.lpa import crossfit
-from mipoison.defenses.lpa.crossfit import _half
+from mipoison.defenses.lpa.crossfit import _half, _kept_out, _parts
+from mipoison.defenses.lpa.penalized import Penalized
 from mipoison.reference import label_of
 
 K = 5
@@ -52,6 +53,96 @@ def test_few_rows_or_groups_are_not_halved(rows: int, each: int) -> None:
         p = torch.softmax(torch.randn(rows, K) + 3 * torch.eye(K).repeat(2, 1)[:rows], 1)
         p = p.repeat_interleave(each, 0)
     assert _half(p, None if each == 1 else group, seed=0) is None
+
+
+@pytest.mark.parametrize(
+    ("labels", "each", "count", "folds"),
+    [
+        (10, 12, 1, 0),
+        (10, 25, 1, 0),
+        (20, 6, 1, 0),
+        (20, 7, 1, 3),
+        (10, 30, 1, 3),
+        (10, 40, 1, 0),
+        (20, 60, 1, 3),
+        (10, 100, 1, 0),
+        # 127 copied inputs are too few, and 128 enough.
+        (127, 1, 9, 0),
+        (128, 1, 9, 3),
+    ],
+)
+def test_a_share_is_kept_out_where_labels_have_few_rows(
+    labels: int, each: int, count: int, folds: int
+) -> None:
+    p = torch.eye(labels).repeat(each * count, 1)
+    group = None if count == 1 else torch.arange(labels).repeat(count)
+    fold = _kept_out(p, group, 0, 1)
+    assert (0 if fold is None else int(fold.max()) + 1) == folds
+
+
+def test_a_half_is_kept_out_where_the_table_takes_a_share_of_the_rows() -> None:
+    p = torch.eye(2).repeat(500, 1)
+    assert _kept_out(p, None, 0, 8000) is None
+    fold = _kept_out(p, None, 0, 9000)
+    assert fold is not None and torch.equal(fold.bincount(), torch.tensor([500, 500]))
+
+
+def test_copies_of_a_row_that_is_kept_out_leave_the_bank_with_it() -> None:
+    p, _, group = copies(30, 4, seed=1)
+    out = group < 10
+    parts = _parts(out, p, group, seed=0)
+    assert len(parts) == 4 and torch.equal(torch.stack(parts).sum(0), out.long())
+    assert all(part[group == number].unique().numel() == 1 for part in parts for number in group)
+    assert _parts(out, p, None, seed=0)[0] is out
+
+
+@pytest.mark.parametrize("objective", ["equilibrium", "generator"])
+def test_fresh_rows_spend_the_budget_where_labels_have_few_rows(
+    objective: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    halved = []
+    monkeypatch.setattr(crossfit, "_half", lambda *_: halved.append(True))
+    p, x = world(450, 40, 4, seed=1)
+    fresh, _ = world(3000, 40, seed=2)
+    served = mp.LPA.fit(p, x, objective=objective, budget=BUDGET, key=1)
+    assert spent(served, fresh) == pytest.approx(BUDGET, rel=0.25)
+    assert served.realised == pytest.approx(BUDGET, rel=0.05) and not halved
+    # The rows that were kept out are in the bank.
+    (bank,) = (v for name, v in served.state_dict().items() if name.endswith("bank.vectors"))
+    assert bank.shape == p.shape
+
+
+@pytest.mark.parametrize("objective", ["equilibrium", "generator"])
+def test_one_row_many_times_moves_by_the_budget_under_every_key(objective: str) -> None:
+    p, x = (rows.repeat(60, 1) for rows in world(1, K, 4))
+    served = mp.LPA.fit(p, x, objective=objective, budget=BUDGET, key=1)
+    for key in range(5):
+        again = mp.LPA(served.objective, epsilon=served.epsilon, key=key)
+        assert spent(again, p) == pytest.approx(BUDGET, rel=0.01)
+    assert served.realised == pytest.approx(BUDGET, rel=0.01)
+
+
+@pytest.mark.parametrize(
+    ("estimate", "advice"),
+    [(0.121, "or raise the budget"), (0.079, "raise epsilon or lower the budget")],
+)
+def test_a_fit_that_misses_its_budget_warns(
+    monkeypatch: pytest.MonkeyPatch, estimate: float, advice: str
+) -> None:
+    monkeypatch.setattr(Penalized, "spent_at", lambda *_, **__: estimate)
+    with pytest.warns(
+        UserWarning, match=f"budget of 0.1 in l1.* estimate of {estimate}.*{advice}"
+    ) as told:
+        served = mp.LPA.fit(*world(60, K, 2), objective="generator", budget=BUDGET, key=1)
+    assert served.realised == estimate and told[0].filename == __file__
+
+
+def test_a_fit_that_meets_its_budget_is_silent(
+    monkeypatch: pytest.MonkeyPatch, recwarn: pytest.WarningsRecorder
+) -> None:
+    monkeypatch.setattr(Penalized, "spent_at", lambda *_, **__: 0.119)
+    mp.LPA.fit(*world(60, K, 2), objective="generator", budget=BUDGET, key=1)
+    assert not recwarn.list
 
 
 @pytest.mark.full

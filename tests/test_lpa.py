@@ -412,3 +412,23 @@ def test_repr_tells_the_settings_and_not_the_key(objective: str) -> None:
     assert f"objective='{objective}', epsilon=0.2, norm='l1'" in shown
     secrets = ["987654321", *(str(word) for word in defense._key.words)]
     assert not any(secret in shown for secret in secrets) and "key" not in shown.lower()
+
+
+def test_it_tells_what_it_realised() -> None:
+    p, x = draw("plain", 60, 10).float(), torch.rand(60, 4)
+    assert mp.LPA.fit(p, x, objective="decoy", key=1).realised is None
+    first = mp.LPA.fit(p, x, objective="decoy", budget=0.1, key=1)
+    moved = float((first(p) - p).abs().sum(1).mean())
+    assert first.realised == pytest.approx(moved) == pytest.approx(0.1, rel=0.06)
+    second = mp.LPA.fit(p, x, objective="decoy", epsilon=0.3, key=1)
+    second.load_state_dict(first.state_dict())
+    assert second.realised == first.realised
+    with pytest.raises(ValueError, match="realised"):
+        second.set_extra_state(torch.tensor([0.1, 3.0], dtype=torch.float64))
+
+
+def test_a_codebook_tells_what_fresh_rows_spend() -> None:
+    p, x = world(300, 5, 4)
+    book = mp.LPA.fit(p, x, objective="codebook", budget=0.3)
+    fresh, _ = world(2000, 5, seed=7)
+    assert book.realised == pytest.approx(float((book(fresh) - fresh).abs().sum(1).mean()), rel=0.2)

@@ -17,7 +17,7 @@ from mipoison.ops.rows import label_of
 from mipoison.ops.unchecked import Networks
 from mipoison.ops.validation import require_probabilities
 from mipoison.reference.bank import away as reference_away
-from mipoison.reference.bank import middle, others, vertex
+from mipoison.reference.bank import middle, nearness, others, vertex
 
 # A bank vector counts as the query itself within this l1 distance,
 SAME: Final = 1e-7
@@ -41,6 +41,7 @@ class Bank(DtypeStable):
     vectors: Tensor
     start: Tensor
     count: Tensor
+    spread: Tensor
 
     def __init__(self, vectors: Tensor) -> None:
         super().__init__()
@@ -51,13 +52,22 @@ class Bank(DtypeStable):
         start, count = _places(label, vectors.shape[1])
         self.register_buffer("count", count)
         self.register_buffer("start", start)
+        # Computed anew where other vectors are loaded.
+        self.register_buffer("spread", None, persistent=False)
         self._measure()
 
     def _measure(self) -> None:
-        """Keeps the largest number of vectors of one label where reading it costs no look at the device."""
+        """Keeps how far each label's vectors are from its first one at most, in l1, and how many a label has at most.
+
+        The latter is a number, so that reading it costs no look at the device.
+        """
+        label = label_of(self.vectors)
+        distance = (self.vectors - self.vectors[self.start[label]]).abs().sum(-1)
+        self.spread = distance.new_zeros(len(self.count)).scatter_reduce(0, label, distance, "amax")
         self._largest = len(self.vectors) if self.count.is_meta else int(self.count.max())
 
     def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *rest: Any) -> None:
+        """Loads, and measures what was loaded."""
         super()._load_from_state_dict(state_dict, prefix, *rest)
         self._measure()
 
@@ -85,6 +95,14 @@ class Bank(DtypeStable):
     def slots(self, most: int) -> int:
         """The number of vectors of one label that a row is compared with, at most `most`; ≥ 1."""
         return max(1, min(self._largest, most))
+
+    def alone(self, p: Tensor) -> Tensor:
+        """The rows [N, K] whose label has no vector but the row itself, as a mask [N]."""
+        label = label_of(p)
+        first = self.vectors[self.start[label].clamp_max(len(self.vectors) - 1)]
+        same = nearness(p, label, SAME, _NOISE)
+        itself = ((p - first).abs().sum(-1) <= same) & (self.spread[label] <= same)
+        return (self.count[label] == 0) | itself
 
     @property
     def grouped(self) -> banks.Grouped:

@@ -100,12 +100,14 @@ class Codebook(Objective):
         single, x = as_dtype(rows, torch.float32), inputs.flatten(1).to(torch.float32)
         frontier = Frontier.of(single, x, aim, progress.part(0.0, 0.1))
         rest = progress.part(0.1, 1.0)
-        limit = math.inf
+        limit, realised = math.inf, None
         if aim.certified is not None:
             limit = limit_for_gain(frontier, single, x, groups, aim, rest)
         elif aim.budget is not None:
-            limit = limit_for_budget(frontier, single, x, groups, aim, rest)
-        return cls(padded(frontier.codewords(limit)))
+            limit, realised = limit_for_budget(frontier, single, x, groups, aim, rest)
+        book = cls(padded(frontier.codewords(limit)))
+        book.realised = realised
+        return book
 
     def poison(self, p: Tensor, *, key: None, epsilon: float, norm: str) -> Tensor:
         """See `Objective.poison`. A row that its codeword is out of reach of goes as far as it may."""

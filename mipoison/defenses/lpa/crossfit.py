@@ -1,18 +1,43 @@
-"""Cross-fitting of the penalty weight: fresh rows, which the game has not seen, spend the budget."""
+"""The penalty weight at which fresh rows, which the game has not seen, spend the budget."""
 
 from __future__ import annotations
 
-from typing import Final
+import math
+from collections.abc import Callable
+from typing import Final, TypeAlias
 
+import torch
 from torch import Tensor
 
+from mipoison.defenses.clean import as_dtype
 from mipoison.defenses.lpa.folds import folds
-from mipoison.defenses.lpa.penalized import Penalized
+from mipoison.defenses.lpa.game import bisect_penalty_weight
+from mipoison.defenses.lpa.penalized import (
+    KEYS,
+    TABLE,
+    Penalized,
+    Weighed,
+    require_pairs,
+)
 from mipoison.ops.rows import label_of
 from mipoison.progress import Progress
 
+_Fit: TypeAlias = Callable[[Tensor, Tensor, Progress], Penalized]
+
 # From this many rows on, halves are worth fitting.
 _FEW: Final = 1000
+# From so many rows or groups on, a share is kept out where labels have fewer rows than this on average.
+_KEPT_OUT: Final = ((1000, 100), (256, 40), (128, 10))
+# One in three is kept out of a fit, or one in two where the game plays on a share of the rows anyway; but no more than
+# about this many.
+_FOLDS: Final = 3
+_MOST: Final = 1000
+# Others are kept out of further fits, so many at most, and one fewer with few rows, until the standard error of the
+# mean move is this share of the budget.
+_FITS: Final = 3
+_EXACT: Final = 0.05
+# Groups that are kept out are weighed in so many parts.
+_PARTS: Final = 4
 
 
 def fit_cross(
@@ -28,13 +53,20 @@ def fit_cross(
     seed: int,
     progress: Progress,
 ) -> Penalized:
-    """Fits on all rows, with a penalty weight at which fresh rows spend the budget.
+    """Fits with a penalty weight at which fresh rows spend the budget, and says what they are estimated to spend.
 
     The game's adversaries have memorised the answers to the rows that they were fitted on, so those rows and fresh rows
-    spend different amounts at one weight. Each half of the rows measures this: fitted on the half, at the weight where
-    the other half spends the budget, how much does the half spend? The weight of the fit on all rows is then set so
-    that all rows spend the mean of these two amounts. With fewer than a thousand rows and no groups, or fewer than two
-    groups or four rows a label, the halves would err more than they correct, and the fitted rows spend the budget.
+    spend different amounts at one weight. There are three ways to set it.
+
+    1. *A share is kept out*: where labels have few rows, or the game plays on a share of the rows anyway. It is played
+       without a third or a half of the rows; then these join the bank, and the weight is set so that they spend the
+       budget. Where their moves differ too much for their mean to tell, others are kept out of another fit. The first
+       fit serves, at the weight where its rows spend the mean of what those of all fits do.
+    2. *Halves*: with many rows a label, all of them are worth playing on. Each half of the rows is fitted: at the
+       weight where the other half spends the budget, how much does the half spend? The weight of the fit on all rows
+       is then set so that all rows spend the mean of these two amounts.
+    3. *Neither*: with few rows, either would err more than it corrects, and the fitted rows spend the budget. What they
+       spend under other keys is then the estimate.
 
     Args:
         kind: the objective.
@@ -45,11 +77,11 @@ def fit_cross(
         epsilon: radius of each row's ball.
         norm: the ball's norm.
         error: see `Penalized`.
-        seed: of the surrogates, the games and the halves.
+        seed: of the surrogates, the games and the rows that are kept out.
         progress: told how much is done.
     """
 
-    def fitted(some: Tensor, x: Tensor, part: Progress) -> Penalized:
+    def fit(some: Tensor, x: Tensor, part: Progress) -> Penalized:
         return kind.fit(
             some,
             x,
@@ -61,19 +93,122 @@ def fit_cross(
             progress=part,
         )
 
+    require_pairs(rows)
+    fold = _kept_out(rows, groups, seed, kind.candidates_a_row)
+    if fold is not None:
+        return _fit_without(fold, fit, rows, inputs, groups, budget, epsilon, norm, seed, progress)
     half = _half(rows, groups, seed)
-    if half is None:
-        return fitted(rows, inputs, progress)
-    on_all = fitted(rows, inputs, progress.part(0.0, 0.5))
-    spent = 0.0
-    for i, held in enumerate((half, ~half)):
-        seen = rows[~held]
-        start = 0.5 + 0.25 * i
-        on_half = fitted(seen, inputs[~held], progress.part(start, start + 0.25))
-        weight = on_half.weight_for(rows[held], budget, epsilon=epsilon, norm=norm)
-        spent += on_half.spent_at(weight, seen, epsilon=epsilon, norm=norm) / 2
-    on_all.penalty_weight = on_all.weight_for(rows, spent, epsilon=epsilon, norm=norm)
+    if half is not None:
+        return _fit_halves(half, fit, rows, inputs, budget, epsilon, norm, progress)
+    on_all = fit(rows, inputs, progress)
+    on_all.realised = on_all.spent_at(on_all.penalty_weight, rows, epsilon=epsilon, norm=norm)
     return on_all
+
+
+def _fit_without(
+    fold: Tensor,
+    fit: _Fit,
+    rows: Tensor,
+    inputs: Tensor,
+    groups: Tensor | None,
+    budget: float,
+    epsilon: float,
+    norm: str,
+    seed: int,
+    progress: Progress,
+) -> Penalized:
+    """The first way of `fit_cross`, for the fold of each row [N], of which one is kept out at a time."""
+    vectors = as_dtype(rows, torch.float32)
+    most = min(_FITS if len(rows) >= _FEW else _FITS - 1, int(fold.max()) + 1)
+    finals, fresh, spent, moves = [], [], [], []
+    for i in range(most):
+        out = fold == i
+        fitted = fit(rows[~out], inputs[~out], progress.part(i / most, (i + 1) / most))
+        parts = []
+        for some in _parts(out, rows, groups, seed):
+            # A row of no group is compared with all vectors but itself, as a fresh row is. The other rows of a group
+            # are near each other, and a fresh row has none such: they leave the bank.
+            bank = vectors if groups is None else vectors[~some]
+            parts.append(fitted.with_bank(bank).weighed(rows[some], epsilon=epsilon, norm=norm))
+        weighed = Weighed(*(torch.cat(tensors) for tensors in zip(*parts, strict=True)))
+        final = fitted.with_bank(vectors)
+        final.penalty_weight = bisect_penalty_weight(*weighed, budget, final.sharpness)
+        finals.append(final)
+        fresh.append(weighed.spent_at(final.penalty_weight, final.sharpness))
+        # A row's move is the mean of those under its keys.
+        chosen = [part.chosen(final.penalty_weight, final.sharpness) for part in parts]
+        moves += [part.view(KEYS, -1).mean(0) for part in chosen]
+        of_rows = torch.cat(moves)
+        if float(of_rows.std()) / math.sqrt(len(of_rows)) <= _EXACT * budget:
+            break
+    final = finals[0]
+    final.realised = fresh[0]
+    if len(finals) > 1:
+        # One weight is worth another amount in each fit, so that what their own rows spend is averaged, as with halves.
+        for i, one in enumerate(finals):
+            seen = rows[fold != i]
+            spent.append(one.spent_at(one.penalty_weight, seen, epsilon=epsilon, norm=norm))
+        goal = sum(spent) / len(spent)
+        weighed = final.weighed(rows[fold != 0], epsilon=epsilon, norm=norm)
+        final.penalty_weight = bisect_penalty_weight(*weighed, goal, final.sharpness)
+        missed = weighed.spent_at(final.penalty_weight, final.sharpness) - goal
+        final.realised = max(0.0, sum(fresh) / len(fresh) + missed)
+    return final
+
+
+def _parts(out: Tensor, rows: Tensor, groups: Tensor | None, seed: int) -> list[Tensor]:
+    """The rows that are kept out, as masks [N] of those that leave the bank together."""
+    if groups is None:
+        return [out]
+    part = folds(label_of(rows[out]), groups[out], _PARTS, seed)
+    place = out.nonzero().squeeze(1)
+    made = []
+    for i in part.unique().tolist():
+        some = torch.zeros_like(out)
+        some[place[part == i]] = True
+        made.append(some)
+    return made
+
+
+def _fit_halves(
+    half: Tensor,
+    fit: _Fit,
+    rows: Tensor,
+    inputs: Tensor,
+    budget: float,
+    epsilon: float,
+    norm: str,
+    progress: Progress,
+) -> Penalized:
+    """The second way of `fit_cross`, for one half as a mask [N]."""
+    on_all = fit(rows, inputs, progress.part(0.0, 0.5))
+    sharpness = on_all.sharpness
+    spent, fresh = 0.0, 0.0
+    for i, held in enumerate((half, ~half)):
+        start = 0.5 + 0.25 * i
+        on_half = fit(rows[~held], inputs[~held], progress.part(start, start + 0.25))
+        weighed = on_half.weighed(rows[held], epsilon=epsilon, norm=norm)
+        weight = bisect_penalty_weight(*weighed, budget, sharpness)
+        fresh += weighed.spent_at(weight, sharpness) / 2
+        spent += on_half.spent_at(weight, rows[~held], epsilon=epsilon, norm=norm) / 2
+    weighed = on_all.weighed(rows, epsilon=epsilon, norm=norm)
+    on_all.penalty_weight = bisect_penalty_weight(*weighed, spent, sharpness)
+    # Fresh rows spend what they do of the halves, but for what the weight of the fit on all rows misses.
+    missed = weighed.spent_at(on_all.penalty_weight, sharpness) - spent
+    on_all.realised = max(0.0, fresh + missed)
+    return on_all
+
+
+def _kept_out(rows: Tensor, groups: Tensor | None, seed: int, candidates: int) -> Tensor | None:
+    """The fold of each row, of which one is kept out; None where all are worth playing on, or there are too few."""
+    label = label_of(rows)
+    members = len(rows) if groups is None else len(groups.unique())
+    enough = next((each for least, each in _KEPT_OUT if members >= least), 0)
+    # The game plays on a share of the rows where its table would not hold all of them.
+    shared = enough > 0 and rows.numel() * candidates > TABLE
+    if not shared and len(rows) >= enough * len(label.unique()):
+        return None
+    return folds(label, groups, max(_FOLDS - shared, members // _MOST), seed)
 
 
 def _half(rows: Tensor, groups: Tensor | None, seed: int) -> Tensor | None:

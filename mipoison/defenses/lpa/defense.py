@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import warnings
 from collections.abc import Mapping
 from typing import Any, ClassVar, Final
 
@@ -57,6 +59,10 @@ _MOST_HALVINGS: Final = 40
 # The share by which a budget may be missed.
 _MET: Final = 0.05
 _CALIBRATION_ROWS: Final = 512
+# The share by which fresh rows are estimated to miss a budget before a fit warns.
+_MISSED: Final = 0.2
+# From a warning to who calls `LPA.fit`, through its decorator.
+_TO_CALLER: Final = 4
 # Objectives that have a setting, for an error.
 _TAKES: Final = {
     "error": "objective 'equilibrium' or 'generator'",
@@ -80,7 +86,14 @@ def _key_for(kind: type[Objective], key: KeyLike) -> Key | None:
 
 def _restored(settings: dict[str, Any], tensors: dict[str, Tensor]) -> Objective:
     """The objective of a saved defense."""
-    return OBJECTIVES[settings["name"]].restore(settings, tensors)
+    objective = OBJECTIVES[settings["name"]].restore(settings, tensors)
+    objective.realised = _as_realised(settings["realised"])
+    return objective
+
+
+def _as_realised(value: float | None) -> float | None:
+    """Checks what a file or a state_dict says of `LPA.realised`."""
+    return None if value is None else as_number("realised", value, 0.0, 2.0)
 
 
 class LPA(Defense):
@@ -155,6 +168,18 @@ class LPA(Defense):
         """K of the data it was fitted on."""
         return self.objective.classes
 
+    @property
+    def realised(self) -> float | None:
+        """The mean l1 move that a fit with a budget expects of fresh rows, or None of one without a budget.
+
+        "equilibrium" and "generator" estimate it on rows that were kept out of the game, at the final penalty. None are
+        kept out of fewer than 128 rows; nor of fewer than 256 with ten or more a label on average, or of fewer than
+        1000 with forty or more. It is then what the fitted rows spend under other keys, which fresh rows may miss by a
+        third. "codebook" estimates it on rows that were kept out of a fit. The other objectives measure it on the given
+        outputs.
+        """
+        return self.objective.realised
+
     @constructor
     @neutrally
     def fit(
@@ -193,9 +218,11 @@ class LPA(Defense):
                 it may: its answer is its own, and a certificate counts it as reconstructed.
             budget: mean l1 move to aim at, in (0, 2]. "equilibrium" and "generator" penalize moves
                 so that the mean meets it (default 0.1, or epsilon / 2 where that is less), and may
-                leave rows unmoved. "codebook" has as few codewords as meet it on rows that are kept out
+                leave rows unmoved; the penalty is set on rows that are kept out of the game, where there are
+                enough. "codebook" has as few codewords as meet it on rows that are kept out
                 of a fit, and by default one a label. The other objectives spend up to epsilon on every
-                row: a budget calibrates epsilon on the given outputs.
+                row: a budget calibrates epsilon on the given outputs. `realised` says what fresh rows are
+                estimated to spend.
             certified: with "codebook" and in place of a budget, the certified gain to reach at the least l1,
                 in (0, 1): 0 is what a surrogate reconstructs without a defense, 1 what the label tells. It is
                 estimated on the given rows, each kept out of a fit, at 95 % confidence for as many fresh ones:
@@ -216,6 +243,9 @@ class LPA(Defense):
             ValueError: for wrong shapes or ranges, no rows, rows that are no probability vectors,
                 settings that the objective does not have, or a budget that is out of reach within
                 epsilon.
+
+        Warns:
+            UserWarning: if fresh rows are estimated to miss the budget by more than a fifth.
 
         Example:
             >>> p, x = torch.softmax(torch.randn(64, 5), 1), torch.rand(64, 8, 8)
@@ -277,6 +307,8 @@ class LPA(Defense):
         if goal is not None and not game and not finite:
             stride = -(-len(rows) // _CALIBRATION_ROWS)
             defense._calibrate(rows[::stride], goal)
+        if goal is not None:
+            defense._warn_of_a_miss(goal)
         total(1.0)
         return defense
 
@@ -297,6 +329,27 @@ class LPA(Defense):
                 high = self.epsilon
             if halving + 1 >= _HALVINGS and abs(moved - budget) <= _MET * budget:
                 break
+        self.objective.realised = moved
+
+    def _warn_of_a_miss(self, budget: float) -> None:
+        """Warns where fresh rows are estimated to spend another amount than the budget."""
+        realised = self.realised
+        if realised is None or abs(realised - budget) <= _MISSED * budget:
+            return
+        if isinstance(self.objective, Codebook) and realised < budget:
+            # It is a bound there: one codeword a label may spend less.
+            return
+        advice = (
+            "give more outputs or raise the budget"
+            if realised > budget
+            else "give more outputs, raise epsilon or lower the budget"
+        )
+        warnings.warn(
+            f"expected fresh rows to move by the budget of {budget:g} in l1 on average, got an estimate of "
+            f"{realised:.3g}; {advice}",
+            UserWarning,
+            stacklevel=_TO_CALLER,
+        )
 
     def _mean_move(self, rows: Tensor) -> float:
         """Mean ‖q − p‖₁ at the present epsilon."""
@@ -331,8 +384,9 @@ class LPA(Defense):
         super().save(file)
 
     def get_extra_state(self) -> Tensor:
-        """The radius, which a budget may have set and a state_dict carries beside its tensors."""
-        return torch.tensor([self.epsilon], dtype=torch.float64, device="cpu")
+        """What a budget sets and a state_dict carries beside its tensors: the radius, and `realised` or NaN."""
+        realised = math.nan if self.realised is None else self.realised
+        return torch.tensor([self.epsilon, realised], dtype=torch.float64, device="cpu")
 
     def set_extra_state(self, state: Tensor) -> None:
         """Takes what `get_extra_state` gave.
@@ -340,8 +394,10 @@ class LPA(Defense):
         Raises:
             ValueError: for anything else.
         """
-        (epsilon,) = numbers_of(state, ("epsilon",))
+        epsilon, realised = numbers_of(state, ("epsilon", "realised"))
+        told = _as_realised(None if math.isnan(realised) else realised)
         self.epsilon = as_number("epsilon", epsilon, 0.0, 2.0, open_low=True)
+        self.objective.realised = told
 
     def extra_repr(self) -> str:
         """Settings, without the key."""

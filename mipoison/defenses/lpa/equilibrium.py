@@ -26,13 +26,11 @@ from mipoison.defenses.lpa.penalized import (
     TABLE,
     Penalized,
     Weighed,
-    require_pairs,
     require_reachable,
 )
 from mipoison.defenses.lpa.recovery import COMPONENTS, Recovery
 from mipoison.defenses.storage import below
 from mipoison.nn import Network
-from mipoison.ops.rows import label_of
 from mipoison.ops.validation import as_part
 from mipoison.progress import Progress
 from mipoison.random import Key
@@ -60,6 +58,7 @@ class Equilibrium(Penalized):
     """
 
     name: ClassVar[str] = "equilibrium"
+    candidates_a_row: ClassVar[int] = Candidates.COUNT
 
     def __init__(
         self,
@@ -107,7 +106,6 @@ class Equilibrium(Penalized):
         rules: Rules | None = None,
     ) -> Equilibrium:
         """Plays the game on the defender's rows [N, K] and their inputs, by default rules or others."""
-        require_pairs(rows)
         rules = Rules(error=error) if rules is None else rules
         surrogate = Surrogate.fit(rows, inputs, seed=seed, progress=progress.part(0.0, 0.1))
         single = as_dtype(rows, torch.float32)
@@ -172,7 +170,7 @@ class Equilibrium(Penalized):
             )
             # Under the game's keys, whose answers the adversaries have trained on: answers under other keys say less
             # about what fresh rows will spend.
-            score = fitted._score(everyone, answers)
+            score = fitted._confined(everyone, fitted._score(everyone, answers), moved)
             fitted.penalty_weight = bisect_penalty_weight(
                 score, moved, noise, budget, fitted.sharpness
             )
@@ -191,6 +189,19 @@ class Equilibrium(Penalized):
         squared = squared + predicted[..., depth].square()
         return squared ** EXPONENTS[self.error]
 
+    def with_bank(self, vectors: Tensor) -> Equilibrium:
+        """See `Penalized.with_bank`."""
+        old = self.candidates
+        candidates = Candidates(
+            Bank(vectors),
+            old.guide,
+            budget=old.budget,
+            key_cells=old.key_cells,
+            without=old.without,
+        )
+        how = {name: getattr(self, name) for name in ("penalty_weight", "error", "sharpness")}
+        return Equilibrium(candidates, self.scorer, **how)
+
     def poison(self, p: Tensor, *, key: Key, epsilon: float, norm: str) -> Tensor:
         """See `Objective.poison`."""
         rows = max(1, _ENTRIES // (Candidates.COUNT * p.shape[1]))
@@ -208,16 +219,25 @@ class Equilibrium(Penalized):
     def _weigh(self, p: Tensor, key: Key, epsilon: float, norm: str) -> tuple[Tensor, Weighed]:
         """Candidates [N, C, K] and their scores."""
         answers, words = self.candidates.make(p, key=key, epsilon=epsilon, norm=norm)
-        score = self._score(p.to(torch.float32), answers.to(torch.float32))
+        single = p.to(torch.float32)
+        score = self._score(single, answers.to(torch.float32))
         moved = (answers - p.unsqueeze(1)).abs().sum(-1).to(torch.float32)
-        # The game has seen no rows of a label without bank vectors: such a row moves by at least the budget. So does
-        # one whose scores overflow, which says nothing of its candidates.
+        return answers, Weighed(self._confined(single, score, moved), moved, gumbel(words))
+
+    def _confined(self, p: Tensor, score: Tensor, moved: Tensor) -> Tensor:
+        """The scores of answers [N, C] that move so far; all but the moves by the budget excluded for lone rows.
+
+        A lone row is one whose label has no other bank vector. Its answers are unlike all that the game has seen, so
+        their scores say little: they would choose the longest. So would those of a row whose scores overflow. Where no
+        move is as long as the budget, such a row takes its longest.
+        """
         overflown = ~score.sum(1).isfinite()
         score = torch.where(overflown.unsqueeze(1), 0.0, score)
-        unseen = (self.candidates.bank.count[label_of(p)] == 0) | overflown
-        least = moved.amax(1).clamp_max(self.candidates.budget) * (1 - ROUNDING)
-        score = score.masked_fill(unseen.unsqueeze(1) & (moved < least.unsqueeze(1)), -torch.inf)
-        return answers, Weighed(score, moved, gumbel(words))
+        least = moved.amax(1, keepdim=True).clamp_max(self.budget) * (1 - ROUNDING)
+        enough = moved.masked_fill(moved < least, torch.inf).amin(1, keepdim=True)
+        other = (moved < enough) | (moved > enough * (1 + ROUNDING))
+        lone = self.candidates.bank.alone(p) | overflown
+        return score.masked_fill(lone.unsqueeze(1) & other, -torch.inf)
 
     def settings(self) -> dict[str, Any]:
         """See `Objective.settings`."""

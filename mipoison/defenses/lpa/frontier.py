@@ -118,8 +118,8 @@ def limit_for_budget(
     groups: Tensor | None,
     aim: Aim,
     progress: Progress,
-) -> float:
-    """The largest price limit at which fresh rows move by the budget at most, on average.
+) -> tuple[float, float]:
+    """The largest price limit at which fresh rows move by the budget at most, on average; and their mean move there.
 
     Raises:
         ValueError: if they move farther even to the finest codewords.
@@ -137,7 +137,8 @@ def limit_for_budget(
             f"expected a budget that codewords can meet, got {budget:g} where the mean l1 of fresh rows is {least:.4g} "
             "with the most codewords; raise the budget, or give more outputs"
         )
-    return _last(frontier.limits(), lambda limit: mean(limit) <= budget)
+    limit = _last(frontier.limits(), lambda limit: mean(limit) <= budget)
+    return limit, mean(limit)
 
 
 def limit_for_gain(

@@ -113,13 +113,15 @@ def bisect_penalty_weight(
 ) -> float:
     """The penalty weight at which the chosen candidates' mean move is the budget.
 
-    It is negative where an unpenalized choice would spend less.
+    It is negative where an unpenalized choice would spend less, and zero where no weight changes what is spent.
     """
 
     def spent(weight: float) -> float:
         index = choose(score, moved, noise, weight, sharpness)
         return float(moved.gather(1, index.unsqueeze(1)).double().mean())
 
+    if spent(-_LARGEST_WEIGHT) == spent(_LARGEST_WEIGHT):
+        return 0.0
     low, high = -1.0, 1.0
     while spent(high) > budget and high < _LARGEST_WEIGHT:
         high *= 2

@@ -19,7 +19,6 @@ from mipoison.defenses.lpa.penalized import (
     TABLE,
     Penalized,
     Weighed,
-    require_pairs,
     require_reachable,
 )
 from mipoison.defenses.lpa.recovery import COMPONENTS, Recovery
@@ -65,6 +64,7 @@ class Generator(Penalized):
     """
 
     name: ClassVar[str] = "generator"
+    candidates_a_row: ClassVar[int] = 1 + (_NEAREST + _RANDOM) * len(SHARES)
     recovered: Tensor
 
     def __init__(
@@ -107,13 +107,12 @@ class Generator(Penalized):
         progress: Progress,
     ) -> Generator:
         """Plays the game on the defender's rows [N, K] and their inputs."""
-        require_pairs(rows)
         surrogate = Surrogate.fit(rows, inputs, seed=seed, progress=progress.part(0.0, 0.1))
         with torch.inference_mode(False), torch.no_grad():
             single = as_dtype(rows, torch.float32).clone()
             bank = Bank(single)
             # With many rows and classes, a share of the rows fills the table.
-            count = 1 + (_NEAREST + _RANDOM) * len(SHARES)
+            count = cls.candidates_a_row
             some = single[:: -(-single.numel() * count // TABLE)]
             draws = max(1, min(DRAWS, TABLE // (some.numel() * count)))
 
@@ -148,9 +147,7 @@ class Generator(Penalized):
                 progress=progress.part(0.5, 0.95),
                 **_NETWORK,
             )
-            recovered = network(bank.vectors)[:, COMPONENTS : 2 * COMPONENTS + 1]
-            size = torch.linalg.vecdot(recovered, recovered).unsqueeze(1)
-            recovered = torch.cat((recovered, size), 1)
+            recovered = _recovered(network, bank)
 
             # 3. The penalty weight.
             fitted = cls(
@@ -164,6 +161,13 @@ class Generator(Penalized):
             )
             fitted.penalty_weight = fitted.weight_for(some, budget, epsilon=epsilon, norm=norm)
         return fitted
+
+    def with_bank(self, vectors: Tensor) -> Generator:
+        """See `Penalized.with_bank`."""
+        bank = Bank(vectors)
+        names = ("penalty_weight", "budget", "error", "key_cells")
+        how = {name: getattr(self, name) for name in names}
+        return Generator(bank, self.network, _recovered(self.network, bank), **how)
 
     def poison(self, p: Tensor, *, key: Key, epsilon: float, norm: str) -> Tensor:
         """See `Objective.poison`."""
@@ -227,6 +231,13 @@ class Generator(Penalized):
         kept = {name: settings[name] for name in ("penalty_weight", "budget", "error")}
         key_cells = KeyCells(settings["grid"], settings["temperature"])
         return cls(bank, network, tensors["recovered"], key_cells=key_cells, **kept)
+
+
+def _recovered(network: Network, bank: Bank) -> Tensor:
+    """What the adversaries recover from the bank's vectors, see `Generator`: [M, COMPONENTS + 2]."""
+    recovered = network(bank.vectors)[:, COMPONENTS : 2 * COMPONENTS + 1]
+    size = torch.linalg.vecdot(recovered, recovered).unsqueeze(1)
+    return torch.cat((recovered, size), 1)
 
 
 def _trials(

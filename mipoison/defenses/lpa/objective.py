@@ -30,6 +30,8 @@ class Objective(DtypeStable):
     piece: ClassVar[int] = NETWORKS
     # Whether answers depend on the key.
     keyed: ClassVar[bool] = True
+    # See `LPA.realised`.
+    realised: float | None = None
 
     @property
     def classes(self) -> int | None:
@@ -58,8 +60,8 @@ class Objective(DtypeStable):
         """
 
     def settings(self) -> dict[str, Any]:
-        """The objective's name, and the arguments of `restore` beside the tensors; JSON types."""
-        return {"name": self.name}
+        """The objective's name, what it realised, and the arguments of `restore` beside the tensors; JSON types."""
+        return {"name": self.name, "realised": self.realised}
 
     @classmethod
     @abstractmethod

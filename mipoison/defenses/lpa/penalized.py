@@ -24,7 +24,7 @@ TABLE: Final = 1 << 24
 # Relative shortfall of a move that rounding explains.
 ROUNDING: Final = 1e-3
 # The penalty weight is set under this many keys, on at most this many entries of rows.
-_KEYS: Final = 4
+KEYS: Final = 4
 _MOST: Final = 1 << 20
 
 
@@ -41,6 +41,15 @@ class Weighed(NamedTuple):
     spent: Tensor
     noise: Tensor
 
+    def chosen(self, weight: float, sharpness: float) -> Tensor:
+        """The l1 moves [N] of the answers that are given at a penalty weight."""
+        index = choose(*self, weight, sharpness).unsqueeze(1)
+        return self.spent.gather(1, index).squeeze(1).double()
+
+    def spent_at(self, weight: float, sharpness: float) -> float:
+        """The mean l1 move at a penalty weight."""
+        return float(self.chosen(weight, sharpness).mean())
+
 
 class Penalized(Objective):
     """Maximises the adversaries' error less λ · `penalty` of the move, over the answers to a row.
@@ -54,6 +63,8 @@ class Penalized(Objective):
     """
 
     may_stay: ClassVar[bool] = True
+    # Candidates of a row in the game, whose table has TABLE entries at most.
+    candidates_a_row: ClassVar[int]
     penalty_weight: float
     sharpness: float
     budget: float
@@ -80,23 +91,25 @@ class Penalized(Objective):
     def weigh(self, p: Tensor, *, key: Key, epsilon: float, norm: str) -> Weighed:
         """The answers to clean rows [N, K] that the penalty chooses among."""
 
+    @abstractmethod
+    def with_bank(self, vectors: Tensor) -> Penalized:
+        """The same objective whose bank is these vectors, float32 [M, K]."""
+
     def weight_for(self, rows: Tensor, spent: float, *, epsilon: float, norm: str) -> float:
         """The penalty weight at which the rows' mean move is `spent`."""
-        weighed = self._weighed(rows, epsilon, norm)
+        weighed = self.weighed(rows, epsilon=epsilon, norm=norm)
         return bisect_penalty_weight(*weighed, spent, self.sharpness)
 
     def spent_at(self, weight: float, rows: Tensor, *, epsilon: float, norm: str) -> float:
         """The rows' mean l1 move at a penalty weight."""
-        score, spent, noise = self._weighed(rows, epsilon, norm)
-        index = choose(score, spent, noise, weight, self.sharpness).unsqueeze(1)
-        return float(spent.gather(1, index).double().mean())
+        return self.weighed(rows, epsilon=epsilon, norm=norm).spent_at(weight, self.sharpness)
 
-    def _weighed(self, rows: Tensor, epsilon: float, norm: str) -> Weighed:
+    def weighed(self, rows: Tensor, *, epsilon: float, norm: str) -> Weighed:
         """The answers under several keys, to a share of the rows where there are many."""
         with torch.inference_mode(False), torch.no_grad():
             some = as_dtype(rows, torch.float32)[:: -(-rows.numel() // _MOST)].clone()
             # (The name of these keys is part of what λ comes out as.)
-            keys = [Key.public(b"price %d" % i) for i in range(_KEYS)]
+            keys = [Key.public(b"price %d" % i) for i in range(KEYS)]
             made = [self.weigh(some, key=key, epsilon=epsilon, norm=norm) for key in keys]
         return Weighed(*(torch.cat(parts) for parts in zip(*made, strict=True)))
 

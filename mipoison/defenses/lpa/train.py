@@ -22,7 +22,7 @@ from mipoison.progress import Progress
 from mipoison.surrogate import Surrogate
 
 # Units of the surrogates that answers are computed with. Wider ones take twice as long and protect no better, narrower
-# ones protect less (decision 18).
+# ones protect less (decision 19).
 _WIDTH: Final = 128
 
 
