@@ -13,7 +13,8 @@ struct Network {
   int64_t length, members, width;
 };
 
-// Writes what the networks recover from each row, [rows, outputs]; zeros for an invalid row.
+// Writes what the networks recover from each row, [rows, outputs]; zeros for an invalid row, NaN
+// for one whose numbers overflow.
 template <class T>
 struct Recovery {
   Batch batch;

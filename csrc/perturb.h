@@ -28,10 +28,11 @@ inline int64_t recover_rows(const Recovery<T>& call, int64_t begin, int64_t end)
     for (int64_t r = 0; r < n; ++r) {
       const float* const found = networks.output(r);
       float* const out = call.out + (i + r) * d;
-      if (is_probability(call.p + (i + r) * k, k) && all_finite(found, d)) {
+      const bool valid = is_probability(call.p + (i + r) * k, k);
+      if (valid && all_finite(found, d)) {
         std::copy(found, found + d, out);
       } else {
-        std::fill(out, out + d, 0.0f);
+        std::fill(out, out + d, valid ? std::numeric_limits<float>::quiet_NaN() : 0.0f);
         ++invalid;
       }
     }

@@ -307,7 +307,8 @@ def test_numbers_that_overflow_are_named() -> None:
     p = draw("plain", 3, 5, seed=4).float()
     with pytest.raises(ValueError, match=r"stay within float32, got overflow in rows 0, 1, 2"):
         mp.recover(p, networks)
-    assert torch.equal(mp.recover(p, networks, validate=False), torch.zeros(3, 31))
+    for backend in ("cpp", "reference"):
+        assert mp.recover(p, networks, validate=False, backend=backend).isnan().all()
 
 
 def test_answers_into_given_memory() -> None:

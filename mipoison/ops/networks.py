@@ -38,7 +38,8 @@ def recover(
 
     Returns:
         coefficients of `Surrogate.basis`, float32 [N, C] of p's kind, without derivative in any mode
-        (`Surrogate.gradient` has one). With validate=False refused rows get zeros.
+        (`Surrogate.gradient` has one). With validate=False rows that are no probability vectors get zeros, and rows at
+        which the network overflows NaN.
 
     Raises:
         TypeError: for a wrong kind or dtype.

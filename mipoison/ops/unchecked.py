@@ -1,6 +1,7 @@
 """Operations without checks of their arguments and without reading anything back.
 
-Defenses call them on rows that they have checked. An invalid row gets zeros, or the safe answer.
+Defenses call them on rows that they have checked. An invalid row gets zeros, or the safe answer; what a network
+recovers where its numbers overflow is NaN.
 """
 
 from __future__ import annotations

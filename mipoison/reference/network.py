@@ -173,15 +173,17 @@ def recover(
     """G(p), the first so many outputs: what small networks recover from each row, in float64.
 
     Returns:
-        float32 [N, outputs], zeros for an invalid row or one whose numbers overflow; and the mask of valid rows [N].
+        float32 [N, outputs], zeros for an invalid row and NaN for one whose numbers overflow; and the mask of the other
+        rows [N].
     """
     layers = Layers.unpacked(network, p.shape[1], members, width).to(torch.float64)
     valid = valid_rows(p)
     rows = torch.where(valid.unsqueeze(-1), p.to(torch.float64), 1 / p.shape[1])
     made = [_forward(layers, tile)[-1][:, :outputs] for (tile,) in in_tiles(rows)]
     found = _joined(made, len(p), p.new_empty((0, outputs))).to(torch.float32)
-    valid = valid & found.isfinite().all(1)
-    return torch.where(valid.unsqueeze(-1), found, 0.0), valid
+    kept = valid & found.isfinite().all(1)
+    lost = torch.where(valid, torch.nan, 0.0).unsqueeze(-1)
+    return torch.where(kept.unsqueeze(-1), found, lost), kept
 
 
 def pull(
