@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from distributions import draw
+from later import unless
 from table import codewords_of
 from torch import Tensor
 
@@ -128,6 +129,12 @@ CASES: dict[str, tuple[str, Callable[[Tensor, Tensor], tuple[Any, ...]]]] = {
     "choose_move": ("choose_move", lambda p, v: _choose(p, "l1", False)),
     "choose_move root": ("choose_move", lambda p, v: _choose(p, "l2", True)),
 }
+# Cases that are tried by default: one of each operator, and one with all tensors that perturb takes.
+TRIED = tuple(
+    unless(
+        (*dict.fromkeys(name for name, _ in CASES.values()), "perturb near", "distance l1"), CASES
+    )
+)
 # Operators that defenses alone call.
 INTERNAL = (
     *("clean", "label_of", "lead", "distance", "lose_label", "soften"),

@@ -43,7 +43,7 @@ OPERATIONS: dict[str, Operation] = {
     "quantize": lambda p, g: OPS.quantize(p, codewords_of(p.shape[1], 3), None),
     **{
         case: lambda p, g, case=case: operands.call(case, p, sharpened(p), operands.compiled)
-        for case in operands.CASES
+        for case in operands.TRIED
     },
 }
 

@@ -108,7 +108,7 @@ OPERATIONS: dict[str, Callable[[str], object]] = {
     "perturb": lambda b: mp.perturb(ROWS, GOAL, NETWORK, steps=2, alpha=0.05, epsilon=0.1, norm="l2", backend=b),
     **{
         case: lambda b, case=case: operands.call(case, ROWS, SHARPER, BACKENDS[b].__getitem__)
-        for case in operands.CASES
+        for case in operands.TRIED
     },
     "coarse row_bits": lambda b: mp.row_bits(ROWS, key=3, grid=0.1, backend=b),
     "row_bits of ids": lambda b: mp.row_bits(ROWS, key=3, ids=range(len(ROWS)), backend=b),

@@ -76,8 +76,11 @@ CASES: dict[str, tuple[str, Arguments]] = {
         lambda p, g, v: (v, g, p, None, 0.2, "l1", 0.0, False),
     ),
     **{
-        case: (name, lambda p, g, v, given=given: given(p, v))
-        for case, (name, given) in operands.CASES.items()
+        case: (
+            operands.CASES[case][0],
+            lambda p, g, v, case=case: operands.CASES[case][1](p, v),
+        )
+        for case in operands.TRIED
     },
 }
 
