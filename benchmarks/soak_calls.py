@@ -22,10 +22,11 @@ from mipoison.reference import label_of
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
 from distributions import DISTRIBUTIONS, draw, relabelled
+from operands import packed
 
 NORMS = ("l1", "l2", "linf")
 # Tensors that belong to all rows.
-SHARED = ("key", "codewords", "offsets")
+SHARED = ("key", "codewords", "offsets", "network")
 
 
 @dataclass(frozen=True)
@@ -207,10 +208,30 @@ def quantize(random: Random, p: Tensor) -> Call:
     return Call("quantize", ("p", "codewords", offsets), tensors, promise)
 
 
+def perturb(random: Random, p: Tensor) -> Call:
+    """Steps of any length along a small network's gradient, with p or other rows as center."""
+    n, k = p.shape
+    # Not cached: each batch has another k.
+    network = packed.__wrapped__(k, members=1, seed=random.getrandbits(30))
+    generator = torch.Generator().manual_seed(random.getrandbits(62))
+    goal = torch.randn(n, random.choice([1, 3, 32]), generator=generator)
+    tensors = {"p": p, "goal": goal, "network": network.packed}
+    center = "p"
+    if random.random() < 0.3:
+        center, tensors["center"] = "center", mixed_rows(random, n, k)
+    _, _, *region = random_set(random, tensors)
+    promise = promise_of(tensors, "p", (center, None, *region))
+    alpha = random.choice([-1, 1]) * 10 ** random.uniform(-8, 4)
+    given = ("p", "goal", "network", network.members, network.width, center, None)
+    steps, smooth = random.choice([1, 2, 3]), random.random() < 0.5
+    return Call("perturb", (*given, steps, alpha, *region, smooth), tensors, promise)
+
+
 CALLS: dict[str, Callable[[Random, Tensor], Call]] = {
     "step": step,
     "project": project,
     "move": move,
     "flip": flip,
     "quantize": quantize,
+    "perturb": perturb,
 }

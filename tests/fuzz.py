@@ -16,6 +16,7 @@ from random import Random
 from typing import Any
 
 import torch
+from operands import IN_BANKS, bank_of, packed
 from torch import Tensor
 
 from mipoison import cpu
@@ -81,8 +82,9 @@ def laid_out(random: Random, x: Tensor) -> Tensor:
 
 
 def margin_of(name: str, given: tuple[Any, ...]) -> float:
-    """The margin of a call of `project` and `step`."""
-    place = {"project": 5, "project_out": 5, "step": 7, "step_out": 7}.get(name)
+    """The margin of a call of `project`, `step` and `perturb`."""
+    places = {"project": 5, "project_out": 5, "step": 7, "step_out": 7}
+    place = (places | {"perturb": 11, "perturb_out": 11}).get(name)
     return 0.0 if place is None else float(given[place])
 
 
@@ -94,6 +96,55 @@ def labels(random: Random, n: int, k: int) -> Tensor | None:
     if n and random.random() < 0.3:
         t[random.randrange(n)] = random.choice((-1, -2, k, k + 1, 2**31, -(2**63), 2**63 - 1))
     return t.repeat_interleave(3)[::3] if random.random() < 0.2 else t
+
+
+def _finite(results: tuple[Tensor, ...], *_: Any) -> None:
+    *found, status = results
+    assert all(bool(x.isfinite().all()) for x in found) and 0 <= int(status) <= len(found[0])
+
+
+def _labels(results: tuple[Tensor, ...], x: Tensor) -> None:
+    (label,) = results
+    assert label.shape == x.shape[:1] and bool(((label >= 0) & (label < x.shape[1])).all())
+
+
+def _number_a_row(results: tuple[Tensor, ...], q: Tensor, *_: Any) -> None:
+    assert results[0].shape == q.shape[:1]
+
+
+def _row_a_row(results: tuple[Tensor, ...], p: Tensor, *_: Any) -> None:
+    assert results[0].shape == p.shape and results[0].dtype == torch.float32
+
+
+def _picked(results: tuple[Tensor, ...], p: Tensor, vectors: Tensor, *_: Any) -> None:
+    chosen, place = results
+    assert bool(((place >= 0) & (place < len(vectors) + 2 * p.shape[1])).all())
+    assert chosen.shape == (*place.shape, p.shape[1]) and bool((chosen >= 0).all())
+
+
+def _near(results: tuple[Tensor, ...], *_: Any) -> None:
+    assert bool((results[0] >= 0).all())
+
+
+def _chosen(results: tuple[Tensor, ...], p: Tensor, vectors: Tensor, *_: Any) -> None:
+    place, share = results
+    assert bool(((place >= -1) & (place < len(vectors))).all())
+    assert bool(torch.isin(share, torch.tensor((0.0, 0.25, 0.5, 1.0))).all())
+
+
+# What holds of results that are no rows to serve.
+JUDGED: dict[str, Callable[..., None]] = {
+    "recover": _finite,
+    "pull": _finite,
+    "label_of": _labels,
+    "lead": _number_a_row,
+    "distance": _number_a_row,
+    "lose_label": _number_a_row,
+    "soften": _row_a_row,
+    "pick_each": _picked,
+    "nearest": _near,
+    "choose_move": _chosen,
+}
 
 
 class Caller:
@@ -117,6 +168,19 @@ class Caller:
             "quantize": self.quantize,
             "quantize_out": self.quantize_out,
             "project_vjp": self.project_vjp,
+            "recover": self.recover,
+            "pull": self.pull,
+            "perturb": self.perturb,
+            "perturb_out": self.perturb_out,
+            "clean": lambda *size: (matrix(self.random, *size),),
+            "label_of": lambda *size: (matrix(self.random, *size),),
+            "lead": self.pair,
+            "distance": lambda *size: (*self.pair(*size), self.limits()[1]),
+            "lose_label": self.lose_label,
+            "soften": self.soften,
+            "pick_each": self.pick_each,
+            "nearest": self.nearest,
+            "choose_move": self.choose_move,
         }
 
     def limits(self) -> tuple[float | None, str, float, bool]:
@@ -209,9 +273,92 @@ class Caller:
         n, k = min(n, 5), min(k, 20)
         return (matrix(self.random, n, k, dtype), *self.project(n, k, dtype))
 
-    def spoilt(self, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
+    def network(self, k: int) -> tuple[Tensor, int, int]:
+        """Small networks, some of whose numbers may be strange."""
+        random = self.random
+        members, width = random.choice((1, 2, 3)), random.choice((32, 64))
+        network = packed(k, members=members, width=width, seed=random.randrange(3)).packed
+        if random.random() < 0.3:
+            network = network.clone()
+            strange = torch.tensor(random.choice(STRANGE), dtype=torch.float64)
+            network[random.randrange(len(network))] = strange.float()
+        return network, members, width
+
+    def recover(self, n: int, k: int, dtype: torch.dtype) -> tuple[Any, ...]:
+        k = min(k, 70)
+        outputs = self.random.choice((1, 5, 31, 32, 32, 0, 33))
+        return matrix(self.random, n, k, dtype), *self.network(k), outputs
+
+    def goal(self, n: int) -> Tensor:
+        return matrix(self.random, n, self.random.choice((1, 5, 32)), torch.float32)
+
+    def pull(self, n: int, k: int, dtype: torch.dtype) -> tuple[Any, ...]:
+        k = min(k, 70)
+        smooth = self.random.random() < 0.5
+        return matrix(self.random, n, k, dtype), self.goal(n), *self.network(k), smooth
+
+    def perturb(self, n: int, k: int, dtype: torch.dtype) -> tuple[Any, ...]:
+        random, n, k = self.random, min(n, 64), min(k, 70)
+        p = matrix(random, n, k, dtype)
+        # Shortened steps leave a row where it is, which need not be where its center is.
+        near = random.choice((None, matrix(random, n, 1, torch.float32)[:, 0]))
+        center = self.center(p) if near is None else None
+        alpha = random.choice((random.random(), random.choice(WORST)))
+        given = p, self.goal(n), *self.network(k), center, near
+        return *given, random.choice((1, 2, 3)), alpha, *self.limits(), random.random() < 0.5
+
+    def perturb_out(self, n: int, k: int, dtype: torch.dtype) -> tuple[Any, ...]:
+        arguments = self.perturb(n, k, dtype)
+        return (*arguments, self.out(arguments[:1]))
+
+    def pair(self, n: int, k: int, dtype: torch.dtype) -> tuple[Any, ...]:
+        q = matrix(self.random, n, k, dtype)
+        return q, self.random.choice((q, matrix(self.random, n, k, dtype)))
+
+    def lose_label(self, n: int, k: int, dtype: torch.dtype) -> tuple[Any, ...]:
+        label = torch.tensor([self.random.randrange(k) for _ in range(n)], dtype=torch.int64)
+        first = self.random.randrange(5)
+        return *self.pair(n, k, dtype), label, first, first + self.random.randrange(-1, 6)
+
+    def soften(self, n: int, k: int, dtype: torch.dtype) -> tuple[Any, ...]:
+        temperature = self.random.choice((1.0, 2.0, 0.1, self.random.choice(WORST)))
+        return matrix(self.random, n, k, dtype), temperature, self.random.choice(WORST)
+
+    def in_bank(self, n: int, k: int) -> tuple[Any, ...]:
+        """Rows and a bank whose last label has no vectors."""
+        random, k = self.random, min(k, 40)
+        vectors, starts, counts, *_ = bank_of(k, random.choice((1, 4, 9)))
+        same, noise = random.choice((0.0, 1e-7, 0.5, random.choice(WORST))), random.choice(NUMBERS)
+        return matrix(random, min(n, 64), k, torch.float32), vectors, starts, counts, same, noise
+
+    def keyed(self, n: int, columns: int) -> Tensor:
+        """Keyed words, int64 [n, columns]."""
+        words = torch.tensor([self.random.getrandbits(32) for _ in range(n * columns)])
+        return words.to(torch.int64).view(n, columns)
+
+    def pick_each(self, n: int, k: int, dtype: torch.dtype) -> tuple[Any, ...]:
+        return *self.in_bank(n, k), self.keyed(min(n, 64), self.random.choice((0, 1, 3)))
+
+    def nearest(self, n: int, k: int, dtype: torch.dtype) -> tuple[Any, ...]:
+        slots, subsets = self.random.choice((1, 3, 9, 40)), self.random.choice((1, 2, 3, 40))
+        return *self.in_bank(n, k), self.keyed(min(n, 64), 1)[:, 0], slots, subsets
+
+    def choose_move(self, n: int, k: int, dtype: torch.dtype) -> tuple[Any, ...]:
+        random, n, (rows, vectors, *bank) = self.random, min(n, 64), self.in_bank(n, k)
+        components, slots = random.choice((1, 5, 31)), random.choice((1, 9, 33, 64))
+        predicted = matrix(random, n, 2 * components + 1 + random.choice((0, 3)), torch.float32)
+        recovered = matrix(random, len(vectors), components + 2, torch.float32)
+        words = self.keyed(n, -(-slots // 32))
+        epsilon, norm, weight, _ = self.limits()
+        given = predicted, recovered, words, slots, 0.2 if epsilon is None else epsilon
+        return rows, vectors, *bank, *given, norm, weight, random.random() < 0.5
+
+    def spoilt(self, name: str, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
         """With one tensor of another shape, dtype or number of dimensions."""
-        at = self.random.choice([i for i, x in enumerate(arguments) if isinstance(x, Tensor)])
+        # A bank's vectors, the second argument, are taken to be as many as its counts say.
+        trusted = 1 if name in IN_BANKS else None
+        tensors = [i for i, x in enumerate(arguments) if isinstance(x, Tensor) and i != trusted]
+        at = self.random.choice(tensors)
         x = arguments[at]
         change = self.random.choice(
             (lambda x: x[:-1], lambda x: x[None], lambda x: x.int(), lambda x: x.half(), torch.cat)
@@ -231,7 +378,7 @@ class Caller:
         name = random.choice(list(self.made))
         arguments = self.kinds()[name](n, k, random.choice(DTYPES))
         if random.random() < 0.05:
-            arguments = self.spoilt(arguments)
+            arguments = self.spoilt(name, arguments)
         self.made[name] += 1
         if random.random() < 0.03:
             arguments = tuple(x.to("meta") if isinstance(x, Tensor) else x for x in arguments)
@@ -269,6 +416,9 @@ class Caller:
         if name == "project_vjp":
             assert results[0].shape == given[0].shape
             return None
+        if name in JUDGED:
+            JUDGED[name](results, *given)
+            return int(results[-1]) if name in ("recover", "pull") else None
         q = given[-1] if name.endswith("_out") else results[0]
         status, (n, k) = int(results[-1]), q.shape
         assert 0 <= status <= n, (name, status, n)
@@ -278,6 +428,9 @@ class Caller:
         exact = q.double()
         assert bool((exact >= 0).all()), (name, "not finite, or negative")
         slack = max(1e-5, k * ULP[q.dtype])
+        if name in ("perturb", "perturb_out") and given[6] is not None:
+            # A step of share 0 leaves a row as it came.
+            slack = max(slack, 1e-2 if ULP[q.dtype] > 1e-4 else 1.1e-4)
         assert bool(((exact.sum(1) - 1).abs() <= slack).all()), (name, "sum", slack)
         return status
 

@@ -10,6 +10,7 @@ import pytest
 import torch
 from distributions import draw
 from fitted import key_of
+from operands import goal_of, packed
 from torch import nn
 
 import mipoison as mp
@@ -330,6 +331,8 @@ def test_validate_is_a_flag() -> None:
         lambda: mp.move(p, p, epsilon=0.1, validate="no"),
         lambda: mp.flip(p, rate=0.5, key=1, validate="no"),
         lambda: mp.quantize(p, torch.eye(3)[:, None], validate="no"),
+        lambda: mp.recover(p, packed(3), validate="no"),
+        lambda: mp.perturb(p, goal_of(1), packed(3), steps=1, alpha=0.1, validate="no"),
         lambda: Rounding(1)(p, validate="no"),
     )
     for call in calls:

@@ -220,7 +220,7 @@ def test_soak_without_violations(tmp_path: Path, capsys: pytest.CaptureFixture[s
     summary = json.loads((tmp_path / "summary.json").read_text())
     assert summary["seed"] == 5 and summary["violation"] is None
     assert set(summary["rows_checked"].values()) == {3000}
-    assert len(summary["rows_checked"]) == 5 * len(summary["instruction_sets"])
+    assert len(summary["rows_checked"]) == 6 * len(summary["instruction_sets"])
 
 
 def test_soak_saves_violating_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,6 +9,7 @@ import textwrap
 import threading
 from collections.abc import Callable, Iterator
 
+import operands
 import pytest
 import table
 import torch
@@ -40,6 +41,10 @@ OPERATIONS: dict[str, Operation] = {
     "flip project": lambda p, g: OPS.flip(p, None, 0.5, KEY, "project"),
     "row_bits": lambda p, g: (OPS.row_bits(p, KEY, 3, 0.1, 6),),
     "quantize": lambda p, g: OPS.quantize(p, codewords_of(p.shape[1], 3), None),
+    **{
+        case: lambda p, g, case=case: operands.call(case, p, sharpened(p), operands.compiled)
+        for case in operands.TRIED
+    },
 }
 
 

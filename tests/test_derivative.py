@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import operands
 import pytest
 import torch
 from distributions import directions, draw
@@ -22,6 +23,7 @@ Projection = Callable[[Tensor], Tensor]
 K = 6
 P = draw("plain", 4, K)
 WORDS = codewords_of(K, 3)
+NETWORK, GOAL = operands.packed(K), operands.goal_of(4)
 Z = P + 0.4 * directions(4, K)
 LABEL = torch.tensor([1, 0, 5, 2])
 SETTINGS: dict[str, dict[str, Any]] = {
@@ -186,9 +188,25 @@ def test_vmap_of_the_other_operations() -> None:
         "flip": lambda p: mp.flip(p, rate=0.5, key=1, validate=False)[0],
         "row_bits": lambda p: mp.row_bits(p, key=1),
         "quantize": lambda p: mp.quantize(p, WORDS, validate=False)[0],
+        "recover": lambda p: mp.recover(p, NETWORK, validate=False),
+        "perturb": lambda p: mp.perturb(
+            p, GOAL, NETWORK, steps=2, alpha=0.05, epsilon=0.1, validate=False
+        ),
     }
     for name, call in calls.items():
         assert torch.equal(torch.vmap(call)(p), torch.stack([call(x) for x in p])), name
+
+
+@pytest.mark.parametrize("case", operands.TRIED)
+def test_vmap_of_operators(case: str) -> None:
+    def answer(p: Tensor, v: Tensor) -> tuple[Tensor, ...]:
+        return operands.call(case, p, v, operands.compiled)
+
+    p = torch.stack([P, P.flip(0)]).float()
+    v = (p + torch.nn.functional.one_hot(p.argmax(-1), K)) / 2
+    expected = [answer(*pair) for pair in zip(p, v, strict=True)]
+    for i, result in enumerate(torch.vmap(answer)(p, v)):
+        assert torch.equal(result, torch.stack([x[i] for x in expected]))
 
 
 def test_vmap_of_a_defense_cannot_read_which_rows_are_valid_and_says_so() -> None:
@@ -264,6 +282,10 @@ def test_other_arguments_have_no_derivative() -> None:
         "move": lambda p, **by: mp.move(p, p, epsilon=0.1, **by),
         "flip": lambda p, **by: mp.flip(p, rate=0.5, key=1, **by)[0],
         "quantize": lambda p, **by: mp.quantize(p, WORDS, **by)[0],
+        "recover": lambda p, **by: mp.recover(p, NETWORK, **by),
+        "perturb": lambda p, **by: mp.perturb(
+            p, GOAL, NETWORK, steps=2, alpha=0.05, center=p, epsilon=0.1, **by
+        ),
     }
     for name, call in calls.items():
         for backend in (None, "cpp", "reference"):

@@ -7,6 +7,7 @@ import ctypes
 import ctypes.util
 from collections.abc import Callable, Iterator
 
+import operands
 import pytest
 import torch
 from table import codewords_of
@@ -70,6 +71,8 @@ def _calls(ops: Callable[[str], Callable[..., tuple[Tensor, ...]]]) -> dict[str,
         "quantize": lambda p, g, v: ops("quantize")(p, codewords_of(p.shape[1], 3), None),
         "vjp": lambda p, g, v: (OPS.project_vjp(g, p, None, None, None, "l1", 0.0, False),),
     }
+    for case in operands.CASES:
+        calls[case] = lambda p, g, v, case=case: operands.call(case, p, v, ops)
     for norm, epsilon in (("l1", None), ("l1", 0.2), ("l2", 0.1), ("linf", 0.02)):
         calls[f"project {norm} {epsilon}"] = lambda p, g, v, n=norm, e=epsilon: project(
             g, p, None, e, n, 0.05, True

@@ -12,6 +12,7 @@ import pytest
 import torch
 from distributions import draw
 from later import later, unless
+from operands import goal_of, packed
 from table import codewords_of
 from torch import Tensor, nn
 
@@ -29,6 +30,7 @@ from mipoison.defenses.base import Defense
 
 K = 5
 WORDS = codewords_of(K, 2)
+NETWORK, GOAL = packed(K), goal_of(9)
 KEYLESS: dict[str, Callable[[], Defense]] = {
     "label-only": LabelOnly,
     "rounding": lambda: Rounding(1),
@@ -113,11 +115,13 @@ def test_operator_takes_none_for_no_ball() -> None:
                 mp.step(p, p.flip(1), **given, alpha=0.1),
                 mp.move(p, p, epsilon=None, validate=False),
                 *mp.quantize(p, WORDS, validate=False),
+                mp.recover(p, NETWORK, validate=False),
+                mp.perturb(p, GOAL, NETWORK, steps=2, alpha=0.1, validate=False),
             )
 
     program = torch.export.export(Projects(), (p,))
     numbers = [x for node in calls(program) for x in node.args if isinstance(x, float)]
-    assert len(list(calls(program))) == 5 and numbers and all(map(math.isfinite, numbers))
+    assert len(list(calls(program))) == 7 and numbers and all(map(math.isfinite, numbers))
     for ours, theirs in zip(program.module()(p), Projects()(p), strict=True):
         assert torch.equal(ours, theirs)
 

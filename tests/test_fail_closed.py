@@ -13,6 +13,7 @@ import pytest
 import torch
 from distributions import directions, draw
 from later import later
+from operands import goal_of, packed
 from table import codewords_of
 from torch import Tensor
 
@@ -47,6 +48,8 @@ def test_rows_that_are_no_probabilities_are_named(fitted: dict[str, mp.LPA], kin
         lambda: mp.flip(bad, rate=0.5),
         lambda: mp.move(bad, bad, epsilon=0.1),
         lambda: mp.quantize(bad, codewords_of(K, 2)),
+        lambda: mp.recover(bad, packed(K)),
+        lambda: mp.perturb(bad, goal_of(4), packed(K), steps=1, alpha=0.1),
         lambda: mp.project(torch.zeros_like(bad), center=bad, epsilon=0.1),
         lambda: mp.step(
             torch.zeros_like(bad), torch.ones_like(bad), center=bad, alpha=0.1, epsilon=0.1
@@ -145,6 +148,12 @@ def test_without_validation_no_undefended_row_is_returned() -> None:
     assert float(empty[0, other[0]]) == 1.0
 
 
+def perturbed(p: Tensor, **given: Any) -> Tensor:
+    """Rows after one step, but for what is given otherwise."""
+    usual = {"goal": goal_of(len(p)), "network": packed(K), "steps": 1, "alpha": 0.1}
+    return mp.perturb(p, **usual | given)
+
+
 @pytest.mark.parametrize(
     ("call", "error", "words"),
     [
@@ -174,6 +183,17 @@ def test_without_validation_no_undefended_row_is_returned() -> None:
         (lambda p: mp.move(p, p.flip(1), epsilon=0.1), ValueError, "label of p"),
         (lambda p: mp.move(p, p, epsilon=0.1, norm="l2", style="waterfill"), ValueError, "'l1'"),
         (lambda p: mp.flip(p, targets=[0, 1, 2, 10], rate=1.0), ValueError, "10 in row 3"),
+        (lambda p: mp.recover(p, torch.nn.Identity()), TypeError, "mp.Surrogate.fit"),
+        (lambda p: perturbed(p, goal=goal_of(3)), ValueError, r"goal of shape \(4, C\)"),
+        (lambda p: perturbed(p, goal=goal_of(4)[:, 0]), ValueError, "1 <= C <= 32"),
+        (lambda p: perturbed(p, goal=p.expand(4, K).repeat(1, 4)), ValueError, "1 <= C <= 32"),
+        (lambda p: perturbed(p, goal=goal_of(4) / 0), ValueError, "expected goal to be finite"),
+        (lambda p: perturbed(p, steps=0), ValueError, "steps"),
+        (lambda p: perturbed(p, alpha=math.nan), ValueError, "alpha"),
+        (lambda p: perturbed(p, near=torch.ones(3)), ValueError, r"near of shape \(4,\)"),
+        (lambda p: perturbed(p, near=torch.tensor([1.0, 1.0, 0.0, 1.0])), ValueError, "in row 2"),
+        (lambda p: perturbed(p, center=p[:, :5]), ValueError, "shape"),
+        (lambda p: perturbed(p, margin=0.9, epsilon=0.0), ValueError, "empty set"),
         (lambda p: mp.row_bits(p, draw=-1), ValueError, "draw"),
         (lambda p: mp.row_bits(p, words=0), ValueError, "words"),
         (lambda p: mp.step(p, p, alpha=0.1, backend="cuda"), ValueError, "'cuda'"),

@@ -78,7 +78,8 @@ def test_the_public_names() -> None:
         "lfp",
         "lpa",
     }
-    assert public | {"load", "move", "project", "quantize", "row_bits", "step"} == set(mp.__all__)
+    public |= {"load", "move", "perturb", "project", "quantize", "recover", "row_bits", "step"}
+    assert public == set(mp.__all__)
     assert re.fullmatch(r"\d+\.\d+\.\d+\S*", mp.__version__)
 
 

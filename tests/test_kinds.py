@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from distributions import draw
+from operands import goal_of, packed
 from table import codewords_of
 from torch import Tensor, nn
 
@@ -19,6 +20,7 @@ from mipoison.defenses import Contract, LabelOnly, LaplaceNoise, Purifier, Round
 K, N = 10, 60
 P = draw("plain", N, K, seed=2).float()
 WORDS = codewords_of(K, 3)
+NETWORK, GOAL = packed(K), goal_of(N)
 ARRAY = P.numpy()
 LABELS = np.arange(N) % K
 
@@ -67,6 +69,8 @@ CALLS: dict[str, Callable[[Any], Any]] = {
     "flip": lambda p: mp.flip(p, rate=0.5, key=1)[0],
     "row_bits": lambda p: mp.row_bits(p, key=1),
     "quantize": lambda p: mp.quantize(p, WORDS)[0],
+    "recover": lambda p: mp.recover(p, NETWORK),
+    "perturb": lambda p: mp.perturb(p, GOAL, NETWORK, steps=2, alpha=0.05, epsilon=0.1),
     "lpa": lambda p: mp.lpa(p, key=1),
     "lfp": lambda p: mp.lfp(p, rate=0.5, key=1),
     "defense": lambda p: LaplaceNoise(key=1)(p),

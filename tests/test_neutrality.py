@@ -14,6 +14,7 @@ from typing import Any
 
 import fresh
 import numpy as np
+import operands
 import pytest
 import torch
 from distributions import draw
@@ -25,6 +26,7 @@ from worlds import world
 import mipoison as mp
 from mipoison.defenses import LaplaceNoise, Purifier
 from mipoison.neutral import neutral
+from mipoison.ops import library
 
 MKLDNN: Any = torch.backends.mkldnn
 Switch = Callable[[], AbstractContextManager[object]]
@@ -91,6 +93,9 @@ def _rows() -> Tensor:
 ROWS = _rows()
 TARGET = torch.zeros_like(ROWS).scatter(1, ROWS.argmax(1, keepdim=True), 1.0)
 WORDS = codewords_of(ROWS.shape[1], 3)
+SHARPER = (ROWS + TARGET) / 2
+NETWORK, GOAL = operands.packed(ROWS.shape[1]), operands.goal_of(len(ROWS))
+BACKENDS = {"cpp": library.CPP, "reference": library.REFERENCE}
 OPERATIONS: dict[str, Callable[[str], object]] = {
     "project": lambda b: mp.project(3 * ROWS, center=ROWS, epsilon=0.1, margin=0.01, shrink=True, backend=b),
     "project without ball": lambda b: mp.project(3 * ROWS, backend=b),
@@ -99,6 +104,12 @@ OPERATIONS: dict[str, Callable[[str], object]] = {
     "flip": lambda b: mp.flip(ROWS, rate=0.3, key=3, backend=b),
     "row_bits": lambda b: mp.row_bits(ROWS, key=3, backend=b),
     "quantize": lambda b: mp.quantize(ROWS, WORDS, backend=b),
+    "recover": lambda b: mp.recover(ROWS, NETWORK, backend=b),
+    "perturb": lambda b: mp.perturb(ROWS, GOAL, NETWORK, steps=2, alpha=0.05, epsilon=0.1, norm="l2", backend=b),
+    **{
+        case: lambda b, case=case: operands.call(case, ROWS, SHARPER, BACKENDS[b].__getitem__)
+        for case in operands.TRIED
+    },
     "coarse row_bits": lambda b: mp.row_bits(ROWS, key=3, grid=0.1, backend=b),
     "row_bits of ids": lambda b: mp.row_bits(ROWS, key=3, ids=range(len(ROWS)), backend=b),
 }  # fmt: skip

@@ -8,10 +8,12 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import operands
 import pytest
 import torch
 from distributions import directions, draw
 from later import later
+from operands import several
 from table import codewords_of
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
@@ -73,16 +75,18 @@ CASES: dict[str, tuple[str, Arguments]] = {
         "project_vjp",
         lambda p, g, v: (v, g, p, None, 0.2, "l1", 0.0, False),
     ),
+    **{
+        case: (
+            operands.CASES[case][0],
+            lambda p, g, v, case=case: operands.CASES[case][1](p, v),
+        )
+        for case in operands.TRIED
+    },
 }
 
 
 def operator(name: str) -> Any:
     return getattr(torch.ops.mipoison, name)
-
-
-def several(result: Any) -> tuple[Tensor, ...]:
-    """What a call returned, as a tuple."""
-    return (result,) if isinstance(result, Tensor) else tuple(result)
 
 
 def compiled(function: Callable[..., Any], **options: Any) -> Callable[..., Any]:
@@ -146,6 +150,8 @@ def test_inductor_agrees_with_eager() -> None:
 
 SECRET = Key(3)
 WORDS = {k: codewords_of(k, 3) for k in (7, 12)}
+NETWORKS = {k: operands.packed(k) for k in (7, 12)}
+GOAL, NEAR = operands.goal_of(50), operands.near_of(50)
 PUBLIC: dict[str, Callable[..., Any]] = {
     "project": lambda p, g, v, **kw: mp.project(g, **kw),
     "project label": lambda p, g, v, **kw: mp.project(g, label=torch.ones(len(p)).int(), **kw),
@@ -160,6 +166,20 @@ PUBLIC: dict[str, Callable[..., Any]] = {
         p, targets=torch.full((len(p),), 2), rate=1.0, key=SECRET, **kw
     ),
     "quantize": lambda p, g, v, **kw: mp.quantize(p, WORDS[p.shape[1]], **kw),
+    "recover": lambda p, g, v, **kw: mp.recover(p, NETWORKS[p.shape[1]], **kw),
+    "perturb": lambda p, g, v, **kw: mp.perturb(
+        p, GOAL[: len(p)], NETWORKS[p.shape[1]], steps=2, alpha=0.05, center=v, epsilon=0.2, **kw
+    ),
+    "perturb near": lambda p, g, v, **kw: mp.perturb(
+        p,
+        GOAL[: len(p)],
+        NETWORKS[p.shape[1]],
+        steps=2,
+        alpha=0.05,
+        near=NEAR[: len(p)],
+        smooth=True,
+        **kw,
+    ),
 }
 
 
@@ -270,7 +290,9 @@ def test_backends_agree(name: str, dtype: torch.dtype) -> None:
     default, compiled_, plain = (
         several(PUBLIC[name](*args, backend=b)) for b in (None, "cpp", "reference")
     )
-    tolerance = max(5e-7, torch.finfo(dtype).eps) if dtype != torch.float64 else 1e-9
+    # The compiled networks compute in float32.
+    exact = dtype == torch.float64 and name.split()[0] not in ("recover", "perturb")
+    tolerance = 1e-9 if exact else max(5e-7, torch.finfo(dtype).eps)
     for ours, forced, theirs in zip(default, compiled_, plain, strict=True):
         assert torch.equal(ours, forced) and theirs.dtype == ours.dtype
         assert float((ours.double() - theirs.double()).abs().max()) <= tolerance
@@ -308,7 +330,8 @@ def test_cpu_tensors_go_to_the_operator_but_for_the_reference(name: str) -> None
     "name",
     [
         *("project", "step", "move", "flip", "row_bits", "quantize"),
-        *("project_out", "step_out", "quantize_out"),
+        *("recover", "pull", "perturb", *operands.INTERNAL),
+        *("project_out", "step_out", "quantize_out", "perturb_out"),
     ],
 )
 def test_the_dispatcher_calls_the_compiled_kernels_without_python(name: str) -> None:
@@ -344,7 +367,8 @@ def test_numpy_in_numpy_out(name: str, dtype: type[np.generic]) -> None:
         answers = answers if isinstance(answers, tuple) else (answers,)
         for ours, theirs in zip(answers, several(PUBLIC[name](*tensors)), strict=True):
             assert isinstance(ours, np.ndarray)
-            assert ours.dtype == (np.int64 if theirs.dtype == torch.int64 else dtype)
+            floats = np.float32 if name == "recover" else dtype
+            assert ours.dtype == (np.int64 if theirs.dtype == torch.int64 else floats)
             assert np.array_equal(ours, theirs.numpy())
     assert all(np.array_equal(x, y) for x, y in zip(arrays, before, strict=True))
 
@@ -368,9 +392,10 @@ def test_a_read_only_array_is_served_without_a_warning() -> None:
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("name", PUBLIC)
 def test_dtypes_and_no_rows(name: str, dtype: torch.dtype, backend: str) -> None:
+    columns, floats = (32, torch.float32) if name == "recover" else (7, dtype)
     for n in (0, 1, 4):
         result, *labels = several(PUBLIC[name](*rows(n, dtype=dtype), backend=backend))
-        assert result.shape == (n, 7) and result.dtype == dtype
+        assert result.shape == (n, columns) and result.dtype == floats
         assert all(x.shape == (n,) and x.dtype == torch.int64 for x in labels)
     bits = mp.row_bits(rows(0, dtype=dtype)[0], key=1, words=5, backend=backend)
     assert bits.shape == (0, 5) and bits.dtype == torch.int64
@@ -465,7 +490,7 @@ def test_refused_rows_have_no_gradient() -> None:
     assert float(gradient.abs().max()) > 0
 
 
-@pytest.mark.parametrize("name", ["step", "move", "flip", "quantize"])
+@pytest.mark.parametrize("name", ["step", "move", "flip", "quantize", "recover", "perturb"])
 def test_operations_without_derivative_record_none(name: str) -> None:
     wanting = [x.requires_grad_() for x in rows()]
     result, *_ = several(PUBLIC[name](*wanting))

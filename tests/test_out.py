@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import operands
 import pytest
 import torch
 from distributions import directions, draw
@@ -16,6 +17,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 
 import mipoison as mp
 from mipoison import cpu
+from mipoison.ops.library import REFERENCE
 from mipoison.reference import label_of
 
 INF = math.inf
@@ -38,10 +40,15 @@ def rows(n: int, k: int, dtype: torch.dtype = torch.float32) -> tuple[Tensor, Te
 
 
 Call = Callable[..., Any]
-# project(z) and step(q), from (q, g, p).
+NETWORKS = {k: operands.packed(k) for k in (*SIZES, 6)}
+GOAL = operands.goal_of(19)
+# project(z), step(q) and perturb(p), from (q, g, p).
 CALLS: dict[str, Call] = {
     "project": lambda q, g, p, **options: mp.project(q, center=p, **options),
     "step": lambda q, g, p, **options: mp.step(q, g, center=p, alpha=0.3, **options),
+    "perturb": lambda q, g, p, **options: mp.perturb(
+        q, GOAL[: len(q)], NETWORKS[q.shape[1]], steps=2, alpha=0.3, center=p, **options
+    ),
 }
 
 
@@ -328,7 +335,7 @@ def test_arrays(name: str, dtype: type[np.generic]) -> None:
         assert CALLS[name](own, g, own, epsilon=0.2, out=own) is own
         assert np.array_equal(own, expected)
     flat = np.concatenate([p.ravel(), np.zeros(6, dtype)])
-    with pytest.raises(ValueError, match=r"expected out to be [qz] itself"):
+    with pytest.raises(ValueError, match=r"expected out to be [pqz] itself"):
         CALLS[name](flat[:54].reshape(9, 6), g, p, epsilon=0.2, out=flat[6:].reshape(9, 6))
 
 
@@ -345,7 +352,7 @@ def test_refused_rows_are_named_and_out_holds_the_safe_answers(
     q[3, 2] = math.nan
     safe = CALLS[name](q, g, p, epsilon=0.2, validate=False, backend=backend)
     for out in (poisoned(p), poisoned(p.t()).t()):
-        with pytest.raises(ValueError, match=r"NaN or Inf in row 3$"):
+        with pytest.raises(ValueError, match=r"NaN or Inf in row 3$|row 3: it holds NaN or Inf"):
             CALLS[name](q, g, p, epsilon=0.2, out=out, backend=backend)
         assert torch.equal(out, safe) and bool(out.isfinite().all())
     with pytest.raises(ValueError, match="got 1 that it refused; out shares memory"):
@@ -359,7 +366,13 @@ def test_refused_rows_are_named_and_out_holds_the_safe_answers(
 def test_out_refuses_tensors_that_require_grad() -> None:
     p, g = rows(9, 6)
     z, out = p.clone().requires_grad_(), poisoned(p)
-    operator = torch.ops.mipoison
+    goal, operator = GOAL[:9], torch.ops.mipoison
+    goal_wanting, network = goal.clone().requires_grad_(), NETWORKS[6]
+
+    def perturbed(p: Tensor, goal: Tensor, center: Tensor | None = None) -> tuple[Any, ...]:
+        given = p, goal, network.packed, network.members, network.width, center, None
+        return (*given, 1, 0.1, None, "l1", 0.0, False, False)
+
     refused: dict[str, Callable[[], Any]] = {
         "torch": lambda: torch.add(z, z, out=out),
         "project": lambda: mp.project(z, out=out),
@@ -377,6 +390,12 @@ def test_out_refuses_tensors_that_require_grad() -> None:
         "operator center": lambda: operator.step_out(
             p, g, z, None, 0.1, 0.2, "l1", 0.0, False, out
         ),
+        "perturb out": lambda: CALLS["perturb"](p, g, p, out=z),
+        "operator perturb p": lambda: operator.perturb_out(*perturbed(z, goal), out),
+        "operator perturb goal": lambda: operator.perturb_out(*perturbed(p, goal_wanting), out),
+        "operator perturb center": lambda: operator.perturb_out(*perturbed(p, goal, z), out),
+        "reference perturb center": lambda: REFERENCE["perturb_out"](*perturbed(p, goal, z), out),
+        "operator perturb out": lambda: operator.perturb_out(*perturbed(p, goal), z),
     }
     for name, call in refused.items():
         # One sentence, whichever backend refuses.
@@ -463,6 +482,10 @@ CASES: dict[str, Arguments] = {
     "step": lambda p, g: (p, g, None, None, 0.1, INF, "l1", 0.0, False),
     "step linf": lambda p, g: (p, g, p, None, 0.5, 0.1, "linf", 0.0, False),
     "step invalid": lambda p, g: (p, g / 0, p, None, 0.5, 0.2, "l1", 0.0, False),
+    **{
+        case: lambda p, g, case=case: operands.CASES[case][1](p, p)
+        for case in ("perturb", "perturb near")
+    },
 }
 
 

@@ -99,16 +99,21 @@ def in_standard_floats(operation: Callable[..., Any]) -> Callable[..., Any]:
     return call
 
 
-# How many of the first arguments are rows, which may require grad, like the last.
-_ROWS: Final = {"project_out": 2, "step_out": 3, "quantize_out": 3, "perturb_out": 2}
+# Places of the arguments that may require grad, as the last one may.
+_DIFFERENTIABLE: Final = {
+    "project_out": (0, 1),
+    "step_out": (0, 1, 2),
+    "quantize_out": (0, 1, 2),
+    "perturb_out": (0, 1, 5),
+}
 
 
 def without_gradient(name: str, operation: Callable[..., Any]) -> Callable[..., Any]:
     """Refuses rows with a derivative, as torch does with out=: it would be lost silently."""
-    rows = _ROWS[name]
+    places = _DIFFERENTIABLE[name]
 
     def refusing(*args: Any) -> Any:
-        for x in (*args[:rows], args[-1]):
+        for x in (*(args[i] for i in places), args[-1]):
             if x is not None and differentiated(x):
                 raise RuntimeError(_GRADIENT_REFUSAL)
         return operation(*args)
@@ -381,7 +386,7 @@ def _define(library: torch.library.Library) -> None:
     for name, (function, varying) in _DERIVATIVES.items():
         kernel = recorded(function, getattr(torch.ops.mipoison, name).default, varying)
         library.impl(name, kernel, "Autograd", with_keyset=True)
-    for name in _SHAPES.keys() - _ROWS.keys():
+    for name in _SHAPES.keys() - _DIFFERENTIABLE.keys():
         operator = getattr(torch.ops.mipoison, name).default
         rule = all_at_once if name == "project_vjp" else one_by_one
         torch.library.register_vmap(f"mipoison::{name}", rule(operator), lib=library)

@@ -25,7 +25,7 @@ def clean(p: Tensor) -> tuple[Tensor, Tensor]:
     valid = valid_rows(p)
     rows = renormalise(p, valid)
     rows = torch.where(rows < SMALLEST, 0.0, rows)
-    label = label_of(p)
+    label = torch.where(valid, label_of(p), 0)
     return finish(rows, label, torch.zeros_like(rows[:, 0]), torch.float32), (~valid).sum()
 
 

@@ -7,8 +7,10 @@
 #include <cstdint>
 #include <cstdio>
 #include <cstring>
+#include <functional>
 #include <initializer_list>
 #include <limits>
+#include <memory>
 #include <utility>
 #include <vector>
 
@@ -63,6 +65,40 @@ std::vector<float> codewords(int64_t k, int64_t words) {
   return made;
 }
 
+// Numbers in (-scale, scale).
+std::vector<float> numbers(int64_t count, uint64_t seed, double scale = 1) {
+  std::vector<float> made(count);
+  for (int64_t i = 0; i < count; ++i)
+    made[i] = static_cast<float>(scale * (2 * random(seed + i) - 1));
+  return made;
+}
+
+// Two small networks of 32 units a layer, in the form of `Layers` (mipoison/reference/network.py).
+// (Errors go back through other weights than answers go forward, which is all the same here.)
+constexpr int64_t kMembers = 2, kWidth = 32;
+std::vector<float> networks(int64_t k) {
+  const int64_t features = (2 * k + 31) / 32 * 32, wide = kMembers * kWidth * features;
+  const int64_t square = kMembers * kWidth * kWidth, bias = kMembers * kWidth;
+  const double in = 1 / std::sqrt(static_cast<double>(features)), inside = 1 / std::sqrt(32.0);
+  std::vector<float> made;
+  const auto append = [&](int64_t count, double scale, double shift = 0) {
+    for (const float x : numbers(count, 5 + made.size(), scale))
+      made.push_back(static_cast<float>(shift + x));
+  };
+  append(features, 0.5, -1);
+  append(features, 0.5, 1);
+  append(wide, in);
+  append(bias, in);
+  for (int layer = 1; layer < 3; ++layer) {
+    append(square, inside);
+    append(bias, inside);
+  }
+  append(square, inside);
+  append(square, inside);
+  append(wide, in);
+  return made;
+}
+
 std::vector<double> directions(int64_t k, uint64_t seed) {
   std::vector<double> g(kRows * k);
   for (int64_t i = 0; i < kRows * k; ++i) g[i] = 2 * random(seed + i) - 1;
@@ -99,6 +135,117 @@ class Digest {
   uint64_t hash_ = 0xCBF29CE484222325;
 };
 
+// What is printed of an operation.
+using Print = std::function<void(const char* operation, const char* norm, const Digest& digest)>;
+
+template <class T>
+void add(Digest& digest, const std::vector<T>& results) {
+  digest.add(results.data(), results.size() * sizeof(T));
+}
+
+void answer_by_networks(const Batch& batch, const void* p, const void* other, size_t size,
+                        const Print& print) {
+  const mipoison::Kernels& kernels = mipoison::kernels();
+  const int64_t k = batch.classes, n = kRows;
+  const std::vector<float> made = networks(k);
+  const mipoison::Network network{made.data(), static_cast<int64_t>(made.size()), kMembers, kWidth};
+  Digest recovered, pulled, perturbed;
+  std::vector<char> out(size);
+  std::vector<float> gradient(n * k), distance(n), near(n, 0.5f);
+  for (const int64_t outputs : {1, 17, 32}) {
+    const std::vector<float> goal = numbers(n * outputs, 6);
+    std::vector<float> found(n * outputs);
+    recovered.add(kernels.recover({batch, p, network, outputs, found.data()}));
+    add(recovered, found);
+    for (const bool smooth : {false, true}) {
+      pulled.add(kernels.pull(
+          {batch, p, network, goal.data(), outputs, smooth, gradient.data(), distance.data()}));
+      add(pulled, gradient);
+      add(pulled, distance);
+      const Region region{smooth ? 0.2 : kInfinity, Norm::kL1, 0.01, true};
+      for (const bool apart : {false, true}) {
+        perturbed.add(kernels.perturb({batch, p, apart ? other : nullptr, network, goal.data(),
+                                       apart ? nullptr : near.data(), outputs, 2, smooth, 0.1,
+                                       region, out.data()}));
+        add(perturbed, out);
+      }
+    }
+  }
+  print("recover", "-", recovered);
+  print("pull", "-", pulled);
+  print("perturb", "-", perturbed);
+}
+
+// (Without soften: its logarithms and exponentials are those of each system's library.)
+void answer_for_defenses(const Batch& batch, const void* p, const void* other, const Print& print) {
+  const mipoison::Kernels& kernels = mipoison::kernels();
+  const int64_t n = kRows;
+  Digest cleaned, labelled, led, lost;
+  std::vector<float> clean(n * batch.classes);
+  std::vector<int64_t> labels(n);
+  std::vector<double> numbers_a_row(n);
+  const std::unique_ptr<bool[]> loses(new bool[n]);
+  cleaned.add(kernels.clean({batch, p, clean.data()}));
+  add(cleaned, clean);
+  kernels.label({batch, p, labels.data()});
+  add(labelled, labels);
+  kernels.lead({batch, other, p, numbers_a_row.data()});
+  add(led, numbers_a_row);
+  kernels.lose({batch, other, p, labels.data(), 1, 6, loses.get()});
+  lost.add(loses.get(), n);
+  for (const auto& [norm, name] :
+       {std::pair{Norm::kL1, "l1"}, std::pair{Norm::kL2, "l2"}, std::pair{Norm::kLinf, "linf"}}) {
+    Digest measured;
+    kernels.measure({batch, p, other, norm, numbers_a_row.data()});
+    add(measured, numbers_a_row);
+    print("distance", name, measured);
+  }
+  print("clean", "-", cleaned);
+  print("label_of", "-", labelled);
+  print("lead", "-", led);
+  print("lose_label", "-", lost);
+}
+
+// Of float32 rows, and words of eight for each.
+void answer_in_banks(const Batch& batch, const float* p, const std::vector<int64_t>& words,
+                     const Print& print) {
+  const mipoison::Kernels& kernels = mipoison::kernels();
+  const int64_t k = batch.classes, n = kRows, each = 5, components = 9;
+  // The last label has no vectors.
+  const std::vector<float> vectors = codewords(k, each);
+  std::vector<int64_t> start(k), count(k, each);
+  for (int64_t t = 0; t < k; ++t) start[t] = t * each;
+  count[k - 1] = 0;
+  const mipoison::Bank bank{vectors.data(), (k - 1) * each, start.data(), count.data(), 1e-7, 5e-5};
+  Digest picked, nearest;
+  std::vector<float> chosen(n * 8 * k), shares(n);
+  std::vector<int64_t> places(n * 8), moved(n);
+  kernels.pick({batch, p, bank, words.data(), 8, chosen.data(), places.data()});
+  add(picked, chosen);
+  add(picked, places);
+  std::vector<float> near(n * 3 * k);
+  for (const int64_t slots : {3, 5}) {
+    kernels.nearest({batch, p, bank, words.data(), slots, 3, near.data()});
+    add(nearest, near);
+  }
+  const std::vector<float> predicted = numbers(n * (2 * components + 1), 7);
+  const std::vector<float> recovered = numbers(bank.size * (components + 2), 8);
+  for (const auto& [norm, name] :
+       {std::pair{Norm::kL1, "l1"}, std::pair{Norm::kL2, "l2"}, std::pair{Norm::kLinf, "linf"}}) {
+    Digest moves;
+    for (const bool root : {false, true}) {
+      kernels.choose({batch, p, bank, predicted.data(), recovered.data(), 2 * components + 1,
+                      components, words.data(), 8, each, 0.3, norm, 0.5, root, moved.data(),
+                      shares.data()});
+      add(moves, moved);
+      add(moves, shares);
+    }
+    print("choose_move", name, moves);
+  }
+  print("pick_each", "-", picked);
+  print("nearest", "-", nearest);
+}
+
 void answer(DType dtype, const char* dtype_name, int64_t k) {
   const mipoison::Kernels& kernels = mipoison::kernels();
   const Batch batch{kRows, k, dtype, 1};
@@ -106,7 +253,7 @@ void answer(DType dtype, const char* dtype_name, int64_t k) {
   const auto g = stored(directions(k, 3), dtype);
   std::vector<char> out(p.size());
   std::vector<int64_t> labels(kRows), words(kRows * 8);
-  const auto print = [&](const char* operation, const char* norm, const Digest& digest) {
+  const Print print = [&](const char* operation, const char* norm, const Digest& digest) {
     std::printf("%s %s %lld %s %016llx\n", operation, dtype_name, static_cast<long long>(k), norm,
                 static_cast<unsigned long long>(digest.value()));
   };
@@ -156,6 +303,10 @@ void answer(DType dtype, const char* dtype_name, int64_t k) {
   print("flip", "-", flipped);
   print("quantize", "-", nearest);
   print("row_bits", "-", drawn);
+  answer_by_networks(batch, p.data(), other.data(), p.size(), print);
+  answer_for_defenses(batch, p.data(), other.data(), print);
+  if (dtype == DType::kFloat32)
+    answer_in_banks(batch, reinterpret_cast<const float*>(p.data()), words, print);
 }
 
 }  // namespace
