@@ -180,7 +180,9 @@ def test_a_step_agrees_with_the_reference(
     assert_near(ours, theirs)
     assert float((theirs.double() - call.p.double()).abs().max()) > 0.01
     label = reference.label_of(call.p if call.center is None else call.center)
-    assert bool((table.lead_of(ours.double(), label) > 0).all())
+    # (A shortened step that would lose the label leaves the row as it was, with its tie if it had one.)
+    leads = table.lead_of(ours.double(), label) > 0
+    assert bool((leads | (table.lead_of(call.p.double(), label) <= 0)).all())
 
 
 def test_a_shortened_step_keeps_the_label() -> None:
