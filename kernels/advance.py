@@ -58,12 +58,11 @@ def advance_kernel(
     row, ok = rows_of_program(n, R)
     q_at, center_at = q + (row * q_stride)[:, None], center + (row * center_stride)[:, None]
     along_at, stepped_at = along + (row * k)[:, None], stepped + (row * k)[:, None]
-    usable = tl.load(refusals + row, mask=ok, other=1) == 0
+    left = tl.load(refusals + row, mask=ok, other=1) == 0
     # The interpreter passes Python floats, which operations would round to float32.
     alpha = tl.full([R], alpha, tl.float64)
     epsilon = tl.full([R], epsilon, tl.float64)
     margin = tl.full([R], margin, tl.float64)
-    left = usable
     if TRY_FLOAT32:
         served = project_float32(
             q_at,
@@ -99,10 +98,10 @@ def advance_kernel(
             SHRINK,
             CHUNKS,
         )
-        usable = usable & ~refused
         tl.store(refusals + row, 1, mask=refused)
-    # (Other threads have written these entries.)
+    # (Other threads have written these entries, and the refusals are read again, which spares registers meanwhile.)
     tl.debug_barrier()
+    usable = tl.load(refusals + row, mask=ok, other=1) == 0
     out_at = out + (row * out_stride)[:, None]
     cols = tl.arange(0, C)[None, :]
     label = tl.load(labels + row, mask=ok, other=0)

@@ -9,17 +9,26 @@ the GPU.
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import torch
 from mipoison.kernels.advance import advance_kernel
 from mipoison.kernels.aim import aim_kernel
-from mipoison.kernels.launch import in_columns, network_shape, outputs
+from mipoison.kernels.launch import Shape, in_columns, network_shape, outputs
 from mipoison.kernels.network import lanes_of, scratch_of
 from mipoison.kernels.project import plan
 from torch import Tensor
 
 from mipoison.reference.project import radius
 from mipoison.reference.rounding import SUM_TOLERANCE
+
+
+def advance_plan(k: int, dtype: torch.dtype, norm: str) -> tuple[Shape, bool]:
+    """That of `project`; in the l1 ball with two threads for one, where a row has more than a warp's already."""
+    shape, try_float32 = plan(k, dtype, norm)
+    if norm == "l1" and 1 < shape.warps < 8:
+        shape = replace(shape, warps=2 * shape.warps)
+    return shape, try_float32
 
 
 def perturb(
@@ -53,7 +62,7 @@ def perturb(
     network, near = network.contiguous(), None if near is None else near.contiguous()
     ball = radius(epsilon)
     norm = "none" if math.isinf(ball) else norm
-    inner, try_float32 = plan(k, p.dtype, norm)
+    inner, try_float32 = advance_plan(k, p.dtype, norm)
     result, status = outputs(p, out, inner)
     if n == 0:
         return result, status

@@ -29,6 +29,7 @@ from mipoison.kernels.flip import flip_kernel
 from mipoison.kernels.launch import Shape, float64_shape, network_shape
 from mipoison.kernels.move import move_kernel
 from mipoison.kernels.network import pull_kernel, recover_kernel
+from mipoison.kernels.perturb import advance_plan
 from mipoison.kernels.project import plan, project_kernel
 from mipoison.kernels.quantize import quantize_kernel
 from mipoison.kernels.words import row_bits_kernel
@@ -118,7 +119,7 @@ def _constants(variant: Variant) -> tuple[Any, Shape, dict[str, Any]]:
     if variant.width is not None:
         return _network_constants(variant, network_shape(variant.k, variant.width), tolerance)
     if variant.operation == "advance":
-        shape, try_float32 = plan(variant.k, dtype, variant.norm)
+        shape, try_float32 = advance_plan(variant.k, dtype, variant.norm)
         constants = {"TOLERANCE": tolerance, "NORM": variant.norm, "SHRINK": True, "LAST": True}
         constants["TRY_FLOAT32"] = try_float32
         return advance_kernel, shape, {**constants, **shape.constants()}
