@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +19,10 @@ _NARROWEST = 16
 _LONG = 1024
 # Up to this width several rows share a program.
 _SHARED = 128
+# Rows of a program that evaluates networks, columns of the rows and units of a layer that it takes at a time.
+_TILE, _COLUMNS, _UNITS = 16, 64, 64
+# The most such programs: each has scratch memory, and goes on to the next tile of rows.
+_PROGRAMS = 1024
 
 
 @dataclass(frozen=True)
@@ -49,6 +54,18 @@ class Shape:
         return (triton.cdiv(n, self.R),)
 
 
+class Tiles(Shape):
+    """The same for networks: B units of a layer; C columns of the rows, CHUNKS of which are a row."""
+
+    def grid(self, n: int) -> tuple[int]:
+        """Programs for n rows."""
+        return (min(_PROGRAMS, triton.cdiv(n, self.R)),)
+
+    def options(self) -> dict[str, Any]:
+        """Compiler options; to load the next chunk of a product ahead would take more registers than there are."""
+        return {**super().options(), "num_stages": 1}
+
+
 def _width(k: int) -> int:
     return max(_NARROWEST, int(triton.next_power_of_2(k)))
 
@@ -76,6 +93,12 @@ def float64_shape(k: int, norm: str) -> Shape:
     if width > _WIDEST_FLOAT64:
         return Shape(1, _LONG, _LONG, triton.cdiv(k, _LONG), 8)
     return Shape(1, width, width, 1, max(1, width // 256))
+
+
+def network_shape(k: int, width: int) -> Tiles:
+    """For networks with hidden layers of this width, whose units are cut into equal parts."""
+    columns = min(_COLUMNS, _width(k))
+    return Tiles(_TILE, math.gcd(width, _UNITS), columns, triton.cdiv(k, columns), 4)
 
 
 def in_columns(x: Tensor | None) -> Tensor | None:

@@ -23,9 +23,13 @@ from typing import Any, Final
 
 import torch
 import triton
+from mipoison.kernels.advance import advance_kernel
+from mipoison.kernels.aim import aim_kernel
 from mipoison.kernels.flip import flip_kernel
-from mipoison.kernels.launch import Shape, float64_shape
+from mipoison.kernels.launch import Shape, float64_shape, network_shape
 from mipoison.kernels.move import move_kernel
+from mipoison.kernels.network import pull_kernel, recover_kernel
+from mipoison.kernels.perturb import advance_plan
 from mipoison.kernels.project import plan, project_kernel
 from mipoison.kernels.quantize import quantize_kernel
 from mipoison.kernels.words import row_bits_kernel
@@ -39,7 +43,13 @@ TARGETS: Final = (80, 90, 100)
 SIZES: Final = (10, 100, 400, 1000, 8191, 16_000, 128_000)
 OTHER_SIZES: Final = (10, 1000, 16_000)
 NORMS: Final = ("none", "l1", "l2", "linf")
-OPERATIONS: Final = ("step", "project", "move", "flip", "row_bits", "quantize")
+# `perturb` is two kernels: `aim` evaluates the networks, `advance` projects.
+NETWORKS: Final = ("recover", "pull", "aim")
+OPERATIONS: Final = (
+    *("step", "project", "move", "flip", "row_bits", "quantize"),
+    *(*NETWORKS, "advance"),
+)
+WIDTHS: Final = (64, 128)
 DTYPES: Final = {
     "float32": torch.float32,
     "float64": torch.float64,
@@ -57,12 +67,21 @@ _WARP: Final = 32
 
 @dataclass(frozen=True)
 class Variant:
-    """One kernel as it is compiled: an operation, its norm ("none" for no ball), a dtype, K classes."""
+    """One kernel as it is compiled.
+
+    Attributes:
+        operation: its name.
+        norm: of the ball; "none" for no ball.
+        dtype: of the rows.
+        k: classes.
+        width: of the networks' hidden layers; None for an operation without networks.
+    """
 
     operation: str
     norm: str
     dtype: str
     k: int
+    width: int | None = None
 
 
 @dataclass(frozen=True)
@@ -80,20 +99,30 @@ def variants(
     norms: tuple[str, ...] = NORMS,
     dtypes: tuple[str, ...] = tuple(DTYPES),
     sizes: tuple[int, ...] = SIZES,
+    widths: tuple[int, ...] = WIDTHS,
 ) -> Iterator[Variant]:
     """The table, each kernel once: some operations know no ball, and some know no other case."""
+    own: dict[str, tuple[str, ...]] = {"move": NORMS[1:]}
+    own |= dict.fromkeys(("flip", "row_bits", "quantize", *NETWORKS), NORMS[:1])
     for operation in operations:
-        own = dict.fromkeys(("flip", "row_bits", "quantize"), NORMS[:1]) | {"move": NORMS[1:]}
         for norm in norms:
             if norm in own.get(operation, norms):
                 for dtype in dtypes:
                     for k in sizes:
-                        yield Variant(operation, norm, dtype, k)
+                        for width in widths if operation in NETWORKS else (None,):
+                            yield Variant(operation, norm, dtype, k, width)
 
 
 def _constants(variant: Variant) -> tuple[Any, Shape, dict[str, Any]]:
     """The kernel, its shape, and the arguments that are compiled in."""
     dtype, tolerance = DTYPES[variant.dtype], SUM_TOLERANCE[DTYPES[variant.dtype]]
+    if variant.width is not None:
+        return _network_constants(variant, network_shape(variant.k, variant.width), tolerance)
+    if variant.operation == "advance":
+        shape, try_float32 = advance_plan(variant.k, dtype, variant.norm)
+        constants = {"TOLERANCE": tolerance, "NORM": variant.norm, "SHRINK": True, "LAST": True}
+        constants["TRY_FLOAT32"] = try_float32
+        return advance_kernel, shape, {**constants, **shape.constants()}
     if variant.operation in ("step", "project"):
         shape, try_float32 = plan(variant.k, dtype, variant.norm)
         constants = {
@@ -124,15 +153,32 @@ def _constants(variant: Variant) -> tuple[Any, Shape, dict[str, Any]]:
     return row_bits_kernel, shape, {**constants, **shape.tile()}
 
 
+def _network_constants(
+    variant: Variant, shape: Shape, tolerance: float
+) -> tuple[Any, Shape, dict[str, Any]]:
+    constants = {"TOLERANCE": tolerance, "W": variant.width, **shape.constants()}
+    if variant.operation == "recover":
+        return recover_kernel, shape, constants
+    constants["SMOOTH"] = True
+    if variant.operation == "pull":
+        return pull_kernel, shape, constants
+    return aim_kernel, shape, {**constants, "FIRST": True}
+
+
 def compile_variant(variant: Variant, target: int) -> Any:
     """Compiles a variant for compute capability target (90 for 9.0), as a launch on contiguous rows would."""
     kernel, shape, constants = _constants(variant)
     element = "*" + _NAMES[DTYPES[variant.dtype]]
-    types = {name: element for name in ("q", "g", "p", "v", "out")}
+    types = dict.fromkeys(("q", "g", "p", "v", "center", "along", "stepped", "out"), element)
     types |= dict.fromkeys(("codewords", "offsets"), "*fp32") | {"numbers": "*i64"}
+    types |= dict.fromkeys(("goal", "network", "near", "scratch", "shares", "distances"), "*fp32")
     types |= {"t": "*i64", "targets": "*i64", "labels": "*i64", "status": "*i64"}
     if variant.operation == "row_bits":
         types["out"] = "*i64"
+    if variant.operation in ("recover", "pull"):
+        types["out"] = "*fp32"
+    if variant.operation in ("aim", "advance"):
+        types |= dict.fromkeys(("labels", "refusals"), "*i32")
     types |= dict.fromkeys(("alpha", "epsilon", "margin"), "fp64") | {"inverse": "fp32"}
     types |= dict.fromkeys(("k0", "k1", "k2", "k3", "draw", "threshold"), "i64")
     signature = {
@@ -140,7 +186,8 @@ def compile_variant(variant: Variant, target: int) -> Any:
         for name in kernel.arg_names
     }
     # What a launch finds out about its arguments: where rows begin decides how wide they are read.
-    whole = ("k", *(name for name in kernel.arg_names if name.endswith("stride")))
+    strides = {name for name in kernel.arg_names if name.endswith("stride")}
+    whole = {"k", *strides} - {"goal_stride"}
     aligned = {
         (i,): [["tt.divisibility", 16]]
         for i, name in enumerate(kernel.arg_names)
@@ -191,12 +238,20 @@ def main() -> None:
         "--k", type=int, nargs="+", help=f"default: {SIZES}, and {OTHER_SIZES} beside float32"
     )
     parser.add_argument("--dtype", nargs="+", default=list(DTYPES), choices=DTYPES)
+    parser.add_argument(
+        "--operation",
+        nargs="+",
+        default=list(OPERATIONS),
+        choices=OPERATIONS,
+        help="the file keeps what it has of others; default: all",
+    )
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="default: %(default)s")
     given = parser.parse_args()
     work = [
         (variant, target)
         for dtype in given.dtype
         for variant in variants(
+            tuple(given.operation),
             dtypes=(dtype,),
             sizes=tuple(given.k or (SIZES if dtype == "float32" else OTHER_SIZES)),
         )
@@ -205,6 +260,9 @@ def main() -> None:
     # Compiling is what takes long, and Triton holds one core.
     with ProcessPoolExecutor(given.jobs, multiprocessing.get_context("spawn")) as pool:
         rows = list(pool.map(_row, work))
+    if given.out.exists():
+        before = json.loads(given.out.read_text())["rows"]
+        rows = [row for row in before if row["operation"] not in given.operation] + rows
     spilling = [row for row in rows if row["stack"] > 0]
     for row in spilling:
         print(f"spills: {row}", file=sys.stderr)

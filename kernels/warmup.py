@@ -13,6 +13,8 @@ from typing import Final
 import torch
 from mipoison.kernels import resources
 
+from mipoison.reference.network import LANES, whole_lanes
+
 EPSILON: Final = 0.1
 
 
@@ -41,6 +43,8 @@ def warm(variant: resources.Variant, device: torch.device, rows: int = 2) -> Non
         for style in ("swap", "project"):
             for targets in (None, labels):
                 TRITON["flip"](p, targets, 0.5, key, style)
+    elif variant.operation in (*resources.NETWORKS, "advance"):
+        _warm_networks(variant, p, epsilon, norm)
     elif variant.operation == "quantize":
         codewords = torch.full((variant.k, 1, variant.k), 1 / variant.k, device=device)
         for offsets in (None, torch.zeros((variant.k, 1), device=device)):
@@ -48,6 +52,30 @@ def warm(variant: resources.Variant, device: torch.device, rows: int = 2) -> Non
     else:
         for grid in (0.0, 0.1):
             TRITON["row_bits"](p, key, 0, grid, 4)
+
+
+def _warm_networks(variant: resources.Variant, p: torch.Tensor, epsilon: float, norm: str) -> None:
+    """The same with one network of zeros that has a lane of outputs."""
+    from mipoison.ops.library import TRITON
+
+    width = variant.width or LANES
+    f = whole_lanes(2 * variant.k)
+    numbers = 2 * f + 2 * f * width + 2 * width * width + 2 * width + LANES * (2 * width + 1)
+    network = torch.zeros(numbers, device=p.device)
+    goal = torch.zeros((len(p), LANES), device=p.device)
+    if variant.operation == "recover":
+        TRITON["recover"](p, network, 1, width, LANES)
+        return
+    for smooth in (False, True):
+        if variant.operation == "pull":
+            TRITON["pull"](p, goal, network, 1, width, smooth)
+            continue
+        for near in (None, torch.ones(len(p), device=p.device)):
+            for shrink in (False, True):
+                # One step is the first and the last, three have one between them.
+                for steps in (1, 3):
+                    around = (steps, 0.1, epsilon, norm, 0.0, shrink, smooth)
+                    TRITON["perturb"](p, goal, network, 1, width, p.clone(), near, *around)
 
 
 def main() -> None:
@@ -61,6 +89,13 @@ def main() -> None:
         nargs="+",
         default=list(resources.OPERATIONS),
         choices=resources.OPERATIONS,
+    )
+    parser.add_argument(
+        "--width",
+        type=int,
+        nargs="+",
+        default=list(resources.WIDTHS),
+        help="of the networks' hidden layers (default: %(default)s)",
     )
     parser.add_argument("--device", default="cuda", help="where to run (default: %(default)s)")
     parser.add_argument(
@@ -76,7 +111,11 @@ def main() -> None:
         parser.error(f"expected --k of at least 2 classes, got {min(given.k)}")
     chosen = tuple(
         resources.variants(
-            tuple(given.operation), tuple(given.norm), tuple(given.dtype), tuple(given.k)
+            tuple(given.operation),
+            tuple(given.norm),
+            tuple(given.dtype),
+            tuple(given.k),
+            tuple(given.width),
         )
     )
     for variant in chosen:

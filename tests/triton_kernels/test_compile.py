@@ -27,13 +27,28 @@ def test_nothing_spills() -> None:
     """One case of every kernel, among them the l1 ball, which is the default; the others are the whole table's."""
     program = """
 from mipoison.kernels.resources import measure, variants
-chosen = variants(("step", "move", "flip", "row_bits", "quantize"), ("none", "l1"), ("float32",), (10,))
-print({variant.operation: measure(variant, 90).stack for variant in chosen})
+operations = "step", "move", "flip", "row_bits", "quantize", "pull", "advance"
+chosen = variants(operations, ("none", "l1"), ("float32",), (10,), (64,))
+print(*{variant.operation: measure(variant, 90).stack for variant in chosen}.items())
 """
     done = python(program)
-    assert done.stdout == "{'step': 0, 'move': 0, 'flip': 0, 'row_bits': 0, 'quantize': 0}\n", (
-        done.stderr
-    )
+    operations = ("step", "move", "flip", "row_bits", "quantize", "pull", "advance")
+    assert done.stdout.strip() == " ".join(f"('{name}', 0)" for name in operations), done.stderr
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("target", [80, 90, 100])
+def test_networks_fit_into_registers(target: int) -> None:
+    """Widths that are powers of two and others, with rows that begin at multiples of 16 entries and others."""
+    program = f"""
+from mipoison.kernels.resources import measure, variants
+networks = variants(("recover", "pull", "aim"), ("none",), ("float32",), (10, 100, 128), (32, 64, 96, 128, 256))
+print([variant for variant in networks if measure(variant, {target}).stack > 0])
+steps = variants(("advance",), ("none", "l1"), ("float32",), (10, 100, 128))
+print([variant for variant in steps if measure(variant, {target}).stack > 0])
+"""
+    done = python(program)
+    assert done.stdout == "[]\n[]\n", done.stdout + done.stderr
 
 
 @pytest.mark.parametrize("target", [*later(80), 90, *later(100)])
