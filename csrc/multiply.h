@@ -55,7 +55,9 @@ inline void multiply_some(const float* x, int64_t x_stride, int64_t inner, const
   }
   for (int r = 0; r < kRows; ++r)
     for (int b = 0; b < kBlocks; ++b) {
-      if constexpr (kUnit == Unit::kRelu) sum[r][b] = max(sum[r][b], Block<float>::all(0));
+      // NaN stays: it must not pass for an idle unit.
+      if constexpr (kUnit == Unit::kRelu)
+        sum[r][b] = keep(sum[r][b], !(sum[r][b] < Block<float>::all(0)));
       sum[r][b].store(out + r * out_stride + b * kUnitLanes);
     }
 }

@@ -160,7 +160,8 @@ class Perturber {
     for (int64_t r = 0; r < n; ++r) {
       if (refused_[r]) {
         level(r);
-      } else if (call_.near && distance_[r] / call_.near[i + r] < 1) {
+      } else if (call_.near && distance_[r] / call_.near[i + r] < 1 &&
+                 rival(&q_[r * k_], r) <= at_label(&q_[r * k_], r)) {
         shorten(r, distance_[r] / call_.near[i + r]);
       } else {
         std::copy(&stepped_[r * k_], &stepped_[r * k_] + k_, &q_[r * k_]);
@@ -176,13 +177,23 @@ class Perturber {
             &label_[r], -call_.alpha, call_.region,    &stepped_[r * k_]};
   }
 
-  // A share of the step; none where that loses the label to rounding.
+  double at_label(const T* row, int64_t r) const { return widen(row[label_[r]]); }
+
+  // The largest entry but that of the label.
+  double rival(const T* row, int64_t r) const {
+    double most = -1;
+    for (int64_t j = 0; j < k_; ++j)
+      if (j != label_[r]) most = std::max<double>(most, widen(row[j]));
+    return most;
+  }
+
+  // A share of the step. Both ends have the label, or one of them ties: rounding can only make a
+  // tie.
   void shorten(int64_t r, float share) {
     T *const q = &q_[r * k_], *const to = &stepped_[r * k_];
-    for (int64_t j = 0; j < k_; ++j) to[j] = between(q[j], to[j], share);
-    bool leads = true;
-    for (int64_t j = 0; j < k_; ++j) leads &= j == label_[r] || widen(to[j]) < widen(to[label_[r]]);
-    if (leads) std::copy(to, to + k_, q);
+    for (int64_t j = 0; j < k_; ++j) q[j] = between(q[j], to[j], share);
+    q[label_[r]] =
+        leading_entry(at_label(q, r), Rounded<T>::nearest(std::max(rival(q, r), 0.0)), 0);
   }
 
   Perturbation<T> call_;

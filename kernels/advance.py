@@ -7,7 +7,7 @@ import triton.language as tl
 from mipoison.kernels.project_float32 import project_float32
 from mipoison.kernels.project_float64 import project_float64
 from mipoison.kernels.roots import any_of
-from mipoison.kernels.rounding import rounded
+from mipoison.kernels.rounding import leading_entry, rounded
 from mipoison.kernels.rows import (
     LARGEST,
     begin_count,
@@ -133,9 +133,22 @@ def _between(q_at, stepped_at, share, cols, inside):
 
 @triton.jit
 def _go(q_at, stepped_at, out_at, share, label, cols, k, usable, CHUNKS: tl.constexpr):
-    """Writes the step, as much of it as the share says; none of it where that loses the label to rounding."""
-    top = share.to(tl.float64) * 0 - 1
-    rival = top
+    """Writes the step, as much of it as the share says; all of it from a row that leads at another label.
+
+    Both ends have the label, or one of them ties, so that rounding can only make a tie.
+    """
+    T: tl.constexpr = q_at.dtype.element_ty
+    least = share.to(tl.float64) * 0 - 1
+    top, rival = least, least
+    for i in range(CHUNKS):
+        here = cols + i * cols.shape[1]
+        inside = usable[:, None] & (here < k)
+        x = tl.load(q_at + here, mask=inside, other=0.0).to(tl.float64)
+        mine = here == label[:, None]
+        top = tl.maximum(top, tl.max(tl.where(mine, x, -1.0), 1))
+        rival = tl.maximum(rival, tl.max(tl.where(mine | ~inside, -1.0, x), 1))
+    share = tl.where(top >= rival, share, 1.0)
+    top, rival = least, least
     for i in range(CHUNKS):
         here = cols + i * cols.shape[1]
         inside = usable[:, None] & (here < k)
@@ -143,11 +156,12 @@ def _go(q_at, stepped_at, out_at, share, label, cols, k, usable, CHUNKS: tl.cons
         mine = here == label[:, None]
         top = tl.maximum(top, tl.max(tl.where(mine, x, -1.0), 1))
         rival = tl.maximum(rival, tl.max(tl.where(mine | ~inside, -1.0, x), 1))
-    share = tl.where(top > rival, share, 0.0)
+    entry = leading_entry(top, rounded(tl.maximum(rival, 0.0), T), top * 0, T)
     # (The rows may be written where they are read, and other threads may have to read them yet.)
     tl.debug_barrier()
     for i in range(CHUNKS):
         here = cols + i * cols.shape[1]
         inside = usable[:, None] & (here < k)
         x = _between(q_at, stepped_at, share, here, inside)
+        x = tl.where(here == label[:, None], entry[:, None], x)
         tl.store(out_at + here, x, mask=inside)

@@ -71,8 +71,10 @@ def recover_kernel(
             tl.debug_barrier()
             for j in range(0, wanted, B):
                 cols = j + tl.arange(0, B)[None, :]
-                zero = tl.zeros([R, B], tl.float32)
-                tl.store(out_at + cols, zero, mask=refused[:, None] & (cols < wanted))
+                # NaN tells an overflow from a row that is no probability vector.
+                fill = tl.zeros([R, B], tl.float32)
+                fill = tl.where(valid[:, None], float("nan"), fill)
+                tl.store(out_at + cols, fill, mask=refused[:, None] & (cols < wanted))
             count_refused(status, refused)
 
 

@@ -19,6 +19,7 @@ from mipoison import cpu, reference
 from mipoison.nn import initial, standardizer
 from mipoison.reference import label_of
 from mipoison.reference.network import LOG_FLOOR, Layers, features
+from mipoison.reference.rounding import finish, lead
 
 pytestmark = pytest.mark.whole_fits
 OPS = torch.ops.mipoison
@@ -137,10 +138,9 @@ def stepped(
     if near is None:
         return there
     share = (distance / near).unsqueeze(1)
-    part = q + share.to(q.dtype) * (there - q)
-    leads = (label_of(part) == label) & (part.topk(2, 1).values.diff().squeeze(1) < 0)
-    part = torch.where(leads.unsqueeze(1), part, q)
-    return torch.where(share >= 1, there, part)
+    share = torch.where(lead(q, label).unsqueeze(1) >= 0, share, 1.0)
+    part = torch.where(share >= 1, there, q + share.to(q.dtype) * (there - q))
+    return finish(part, label, torch.zeros(len(q), dtype=torch.float64), q.dtype)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -309,6 +309,33 @@ def test_numbers_that_overflow_are_named() -> None:
         mp.recover(p, networks)
     for backend in ("cpp", "reference"):
         assert mp.recover(p, networks, validate=False, backend=backend).isnan().all()
+
+
+@pytest.mark.parametrize("backend", ["cpp", "reference"])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_part_of_a_step_keeps_the_label(dtype: torch.dtype, backend: str) -> None:
+    """From a start that ties or leads at another label too, and where the part is so small that rounding decides."""
+    networks = Packed(6)
+    center = rows_of(6, 8).to(dtype)
+    label = label_of(center)
+    goal = reference.recover(center, *networks.sizes, 31)[0].roll(1, 0)
+    flat = torch.full_like(center, 1 / 6)
+    for start, near in itertools.product((center, flat, center.roll(1, 0)), (1e-3, 1e6)):
+        q = mp.perturb(
+            *(start, goal, networks),
+            **{
+                "steps": 1,
+                "alpha": 0.01,
+                "center": center,
+                "near": torch.full((len(center),), near),
+            },
+            backend=backend,
+        )
+        top = q.gather(1, label.unsqueeze(1)).squeeze(1)
+        assert bool((q.scatter(1, label.unsqueeze(1), -1.0).amax(1) < top).all())
+    how = {"steps": 1, "alpha": 0.01, "epsilon": 0.01, "near": torch.ones(len(center))}
+    with pytest.raises(ValueError, match=r"p within epsilon=0.01 \(l1\) of center where near"):
+        mp.perturb(flat, goal, networks, center=center, backend=backend, **how)
 
 
 def test_answers_into_given_memory() -> None:

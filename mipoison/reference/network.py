@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from mipoison.reference.rounding import label_of, safe_answer, valid_rows
+from mipoison.reference.rounding import finish, label_of, lead, safe_answer, valid_rows
 from mipoison.reference.step import step
 
 # The logarithms of smaller entries are those of this floor: below it, float32 confidences are noise.
@@ -254,14 +254,15 @@ def _unit_sized(g: Tensor) -> Tensor:
 
 
 def _shortened(q: Tensor, stepped: Tensor, distance: Tensor, near: Tensor, label: Tensor) -> Tensor:
-    """The step, as much of it as the distance is of `near`; none where that loses the label to rounding."""
-    share = (distance / near).clamp(0, 1).unsqueeze(1)
+    """The step, as much of it as the distance is of `near`; all of it from a row that leads at another label.
+
+    Both ends have the label, or one of them ties, so that rounding can only make a tie.
+    """
+    share = torch.where(lead(q, label) >= 0, (distance / near).clamp(0, 1), 1.0).unsqueeze(1)
     wide = torch.promote_types(q.dtype, torch.float32)
     part = (q.to(wide) + share.to(wide) * (stepped.to(wide) - q.to(wide))).to(q.dtype)
-    rest = part.scatter(1, label.unsqueeze(1), -torch.inf).amax(1)
-    leads = part.gather(1, label.unsqueeze(1)).squeeze(1) > rest
-    part = torch.where(leads.unsqueeze(1), part, q)
-    return torch.where(share >= 1, stepped, part)
+    part = torch.where(share >= 1, stepped, part)
+    return finish(part, label, torch.zeros_like(label, dtype=torch.float64), q.dtype)
 
 
 def _joined(tiles: list[Tensor], rows: int, nothing: Tensor) -> Tensor:
