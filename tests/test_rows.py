@@ -364,7 +364,7 @@ def test_nearest(k: int, kind: str) -> None:
 @pytest.mark.parametrize("root", [False, True])
 @pytest.mark.parametrize("norm", NORMS)
 @pytest.mark.parametrize("kind", BANKS)
-@pytest.mark.parametrize("k", unless((2, 10, 17), CLASSES))
+@pytest.mark.parametrize("k", unless((2, 17), CLASSES))
 def test_choose_move(k: int, kind: str, norm: str, root: bool) -> None:
     p, bank, slots = banks(k)[kind]
     predicted = numbers(196, 2 * COMPONENTS + 1 + 3)
@@ -430,7 +430,7 @@ def row_results(results: Any, n: int) -> list[Tensor]:
     return [x for x in operands.several(results) if x.ndim > 0 and x.shape[0] == n]
 
 
-@pytest.mark.parametrize("k", unless((10, 17), CLASSES))
+@pytest.mark.parametrize("k", unless((17,), CLASSES))
 @pytest.mark.parametrize("case", operands.CASES)
 def test_batch_invariance(case: str, k: int) -> None:
     n = 53
@@ -451,7 +451,7 @@ def test_batch_invariance(case: str, k: int) -> None:
             assert torch.equal(ours, theirs[chosen])
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("dtype", unless((torch.float32, torch.bfloat16), DTYPES))
 @pytest.mark.parametrize("case", operands.CASES)
 def test_invalid_rows_leave_the_others_as_they_are(case: str, dtype: torch.dtype) -> None:
     for k in (2, 10, 17):
