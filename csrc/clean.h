@@ -98,11 +98,14 @@ template <class T>
 inline bool loses(const Losing<T>& call, int64_t i) {
   const int64_t k = call.batch.classes, t = call.labels[i];
   const T *const q = call.q + i * k, *const given = call.given + i * k;
+  if (t < 0 || t >= k) return false;
   const auto lost = [&](const auto& read) {
     return wins(given, k, t, read) && !wins(q, k, t, read);
   };
-  if (lost([](T x) { return widen(Rounded<Half>::nearest(widen(x))); })) return true;
-  if (lost([](T x) { return widen(Rounded<BFloat16>::nearest(widen(x))); })) return true;
+  if (lost([](T x) { return widen(Rounded<Half>::nearest(static_cast<float>(widen(x)))); }))
+    return true;
+  if (lost([](T x) { return widen(Rounded<BFloat16>::nearest(static_cast<float>(widen(x)))); }))
+    return true;
   double unit = std::pow(10.0, static_cast<double>(call.first));
   for (int64_t decimals = call.first; decimals <= call.last; ++decimals, unit *= 10) {
     const auto single = static_cast<float>(unit);

@@ -104,6 +104,11 @@ struct Banked {
     vectors = shared(std::move(vectors), stable::torch.float32, 2, batch.classes);
     start = shared(std::move(start), stable::torch.int64, 1, batch.classes);
     count = shared(std::move(count), stable::torch.int64, 1, batch.classes);
+    for (int64_t t = 0; t < batch.classes; ++t) {
+      const int64_t first = start.data<const int64_t>()[t], many = count.data<const int64_t>()[t];
+      if (first < 0 || many < 0 || first > vectors.sizes()[0] - many)
+        throw std::invalid_argument("expected the places of each label among the vectors");
+    }
     return batch;
   }
 

@@ -121,6 +121,16 @@ class Perturber {
                     (call_.near && !(call_.near[i + r] > 0 && all_finite(call_.near + i + r, 1)));
       if (refused_[r]) level(r);
     }
+    if (call_.near) {
+      // A part of a step keeps what both of its ends keep.
+      take_step(center, n, false);
+      for (int64_t r = 0; r < n; ++r) {
+        if (refused_[r])
+          level(r);
+        else
+          std::copy(&stepped_[r * k_], &stepped_[r * k_] + k_, &q_[r * k_]);
+      }
+    }
     for (int64_t s = 0; s < call_.steps; ++s) advance(center, i, n);
     int64_t invalid = 0;
     for (int64_t r = 0; r < n; ++r) {
@@ -153,15 +163,11 @@ class Perturber {
       for (int64_t j = 0; j < k_; ++j)
         along_[r * k_ + j] = signed_entry<T>(moves ? g[j] / size : 0);
     }
-    if (step_(step_of(center, 0, n)) > 0) {
-      // Which rows they are.
-      for (int64_t r = 0; r < n; ++r) refused_[r] |= step_(step_of(center, r, 1)) > 0;
-    }
+    take_step(center, n, true);
     for (int64_t r = 0; r < n; ++r) {
       if (refused_[r]) {
         level(r);
-      } else if (call_.near && distance_[r] / call_.near[i + r] < 1 &&
-                 rival(&q_[r * k_], r) <= at_label(&q_[r * k_], r)) {
+      } else if (call_.near && distance_[r] / call_.near[i + r] < 1) {
         shorten(r, distance_[r] / call_.near[i + r]);
       } else {
         std::copy(&stepped_[r * k_], &stepped_[r * k_] + k_, &q_[r * k_]);
@@ -169,12 +175,19 @@ class Perturber {
     }
   }
 
-  // A step of n rows of the tile from row r on.
-  Projection<T> step_of(const T* center, int64_t r, int64_t n) {
+  // Projects the tile's rows, moved along their directions if so; marks those that are refused.
+  void take_step(const T* center, int64_t n, bool moves) {
+    if (step_(step_of(center, 0, n, moves)) == 0) return;
+    for (int64_t r = 0; r < n; ++r) refused_[r] |= step_(step_of(center, r, 1, moves)) > 0;
+  }
+
+  // The step of n rows of the tile from row r on.
+  Projection<T> step_of(const T* center, int64_t r, int64_t n, bool moves) {
     Batch batch = call_.batch;
     batch.rows = n;
-    return {batch,      &q_[r * k_],  &along_[r * k_], center + r * k_,
-            &label_[r], -call_.alpha, call_.region,    &stepped_[r * k_]};
+    return {batch,           &q_[r * k_],      moves ? &along_[r * k_] : nullptr,
+            center + r * k_, &label_[r],       moves ? -call_.alpha : 0,
+            call_.region,    &stepped_[r * k_]};
   }
 
   double at_label(const T* row, int64_t r) const { return widen(row[label_[r]]); }

@@ -133,22 +133,10 @@ def _between(q_at, stepped_at, share, cols, inside):
 
 @triton.jit
 def _go(q_at, stepped_at, out_at, share, label, cols, k, usable, CHUNKS: tl.constexpr):
-    """Writes the step, as much of it as the share says; all of it from a row that leads at another label.
-
-    Both ends have the label, or one of them ties, so that rounding can only make a tie.
-    """
+    """Writes the step, as much of it as the share says. Both ends have the label: rounding can only make a tie."""
     T: tl.constexpr = q_at.dtype.element_ty
-    least = share.to(tl.float64) * 0 - 1
-    top, rival = least, least
-    for i in range(CHUNKS):
-        here = cols + i * cols.shape[1]
-        inside = usable[:, None] & (here < k)
-        x = tl.load(q_at + here, mask=inside, other=0.0).to(tl.float64)
-        mine = here == label[:, None]
-        top = tl.maximum(top, tl.max(tl.where(mine, x, -1.0), 1))
-        rival = tl.maximum(rival, tl.max(tl.where(mine | ~inside, -1.0, x), 1))
-    share = tl.where(top >= rival, share, 1.0)
-    top, rival = least, least
+    top = share.to(tl.float64) * 0 - 1
+    rival = top
     for i in range(CHUNKS):
         here = cols + i * cols.shape[1]
         inside = usable[:, None] & (here < k)

@@ -16,11 +16,11 @@ from mipoison.kernels.advance import advance_kernel
 from mipoison.kernels.aim import aim_kernel
 from mipoison.kernels.launch import Shape, in_columns, network_shape, outputs
 from mipoison.kernels.network import lanes_of, scratch_of
-from mipoison.kernels.project import plan
+from mipoison.kernels.project import plan, project
 from torch import Tensor
 
 from mipoison.reference.project import radius
-from mipoison.reference.rounding import SUM_TOLERANCE
+from mipoison.reference.rounding import SUM_TOLERANCE, valid_rows
 
 
 def advance_plan(k: int, dtype: torch.dtype, norm: str) -> tuple[Shape, bool]:
@@ -66,6 +66,10 @@ def perturb(
     result, status = outputs(p, out, inner)
     if n == 0:
         return result, status
+    if near is not None:
+        # A part of a step keeps what both of its ends keep. (An invalid start is refused below.)
+        start, _ = project(p, center, None, epsilon, norm, margin, shrink)
+        p = torch.where(valid_rows(p).unsqueeze(1), start, p)
     scratch = scratch_of(p, shape, members, width, lanes)
     moved, along, stepped = p.new_empty((3, n, k))
     labels, refusals = p.new_empty((2, n), dtype=torch.int32)

@@ -249,10 +249,14 @@ def test_rows_at_which_networks_overflow_are_counted() -> None:
     p = rows(10)
     network, members, width, _ = operands.packed(10)
     layers = Layers.unpacked(network, 10, members, width)
-    for bias, value in (("bias2", math.nan), ("bias2", -math.inf), ("bias0", math.inf)):
-        numbers_of = getattr(layers, bias).clone()
-        numbers_of[1, 0, 0] = value
-        broken = layers._replace(**{bias: numbers_of}).packed()
+    for name, value in (
+        *(("bias2", math.nan), ("bias2", -math.inf), ("bias0", math.inf)),
+        # In a hidden layer, where NaN must not pass for an idle unit.
+        *(("weight0", math.nan), ("mean", math.nan)),
+    ):
+        numbers_of = getattr(layers, name).clone()
+        numbers_of.view(-1)[numbers_of.numel() // 2 if numbers_of.ndim > 1 else 0] = value
+        broken = layers._replace(**{name: numbers_of}).packed()
         for operator, given in (
             ("recover", (32,)),
             ("pull", (False,)),
@@ -260,8 +264,9 @@ def test_rows_at_which_networks_overflow_are_counted() -> None:
         ):
             goal = () if operator == "recover" else (numbers(196, COMPONENTS),)
             *found, status = getattr(OPS, operator)(p, *goal, broken, members, width, *given)
-            assert int(status) == len(p), (bias, operator)
-            assert all(bool(x.isfinite().all()) for x in found)
+            assert int(status) == len(p), (name, operator)
+            lost = operator == "recover"
+            assert all(bool((x.isnan() if lost else x.isfinite()).all()) for x in found)
     assert torch.equal(found[0].argmax(1), p.argmax(1)) and bool((found[0].amax(1) == 1).all())
 
 

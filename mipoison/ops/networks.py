@@ -6,7 +6,6 @@ import functools
 from collections.abc import Callable
 from typing import Any, Final
 
-import torch
 from torch import Tensor
 
 from mipoison import reference
@@ -17,18 +16,10 @@ from mipoison.ops.arrays import as_float32
 from mipoison.ops.backends import pick
 from mipoison.ops.destination import as_destination, overwrites, require_apart
 from mipoison.ops.projection import Region
-from mipoison.ops.rows import distance
 from mipoison.ops.unchecked import Networks
 
 # The longest step.
 _LONGEST: Final = 1e12
-# How far rounding may put a row out of its ball.
-_ROUNDING: Final = {
-    torch.float64: 1e-6,
-    torch.float32: 1e-6,
-    torch.float16: 1e-2,
-    torch.bfloat16: 1e-2,
-}
 
 
 @fork_safe
@@ -111,7 +102,7 @@ def perturb(
         margin: as in `project`.
         shrink: as in `project`.
         near: distances > 0, float32 [N]: where ‖G(q) − goal‖ is less, a step is shortened in proportion, since there
-            it follows rounding. p must lie in the ball then. Default: all steps have full length.
+            it follows rounding; p is projected first. Default: all steps have full length.
         smooth: take derivatives of the logarithm and of ReLU that do not jump, so that a step does not depend on a
             row's last bits.
         out: as in `project`; it may be p or center itself.
@@ -165,8 +156,6 @@ def perturb(
         region.check,
         lambda: _require_in_range(rows, network),
     )
-    if least is not None and center is not None and validate:
-        _require_inside(rows, region)
     overwritten = False
     if out is not None:
         into = as_destination(out, p, rows)
@@ -195,18 +184,6 @@ def _require_network(network: Any, rows: Tensor) -> None:
     if packed.device != rows.device:
         raise ValueError(
             f"expected network on {rows.device}, got {packed.device}; use network.to({str(rows.device)!r})"
-        )
-
-
-def _require_inside(p: Tensor, region: Region) -> None:
-    """Raises ValueError naming the rows that start out of their ball, in which a part of a step may end outside."""
-    if region.p is None or region.epsilon is None:
-        return
-    bad = distance(p, region.p, region.norm) > region.epsilon + _ROUNDING[p.dtype]
-    if bool(bad.any()):
-        raise ValueError(
-            f"expected p within epsilon={region.epsilon:g} ({region.norm}) of center where near is given, got "
-            f"{check.name_rows(bad)} outside; project p first, or leave near out"
         )
 
 

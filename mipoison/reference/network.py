@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from mipoison.reference.rounding import finish, label_of, lead, safe_answer, valid_rows
+from mipoison.reference.project import project
+from mipoison.reference.rounding import finish, label_of, safe_answer, valid_rows
 from mipoison.reference.step import step
 
 # The logarithms of smaller entries are those of this floor: below it, float32 confidences are noise.
@@ -233,7 +234,13 @@ def perturb(
         the rows after all steps, [N, K] of p's dtype, and the mask of valid rows [N].
     """
     center = p if center is None else center
-    label, q, valid = label_of(center), p, valid_rows(center)
+    label, q, valid = label_of(center), p, valid_rows(center) & valid_rows(p)
+    if near is not None:
+        # A part of a step keeps what both of its ends keep.
+        valid = valid & (near > 0) & near.isfinite()
+        start, kept = project(p, center, label, epsilon, norm, margin, shrink)
+        valid = valid & kept
+        q = torch.where(valid.unsqueeze(-1), start, 1 / p.shape[1])
     for _ in range(steps):
         gradient, distance, usable = pull(q, goal, network, members, width, smooth)
         along = _unit_sized(gradient).to(p.dtype)
@@ -241,7 +248,6 @@ def perturb(
         valid = valid & usable & kept
         if near is not None:
             stepped = _shortened(q, stepped, distance, near, label)
-            valid = valid & (near > 0) & near.isfinite()
         # An invalid row goes on from a harmless one.
         q = torch.where(valid.unsqueeze(-1), stepped, 1 / p.shape[1])
     return torch.where(valid.unsqueeze(-1), q, safe_answer(center, label, p.dtype)), valid
@@ -254,11 +260,8 @@ def _unit_sized(g: Tensor) -> Tensor:
 
 
 def _shortened(q: Tensor, stepped: Tensor, distance: Tensor, near: Tensor, label: Tensor) -> Tensor:
-    """The step, as much of it as the distance is of `near`; all of it from a row that leads at another label.
-
-    Both ends have the label, or one of them ties, so that rounding can only make a tie.
-    """
-    share = torch.where(lead(q, label) >= 0, (distance / near).clamp(0, 1), 1.0).unsqueeze(1)
+    """The step, as much of it as the distance is of `near`. Both ends have the label: rounding can only make a tie."""
+    share = (distance / near).clamp(0, 1).unsqueeze(1)
     wide = torch.promote_types(q.dtype, torch.float32)
     part = (q.to(wide) + share.to(wide) * (stepped.to(wide) - q.to(wide))).to(q.dtype)
     part = torch.where(share >= 1, stepped, part)
