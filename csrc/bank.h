@@ -18,11 +18,31 @@ namespace MIPOISON_ISA {
 constexpr int kTries = 4;
 constexpr float kFloatInfinity = std::numeric_limits<float>::infinity();
 
+// Sum of the lanes in float32, as a tree.
+inline float added(const Block<float>& b) {
+#if defined(__AVX512F__)
+  return _mm512_reduce_add_ps((__m512)b.part[0]);
+#else
+  float lane[kLanes<float>];
+  b.store(lane);
+  for (int half = kLanes<float> / 2; half > 0; half /= 2)
+    for (int i = 0; i < half; ++i) lane[i] += lane[i + half];
+  return lane[0];
+#endif
+}
+
 // A row of float32 in whole blocks, zeros behind it, and what of the bank belongs to its label.
 class Neighbours {
  public:
   Neighbours(const Bank& bank, int64_t k)
-      : bank_(bank), k_(k), row_(padded<float>(k)), tail_(kLanes<float>) {}
+      : bank_(bank),
+        end_(bank.vectors + bank.size * k),
+        k_(k),
+        row_(padded<float>(k)),
+        tail_(kLanes<float>) {
+    for (int i = 0; i < kLanes<float>; ++i) tail_[i] = i < k % kLanes<float> ? 1.0f : 0.0f;
+    inside_ = Block<float>::load(tail_.data()) > Block<float>::all(0);
+  }
 
   void look(const float* row) {
     std::copy(row, row + k_, row_.begin());
@@ -96,13 +116,22 @@ class Neighbours {
     int64_t j = 0;
     for (; j + n <= k_; j += n) add(Block<float>::load(&row_[j]), Block<float>::load(v + j));
     if (j < k_) {
-      load_tail(v + j, k_ - j, 0.0f, tail_.data());
-      add(Block<float>::load(&row_[j]), Block<float>::load(tail_.data()));
+      // What stands behind the vector is another one, or the end of the bank.
+      Block<float> last;
+      if (v + j + n <= end_) {
+        last = keep(Block<float>::load(v + j), inside_);
+      } else {
+        load_tail(v + j, k_ - j, 0.0f, tail_.data());
+        last = Block<float>::load(tail_.data());
+      }
+      add(Block<float>::load(&row_[j]), last);
     }
-    return kPower == 0 ? largest(sum) : static_cast<float>(total(sum));
+    return kPower == 0 ? largest(sum) : added(sum);
   }
 
   Bank bank_;
+  const float* end_;
+  Mask<float> inside_;  // the lanes of the last, partial block of a row
   int64_t k_, label_ = 0, count_ = 0, start_ = 0;
   float nearness_ = 0;
   std::vector<float> row_, tail_;
@@ -192,7 +221,7 @@ inline int64_t choose_rows(const Choosing<T>& call, int64_t begin, int64_t end) 
       }
       sum = fused(sum, Block<float>::load(&a[j]), Block<float>::load(from));
     }
-    return static_cast<float>(total(sum));
+    return added(sum);
   };
   const auto power = [&](float x) { return call.root ? std::sqrt(x) : x; };
   for (int64_t i = begin; i < end; ++i) {

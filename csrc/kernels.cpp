@@ -122,6 +122,11 @@ int64_t write_rows(const Recovery<T>& call, int64_t begin, int64_t end) {
 }
 
 template <class T>
+int64_t write_rows(const Distances<T>& call, int64_t begin, int64_t end) {
+  return distance_rows(call, begin, end);
+}
+
+template <class T>
 int64_t write_rows(const Attraction<T>& call, int64_t begin, int64_t end) {
   return pull_rows(call, begin, end);
 }
@@ -183,6 +188,10 @@ int64_t work_of(const Recovery<T>& call) {
   return work_of_networks(call, 1);
 }
 template <class T>
+int64_t work_of(const Distances<T>& call) {
+  return call.answers * work_of_networks(call, 1);
+}
+template <class T>
 int64_t work_of(const Attraction<T>& call) {
   return work_of_networks(call, 2);
 }
@@ -229,6 +238,7 @@ const Kernels kKernels = {kInstructionSet,
                           write_all<Draws>,
                           write_all<Quantization>,
                           write_all<Recovery>,
+                          write_all<Distances>,
                           write_all<Attraction>,
                           write_all<Perturbation>,
                           write_all<Cleaning>,

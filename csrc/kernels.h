@@ -19,6 +19,7 @@ struct Kernels {
   int64_t (*row_bits)(const Draws<void>& call);
   int64_t (*quantize)(const Quantization<void>& call);
   int64_t (*recover)(const Recovery<void>& call);
+  int64_t (*distances)(const Distances<void>& call);
   int64_t (*pull)(const Attraction<void>& call);
   int64_t (*perturb)(const Perturbation<void>& call);
   int64_t (*clean)(const Cleaning<void>& call);

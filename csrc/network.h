@@ -91,21 +91,38 @@ class Evaluator {
 
   float* output(int64_t row) { return answer_.row(row); }
 
+  // How far the outputs of a row are from `goal`; leaves the difference in their place.
+  float distance(int64_t row, const float* goal) {
+    float* const error = output(row);
+    Block<float> squares = Block<float>::all(0);
+    float tail[kUnitLanes];
+    for (int64_t j = 0; j < outputs_; j += kUnitLanes) {
+      const float* wanted = goal + j;
+      if (j + kUnitLanes > outputs_) {
+        // Outputs beyond the goal's have no error.
+        load_tail(goal + j, outputs_ - j, 0.0f, tail);
+        std::fill(error + outputs_, error + blocks_, 0.0f);
+        wanted = tail;
+      }
+      const Block<float> off = Block<float>::load(error + j) - Block<float>::load(wanted);
+      off.store(error + j);
+      squares = fused(squares, off, off);
+    }
+    return static_cast<float>(std::sqrt(total(squares)));
+  }
+
   // The gradient of half the squared distance of the outputs from `goal`, and the distance, after
   // `forward` of the same rows. False for a row whose numbers overflow.
   void backward(const T* q, int64_t rows, const float* goal, bool smooth, float* gradient,
                 float* distance) {
     const int64_t f = layers_.lanes, w = layers_.width, d = layers_.depth;
     const float share = 1.0f / static_cast<float>(layers_.members);
+    const Block<float> part = Block<float>::all(share);
     for (int64_t r = 0; r < rows; ++r) {
-      double squares = 0;
+      distance[r] = this->distance(r, goal + r * outputs_);
       float* const error = output(r);
-      for (int64_t j = 0; j < outputs_; ++j) {
-        error[j] -= goal[r * outputs_ + j];
-        squares += static_cast<double>(error[j]) * error[j];
-        error[j] *= share;
-      }
-      distance[r] = static_cast<float>(std::sqrt(squares));
+      for (int64_t j = 0; j < blocks_; j += kUnitLanes)
+        (part * Block<float>::load(error + j)).store(error + j);
     }
     const int64_t blocks = (layers_.features + kUnitLanes - 1) / kUnitLanes * kUnitLanes;
     const Block<float> zero = Block<float>::all(0);
@@ -124,16 +141,8 @@ class Evaluator {
       multiply<Unit::kPlain>(rows, lower, w, w, layers_.back[0] + m * w * f, f, nullptr, blocks,
                              gradient_.row(0), f);
     }
-    for (int64_t r = 0; r < rows; ++r) {
-      const float* const g = gradient_.row(r);
-      for (int64_t j = 0; j < k_; ++j) {
-        const float x = static_cast<float>(widen(q[r * k_ + j]));
-        float inverse = x / (x * x + kSmoothing * kSmoothing);
-        if (!smooth) inverse = x > kLogFloor ? 1 / x : 0;
-        gradient[r * k_ + j] =
-            g[j] * layers_.inverse[j] + g[k_ + j] * layers_.inverse[k_ + j] * inverse;
-      }
-    }
+    for (int64_t r = 0; r < rows; ++r)
+      carry_through_features(q + r * k_, gradient_.row(r), smooth, gradient + r * k_);
   }
 
  private:
@@ -159,6 +168,28 @@ class Evaluator {
             Block<float>::load(x + i) - Block<float>::load(layers_.mean + i);
         (centered * Block<float>::load(layers_.inverse + i)).store(x + i);
       }
+    }
+  }
+
+  // The chain rule for [q, log q], from the error of the standardised features.
+  void carry_through_features(const T* q, const float* error, bool smooth, float* out) const {
+    const Block<float> floor = Block<float>::all(kLogFloor), one = Block<float>::all(1);
+    const Block<float> smoothing = Block<float>::all(kSmoothing * kSmoothing);
+    float x[kUnitLanes], tail[kUnitLanes];
+    for (int64_t j = 0; j < k_; j += kUnitLanes) {
+      const int64_t n = std::min<int64_t>(kUnitLanes, k_ - j);
+      for (int64_t i = 0; i < kUnitLanes; ++i)
+        x[i] = i < n ? static_cast<float>(widen(q[j + i])) : 1.0f;
+      const Block<float> p = Block<float>::load(x);
+      const Block<float> inverse = smooth ? p / (p * p + smoothing) : keep(one / p, p > floor);
+      const auto times = [&](int64_t at) {
+        load_tail(error + at, n, 0.0f, tail);
+        const Block<float> e = Block<float>::load(tail);
+        load_tail(layers_.inverse + at, n, 0.0f, tail);
+        return e * Block<float>::load(tail);
+      };
+      (times(j) + times(k_ + j) * inverse).store(tail);
+      std::copy(tail, tail + n, out + j);
     }
   }
 

@@ -29,6 +29,23 @@ struct Recovery {
   }
 };
 
+// Writes how far the recovered from `answers` answers a row, [rows * answers, classes], is from the
+// row's goal, [rows, outputs]; NaN where numbers overflow.
+template <class T>
+struct Distances {
+  Batch batch;
+  const T* q;
+  Network network;
+  const float* goal;
+  int64_t answers, outputs;
+  float* out;
+
+  template <class U>
+  Distances<U> of() const {
+    return {batch, static_cast<const U*>(q), network, goal, answers, outputs, out};
+  }
+};
+
 // Writes the gradient of half the squared distance of the recovered from `goal`, [rows, outputs],
 // and the distance; zeros for an invalid row.
 template <class T>

@@ -240,6 +240,7 @@ inline void register_all(const char* torch_module, const std::string& refusal) {
   add("quantize", into_new<Quantize>);
   add("quantize_out", into_given<Quantize>);
   add("recover", recover);
+  add("distances", distances);
   add("pull", pull);
   add("perturb", into_new<Perturb>);
   add("perturb_out", into_given<Perturb>);

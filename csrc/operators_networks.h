@@ -39,6 +39,25 @@ inline void recover(Value* stack, uint64_t, uint64_t) {
   stable::give(stack, out, status);
 }
 
+inline void distances(Value* stack, uint64_t, uint64_t) {
+  Arguments in(stack);
+  Tensor q = in.tensor(), goal = in.tensor();
+  Networks networks(in);
+
+  if (q.dimensions() != 3) throw std::invalid_argument("expected answers of shape [N, C, K]");
+  const int64_t* sizes = q.sizes();
+  uint32_t threads;
+  stable::require(stable::torch.torch_get_num_threads(&threads));
+  const Batch batch{sizes[0], sizes[2], dtype_of(q.dtype()), static_cast<int>(threads)};
+  q = std::move(q).contiguous();
+  goal = for_each_row(q, std::move(goal), stable::torch.float32, 2);
+  networks.check();
+  Tensor out = Tensor::empty(2, q.sizes(), stable::torch.float32);
+  kernels().distances({batch, q.data(), networks.network(), goal.data<const float>(), q.sizes()[1],
+                       goal.sizes()[1], out.data<float>()});
+  stable::give(stack, out);
+}
+
 inline void pull(Value* stack, uint64_t, uint64_t) {
   Arguments in(stack);
   Tensor q = in.tensor(), goal = in.tensor();

@@ -41,6 +41,19 @@ inline int64_t recover_rows(const Recovery<T>& call, int64_t begin, int64_t end)
 }
 
 template <class T>
+inline int64_t distance_rows(const Distances<T>& call, int64_t begin, int64_t end) {
+  const int64_t k = call.batch.classes, d = call.outputs;
+  const int64_t first = begin * call.answers, last = end * call.answers;
+  Evaluator<T> networks(call.network, k, d, last - first);
+  each_tile_of(networks.tile_rows(), first, last, [&](int64_t i, int64_t n) {
+    networks.forward(call.q + i * k, n);
+    for (int64_t r = 0; r < n; ++r)
+      call.out[i + r] = networks.distance(r, call.goal + (i + r) / call.answers * d);
+  });
+  return 0;
+}
+
+template <class T>
 inline int64_t pull_rows(const Attraction<T>& call, int64_t begin, int64_t end) {
   const int64_t k = call.batch.classes, d = call.outputs;
   Evaluator<T> networks(call.network, k, d, end - begin);

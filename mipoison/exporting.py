@@ -11,6 +11,17 @@ def exporting() -> bool:
     return flag
 
 
+def eager() -> bool:
+    """Whether operations are computed as they are called, by no tracer, mode or transform, in a few builtin calls."""
+    return not (
+        torch._C._len_torch_dispatch_stack()
+        or torch._C._are_functorch_transforms_active()
+        or torch._C._is_tracing()
+        or torch.compiler._is_exporting_flag
+        or torch._ops._len_torch_dispatch_stack_pre_dispatch()
+    )
+
+
 def tracing() -> bool:
     """Whether `torch.jit.trace` or `make_fx` turns calls into a graph, and tensors into its constants."""
     if torch.compiler.is_dynamo_compiling():

@@ -8,7 +8,6 @@ import os
 import threading
 from abc import abstractmethod
 from contextlib import AbstractContextManager, nullcontext
-from itertools import chain
 from typing import Any, ClassVar, Final
 
 import torch
@@ -19,7 +18,7 @@ from mipoison.defenses.clean import as_dtype, cleaned, in_memory
 from mipoison.defenses.lead import keep_lead
 from mipoison.defenses.pieces import ROWS, in_pieces, pieces
 from mipoison.defenses.saving import Saved
-from mipoison.exporting import exporting, tracing
+from mipoison.exporting import eager, exporting, tracing
 from mipoison.forked import one_thread
 from mipoison.neutral import neutral
 from mipoison.ops.answers import Rows, like, read_back, refuse
@@ -44,6 +43,19 @@ def unrecorded() -> AbstractContextManager[None]:
     if exporting() or not torch.is_grad_enabled():
         return nullcontext()
     return torch.no_grad()
+
+
+def _a_tensor(module: torch.nn.Module) -> Tensor | None:
+    """A tensor of the module; `buffers()` takes ten times as long to begin."""
+    for tensors in (module._buffers, module._parameters):
+        for tensor in tensors.values():
+            if tensor is not None:
+                return tensor
+    for child in module._modules.values():
+        found = None if child is None else _a_tensor(child)
+        if found is not None:
+            return found
+    return None
 
 
 class Defense(Saved):
@@ -146,7 +158,7 @@ class Defense(Saved):
                 they cannot follow it.
         """
         validate = as_flag("validate", validate)
-        if self._key is not None and (exporting() or tracing()):
+        if self._key is not None and not eager() and (exporting() or tracing()):
             raise RuntimeError(
                 f"expected a defense without a key under torch.export and make_fx, got {self.name}: the program "
                 "would hold the key; export the model alone and defend its answers where they are served"
@@ -165,7 +177,9 @@ class Defense(Saved):
 
     def _require_device(self, p: Tensor) -> None:
         """Raises ValueError for rows on another device than the tensors of this defense."""
-        held = next(chain(self.buffers(), self.parameters()), p)
+        held = _a_tensor(self)
+        if held is None:
+            return
         if held.device != p.device:
             raise ValueError(
                 f"expected outputs on {held.device}, where the tensors of {self.name} are, got them on {p.device}; "

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mipoison.exporting import exporting, tracing
+from mipoison.exporting import eager, exporting
 from mipoison.ops import rows
 from mipoison.ops.rows import label_of
 from mipoison.ops.validation import as_rows, require_probabilities
@@ -43,9 +43,7 @@ def cleaned(p: Tensor) -> tuple[Tensor, Tensor]:
 
 def in_memory(p: Tensor) -> bool:
     """Whether reading back what was computed of these rows costs nothing and is possible: plain tensors of the CPU."""
-    if p.device.type != "cpu" or type(p) is not Tensor or exporting() or tracing():
-        return False
-    return not torch._C._are_functorch_transforms_active()
+    return type(p) is Tensor and p.device.type == "cpu" and eager()
 
 
 def defender_rows(outputs: Any, name: str = "outputs") -> Tensor:

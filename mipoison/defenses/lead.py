@@ -18,7 +18,7 @@ from mipoison import ops
 from mipoison.ops import rows
 from mipoison.ops.rows import label_of
 from mipoison.reference.project import distance
-from mipoison.reference.rounding import at, finish, lead, put
+from mipoison.reference.rounding import at, finish, put
 from mipoison.reference.rows import on_rows
 
 # Twice the spacing of bfloat16 numbers below one: every 16-bit format distinguishes entries this far apart.
@@ -115,14 +115,15 @@ def _kept(
 
         return project
 
-    def lost(q: Tensor, p: Tensor, given: Tensor, label: Tensor) -> tuple[Tensor]:
-        return (rows.lose_label(leaving(q, label), given, label, first, last),)
+    def lost(q: Tensor) -> Tensor:
+        leaving = q
+        if q.dtype != given.dtype:
+            wide = q.to(torch.float64)
+            leaving = finish(wide, label, torch.zeros_like(wide[:, 0]), given.dtype)
+        return rows.lose_label(leaving, given, label, first, last)
 
     def raised(q: Tensor, p: Tensor, given: Tensor, label: Tensor) -> tuple[Tensor]:
         return (_raised(q, p, given, label, epsilon, norm),)
-
-    def leaving(q: Tensor, label: Tensor) -> Tensor:
-        return finish(q.to(torch.float64), label, torch.zeros_like(q[:, 0]), given.dtype)
 
     def on(mask: Tensor, old: Tensor, function: Callable[..., tuple[Tensor]]) -> Tensor:
         if not everywhere:
@@ -134,18 +135,17 @@ def _kept(
     first, last = (math.ceil(-math.log10(margin)), _FINEST) if margin > 0 else (1, 0)
     rounding = _ROUNDING[given.dtype]
     least = min(margin + rounding, 1.0)
-    ahead = lead(p, label)
-    short = lead(q, label) < ahead.clamp_max(least)
+    ahead = rows.lead(p, p)
+    short = rows.lead(q, p) < ahead.clamp_max(least)
     q = on(short & (ahead >= least), q, leading(least))
     q = on(short & (ahead < least), q, raised)
     # Labels with a larger lead survive every cast and rounding.
     apart = min(max(margin, _APART) + rounding, 1.0)
-    near = lead(q, label) < apart
-    none = torch.zeros_like(near)
-    fails = on(near, none, lost)
+    fails = (rows.lead(q, p) < apart) & lost(q)
+    if not everywhere and not bool(fails.any()):
+        return q
     q = on(fails & (ahead >= apart), q, leading(apart))
-    fails = on(fails, none, lost)
-    return on(fails, q, raised)
+    return on(fails & lost(q), q, raised)
 
 
 def _raised(

@@ -31,6 +31,7 @@ _SCHEMAS: Final = (
     "recover(Tensor p, Tensor network, int members, int width, int outputs) -> (Tensor, Tensor)",
     "pull(Tensor q, Tensor goal, Tensor network, int members, int width, bool smooth)"
     " -> (Tensor, Tensor, Tensor)",
+    "distances(Tensor answers, Tensor goal, Tensor network, int members, int width) -> Tensor",
     "perturb(Tensor p, Tensor goal, Tensor network, int members, int width, Tensor? center, Tensor? near,"
     " int steps, float alpha, float? epsilon, str norm, float margin, bool shrink, bool smooth)"
     " -> (Tensor, Tensor)",
@@ -169,6 +170,7 @@ REFERENCE: Final[dict[str, Callable[..., Any]]] = {
     "quantize_out": without_gradient("quantize_out", writing(counting(reference.quantize))),
     "recover": counting(reference.recover),
     "pull": counting(reference.pull),
+    "distances": in_standard_floats(reference.distances),
     "perturb": counting(reference.perturb),
     "perturb_out": without_gradient("perturb_out", writing(counting(reference.perturb))),
     "clean": in_standard_floats(reference.clean),
@@ -259,6 +261,10 @@ def _recover_shape(
     return found, p.new_empty((), dtype=torch.int64)
 
 
+def _distances_shape(answers: Tensor, *_: Any) -> Tensor:
+    return answers.new_empty(answers.shape[:2], dtype=torch.float32)
+
+
 def _pull_shape(q: Tensor, *_: Any) -> tuple[Tensor, Tensor, Tensor]:
     gradient = torch.empty_like(q, dtype=torch.float32, memory_format=torch.contiguous_format)
     return gradient, gradient.new_empty(q.shape[:1]), q.new_empty((), dtype=torch.int64)
@@ -311,6 +317,7 @@ _SHAPES: Final[dict[str, Callable[..., Any]]] = {
     "quantize_out": without_gradient("quantize_out", _integers_and_status),
     "recover": _recover_shape,
     "pull": _pull_shape,
+    "distances": _distances_shape,
     "perturb": _rows_and_status,
     "perturb_out": without_gradient("perturb_out", _status_alone),
     "clean": _clean_shape,

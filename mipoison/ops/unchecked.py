@@ -73,6 +73,14 @@ def pull(q: Tensor, goal: Tensor, networks: Networks, *, smooth: bool) -> tuple[
     return gradient, distance
 
 
+def distances(answers: Tensor, goal: Tensor, networks: Networks) -> Tensor:
+    """‖G(q) − goal‖ of answers q [N, C, K] to rows whose goals are [N, D]: float32 [N, C], NaN for overflow."""
+    found: Tensor = torch.ops.mipoison.distances(
+        answers, goal, networks.packed, networks.members, networks.width
+    )
+    return found
+
+
 def perturb(
     q: Tensor,
     goal: Tensor,

@@ -10,7 +10,7 @@ from mipoison.reference.choose_move import choose_move
 from mipoison.reference.clean import clean, distance, lead, lose_label, soften
 from mipoison.reference.flip import flip
 from mipoison.reference.move import move
-from mipoison.reference.network import perturb, pull, recover
+from mipoison.reference.network import distances, perturb, pull, recover
 from mipoison.reference.project import feasible_rows, prepare, project, project_vjp, solve
 from mipoison.reference.quantize import quantize
 from mipoison.reference.rounding import label_of, valid_rows
@@ -20,6 +20,7 @@ __all__ = [
     "choose_move",
     "clean",
     "distance",
+    "distances",
     "feasible_rows",
     "flip",
     "label_of",

@@ -187,6 +187,14 @@ def recover(
     return torch.where(kept.unsqueeze(-1), found, lost), kept
 
 
+def distances(answers: Tensor, goal: Tensor, network: Tensor, members: int, width: int) -> Tensor:
+    """‖G(q) − goal‖ of answers q [N, C, K] to rows whose goals are [N, D]; float32 [N, C], NaN for overflow."""
+    rows = answers.flatten(0, 1)
+    found, _ = recover(rows, network, members, width, goal.shape[1])
+    error = found.view(*answers.shape[:2], -1) - goal.unsqueeze(1)
+    return error.square().sum(-1).sqrt()
+
+
 def pull(
     q: Tensor, goal: Tensor, network: Tensor, members: int, width: int, smooth: bool
 ) -> tuple[Tensor, Tensor, Tensor]:

@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Final
+
+import torch
 
 from mipoison.defenses.lpa.ascent import Ascent
 from mipoison.defenses.lpa.defense import LPA
 from mipoison.defenses.lpa.direction import Direction
 from mipoison.ops.answers import Rows
 from mipoison.ops.identity import Ids
-from mipoison.ops.numbers import as_number
-from mipoison.random import KeyLike
+from mipoison.ops.validation import NORMS, as_choice, as_number
+from mipoison.random import Key, KeyLike, resolve_key
 from mipoison.surrogate import Surrogate
 
 # It has no state.
 _DIRECTION: Final = Direction()
+
+
+@functools.lru_cache(maxsize=16)
+def _defense(epsilon: float, norm: str, key: Key) -> LPA:
+    """The defense of the last calls with these settings: making one takes as long as an answer to a row."""
+    return LPA(_DIRECTION, epsilon=epsilon, norm=norm, key=key)
 
 
 def lpa(
@@ -54,6 +63,11 @@ def lpa(
         >>> int(q.argmax())
         0
     """
-    objective = _DIRECTION if surrogate is None else Ascent(surrogate)
     radius = as_number("epsilon", epsilon, 0.0, 2.0, open_low=True)
-    return LPA(objective, epsilon=radius, norm=norm, key=key)(outputs, ids=ids)  # type: ignore[no-any-return]
+    norm = as_choice("norm", norm, NORMS)
+    if surrogate is None and not torch.compiler.is_compiling():
+        defense = _defense(radius, norm, resolve_key(key))
+    else:
+        objective = _DIRECTION if surrogate is None else Ascent(surrogate)
+        defense = LPA(objective, epsilon=radius, norm=norm, key=key)
+    return defense(outputs, ids=ids)  # type: ignore[no-any-return]

@@ -6,12 +6,12 @@ from typing import Any, ClassVar, Final
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from mipoison.defenses.bank import Bank
 from mipoison.defenses.clean import as_dtype
 from mipoison.defenses.lpa.candidates import Candidates
 from mipoison.defenses.lpa.game import (
-    EXPONENTS,
     Rules,
     Table,
     bisect_penalty_weight,
@@ -31,6 +31,7 @@ from mipoison.defenses.lpa.penalized import (
 from mipoison.defenses.lpa.recovery import COMPONENTS, Recovery
 from mipoison.defenses.storage import below
 from mipoison.nn import Network
+from mipoison.ops import unchecked
 from mipoison.ops.validation import as_part
 from mipoison.progress import Progress
 from mipoison.random import Key
@@ -180,14 +181,10 @@ class Equilibrium(Penalized):
         """The adversaries' error on each answer [N, C, K] to rows [N, K]: [N, C]."""
         guide = self.candidates.guide
         assert guide is not None
-        depth = COMPONENTS
-        clean: Tensor = guide(p)[:, :depth].unsqueeze(1)
-        predicted: Tensor = self.scorer(answers.reshape(-1, p.shape[1])).reshape(
-            *answers.shape[:2], -1
-        )
-        squared = (predicted[..., :depth] - clean).square().sum(-1)
-        squared = squared + predicted[..., depth].square()
-        return squared ** EXPONENTS[self.error]
+        # The deviation is to be near zero, as the recovery is to be near that from the row.
+        clean = F.pad(unchecked.recover(p, guide)[:, :COMPONENTS], (0, 1))
+        distance = unchecked.distances(answers, clean, self.scorer)
+        return distance if self.error == "root" else distance.square()
 
     def with_bank(self, vectors: Tensor) -> Equilibrium:
         """See `Penalized.with_bank`."""

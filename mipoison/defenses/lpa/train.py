@@ -21,9 +21,11 @@ from mipoison.defenses.lpa.penalized import Penalized
 from mipoison.progress import Progress
 from mipoison.surrogate import Surrogate
 
-# Units of the surrogates that answers are computed with. Wider ones take twice as long and protect no better, narrower
-# ones protect less (decision 19).
+# Units and members of the surrogates that answers are computed with. Larger ones take twice as long and protect no
+# better, smaller ones protect less (decision 19).
 _WIDTH: Final = 128
+_MEMBERS: Final = 3
+_MEMBERS_OF_ASCENT: Final = 2
 
 
 def train(
@@ -62,9 +64,9 @@ def train(
             seed=aim.seed,
             progress=progress,
         )
-    surrogate = Surrogate.fit(
-        rows, inputs, width=_WIDTH, seed=aim.seed, progress=progress.part(0.0, 0.8)
-    )
+    members = _MEMBERS_OF_ASCENT if kind is Ascent else _MEMBERS
+    size = {"members": members, "width": _WIDTH}
+    surrogate = Surrogate.fit(rows, inputs, **size, seed=aim.seed, progress=progress.part(0.0, 0.8))
     single = as_dtype(rows, torch.float32)
     if issubclass(kind, Alignment):
         return kind.fit(surrogate, single, inputs, seed=aim.seed)
