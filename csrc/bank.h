@@ -151,6 +151,18 @@ inline int64_t pick_rows(const Picking<T>& call, int64_t begin, int64_t end) {
   return 0;
 }
 
+template <class T>
+inline int64_t lone_rows(const Lone<T>& call, int64_t begin, int64_t end) {
+  const int64_t k = call.batch.classes;
+  Neighbours near(call.bank, k);
+  for (int64_t i = begin; i < end; ++i) {
+    near.look(call.p + i * k);
+    call.out[i] = near.count() == 0 || (call.spread[near.label()] <= near.nearness() &&
+                                        near.distance(near.place(0, 1)) <= near.nearness());
+  }
+  return 0;
+}
+
 // A 32-bit word for each slot, hashed from the row's.
 inline uint32_t mixed(uint32_t word, uint32_t slot) {
   uint32_t x = word ^ ((slot + 1) * 0x9E3779B9u);

@@ -197,6 +197,17 @@ struct Picking {
   int64_t* places;
 };
 
+// Writes whether a row's label has no vector but the row itself; `spread` tells how far the vectors
+// of each label are from its first one at most.
+template <class T>
+struct Lone {
+  Batch batch;
+  const T* p;
+  Bank bank;
+  const float* spread;
+  bool* out;
+};
+
 // Writes the nearest vectors in so many subsets of at most `slots` vectors.
 template <class T>
 struct Nearing {

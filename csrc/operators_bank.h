@@ -125,6 +125,19 @@ struct Banked {
   double same, noise;
 };
 
+inline void alone(Value* stack, uint64_t, uint64_t) {
+  Arguments in(stack);
+  Banked banked(in);
+  Tensor spread = in.tensor();
+
+  const Batch batch = banked.check();
+  spread = shared(std::move(spread), stable::torch.float32, 1, batch.classes);
+  Tensor out = Tensor::empty(1, banked.rows.sizes(), stable::torch.boolean);
+  kernels().lone({batch, banked.rows.data<const float>(), banked.bank(), spread.data<const float>(),
+                  out.data<bool>()});
+  stable::give(stack, out);
+}
+
 inline void pick_each(Value* stack, uint64_t, uint64_t) {
   Arguments in(stack);
   Banked banked(in);

@@ -17,7 +17,7 @@ from mipoison.ops.rows import label_of
 from mipoison.ops.unchecked import Networks
 from mipoison.ops.validation import require_probabilities
 from mipoison.reference.bank import away as reference_away
-from mipoison.reference.bank import middle, nearness, others, vertex
+from mipoison.reference.bank import middle, others, vertex
 
 # A bank vector counts as the query itself within this l1 distance,
 SAME: Final = 1e-7
@@ -64,7 +64,10 @@ class Bank(DtypeStable):
         label = label_of(self.vectors)
         distance = (self.vectors - self.vectors[self.start[label]]).abs().sum(-1)
         self.spread = distance.new_zeros(len(self.count)).scatter_reduce(0, label, distance, "amax")
-        self._largest = len(self.vectors) if self.count.is_meta else int(self.count.max())
+        known = not self.count.is_meta
+        self._largest = int(self.count.max()) if known else len(self.vectors)
+        # Whether every label has vectors.
+        self.complete = known and bool((self.count > 0).all())
 
     def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *rest: Any) -> None:
         """Loads, and measures what was loaded."""
@@ -97,12 +100,8 @@ class Bank(DtypeStable):
         return max(1, min(self._largest, most))
 
     def alone(self, p: Tensor) -> Tensor:
-        """The rows [N, K] whose label has no vector but the row itself, as a mask [N]."""
-        label = label_of(p)
-        first = self.vectors[self.start[label].clamp_max(len(self.vectors) - 1)]
-        same = nearness(p, label, SAME, _NOISE)
-        itself = ((p - first).abs().sum(-1) <= same) & (self.spread[label] <= same)
-        return (self.count[label] == 0) | itself
+        """The float32 rows [N, K] whose label has no vector but the row itself, as a mask [N]."""
+        return banks.alone(p, self.grouped, self.spread)
 
     @property
     def grouped(self) -> banks.Grouped:

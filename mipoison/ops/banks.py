@@ -24,6 +24,12 @@ class Grouped(NamedTuple):
     noise: float
 
 
+def alone(p: Tensor, bank: Grouped, spread: Tensor) -> Tensor:
+    """The rows whose label has no vector but the row itself; bool [N]."""
+    found: Tensor = torch.ops.mipoison.alone(p, *bank, spread)
+    return found
+
+
 def pick_each(p: Tensor, bank: Grouped, words: Tensor) -> tuple[Tensor, Tensor]:
     """For each keyed word [N, W] a vector of the row's label: float32 [N, W, K], and its place, int64 [N, W]."""
     vectors, places = torch.ops.mipoison.pick_each(p, *bank, words)

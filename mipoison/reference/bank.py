@@ -25,6 +25,26 @@ def nearness(p: Tensor, label: Tensor, same: float, noise: float) -> Tensor:
     return same + noise * (1 - at(p, label))
 
 
+def alone(
+    p: Tensor,
+    vectors: Tensor,
+    start: Tensor,
+    count: Tensor,
+    same: float,
+    noise: float,
+    spread: Tensor,
+) -> Tensor:
+    """The rows whose label has no vector but the row itself, as a mask [N].
+
+    `spread` [K] tells how far the vectors of each label are from its first one at most, in l1.
+    """
+    label = label_of(p)
+    first = vectors[start[label].clamp_max(len(vectors) - 1)]
+    near = nearness(p, label, same, noise)
+    itself = ((p - first).abs().sum(-1) <= near) & (spread[label] <= near)
+    return (count[label] == 0) | itself
+
+
 def pick_each(
     p: Tensor,
     vectors: Tensor,

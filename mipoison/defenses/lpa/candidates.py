@@ -152,6 +152,8 @@ class Candidates(DtypeStable):
 
     def _center_of(self, p: Tensor, label: Tensor) -> Tensor:
         """The center of each row's label; `away` where the label has no vectors."""
+        if self.bank.complete:
+            return self.center[label]
         known = (self.bank.count[label] > 0).unsqueeze(1)
         return torch.where(known, self.center[label], away(p, label))
 

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mipoison.defenses.bank import Bank
-from mipoison.defenses.clean import as_dtype
+from mipoison.defenses.clean import as_dtype, in_memory
 from mipoison.defenses.lpa.candidates import Candidates
 from mipoison.defenses.lpa.game import (
     Rules,
@@ -229,11 +229,13 @@ class Equilibrium(Penalized):
         move is as long as the budget, such a row takes its longest.
         """
         overflown = ~score.sum(1).isfinite()
+        lone = self.candidates.bank.alone(p) | overflown
+        if in_memory(p) and not bool(lone.any()):
+            return score
         score = torch.where(overflown.unsqueeze(1), 0.0, score)
         least = moved.amax(1, keepdim=True).clamp_max(self.budget) * (1 - ROUNDING)
         enough = moved.masked_fill(moved < least, torch.inf).amin(1, keepdim=True)
         other = (moved < enough) | (moved > enough * (1 + ROUNDING))
-        lone = self.candidates.bank.alone(p) | overflown
         return score.masked_fill(lone.unsqueeze(1) & other, -torch.inf)
 
     def settings(self) -> dict[str, Any]:

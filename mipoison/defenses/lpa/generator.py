@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from mipoison.defenses.bank import Bank, away
-from mipoison.defenses.clean import as_dtype
+from mipoison.defenses.clean import as_dtype, in_memory
 from mipoison.defenses.lpa.candidates import kept
 from mipoison.defenses.lpa.game import Rules, Table, gumbel, play
 from mipoison.defenses.lpa.key_cells import KeyCells
@@ -186,8 +186,9 @@ class Generator(Penalized):
             root=self.error == "root",
         )
         target = _between(p, self.bank.vectors[place.clamp_min(0)], share.unsqueeze(1), label)
-        aside = _aside(p, label, self.budget)
-        target = torch.where((place < 0).unsqueeze(1), aside, target)
+        alone = place < 0
+        if not (in_memory(p) and not bool(alone.any())):
+            target = torch.where(alone.unsqueeze(1), _aside(p, label, self.budget), target)
         return unchecked.move(p, target, epsilon=epsilon, norm=norm, style="straight")
 
     def weigh(self, p: Tensor, *, key: Key, epsilon: float, norm: str) -> Weighed:
