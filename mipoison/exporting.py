@@ -13,6 +13,8 @@ def exporting() -> bool:
 
 def eager() -> bool:
     """Whether operations are computed as they are called, by no tracer, mode or transform, in a few builtin calls."""
+    if torch.compiler.is_compiling():
+        return False
     return not (
         torch._C._len_torch_dispatch_stack()
         or torch._C._are_functorch_transforms_active()

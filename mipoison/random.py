@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mipoison.exporting import exporting, tracing
+from mipoison.exporting import eager, exporting, tracing
 
 Secret: TypeAlias = "int | bytes | bytearray | memoryview | np.integer[Any]"
 KeyLike: TypeAlias = "Secret | Key | None"
@@ -102,6 +102,8 @@ class Key:
         Raises:
             RuntimeError: in a program that is made to be saved.
         """
+        if eager():
+            return self._lifted
         if torch.compiler.is_dynamo_compiling() and not exporting():
             # An existing tensor is an input of the graph at each call; a new one would be a constant of the graph, and
             # of the compiler's cache files.
@@ -112,8 +114,6 @@ class Key:
                 "and who has the program could undo what it hides; export the model alone, and call the operation on "
                 "its outputs"
             )
-        if torch._C._len_torch_dispatch_stack() == 0:
-            return self._lifted
         # Of the kind that the mode at work wants.
         return torch.tensor(self.words, dtype=torch.int64, device="cpu")
 

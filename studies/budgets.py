@@ -2,9 +2,9 @@
 
     python studies/budgets.py [--seeds SEED ...] [--lfw FOLDER]
 
-Rows are the softmax of (x − ½)W/2 for uniform inputs x of 64 entries and a normal W: a few labels of many classes occur
-often, and many never. The budget is 0.1, rows are fresh, one thread. FOLDER holds faces of LFW and a classifier's logits
-on them, see `certified.lfw`. A quarter of an hour for two seeds; decision 18 has a table.
+Rows are the softmax of (x − ½)W/2 for uniform inputs x of 64 entries and a normal W: a few labels of many classes
+occur often, and many never. The budget is 0.1, rows are fresh, one thread. FOLDER holds faces of LFW and their logits
+by a classifier, see `certified.lfw`. A quarter of an hour for two seeds; decision 18 has a table.
 """
 
 from __future__ import annotations
@@ -39,10 +39,11 @@ def synthetic(classes: int, rows: int, seed: int) -> Pairs:
 
 
 def faces(folder: Path, rows: int, seed: int) -> Pairs:
-    """Faces of LFW and an ImageNet classifier's vectors, in a random order."""
+    """Faces of LFW that are not private, and an ImageNet classifier's vectors, in a random order."""
     logits = np.load(folder / "lfw-imagenet-logits.npz")["logits"]
-    pixels = np.load(folder / "lfw-faces.npz")["x"]
-    order = np.random.default_rng(seed).permutation(len(logits))[:rows]
+    with np.load(folder / "lfw-faces.npz") as held:
+        open_, pixels = np.flatnonzero(~held["private"]), held["x"]
+    order = np.random.default_rng(seed).permutation(open_)[:rows]
     p = torch.softmax(torch.from_numpy(logits[order].astype(np.float32)), 1)
     return p, torch.from_numpy(pixels[order].astype(np.float32)) / 255
 

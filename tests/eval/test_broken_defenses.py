@@ -150,7 +150,11 @@ def test_the_denoiser_sees_rows_that_were_spared(judged):
 
 
 def test_repeats_remove_fresh_noise_and_no_keyed_one(judged):
-    assert judged["keyed noise, repeated"] == judged["keyed noise"]
+    once, repeated = judged["keyed noise"], judged["keyed noise, repeated"]
+    # The systems' denoisers are trained in one batch of matrix products, whose entries round alike on some processors
+    # only.
+    assert repeated._replace(denoised=once.denoised) == once
+    assert repeated.denoised == pytest.approx(once.denoised, abs=1e-5)
     assert judged["fresh noise, repeated"].adaptive < judged["fresh noise"].adaptive / 2
 
 
