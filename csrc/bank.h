@@ -152,7 +152,7 @@ inline int64_t pick_rows(const Picking<T>& call, int64_t begin, int64_t end) {
 }
 
 template <class T>
-inline int64_t lone_rows(const Lone<T>& call, int64_t begin, int64_t end) {
+inline int64_t solitary_rows(const Solitude<T>& call, int64_t begin, int64_t end) {
   const int64_t k = call.batch.classes;
   Neighbours near(call.bank, k);
   for (int64_t i = begin; i < end; ++i) {

@@ -161,8 +161,8 @@ template <class T>
 int64_t write_rows(const Softening<T>& call, int64_t begin, int64_t end) {
   return soften_rows(call, begin, end);
 }
-int64_t write_rows(const Lone<float>& call, int64_t begin, int64_t end) {
-  return lone_rows(call, begin, end);
+int64_t write_rows(const Solitude<float>& call, int64_t begin, int64_t end) {
+  return solitary_rows(call, begin, end);
 }
 int64_t write_rows(const Picking<float>& call, int64_t begin, int64_t end) {
   return pick_rows(call, begin, end);
@@ -250,7 +250,7 @@ const Kernels kKernels = {kInstructionSet,
                           write_all<Measuring>,
                           write_all<Losing>,
                           write_all<Softening>,
-                          write_typed<Lone<float>>,
+                          write_typed<Solitude<float>>,
                           write_typed<Picking<float>>,
                           write_typed<Nearing<float>>,
                           write_typed<Choosing<float>>};

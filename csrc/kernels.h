@@ -28,7 +28,7 @@ struct Kernels {
   int64_t (*measure)(const Measuring<void>& call);
   int64_t (*lose)(const Losing<void>& call);
   int64_t (*soften)(const Softening<void>& call);
-  int64_t (*lone)(const Lone<float>& call);
+  int64_t (*solitary)(const Solitude<float>& call);
   int64_t (*pick)(const Picking<float>& call);
   int64_t (*nearest)(const Nearing<float>& call);
   int64_t (*choose)(const Choosing<float>& call);

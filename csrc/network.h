@@ -61,11 +61,6 @@ class Evaluator {
 
   int64_t tile_rows() const { return rows_; }
 
-  // Multiply-adds of a row.
-  int64_t cost() const {
-    return layers_.members * layers_.width * (layers_.features + layers_.width + outputs_);
-  }
-
   // Mean outputs of `rows` rows, each of them of `outputs` numbers from output(row) on.
   void forward(const T* q, int64_t rows) {
     standardise(q, rows);

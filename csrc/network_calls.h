@@ -30,7 +30,7 @@ struct Recovery {
 };
 
 // Writes how far the recovered from `answers` answers a row, [rows * answers, classes], is from the
-// row's goal, [rows, outputs]; NaN where numbers overflow.
+// row's goal, [rows, outputs]; not finite where numbers overflow.
 template <class T>
 struct Distances {
   Batch batch;
@@ -200,7 +200,7 @@ struct Picking {
 // Writes whether a row's label has no vector but the row itself; `spread` tells how far the vectors
 // of each label are from its first one at most.
 template <class T>
-struct Lone {
+struct Solitude {
   Batch batch;
   const T* p;
   Bank bank;

@@ -250,7 +250,7 @@ inline void register_all(const char* torch_module, const std::string& refusal) {
   add("distance", distance);
   add("lose_label", lose_label);
   add("soften", soften);
-  add("alone", alone);
+  add("solitary", solitary);
   add("pick_each", pick_each);
   add("nearest", nearest);
   add("choose_move", choose_move);

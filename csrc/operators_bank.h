@@ -99,6 +99,7 @@ struct Banked {
 
   Batch check() {
     const Batch batch = batch_of(rows);
+    if (batch.classes < 1) throw std::invalid_argument("expected rows of a class or more");
     if (batch.dtype != DType::kFloat32) throw std::invalid_argument("expected rows of float32");
     rows = std::move(rows).contiguous();
     vectors = shared(std::move(vectors), stable::torch.float32, 2, batch.classes);
@@ -125,7 +126,7 @@ struct Banked {
   double same, noise;
 };
 
-inline void alone(Value* stack, uint64_t, uint64_t) {
+inline void solitary(Value* stack, uint64_t, uint64_t) {
   Arguments in(stack);
   Banked banked(in);
   Tensor spread = in.tensor();
@@ -133,8 +134,8 @@ inline void alone(Value* stack, uint64_t, uint64_t) {
   const Batch batch = banked.check();
   spread = shared(std::move(spread), stable::torch.float32, 1, batch.classes);
   Tensor out = Tensor::empty(1, banked.rows.sizes(), stable::torch.boolean);
-  kernels().lone({batch, banked.rows.data<const float>(), banked.bank(), spread.data<const float>(),
-                  out.data<bool>()});
+  kernels().solitary({batch, banked.rows.data<const float>(), banked.bank(),
+                      spread.data<const float>(), out.data<bool>()});
   stable::give(stack, out);
 }
 
@@ -159,6 +160,7 @@ inline void nearest(Value* stack, uint64_t, uint64_t) {
   const int64_t slots = in.integer(), subsets = in.integer();
 
   const Batch batch = banked.check();
+  if (slots < 1 || subsets < 1) throw std::invalid_argument("expected slots and subsets");
   word = for_each_row(banked.rows, std::move(word), stable::torch.int64, 1);
   const int64_t sizes[] = {batch.rows, subsets, batch.classes};
   Tensor out = new_float32(3, sizes);
@@ -178,6 +180,7 @@ inline void choose_move(Value* stack, uint64_t, uint64_t) {
   const bool root = in.truth();
 
   const Batch batch = banked.check();
+  if (slots < 1) throw std::invalid_argument("expected slots");
   predicted = for_each_row(banked.rows, std::move(predicted), stable::torch.float32, 2);
   recovered = shared(std::move(recovered), stable::torch.float32, 2, 0);
   words = for_each_row(banked.rows, std::move(words), stable::torch.int64, 2);

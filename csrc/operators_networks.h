@@ -97,6 +97,7 @@ struct Perturb {
     near = for_each_row(rows, std::move(near), stable::torch.float32, 1);
     center = beside(rows, std::move(center));
     networks.check();
+    if (steps < 1) throw std::invalid_argument("expected a step or more");
   }
 
   int64_t write(const Batch& batch, void* out) const {

@@ -46,7 +46,8 @@ class DtypeStable(nn.Module):
         """Checks this module's tensors before the first one is taken."""
         tensors = {}
         for name, old in chain(self._parameters.items(), self._buffers.items()):
-            if old is None:
+            # (What is derived from the others is computed anew.)
+            if old is None or name in self._non_persistent_buffers_set:
                 continue
             new = state_dict.get(prefix + name, old)
             if not isinstance(new, Tensor):

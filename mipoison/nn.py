@@ -184,6 +184,8 @@ def fit_networks(
 class Ensemble(DtypeStable):
     """M networks of one shape on standardised features, and the tensors beside them.
 
+    Their weights change by `load_state_dict` only, which packs them anew.
+
     Args:
         tensors: the tensors of `state_dict`; `fit_networks` gives those of the networks.
     """

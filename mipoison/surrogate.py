@@ -12,6 +12,7 @@ from mipoison.construction import constructor
 from mipoison.neutral import neutral, neutrally, plain_graph
 from mipoison.nn import Ensemble, fit_networks
 from mipoison.ops import recover, unchecked
+from mipoison.ops.arrays import as_float32
 from mipoison.ops.validation import (
     as_count,
     as_inputs,
@@ -154,22 +155,21 @@ class Surrogate(Ensemble):
 
         Returns:
             [N, K], float32.
+
+        Raises:
+            TypeError: for a wrong kind or dtype.
+            ValueError: for another K than it was fitted on, a goal of another shape, or rows that are no probability
+                vectors; names them.
         """
-        return unchecked.pull(self._seen(outputs), goal, self, smooth=False)[0]
-
-    def pull(self, outputs: Tensor, goal: Tensor) -> tuple[Tensor, Tensor]:
-        """The gradient with smooth derivatives, for steps that must not depend on a row's last bits, and the distance.
-
-        Args:
-            outputs: q, [N, K].
-            goal: coefficients, [N, C].
-
-        Returns:
-            ∇_q ½‖G(q) − goal‖², [N, K], with the smooth derivatives of `mipoison.reference.network`; and ‖G(q) − goal‖,
-            [N, 1]; float32.
-        """
-        gradient, distance = unchecked.pull(self._seen(outputs), goal, self, smooth=True)
-        return gradient, distance.unsqueeze(1)
+        rows = self._seen(outputs)
+        require_probabilities("outputs", rows)
+        wanted = as_float32("goal", goal, rows)
+        if wanted.shape != (len(rows), self.outputs):
+            raise ValueError(
+                f"expected goal of shape ({len(rows)}, {self.outputs}), coefficients for each row, got "
+                f"{tuple(wanted.shape)}"
+            )
+        return unchecked.pull(rows, wanted, self, smooth=False)[0]
 
     def gradient_of(self, score: Callable[..., Tensor], outputs: Tensor, *others: Tensor) -> Tensor:
         """∇_q of a score of the rows at q = outputs, tile by tile; works under `inference_mode`.

@@ -185,3 +185,12 @@ def test_from_a_thousand_rows_on_fresh_rows_spend_the_budget_within_a_tenth() ->
 def test_wrong_groups_are_refused(groups: Tensor, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         mp.LPA.fit(*world(60, K, 2), groups=groups)
+
+
+def test_a_fit_under_inference_mode_leaves_ordinary_tensors() -> None:
+    """Where rows are kept out of the game and join the bank."""
+    p, x = world(140, 20, 4)
+    with torch.inference_mode():
+        defense = mp.LPA.fit(p, x, objective="generator", key=1)
+    assert not any(tensor.is_inference() for tensor in defense.buffers())
+    defense.load_state_dict(defense.state_dict())

@@ -49,7 +49,7 @@ def test_the_move_has_the_length_that_was_scored(
             1, keepdim=True
         )
         chosen.append(moves.spent.gather(1, best))
-        alone.append(moves.alone)
+        alone.append(moves.solitary)
     known = ~torch.cat(alone).squeeze(1)
     expected = torch.cat(chosen).squeeze(1).double()
     assert float(expected.max()) > 0.1

@@ -217,6 +217,39 @@ def test_a_surrogate_that_recovers_nothing_is_served(objective: str) -> None:
     assert float(moves(defense, p).min()) > 0.05 * EPSILON
 
 
+@pytest.mark.parametrize("objective", ["decoy", "ascent", "alignment"])
+def test_rows_stay_in_their_ball_where_a_surrogate_overflows(objective: str) -> None:
+    """By finite weights that no fit gives. A refused row would get the safe answer, which is far away."""
+    p, x = world(60, K, 3)
+    defense = mp.LPA.fit(p, x, objective=objective, epsilon=EPSILON, key=1)
+    last = ("surrogate.weight2", "surrogate.bias2")
+    state = defense.state_dict()
+    defense.load_state_dict({k: v * 1e25 if k.endswith(last) else v for k, v in state.items()})
+    for validate in (True, False):
+        q = defense(p, validate=validate)
+        assert float(moves(defense, p).max()) <= EPSILON + 2e-7
+        assert torch.equal(label_of(q), label_of(p)) and not torch.equal(q, p)
+
+
+@pytest.mark.parametrize("objective", ["decoy", "alignment", "equilibrium"])
+def test_what_is_derived_follows_a_part_that_is_loaded(
+    fitted: dict[str, mp.LPA], objective: str
+) -> None:
+    defense = copy.deepcopy(fitted[objective])
+    p, x = world(300, K, 3, 4, seed=21)
+    other = mp.LPA.fit(p, x, objective=objective, key=3)
+    q = defense(p)
+    if objective == "equilibrium":
+        mine, theirs = (one.objective.candidates for one in (defense, other))
+        networks = mine.guide
+        networks.load_state_dict(theirs.guide.state_dict())
+    else:
+        mine, networks = defense.objective, defense.objective.surrogate
+        networks.load_state_dict(other.objective.surrogate.state_dict())
+    assert not torch.equal(defense(p), q)
+    assert torch.equal(mine.recovered, mine.bank.recovered(networks))
+
+
 @pytest.mark.parametrize("budget", [1e-5, 1e-3, 5e-3])
 @pytest.mark.parametrize("objective", ["direction", "ascent"])
 def test_a_small_budget_is_met(objective: str, budget: float) -> None:

@@ -101,13 +101,24 @@ def test_a_large_batch_takes_little_memory() -> None:
     script = """
         import re
         import torch
+        import mipoison as mp
         from mipoison.defenses import LaplaceNoise
+        from mipoison.defenses.bank import Bank
+        from mipoison.defenses.lpa.decoy import Decoy
 
         def megabytes(name):
             return int(re.search(name + r":\\s+(\\d+)", open("/proc/self/status").read())[1]) / 1024
 
-        defense = LaplaceNoise(scale=0.1, key=1)
-        p = torch.full((500_000, 10), 0.1)
+        if {few}:
+            # Of few classes, and many numbers recovered from each of several candidates.
+            p, x = torch.rand(300, 2), torch.rand(300, 200)
+            p = p / p.sum(1, keepdim=True)
+            fitted = mp.Surrogate.fit(p, x, epochs=1, components=160, width=32, members=1)
+            defense = mp.LPA(Decoy(fitted, Bank(p)), key=1)
+            p = torch.full((60_000, 2), 0.5) + torch.tensor([[0.1, -0.1]])
+        else:
+            defense = LaplaceNoise(scale=0.1, key=1)
+            p = torch.full((500_000, 10), 0.1)
         defense(p[:1000])
         # Forgets the peak so far, which is the parent's.
         open("/proc/self/clear_refs", "w").write("5")
@@ -116,6 +127,6 @@ def test_a_large_batch_takes_little_memory() -> None:
         more = megabytes("VmHWM") - before - q.nbytes / 2**20
         assert more <= 64, more
     """
-    for validate in (True, False):
-        program = textwrap.dedent(script).replace("{}", str(validate))
+    for validate, few in ((True, False), (False, False), (True, True)):
+        program = textwrap.dedent(script).replace("{}", str(validate)).replace("{few}", str(few))
         subprocess.run([sys.executable, "-c", program], check=True, timeout=120)

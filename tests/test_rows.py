@@ -381,7 +381,7 @@ def test_choose_move(k: int, kind: str, norm: str, root: bool) -> None:
         assert place.dtype == torch.int64 and share.dtype == torch.float32
         assert torch.equal(place < 0, same < 0)
         moves = weigh_moves(p, *bank, *given, epsilon, norm, root)
-        assert torch.equal(place < 0, moves.alone.squeeze(1))
+        assert torch.equal(place < 0, moves.solitary.squeeze(1))
         assert bool((share[place < 0] == 0).all()) and torch.equal(share[same < 0], part[same < 0])
         # Of moves that are worth the same to rounding either may be chosen.
         worth = moves.score - weight * penalty(moves.spent)

@@ -455,6 +455,37 @@ def test_a_state_moves_through_meta(fitted: Fitted) -> None:
         assert torch.equal(twin(p), defense(p))
 
 
+def test_a_wrong_state_is_refused_by_a_meta_module(fitted: Fitted) -> None:
+    for name in ("swap", "decoy", "equilibrium"):
+        twin = copy.deepcopy(fitted[name]).to("meta")
+        state = fitted[name].state_dict()
+        vectors = next(n for n in state if n.endswith("bank.vectors"))
+        for wrong in (state[vectors].flip(0), state[vectors] * 3):
+            with pytest.raises(ValueError, match="expected the bank"):
+                twin.load_state_dict(state | {vectors: wrong}, assign=True)
+
+
+def test_a_good_state_follows_one_that_overflows(fitted: Fitted) -> None:
+    p = draw("plain", 80, K, seed=3).float()
+    defense = copy.deepcopy(fitted["equilibrium"])
+    state, q = defense.state_dict(), defense(p)
+    state = {name: x.clone() for name, x in state.items()}
+    broken = {n: x * 1e25 for n, x in state.items() if n.endswith("guide.weight2")}
+    assert len(broken) == 1
+    defense.load_state_dict(state | broken)
+    assert float((defense(p) - p).abs().sum(1).max()) <= defense.epsilon + 2e-7
+    defense.load_state_dict(state)
+    assert torch.equal(defense(p), q)
+
+
+def test_a_negative_penalty_weight_is_loaded() -> None:
+    p = draw("plain", 60, 5, seed=1).float()
+    x = torch.rand(60, 4, generator=torch.Generator().manual_seed(0))
+    defense = mp.LPA.fit(p, x, objective="equilibrium", epsilon=0.3, budget=0.29, key=1)
+    assert defense.objective.penalty_weight < 0
+    defense.load_state_dict(defense.state_dict())
+
+
 # Casts.
 
 CASTS: dict[str, Callable[[nn.Module], nn.Module]] = {

@@ -99,9 +99,9 @@ class Bank(DtypeStable):
         """The number of vectors of one label that a row is compared with, at most `most`; ≥ 1."""
         return max(1, min(self._largest, most))
 
-    def alone(self, p: Tensor) -> Tensor:
+    def solitary(self, p: Tensor) -> Tensor:
         """The float32 rows [N, K] whose label has no vector but the row itself, as a mask [N]."""
-        return banks.alone(p, self.grouped, self.spread)
+        return banks.solitary(p, self.grouped, self.spread)
 
     @property
     def grouped(self) -> banks.Grouped:

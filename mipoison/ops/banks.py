@@ -24,9 +24,9 @@ class Grouped(NamedTuple):
     noise: float
 
 
-def alone(p: Tensor, bank: Grouped, spread: Tensor) -> Tensor:
+def solitary(p: Tensor, bank: Grouped, spread: Tensor) -> Tensor:
     """The rows whose label has no vector but the row itself; bool [N]."""
-    found: Tensor = torch.ops.mipoison.alone(p, *bank, spread)
+    found: Tensor = torch.ops.mipoison.solitary(p, *bank, spread)
     return found
 
 

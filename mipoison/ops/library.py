@@ -42,7 +42,7 @@ _SCHEMAS: Final = (
     "distance(Tensor q, Tensor p, str norm) -> Tensor",
     "lose_label(Tensor q, Tensor given, Tensor label, int first, int last) -> Tensor",
     "soften(Tensor p, float temperature, float floor) -> Tensor",
-    "alone(Tensor p, Tensor vectors, Tensor start, Tensor count, float same, float noise, Tensor spread) -> Tensor",
+    "solitary(Tensor p, Tensor vectors, Tensor start, Tensor count, float same, float noise, Tensor spread) -> Tensor",
     "pick_each(Tensor p, Tensor vectors, Tensor start, Tensor count, float same, float noise, Tensor words)"
     " -> (Tensor, Tensor)",
     "nearest(Tensor p, Tensor vectors, Tensor start, Tensor count, float same, float noise, Tensor word,"
@@ -180,7 +180,7 @@ REFERENCE: Final[dict[str, Callable[..., Any]]] = {
     "distance": in_standard_floats(reference.distance),
     "lose_label": in_standard_floats(reference.lose_label),
     "soften": in_standard_floats(reference.soften),
-    "alone": in_standard_floats(reference.alone),
+    "solitary": in_standard_floats(reference.solitary),
     "pick_each": in_standard_floats(reference.pick_each),
     "nearest": in_standard_floats(reference.nearest),
     "choose_move": in_standard_floats(reference.choose_move),
@@ -328,7 +328,7 @@ _SHAPES: Final[dict[str, Callable[..., Any]]] = {
     "distance": _lead_shape,
     "lose_label": _lose_label_shape,
     "soften": _soften_shape,
-    "alone": _lose_label_shape,
+    "solitary": _lose_label_shape,
     "pick_each": _pick_each_shape,
     "nearest": _nearest_shape,
     "choose_move": _choose_move_shape,

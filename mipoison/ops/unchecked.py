@@ -74,7 +74,7 @@ def pull(q: Tensor, goal: Tensor, networks: Networks, *, smooth: bool) -> tuple[
 
 
 def distances(answers: Tensor, goal: Tensor, networks: Networks) -> Tensor:
-    """‖G(q) − goal‖ of answers q [N, C, K] to rows whose goals are [N, D]: float32 [N, C], NaN for overflow."""
+    """‖G(q) − goal‖ of answers q [N, C, K] to rows whose goals are [N, D]: float32 [N, C], not finite for overflow."""
     found: Tensor = torch.ops.mipoison.distances(
         answers, goal, networks.packed, networks.members, networks.width
     )

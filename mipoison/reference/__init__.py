@@ -5,7 +5,7 @@ mask of valid rows stands where the operators count the invalid ones.
 """
 
 from mipoison.random import row_words as row_bits
-from mipoison.reference.bank import alone, nearest, pick_each
+from mipoison.reference.bank import nearest, pick_each, solitary
 from mipoison.reference.choose_move import choose_move
 from mipoison.reference.clean import clean, distance, lead, lose_label, soften
 from mipoison.reference.flip import flip
@@ -17,7 +17,6 @@ from mipoison.reference.rounding import label_of, valid_rows
 from mipoison.reference.step import step
 
 __all__ = [
-    "alone",
     "choose_move",
     "clean",
     "distance",
@@ -39,6 +38,7 @@ __all__ = [
     "recover",
     "row_bits",
     "soften",
+    "solitary",
     "solve",
     "step",
     "valid_rows",

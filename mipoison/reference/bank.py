@@ -25,7 +25,7 @@ def nearness(p: Tensor, label: Tensor, same: float, noise: float) -> Tensor:
     return same + noise * (1 - at(p, label))
 
 
-def alone(
+def solitary(
     p: Tensor,
     vectors: Tensor,
     start: Tensor,

@@ -27,13 +27,13 @@ class Moves(NamedTuple):
             [N, 1 + shares · slots]; −∞ where the key excludes the move.
         spent: their l1 moves, of the same shape.
         place: which vectors of the bank, int64 [N, slots].
-        alone: rows whose label has no other vector, bool [N, 1].
+        solitary: rows whose label has no other vector, bool [N, 1].
     """
 
     score: Tensor
     spent: Tensor
     place: Tensor
-    alone: Tensor
+    solitary: Tensor
 
 
 def penalty(moved: Tensor) -> Tensor:
@@ -147,7 +147,7 @@ def choose_move(
         moves = weigh_moves(part, *bank, seen, recovered, some, slots, epsilon, norm, root)
         value, best = (moves.score - weight * penalty(moves.spent)).max(1, keepdim=True)
         slot, share = (best - 1) % slots, torch.div(best - 1, slots, rounding_mode="floor") + 1
-        stays = moves.alone | ~value.isfinite()
+        stays = moves.solitary | ~value.isfinite()
         place = torch.where(best == 0, 0, moves.place.gather(1, slot))
         places.append(torch.where(stays, -1, place).squeeze(1))
         chosen.append(p.new_tensor((0.0, *SHARES))[share.squeeze(1)])

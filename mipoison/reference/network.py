@@ -188,7 +188,7 @@ def recover(
 
 
 def distances(answers: Tensor, goal: Tensor, network: Tensor, members: int, width: int) -> Tensor:
-    """‖G(q) − goal‖ of answers q [N, C, K] to rows whose goals are [N, D]; float32 [N, C], NaN for overflow."""
+    """‖G(q) − goal‖ of answers q [N, C, K] to rows whose goals are [N, D]; float32 [N, C], not finite for overflow."""
     rows = answers.flatten(0, 1)
     found, _ = recover(rows, network, members, width, goal.shape[1])
     error = found.view(*answers.shape[:2], -1) - goal.unsqueeze(1)
@@ -241,6 +241,8 @@ def perturb(
     Returns:
         the rows after all steps, [N, K] of p's dtype, and the mask of valid rows [N].
     """
+    if steps < 1:
+        raise ValueError(f"expected a step or more, got {steps}: without any the row would stay")
     center = p if center is None else center
     label, q, valid = label_of(center), p, valid_rows(center) & valid_rows(p)
     if near is not None:

@@ -63,14 +63,17 @@ class Alignment(TowardBank):
         self.register_buffer("toward", None, persistent=False)
         self.prepare()
 
-    def prepare(self) -> None:
-        """See `TowardBank.prepare`."""
-        super().prepare()
+    def parts(self) -> tuple[Tensor, ...]:
+        """See `TowardBank.parts`."""
+        return *super().parts(), self.targets.get_buffer("weight0")
+
+    def compute(self) -> None:
+        """See `TowardBank.compute`."""
+        super().compute()
         if self.all_layers:
             return
-        with torch.inference_mode(False), torch.no_grad():
-            every = (self.surrogate.toward(self.targets[i][0][0]) for i in range(len(self.targets)))
-            self.toward = torch.stack([torch.stack(members) for members in every])
+        every = (self.surrogate.toward(self.targets[i][0][0]) for i in range(len(self.targets)))
+        self.toward = torch.stack([torch.stack(members) for members in every])
 
     @classmethod
     def fit(

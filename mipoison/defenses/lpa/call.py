@@ -20,9 +20,9 @@ from mipoison.surrogate import Surrogate
 _DIRECTION: Final = Direction()
 
 
-@functools.lru_cache(maxsize=16)
+@functools.lru_cache(maxsize=1)
 def _defense(epsilon: float, norm: str, key: Key) -> LPA:
-    """The defense of the last calls with these settings: making one takes as long as an answer to a row."""
+    """The defense of the last call, and its key: making one takes as long as an answer to a row."""
     return LPA(_DIRECTION, epsilon=epsilon, norm=norm, key=key)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Final
 
 import torch
 from torch import Tensor
@@ -11,6 +11,7 @@ from torch import Tensor
 from mipoison.defenses.bank import Bank, away
 from mipoison.defenses.clean import as_dtype
 from mipoison.defenses.lpa.key_cells import KeyCells
+from mipoison.defenses.lpa.versions import Versions, same, versions
 from mipoison.dtype_stable import DtypeStable
 from mipoison.nn import Network
 from mipoison.ops import unchecked
@@ -68,17 +69,19 @@ class Candidates(DtypeStable):
         self.budget = budget
         self.key_cells = key_cells
         self.register_buffer("center", _centers(bank))
-        # What the guide recovers from the bank: computed anew where other tensors are loaded.
         self.register_buffer("recovered", None, persistent=False)
-        self.register_load_state_dict_post_hook(_prepare)  # type: ignore[no-untyped-call]
+        self._made_of: Versions = ()
         if guide is not None:
             self.follow(guide)
 
     def follow(self, guide: Network) -> None:
-        """Makes decoys by this network from now on."""
+        """Makes decoys by this network from now on; finds what it recovers from the bank, where they have changed."""
         self.guide = guide
-        with torch.inference_mode(False), torch.no_grad():
-            self.recovered = self.bank.recovered(guide)
+        parts = versions(guide.packed, self.bank.vectors)
+        if not same(parts, self._made_of):
+            with torch.inference_mode(False), torch.no_grad():
+                self.recovered = self.bank.recovered(guide)
+            self._made_of = parts
 
     def check_state(self, tensors: Mapping[str, Tensor]) -> None:
         """See `DtypeStable.check_state`; a label without a center has zeros."""
@@ -160,6 +163,7 @@ class Candidates(DtypeStable):
     def _decoys(self, p: Tensor, places: Tensor, epsilon: float, norm: str) -> list[Tensor]:
         """Gradient steps toward the guide's recovery from the bank's vectors at these places, [N, W]."""
         assert self.guide is not None
+        self.follow(self.guide)
         goals = self.recovered[places]
         made = []
         for i, share in enumerate(_DECOYS):
@@ -178,11 +182,6 @@ class Candidates(DtypeStable):
                 )
             )
         return made
-
-
-def _prepare(candidates: Any, _: Any) -> None:
-    if candidates.guide is not None:
-        candidates.follow(candidates.guide)
 
 
 def kept(target: Tensor, p: Tensor, label: Tensor) -> Tensor:

@@ -118,42 +118,44 @@ def _fit_without(
     progress: Progress,
 ) -> Penalized:
     """The first way of `fit_cross`, for the fold of each row [N], of which one is kept out at a time."""
-    vectors = as_dtype(rows, torch.float32)
-    most = min(_FITS if len(rows) >= _FEW else _FITS - 1, int(fold.max()) + 1)
-    finals, fresh, spent, moves = [], [], [], []
-    for i in range(most):
-        out = fold == i
-        fitted = fit(rows[~out], inputs[~out], progress.part(i / most, (i + 1) / most))
-        parts = []
-        for some in _parts(out, rows, groups, seed):
-            # A row of no group is compared with all vectors but itself, as a fresh row is. The other rows of a group
-            # are near each other, and a fresh row has none such: they leave the bank.
-            bank = vectors if groups is None else vectors[~some]
-            parts.append(fitted.with_bank(bank).weighed(rows[some], epsilon=epsilon, norm=norm))
-        weighed = Weighed(*(torch.cat(tensors) for tensors in zip(*parts, strict=True)))
-        final = fitted.with_bank(vectors)
-        final.penalty_weight = bisect_penalty_weight(*weighed, budget, final.sharpness)
-        finals.append(final)
-        fresh.append(weighed.spent_at(final.penalty_weight, final.sharpness))
-        # A row's move is the mean of those under its keys.
-        chosen = [part.chosen(final.penalty_weight, final.sharpness) for part in parts]
-        moves += [part.view(KEYS, -1).mean(0) for part in chosen]
-        of_rows = torch.cat(moves)
-        if float(of_rows.std()) / math.sqrt(len(of_rows)) <= _EXACT * budget:
-            break
-    final = finals[0]
-    final.realised = fresh[0]
-    if len(finals) > 1:
-        # One weight is worth another amount in each fit, so that what their own rows spend is averaged, as with halves.
-        for i, one in enumerate(finals):
-            seen = rows[fold != i]
-            spent.append(one.spent_at(one.penalty_weight, seen, epsilon=epsilon, norm=norm))
-        goal = sum(spent) / len(spent)
-        weighed = final.weighed(rows[fold != 0], epsilon=epsilon, norm=norm)
-        final.penalty_weight = bisect_penalty_weight(*weighed, goal, final.sharpness)
-        missed = weighed.spent_at(final.penalty_weight, final.sharpness) - goal
-        final.realised = max(0.0, sum(fresh) / len(fresh) + missed)
-    return final
+    with torch.inference_mode(False), torch.no_grad():
+        vectors = as_dtype(rows, torch.float32).clone()
+        most = min(_FITS if len(rows) >= _FEW else _FITS - 1, int(fold.max()) + 1)
+        finals, fresh, spent, moves = [], [], [], []
+        for i in range(most):
+            out = fold == i
+            fitted = fit(rows[~out], inputs[~out], progress.part(i / most, (i + 1) / most))
+            parts = []
+            for some in _parts(out, rows, groups, seed):
+                # A row of no group is compared with all vectors but itself, as a fresh row is. The other rows of a
+                # group are near each other, and a fresh row has none such: they leave the bank.
+                bank = vectors if groups is None else vectors[~some]
+                parts.append(fitted.with_bank(bank).weighed(rows[some], epsilon=epsilon, norm=norm))
+            weighed = Weighed(*(torch.cat(tensors) for tensors in zip(*parts, strict=True)))
+            final = fitted.with_bank(vectors)
+            final.penalty_weight = bisect_penalty_weight(*weighed, budget, final.sharpness)
+            finals.append(final)
+            fresh.append(weighed.spent_at(final.penalty_weight, final.sharpness))
+            # A row's move is the mean of those under its keys.
+            chosen = [part.chosen(final.penalty_weight, final.sharpness) for part in parts]
+            moves += [part.view(KEYS, -1).mean(0) for part in chosen]
+            of_rows = torch.cat(moves)
+            if float(of_rows.std()) / math.sqrt(len(of_rows)) <= _EXACT * budget:
+                break
+        final = finals[0]
+        final.realised = fresh[0]
+        if len(finals) > 1:
+            # One weight is worth another amount in each fit, so that what their own rows spend is averaged, as with
+            # halves.
+            for i, one in enumerate(finals):
+                seen = rows[fold != i]
+                spent.append(one.spent_at(one.penalty_weight, seen, epsilon=epsilon, norm=norm))
+            goal = sum(spent) / len(spent)
+            weighed = final.weighed(rows[fold != 0], epsilon=epsilon, norm=norm)
+            final.penalty_weight = bisect_penalty_weight(*weighed, goal, final.sharpness)
+            missed = weighed.spent_at(final.penalty_weight, final.sharpness) - goal
+            final.realised = max(0.0, sum(fresh) / len(fresh) + missed)
+        return final
 
 
 def _parts(out: Tensor, rows: Tensor, groups: Tensor | None, seed: int) -> list[Tensor]:
@@ -206,7 +208,7 @@ def _kept_out(rows: Tensor, groups: Tensor | None, seed: int, candidates: int) -
     enough = next((each for least, each in _KEPT_OUT if members >= least), 0)
     # The game plays on a share of the rows where its table would not hold all of them.
     shared = enough > 0 and rows.numel() * candidates > TABLE
-    if not shared and len(rows) >= enough * len(label.unique()):
+    if not shared and members >= enough * len(label.unique()):
         return None
     return folds(label, groups, max(_FOLDS - shared, members // _MOST), seed)
 

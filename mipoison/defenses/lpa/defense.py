@@ -71,6 +71,8 @@ _TAKES: Final = {
 }
 # A row that moved less than this share of epsilon counts as unmoved.
 _BARE: Final = 1e-3
+# Rounding puts no answer farther than this out of its ball.
+_BEYOND: Final = 1e-6
 
 
 def _key_for(kind: type[Objective], key: KeyLike) -> Key | None:
@@ -360,15 +362,17 @@ class LPA(Defense):
         if not exporting() and len(p) == 0:
             return p
         q = self.objective.poison(p, key=self._key, epsilon=self.epsilon, norm=self.norm)
-        if self.objective.may_stay:
-            return q
-        # A gradient can vanish, and a direction can point out of the set; such a row is moved below.
-        bare = (distance(q, p, self.norm) < _BARE * self.epsilon).unsqueeze(-1)
-        if in_memory(p) and not bool(bare.any()):
+        length = distance(q, p, self.norm)
+        # Numbers of a network that overflow leave the safe answer, which may lie out of the ball.
+        move = ~(length <= self.epsilon + _BEYOND)
+        if not self.objective.may_stay:
+            # A gradient can vanish, and a direction can point out of the set.
+            move = move | (length < _BARE * self.epsilon)
+        if in_memory(p) and not bool(move.any()):
             return q
         goal = away(p, label_of(p))
         moved = unchecked.move(p, goal, epsilon=self.epsilon, norm=self.norm, style="straight")
-        return torch.where(bare, moved, q)
+        return torch.where(move.unsqueeze(-1), moved, q)
 
     def save(self, file: File) -> None:
         """See `Saved.save`.

@@ -222,21 +222,21 @@ class Equilibrium(Penalized):
         return answers, Weighed(self._confined(single, score, moved), moved, gumbel(words))
 
     def _confined(self, p: Tensor, score: Tensor, moved: Tensor) -> Tensor:
-        """The scores of answers [N, C] that move so far; all but the moves by the budget excluded for lone rows.
+        """The scores of answers [N, C] that move so far; all but the moves by the budget excluded for solitary rows.
 
-        A lone row is one whose label has no other bank vector. Its answers are unlike all that the game has seen, so
-        their scores say little: they would choose the longest. So would those of a row whose scores overflow. Where no
-        move is as long as the budget, such a row takes its longest.
+        A solitary row is one whose label has no other bank vector. Its answers are unlike all that the game has seen,
+        so their scores say little: they would choose the longest. So would those of a row whose scores overflow. Where
+        no move is as long as the budget, such a row takes its longest.
         """
         overflown = ~score.sum(1).isfinite()
-        lone = self.candidates.bank.alone(p) | overflown
-        if in_memory(p) and not bool(lone.any()):
+        solitary = self.candidates.bank.solitary(p) | overflown
+        if in_memory(p) and not bool(solitary.any()):
             return score
         score = torch.where(overflown.unsqueeze(1), 0.0, score)
         least = moved.amax(1, keepdim=True).clamp_max(self.budget) * (1 - ROUNDING)
         enough = moved.masked_fill(moved < least, torch.inf).amin(1, keepdim=True)
         other = (moved < enough) | (moved > enough * (1 + ROUNDING))
-        return score.masked_fill(lone.unsqueeze(1) & other, -torch.inf)
+        return score.masked_fill(solitary.unsqueeze(1) & other, -torch.inf)
 
     def settings(self) -> dict[str, Any]:
         """See `Objective.settings`."""

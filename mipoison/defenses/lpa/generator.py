@@ -197,7 +197,7 @@ class Generator(Penalized):
         score = torch.cat([moves.score for moves in made])
         # Rows without a bank always spend the budget, which leaves less to the others.
         always = min(self.budget, epsilon)
-        spent = torch.cat([moves.spent.masked_fill(moves.alone, always) for moves in made])
+        spent = torch.cat([moves.spent.masked_fill(moves.solitary, always) for moves in made])
         return Weighed(score, spent, torch.zeros_like(score))
 
     def _moves(self, p: Tensor, key: Key, epsilon: float, norm: str) -> Iterator[Moves]:

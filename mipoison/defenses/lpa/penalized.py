@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from typing import Any, ClassVar, Final, NamedTuple
 
@@ -125,9 +126,11 @@ class Penalized(Objective):
             ValueError: for anything else.
         """
         names = ("penalty weight", "budget", "temperature")
+        # (The weight is negative where rows must move farther than they would for nothing.)
+        least = (-math.inf, 0.0, 0.0)
         weight, budget, temperature = (
-            as_number(name, number, 0.0)
-            for name, number in zip(names, numbers_of(state, names), strict=True)
+            as_number(name, number, low)
+            for name, number, low in zip(names, numbers_of(state, names), least, strict=True)
         )
         self.penalty_weight, self.budget, self.key_cells.temperature = weight, budget, temperature
 

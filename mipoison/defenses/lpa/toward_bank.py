@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Final
 
 import torch
 from torch import Tensor
@@ -10,6 +10,8 @@ from torch import Tensor
 from mipoison.defenses.bank import Bank
 from mipoison.defenses.clean import as_dtype
 from mipoison.defenses.lpa.objective import Objective
+from mipoison.defenses.lpa.versions import Versions, same, versions
+from mipoison.defenses.pieces import NETWORKS
 from mipoison.ops import unchecked
 from mipoison.ops.keyed import keyed_bits
 from mipoison.ops.rows import label_of
@@ -34,14 +36,30 @@ class TowardBank(Objective):
         super().__init__()
         self.surrogate = as_part("surrogate", surrogate, Surrogate, "mp.Surrogate.fit")
         self.bank = as_part("bank", bank, Bank, "mp.LPA.fit")
-        # Computed anew from the parts where other tensors are loaded.
         self.register_buffer("recovered", None, persistent=False)
-        self.register_load_state_dict_post_hook(_prepare)  # type: ignore[no-untyped-call]
+        self._made_of: Versions = ()
+
+    @property
+    def piece(self) -> int:  # type: ignore[override]
+        """See `Defense.piece`: a row has as many numbers for each candidate as there are coefficients."""
+        k = self.surrogate.classes
+        return max(1, NETWORKS * k // max(k, self.surrogate.outputs))
 
     def prepare(self) -> None:
-        """Computes what depends on the parts alone; for the end of `__init__`."""
-        with torch.inference_mode(False), torch.no_grad():
-            self.recovered = self.bank.recovered(self.surrogate)
+        """Computes what depends on the parts, where they have changed since: by a load, or a move to a device."""
+        parts = versions(*self.parts())
+        if not same(parts, self._made_of):
+            with torch.inference_mode(False), torch.no_grad():
+                self.compute()
+            self._made_of = parts
+
+    def parts(self) -> tuple[Tensor, ...]:
+        """The tensors that it depends on."""
+        return self.surrogate.packed, self.bank.vectors
+
+    def compute(self) -> None:
+        """Computes it."""
+        self.recovered = self.bank.recovered(self.surrogate)
 
     @property
     def classes(self) -> int:
@@ -60,6 +78,7 @@ class TowardBank(Objective):
             the vectors, float32 [N, K]; what is recovered from them, [N, C]; and the distance of that from what is
             recovered from the row, [N].
         """
+        self.prepare()
         label = label_of(p)
         single = as_dtype(p, torch.float32, label)
         words = keyed_bits(p, key, 0, grid, _CANDIDATES)
@@ -71,7 +90,3 @@ class TowardBank(Objective):
         target = vectors.take_along_dim(best.unsqueeze(-1), 1).squeeze(1)
         goal = there.take_along_dim(best.unsqueeze(-1), 1).squeeze(1)
         return target, goal, squared.gather(1, best).squeeze(1).sqrt()
-
-
-def _prepare(objective: Any, _: Any) -> None:
-    objective.prepare()
