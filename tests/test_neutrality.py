@@ -340,7 +340,7 @@ from mipoison.neutral import plain_graph
 
 x = torch.zeros(1_000_000, requires_grad=True)
 with plain_graph():
-    for turn in range(27):
+    for turn in range(52):
         # No backward pass goes through the exponential.
         (x.exp().detach() * x).sum().backward()
         now = int(re.search(r"VmRSS:\\s+(\\d+)", open("/proc/self/status").read())[1]) / 1024
@@ -348,5 +348,5 @@ with plain_graph():
 print(now - before)
 """
     done = fresh.run(program)
-    # 100 MB of results, of which one is in use at a time.
-    assert float(done.stdout) < 25, done.stderr
+    # 200 MB of results, of which one is in use at a time; the allocator keeps some for later.
+    assert float(done.stdout) < 50, done.stderr

@@ -362,6 +362,9 @@ class LPA(Defense):
         if not exporting() and len(p) == 0:
             return p
         q = self.objective.poison(p, key=self._key, epsilon=self.epsilon, norm=self.norm)
+        if exporting():
+            # (Only a codebook is exported, whose answers cannot leave the ball.)
+            return q
         length = distance(q, p, self.norm)
         # Numbers of a network that overflow leave the safe answer, which may lie out of the ball.
         move = ~(length <= self.epsilon + _BEYOND)
