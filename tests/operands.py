@@ -94,6 +94,11 @@ def _in_bank(p: Tensor) -> tuple[Any, ...]:
     return p.float(), *bank_of(p.shape[1])
 
 
+def _spread(k: int) -> Tensor:
+    """How far the bank's vectors of each label are from its first one at most, float32 [K]."""
+    return Bank(codewords_of(k, 4)[:-1].flatten(0, 1)).spread
+
+
 def _choose(p: Tensor, norm: str, root: bool) -> tuple[Any, ...]:
     rows, *bank = _in_bank(p)
     predicted = numbers(len(p), 2 * COMPONENTS + 1)
@@ -116,6 +121,10 @@ CASES: dict[str, tuple[str, Callable[[Tensor, Tensor], tuple[Any, ...]]]] = {
         "perturb",
         lambda p, v: _perturb(p, v, None, None, "l1", 0.01, True, False),
     ),
+    "distances": (
+        "distances",
+        lambda p, v: (torch.stack((p, v, p), 1), goal_of(len(p)), *_network(p)),
+    ),
     "clean": ("clean", lambda p, v: (p,)),
     "label_of": ("label_of", lambda p, v: (p,)),
     "lead": ("lead", lambda p, v: (v, p)),
@@ -124,6 +133,7 @@ CASES: dict[str, tuple[str, Callable[[Tensor, Tensor], tuple[Any, ...]]]] = {
     "distance linf": ("distance", lambda p, v: (v, p, "linf")),
     "lose_label": ("lose_label", lambda p, v: (p, v, p.argmax(1), 1, 4)),
     "soften": ("soften", lambda p, v: (p, 2.0, 1e-6)),
+    "solitary": ("solitary", lambda p, v: (*_in_bank(p), _spread(p.shape[1]))),
     "pick_each": ("pick_each", lambda p, v: (*_in_bank(p), words_of(len(p), 3))),
     "nearest": ("nearest", lambda p, v: (*_in_bank(p), words_of(len(p), 1)[:, 0], SLOTS, 3)),
     "choose_move": ("choose_move", lambda p, v: _choose(p, "l1", False)),
@@ -137,11 +147,11 @@ TRIED = tuple(
 )
 # Operators that defenses alone call.
 INTERNAL = (
-    *("clean", "label_of", "lead", "distance", "lose_label", "soften"),
-    *("pick_each", "nearest", "choose_move"),
+    *("distances", "clean", "label_of", "lead", "distance", "lose_label", "soften"),
+    *("solitary", "pick_each", "nearest", "choose_move"),
 )
 # Those that take rows of float32 alone.
-IN_BANKS = ("pick_each", "nearest", "choose_move", "choose_move root")
+IN_BANKS = ("solitary", "pick_each", "nearest", "choose_move", "choose_move root")
 
 
 def compiled(name: str) -> Callable[..., Any]:

@@ -345,6 +345,41 @@ def test_pick_each(k: int, kind: str) -> None:
 
 @pytest.mark.parametrize("kind", BANKS)
 @pytest.mark.parametrize("k", CLASSES)
+def test_solitary(k: int, kind: str) -> None:
+    """A row whose label has no vector beyond the distance at which one counts as the row itself."""
+    p, bank, _ = banks(k)[kind]
+    spread = Bank(bank.vectors).spread
+    found = OPS.solitary(p, *bank, spread)
+    assert torch.equal(found, reference.solitary(p, *bank, spread))
+    label = reference.label_of(p)
+    distance = (p[:, None] - bank.vectors).abs().sum(2)
+    mine = reference.label_of(bank.vectors) == label[:, None]
+    other = mine & (distance > nearness(p, label, SAME, NOISE)[:, None])
+    # Vectors may be near the row and twice as far from the first one: such a row counts as having another.
+    assert not bool((found & other.any(1)).any())
+    assert bool(found[~mine.any(1)].all())
+    assert bool(found.all()) == (kind in LONELY)
+
+
+@pytest.mark.parametrize("dtype", unless((torch.float32, torch.float16), DTYPES))
+@pytest.mark.parametrize("k", CLASSES)
+def test_distances(k: int, dtype: torch.dtype) -> None:
+    p = rows(k, dtype)
+    answers, goal = torch.stack((p, p.roll(1, 0), p.flip(0)), 1), numbers(196, 40)
+    network, *sizes, _ = operands.packed(k, members=2, width=64, outputs=40)
+    found = OPS.distances(answers, goal, network, *sizes)
+    expected = reference.distances(answers, goal, network, *sizes)
+    assert found.shape == (196, 3) and torch.allclose(found, expected, rtol=1e-5, atol=1e-5)
+    recovered = OPS.recover(answers.flatten(0, 1), network, *sizes, 40)[0].view(196, 3, 40)
+    assert torch.allclose(found, (recovered - goal[:, None]).norm(dim=2), rtol=1e-5)
+    # An answer does not depend on the others of its row, nor on the rows beside it.
+    one = OPS.distances(answers[:, 1:2], goal, network, *sizes)
+    assert torch.equal(one[:, 0], found[:, 1])
+    assert torch.equal(OPS.distances(answers[7:8], goal[7:8], network, *sizes)[0], found[7])
+
+
+@pytest.mark.parametrize("kind", BANKS)
+@pytest.mark.parametrize("k", CLASSES)
 def test_nearest(k: int, kind: str) -> None:
     p, bank, slots = banks(k)[kind]
     word, subsets = words_of(196, 1)[:, 0], 4

@@ -183,7 +183,7 @@ def recover(
     made = [_forward(layers, tile)[-1][:, :outputs] for (tile,) in in_tiles(rows)]
     found = _joined(made, len(p), p.new_empty((0, outputs))).to(torch.float32)
     kept = valid & found.isfinite().all(1)
-    lost = torch.where(valid, torch.nan, 0.0).unsqueeze(-1)
+    lost = torch.zeros_like(found).masked_fill(valid.unsqueeze(-1), torch.nan)
     return torch.where(kept.unsqueeze(-1), found, lost), kept
 
 
