@@ -103,6 +103,14 @@ def _finite(results: tuple[Tensor, ...], *_: Any) -> None:
     assert all(bool(x.isfinite().all()) for x in found) and 0 <= int(status) <= len(found[0])
 
 
+def _recovered(results: tuple[Tensor, ...], *_: Any) -> None:
+    """NaN stands for an overflow, in all numbers of a row that is counted."""
+    found, status = results
+    lost = found.isnan().any(1)
+    assert torch.equal(lost, found.isnan().all(1)) and not bool(found.isinf().any())
+    assert int(lost.sum()) <= int(status) <= len(found)
+
+
 def _labels(results: tuple[Tensor, ...], x: Tensor) -> None:
     (label,) = results
     assert label.shape == x.shape[:1] and bool(((label >= 0) & (label < x.shape[1])).all())
@@ -134,7 +142,7 @@ def _chosen(results: tuple[Tensor, ...], p: Tensor, vectors: Tensor, *_: Any) ->
 
 # What holds of results that are no rows to serve.
 JUDGED: dict[str, Callable[..., None]] = {
-    "recover": _finite,
+    "recover": _recovered,
     "pull": _finite,
     "label_of": _labels,
     "lead": _number_a_row,
