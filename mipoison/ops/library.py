@@ -16,58 +16,9 @@ import torch
 from torch import Tensor
 
 from mipoison import cpu, gpu, reference
+from mipoison.ops import shapes
 from mipoison.ops.derivative import Project, Pull, all_at_once, differentiated, one_by_one, recorded
-
-_SCHEMAS: Final = (
-    "project(Tensor z, Tensor? p, Tensor? t, float? epsilon, str norm, float margin, bool shrink)"
-    " -> (Tensor, Tensor)",
-    "step(Tensor q, Tensor g, Tensor? p, Tensor? t, float alpha, float? epsilon, str norm,"
-    " float margin, bool shrink) -> (Tensor, Tensor)",
-    "move(Tensor p, Tensor target, float? epsilon, str norm, str style) -> (Tensor, Tensor)",
-    "flip(Tensor p, Tensor? targets, float rate, Tensor key, str style) -> (Tensor, Tensor, Tensor)",
-    "row_bits(Tensor p, Tensor key, int draw, float grid, int words) -> Tensor",
-    "quantize(Tensor p, Tensor codewords, Tensor? offsets) -> (Tensor, Tensor, Tensor)",
-    # Small networks on [p, log p], packed by `reference.network.Layers`.
-    "recover(Tensor p, Tensor network, int members, int width, int outputs) -> (Tensor, Tensor)",
-    "pull(Tensor q, Tensor goal, Tensor network, int members, int width, bool smooth)"
-    " -> (Tensor, Tensor, Tensor)",
-    "distances(Tensor answers, Tensor goal, Tensor network, int members, int width) -> Tensor",
-    "perturb(Tensor p, Tensor goal, Tensor network, int members, int width, Tensor? center, Tensor? near,"
-    " int steps, float alpha, float? epsilon, str norm, float margin, bool shrink, bool smooth)"
-    " -> (Tensor, Tensor)",
-    # For defenses.
-    "clean(Tensor p) -> (Tensor, Tensor)",
-    "label_of(Tensor x) -> Tensor",
-    "lead(Tensor q, Tensor p) -> Tensor",
-    "distance(Tensor q, Tensor p, str norm) -> Tensor",
-    "lose_label(Tensor q, Tensor given, Tensor label, int first, int last) -> Tensor",
-    "soften(Tensor p, float temperature, float floor) -> Tensor",
-    "solitary(Tensor p, Tensor vectors, Tensor start, Tensor count, float same, float noise, Tensor spread) -> Tensor",
-    "pick_each(Tensor p, Tensor vectors, Tensor start, Tensor count, float same, float noise, Tensor words)"
-    " -> (Tensor, Tensor)",
-    "nearest(Tensor p, Tensor vectors, Tensor start, Tensor count, float same, float noise, Tensor word,"
-    " int slots, int subsets) -> Tensor",
-    "choose_move(Tensor p, Tensor vectors, Tensor start, Tensor count, float same, float noise,"
-    " Tensor predicted, Tensor recovered, Tensor words, int slots, float epsilon, str norm, float weight, bool root)"
-    " -> (Tensor, Tensor)",
-    # The forms that write into a given tensor return all but the rows.
-    "project_out(Tensor z, Tensor? p, Tensor? t, float? epsilon, str norm, float margin, bool shrink,"
-    " Tensor(a!) out) -> Tensor",
-    "step_out(Tensor q, Tensor g, Tensor? p, Tensor? t, float alpha, float? epsilon, str norm,"
-    " float margin, bool shrink, Tensor(a!) out) -> Tensor",
-    "quantize_out(Tensor p, Tensor codewords, Tensor? offsets, Tensor(a!) out) -> (Tensor, Tensor)",
-    "perturb_out(Tensor p, Tensor goal, Tensor network, int members, int width, Tensor? center, Tensor? near,"
-    " int steps, float alpha, float? epsilon, str norm, float margin, bool shrink, bool smooth,"
-    " Tensor(a!) out) -> Tensor",
-    # For csrc/stable.h only, which finds out with it whether one of four tensors requires grad.
-    "_joined(Tensor a, Tensor b, Tensor c, Tensor d) -> Tensor",
-    # `project` by a backend that is chosen by name, with the same derivative.
-    "_project_by(Tensor z, Tensor? p, Tensor? t, float? epsilon, str norm, float margin, bool shrink,"
-    " str backend) -> (Tensor, Tensor)",
-    # The derivative is an operator, so that traced graphs contain it as one node.
-    "project_vjp(Tensor v, Tensor z, Tensor? p, Tensor? t, float? epsilon, str norm, float margin,"
-    " bool shrink) -> Tensor",
-)
+from mipoison.ops.schemas import SCHEMAS
 
 _GRADIENT_REFUSAL: Final = (
     "expected no argument that requires grad together with out, got one: what is written into a given tensor has no "
@@ -227,113 +178,33 @@ def on_gpu(operation: str) -> Callable[..., Any]:
     return call
 
 
-def _rows_and_status(first: Tensor, *_: Any) -> tuple[Tensor, Tensor]:
-    return torch.empty_like(first, memory_format=torch.contiguous_format), first.new_empty(
-        (), dtype=torch.int64
-    )
-
-
-def _integers(p: Tensor) -> Tensor:
-    """One for each row."""
-    return p.new_empty(p.shape[:1], dtype=torch.int64)
-
-
-def _rows_integers_and_status(p: Tensor, *_: Any) -> tuple[Tensor, Tensor, Tensor]:
-    q, status = _rows_and_status(p)
-    return q, _integers(p), status
-
-
-def _row_bits_shape(p: Tensor, key: Tensor, draw: int, grid: float, words: int) -> Tensor:
-    return p.new_empty((p.shape[0], words), dtype=torch.int64)
-
-
-def _status_alone(*args: Any) -> Tensor:
-    out: Tensor = args[-1]
-    return out.new_empty((), dtype=torch.int64)
-
-
-def _integers_and_status(*args: Any) -> tuple[Tensor, Tensor]:
-    return _integers(args[0]), _status_alone(*args)
-
-
-def _recover_shape(
-    p: Tensor, network: Tensor, members: int, width: int, outputs: int
-) -> tuple[Tensor, Tensor]:
-    found = p.new_empty((p.shape[0], outputs), dtype=torch.float32)
-    return found, p.new_empty((), dtype=torch.int64)
-
-
-def _distances_shape(answers: Tensor, *_: Any) -> Tensor:
-    return answers.new_empty(answers.shape[:2], dtype=torch.float32)
-
-
-def _pull_shape(q: Tensor, *_: Any) -> tuple[Tensor, Tensor, Tensor]:
-    gradient = torch.empty_like(q, dtype=torch.float32, memory_format=torch.contiguous_format)
-    return gradient, gradient.new_empty(q.shape[:1]), q.new_empty((), dtype=torch.int64)
-
-
-def _clean_shape(p: Tensor) -> tuple[Tensor, Tensor]:
-    return torch.empty_like(
-        p, dtype=torch.float32, memory_format=torch.contiguous_format
-    ), p.new_empty((), dtype=torch.int64)
-
-
-def _lead_shape(q: Tensor, *_: Any) -> Tensor:
-    return q.new_empty(q.shape[:1], dtype=torch.float64)
-
-
-def _lose_label_shape(q: Tensor, *_: Any) -> Tensor:
-    return q.new_empty(q.shape[:1], dtype=torch.bool)
-
-
-def _soften_shape(p: Tensor, *_: Any) -> Tensor:
-    return torch.empty_like(p, dtype=torch.float32, memory_format=torch.contiguous_format)
-
-
-def _pick_each_shape(p: Tensor, *bank: Any) -> tuple[Tensor, Tensor]:
-    words = bank[-1].shape
-    return p.new_empty((*words, p.shape[1])), p.new_empty(words, dtype=torch.int64)
-
-
-def _nearest_shape(p: Tensor, *rest: Any) -> Tensor:
-    return p.new_empty((p.shape[0], rest[-1], p.shape[1]))
-
-
-def _choose_move_shape(p: Tensor, *_: Any) -> tuple[Tensor, Tensor]:
-    return _integers(p), p.new_empty(p.shape[:1])
-
-
-def _vjp_shape(v: Tensor, *_: Any) -> Tensor:
-    return torch.empty_like(v, memory_format=torch.contiguous_format)
-
-
 _SHAPES: Final[dict[str, Callable[..., Any]]] = {
-    "project": _rows_and_status,
-    "step": _rows_and_status,
-    "move": _rows_and_status,
-    "flip": _rows_integers_and_status,
-    "quantize": _rows_integers_and_status,
-    "row_bits": _row_bits_shape,
-    "project_out": without_gradient("project_out", _status_alone),
-    "step_out": without_gradient("step_out", _status_alone),
-    "quantize_out": without_gradient("quantize_out", _integers_and_status),
-    "recover": _recover_shape,
-    "pull": _pull_shape,
-    "distances": _distances_shape,
-    "perturb": _rows_and_status,
-    "perturb_out": without_gradient("perturb_out", _status_alone),
-    "clean": _clean_shape,
-    "label_of": _integers,
-    "lead": _lead_shape,
-    "distance": _lead_shape,
-    "lose_label": _lose_label_shape,
-    "soften": _soften_shape,
-    "solitary": _lose_label_shape,
-    "pick_each": _pick_each_shape,
-    "nearest": _nearest_shape,
-    "choose_move": _choose_move_shape,
-    "_project_by": _rows_and_status,
-    "project_vjp": _vjp_shape,
+    "project": shapes.rows_and_status,
+    "step": shapes.rows_and_status,
+    "move": shapes.rows_and_status,
+    "flip": shapes.rows_integers_and_status,
+    "quantize": shapes.rows_integers_and_status,
+    "row_bits": shapes.words,
+    "project_out": without_gradient("project_out", shapes.status_alone),
+    "step_out": without_gradient("step_out", shapes.status_alone),
+    "quantize_out": without_gradient("quantize_out", shapes.integers_and_status),
+    "recover": shapes.recovered,
+    "pull": shapes.pulled,
+    "distances": shapes.distances,
+    "perturb": shapes.rows_and_status,
+    "perturb_out": without_gradient("perturb_out", shapes.status_alone),
+    "clean": shapes.clean,
+    "label_of": shapes.integers,
+    "lead": shapes.number_a_row,
+    "distance": shapes.number_a_row,
+    "lose_label": shapes.truth_a_row,
+    "soften": shapes.softened,
+    "solitary": shapes.truth_a_row,
+    "pick_each": shapes.picked,
+    "nearest": shapes.nearest,
+    "choose_move": shapes.chosen,
+    "_project_by": shapes.rows_and_status,
+    "project_vjp": shapes.vjp,
 }
 # Operators with a derivative: the class that records it, and the number of differentiable first arguments.
 _DERIVATIVES: Final = {
@@ -369,15 +240,15 @@ def _register() -> None:
             library._destroy()
             raise
         # Kept where no module takes it along when it goes: a library ends with its object.
-        setattr(namespace, _MARK, (_SCHEMAS, library))
-    elif registered[0] != _SCHEMAS:
+        setattr(namespace, _MARK, (SCHEMAS, library))
+    elif registered[0] != SCHEMAS:
         raise ImportError(
             "expected one version of mipoison in a process, got another than was imported first; start Python anew"
         )
 
 
 def _define(library: torch.library.Library) -> None:
-    for schema in _SCHEMAS:
+    for schema in SCHEMAS:
         library.define(schema, tags=(torch.Tag.pt2_compliant_tag,))
     for name, implementation in REFERENCE.items():
         library.impl(name, implementation, "CompositeExplicitAutograd")
