@@ -107,7 +107,7 @@ class Evaluator {
   }
 
   // The gradient of half the squared distance of the outputs from `goal`, and the distance, after
-  // `forward` of the same rows. False for a row whose numbers overflow.
+  // `forward` of the same rows; not finite for a row whose numbers overflow.
   void backward(const T* q, int64_t rows, const float* goal, bool smooth, float* gradient,
                 float* distance) {
     const int64_t f = layers_.lanes, w = layers_.width, d = layers_.depth;

@@ -12,8 +12,8 @@ from mipoison.ops import rows
 from mipoison.ops.rows import label_of
 from mipoison.ops.validation import as_rows, require_probabilities
 from mipoison.reference import valid_rows
-from mipoison.reference.clean import SMALLEST
-from mipoison.reference.rounding import finish, renormalise
+from mipoison.reference.clean import renormalised
+from mipoison.reference.rounding import finish
 
 
 def clean_rows(p: Tensor, valid: Tensor | None = None) -> Tensor:
@@ -29,8 +29,7 @@ def clean_rows(p: Tensor, valid: Tensor | None = None) -> Tensor:
         [N, K], float32 or float64.
     """
     dtype = torch.float64 if p.dtype == torch.float64 else torch.float32
-    q = renormalise(p, valid)
-    return _rounded(torch.where(q < SMALLEST, 0.0, q), dtype, label_of(p))
+    return renormalised(p, valid, label_of(p), dtype)
 
 
 def cleaned(p: Tensor) -> tuple[Tensor, Tensor]:

@@ -9,7 +9,8 @@ from torch import Tensor
 
 from mipoison.reference.network import in_tiles
 from mipoison.reference.project import distance as length
-from mipoison.reference.rounding import finish, label_of, put, renormalise, valid_rows
+from mipoison.reference.rounding import finish, label_of, renormalise, valid_rows
+from mipoison.reference.rounding import lead as ahead
 
 # Smaller entries become zero: some processes flush subnormal float32 numbers, and all must give the same answers.
 SMALLEST: Final = torch.finfo(torch.float32).tiny
@@ -23,18 +24,20 @@ def clean(p: Tensor) -> tuple[Tensor, Tensor]:
         float32 [N, K], uniform for an invalid row; and how many are invalid.
     """
     valid = valid_rows(p)
+    label = torch.where(valid, label_of(p), 0)
+    return renormalised(p, valid, label, torch.float32), (~valid).sum()
+
+
+def renormalised(p: Tensor, valid: Tensor | None, label: Tensor, dtype: torch.dtype) -> Tensor:
+    """Rows over their sums, uniform where they are not valid, rounded to the dtype with these labels strict."""
     rows = renormalise(p, valid)
     rows = torch.where(rows < SMALLEST, 0.0, rows)
-    label = torch.where(valid, label_of(p), 0)
-    return finish(rows, label, torch.zeros_like(rows[:, 0]), torch.float32), (~valid).sum()
+    return finish(rows, label, torch.zeros_like(rows[:, 0]), dtype)
 
 
 def lead(q: Tensor, p: Tensor) -> Tensor:
     """How far the label of p leads in q; float64 [N]."""
-    label = label_of(p)
-    wide = q.to(torch.float64)
-    mine = wide.gather(-1, label.unsqueeze(-1)).squeeze(-1)
-    return mine - put(wide, label, -torch.inf).amax(-1)
+    return ahead(q.to(torch.float64), label_of(p))
 
 
 def distance(q: Tensor, p: Tensor, norm: str) -> Tensor:

@@ -156,7 +156,8 @@ class FullAlignment(Alignment):
     """Minimises 1 − cos(∇_θ ½‖G(q) − x‖², T) over all layers, by normalised, projected gradient steps.
 
     The paper's solver, applied row by row: it aligns each row's gradient instead of the batch's, so that an answer does
-    not depend on the batch. It costs three times as much as `Alignment` and gains less on most data (decision 14).
+    not depend on the batch. It costs more than ten times as much as `Alignment` and gains less on most data (decision
+    14).
     """
 
     name: ClassVar[str] = "alignment-full"

@@ -210,7 +210,7 @@ class LPA(Defense):
             inputs: the inputs that produced them, [N, ...] of any shape; tensor or array, a list of
                 either, or a list of images of one size. "direction" needs none and only checks them.
             objective: "equilibrium" (default); "generator", which plays the same game with a table, takes
-                a sixth of the time a row and moves fewer rows farther; "decoy"; "ascent";
+                a tenth of the time a row and moves fewer rows farther; "decoy"; "ascent";
                 "direction"; "alignment", the closed form for the first layer; "alignment-full",
                 all layers by gradient steps; or "codebook", a few answers a label, whose privacy
                 `mipoison.certify` bounds against every adversary.
