@@ -7,9 +7,10 @@ output vectors, and LFP, label-flipping poisoning of a small subset.
 from importlib.metadata import version as _version
 
 from mipoison.certificates import Certificate, certify
-from mipoison.defenses import LFP, LPA, Defended, load
+from mipoison.defenses import LFP, LPA, Defended, Deferred, load
 from mipoison.defenses.lfp import lfp
 from mipoison.defenses.lpa import lpa
+from mipoison.keys import Key
 from mipoison.ops import backends, flip, move, perturb, project, quantize, recover, row_bits, step
 from mipoison.surrogate import Surrogate
 
@@ -20,6 +21,8 @@ __all__ = [
     "LPA",
     "Certificate",
     "Defended",
+    "Deferred",
+    "Key",
     "Surrogate",
     "backends",
     "certify",

@@ -7,23 +7,10 @@ statistical generator, not a cryptographic pseudo-random function.
 
 from __future__ import annotations
 
-import hashlib
-import secrets
-from typing import Any, Final, TypeAlias
+from typing import Final
 
-import numpy as np
 import torch
 from torch import Tensor
-
-from mipoison.exporting import eager, exporting, tracing
-
-Secret: TypeAlias = "int | bytes | bytearray | memoryview | np.integer[Any]"
-KeyLike: TypeAlias = "Secret | Key | None"
-
-# Bytes of a secret that cannot be guessed.
-_SHORTEST: Final = 16
-
-_MARK: Final = "_process_key_of_mipoison"
 
 _MASK32: Final = 0xFFFFFFFF
 _PHILOX_M0: Final = 0xD2511F53
@@ -38,140 +25,6 @@ _FLOOR: Final = 27 << 23
 _CELLS: Final = 4
 # Cells are wider by up to this many powers of two, the wider the row's logarithms range.
 _WIDEST: Final = 6
-
-
-class Key:
-    """The secret of a deployment, hashed to 128 bits; it never shows in ``repr`` and cannot be pickled.
-
-    Args:
-        secret: 16 bytes or more, such as ``secrets.token_bytes(16)``, as bytes, bytearray or
-            memoryview. Or an int, for experiments that must be repeated: whoever tries the small
-            ones finds it.
-
-    Raises:
-        TypeError: if the secret is neither.
-        ValueError: if it has fewer bytes.
-
-    Example:
-        >>> Key(7) == Key(7), Key(7) == Key(8), Key(7)
-        (True, False, Key(<hidden>))
-    """
-
-    __slots__ = ("_lifted", "words")
-
-    def __init__(self, secret: Secret) -> None:
-        if isinstance(secret, np.integer):
-            secret = int(secret)
-        if isinstance(secret, bool) or not isinstance(secret, int | bytes | bytearray | memoryview):
-            raise TypeError(
-                f"expected key to be an int, bytes or None, got {type(secret).__name__}; "
-                f"make one with secrets.token_bytes({_SHORTEST}), or of a long text with text.encode()"
-            )
-        if isinstance(secret, int):
-            body = b"int" + secret.to_bytes(secret.bit_length() // 8 + 1, "little", signed=True)
-        else:
-            secret = bytes(secret)
-            if len(secret) < _SHORTEST:
-                raise ValueError(
-                    f"expected key of at least {_SHORTEST} bytes, got {len(secret)}: a short one can be guessed; "
-                    f"make one with secrets.token_bytes({_SHORTEST})"
-                )
-            body = b"raw" + secret
-        self._hold(_hashed(body))
-
-    @classmethod
-    def public(cls, name: bytes) -> Key:
-        """A key that is not secret, for draws while a defense is fitted."""
-        return cls._of(_hashed(b"raw" + name))
-
-    @classmethod
-    def _of(cls, words: list[int]) -> Key:
-        key = cls.__new__(cls)
-        key._hold(words)
-        return key
-
-    def _hold(self, words: list[int]) -> None:
-        """Stores the words and a tensor of them, made from a buffer so that it is real even while torch is tracing."""
-        self.words = words
-        buffer = bytearray(np.array(words, np.int64))
-        self._lifted = torch.frombuffer(buffer, dtype=torch.int64)
-
-    def tensor(self) -> Tensor:
-        """The words as int64 [4] on the CPU: as a tensor they appear in no trace, graph or profile of an operator.
-
-        Raises:
-            RuntimeError: in a program that is made to be saved.
-        """
-        if eager():
-            return self._lifted
-        if torch.compiler.is_dynamo_compiling() and not exporting():
-            # An existing tensor is an input of the graph at each call; a new one would be a constant of the graph, and
-            # of the compiler's cache files.
-            return self._lifted
-        if exporting() or tracing():
-            raise RuntimeError(
-                "expected no key under torch.export, torch.jit.trace and make_fx, got one: the program would hold it, "
-                "and who has the program could undo what it hides; export the model alone, and call the operation on "
-                "its outputs"
-            )
-        # Of the kind that the mode at work wants.
-        return torch.tensor(self.words, dtype=torch.int64, device="cpu")
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Key) and self.words == other.words
-
-    def __hash__(self) -> int:
-        return hash(tuple(self.words))
-
-    def __repr__(self) -> str:
-        return "Key(<hidden>)"
-
-    def __reduce__(self) -> str:
-        raise TypeError(
-            "a Key is never serialised; write the defense with defense.save(file) and read it with "
-            "mipoison.load(file, key=...), which is given the key anew"
-        )
-
-    def __copy__(self) -> Key:
-        return self
-
-    def __deepcopy__(self, memo: dict[int, object]) -> Key:
-        return self
-
-
-def _hashed(body: bytes) -> list[int]:
-    """Four 32-bit words."""
-    digest = hashlib.blake2b(body, digest_size=16, person=b"mipoison").digest()
-    return [int.from_bytes(digest[i : i + 4], "little") for i in range(0, 16, 4)]
-
-
-def _drawn_once() -> Key:
-    """One secret for each process, kept where it survives a second import of the package."""
-    drawn = Key(secrets.token_bytes(32))
-    # (An instance of this import's class; the stored key may be of an earlier import.)
-    return Key._of(vars(torch.ops.mipoison).setdefault(_MARK, drawn).words)
-
-
-_PROCESS_KEY: Final = _drawn_once()
-
-
-def resolve_key(key: KeyLike) -> Key:
-    """Hashes the user's key; ``None`` means one secret drawn once per process, at the import.
-
-    Forked children inherit it, so that workers of one server agree.
-    """
-    if key is None:
-        return _PROCESS_KEY
-    return key if isinstance(key, Key) else _hashed_key(key)
-
-
-def _hashed_key(secret: Secret) -> Key:
-    return Key(secret)
-
-
-# The mark of torch.compiler.assume_constant_result, whose decorator would import the compiler, and with it triton. The
-# function is only called with arguments that every version of torch treats as constants.
-_hashed_key._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
 def philox(counter: tuple[Tensor, Tensor, Tensor, Tensor], k0: int, k1: int) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable
 
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor
 import mipoison as mp
 from mipoison.defenses import (
     Contract,
+    Defense,
     GaussianNoise,
     HighConfidence,
     LabelOnly,
@@ -24,6 +26,24 @@ from mipoison.defenses import (
     TopK,
 )
 from mipoison.defenses.lpa import OBJECTIVES
+
+# By whether they have a key.
+KEYLESS = (
+    *("label-only", "rounding", "top-k", "flatter", "sharper", "reverse-sigmoid"),
+    *("high-confidence", "contract", "codebook", "codebook without a cap"),
+)
+KEYED = (
+    *("decoy", "ascent", "direction", "equilibrium", "generator", "alignment", "alignment-full"),
+    *("lfp", "lfp-margin", "laplace", "gaussian", "one-parameter", "purifier", "swap"),
+)
+
+
+def stored(defense: Defense) -> io.BytesIO:
+    """The defense in a file that can be read at once."""
+    file = io.BytesIO()
+    defense.save(file)
+    file.seek(0)
+    return file
 
 
 def key_of(objective: str, key: int = 1) -> dict[str, int]:

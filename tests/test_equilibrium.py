@@ -14,8 +14,8 @@ from mipoison.defenses.lpa.candidates import KINDS, Candidates
 from mipoison.defenses.lpa.equilibrium import Equilibrium
 from mipoison.defenses.lpa.game import SHARPNESS, Rules, _Memory, bisect_penalty_weight, choose
 from mipoison.defenses.lpa.key_cells import KeyCells
+from mipoison.keys import Key
 from mipoison.progress import Progress
-from mipoison.random import Key
 from mipoison.reference import label_of
 
 K = 10

@@ -12,7 +12,7 @@ import mipoison as mp
 from mipoison.defenses.clean import defender_rows
 from mipoison.defenses.lpa.generator import Generator
 from mipoison.defenses.lpa.recovery import COMPONENTS
-from mipoison.random import Key
+from mipoison.keys import Key
 from mipoison.reference import label_of
 from mipoison.reference.choose_move import SHARES, penalty
 

@@ -22,7 +22,6 @@ from torch import Tensor
 from torch.fx.experimental.proxy_tensor import make_fx
 
 import mipoison as mp
-import mipoison.random
 from mipoison.defenses import (
     Contract,
     GaussianNoise,
@@ -318,7 +317,7 @@ def test_5_the_key_never_leaves(fitted: dict[str, mp.LPA], tmp_path: object) -> 
 
 def test_5_the_key_shows_in_no_profile_or_trace(tmp_path: Path) -> None:
     p, key = draw("plain", 4, K).float(), KEY
-    words = mp.random.Key(key).words
+    words = mp.Key(key).words
     with torch.profiler.profile(record_shapes=True) as profile:
         mp.row_bits(p, key=key)
         mp.flip(p, rate=0.5, key=key)
@@ -330,7 +329,7 @@ def test_5_the_key_shows_in_no_profile_or_trace(tmp_path: Path) -> None:
 
 KEYED_CALLS: dict[str, Callable[[Tensor], object]] = {
     "words": lambda p: mp.row_bits(p, key=KEY),
-    "words of a key": lambda p: mp.row_bits(p, key=mp.random.Key(KEY)),
+    "words of a key": lambda p: mp.row_bits(p, key=mp.Key(KEY)),
     "flips": lambda p: mp.flip(p, rate=0.5, key=KEY, validate=False),
     "noise": lambda p: LaplaceNoise(scale=0.1, key=KEY)(p, validate=False),
 }

@@ -192,7 +192,7 @@ def test_failures_are_counted_under_ids() -> None:
 
 
 def test_repr_of_a_request_key_hides_it() -> None:
-    key = mp.random.Key(5)
+    key = mp.Key(5)
     bound = mp.ops.identity.request_key(key, [1, 2], torch.rand(2, K))
     assert repr(bound) == "Key(<hidden>)"
     assert copy.deepcopy(bound) is bound

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from mipoison.defenses.lpa.key_cells import KeyCells
-from mipoison.random import Key
+from mipoison.keys import Key
 
 KEY = Key(1)
 

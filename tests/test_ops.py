@@ -22,7 +22,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 import mipoison as mp
 from mipoison import reference
 from mipoison.defenses import LaplaceNoise
-from mipoison.random import Key, resolve_key
+from mipoison.keys import Key, resolve_key
 from mipoison.reference import label_of
 
 INF = math.inf

@@ -15,6 +15,7 @@ import pytest
 import safetensors.torch
 import torch
 from distributions import draw
+from fitted import KEYED, KEYLESS, stored
 from later import unless
 from torch import Tensor, nn
 
@@ -30,29 +31,15 @@ from mipoison.defenses import (
     Rounding,
     Swap,
     TopK,
+    loading,
     storage,
 )
+from mipoison.defenses.lpa import OBJECTIVES
 from mipoison.defenses.lpa.direction import Direction
 from mipoison.ops import unchecked
 
 K = 10
-KEYLESS = (
-    *("label-only", "rounding", "top-k", "flatter", "sharper", "reverse-sigmoid"),
-    *("high-confidence", "contract", "codebook", "codebook without a cap"),
-)
-KEYED = (
-    *("decoy", "ascent", "direction", "equilibrium", "generator", "alignment", "alignment-full"),
-    *("lfp", "lfp-margin", "laplace", "gaussian", "one-parameter", "purifier", "swap"),
-)
 Fitted = dict[str, Any]
-
-
-def stored(defense: Defense) -> io.BytesIO:
-    """The defense in a file that can be read at once."""
-    file = io.BytesIO()
-    defense.save(file)
-    file.seek(0)
-    return file
 
 
 def altered(file: io.BytesIO, change: Callable[[dict[str, Any], dict[str, Tensor]], None]) -> Any:
@@ -68,6 +55,9 @@ def altered(file: io.BytesIO, change: Callable[[dict[str, Any], dict[str, Tensor
 
 def test_the_table_holds_every_defense(fitted: Fitted) -> None:
     assert set(fitted) == {*KEYLESS, *KEYED}
+    assert {type(defense) for defense in fitted.values()} == set(loading._KINDS.values())
+    objectives = {type(one.objective) for one in fitted.values() if isinstance(one, mp.LPA)}
+    assert objectives == set(OBJECTIVES.values())
 
 
 @pytest.mark.parametrize("name", [*KEYLESS, *KEYED])

@@ -113,7 +113,7 @@ def test_settings_and_classes_are_checked(kind: Any) -> None:
     with pytest.raises(ValueError, match="expected outputs to be probability vectors"):
         kind.fit(outputs * 2)
     assert kind.fit(outputs)(outputs[:0]).shape == (0, K)
-    secret = mp.random.Key(987_654_321)
+    secret = mp.Key(987_654_321)
     if kind is not Contract:
         shown = repr(kind.fit(outputs, key=secret))
         assert not any(str(word) in shown for word in (987_654_321, *secret.words))

@@ -16,6 +16,7 @@ from mipoison.defenses.baselines import (
     TopK,
 )
 from mipoison.defenses.defended import Defended
+from mipoison.defenses.deferred import Deferred
 from mipoison.defenses.lfp import LFP
 from mipoison.defenses.loading import load
 from mipoison.defenses.lpa import LPA
@@ -26,6 +27,7 @@ __all__ = [
     "Contract",
     "Defended",
     "Defense",
+    "Deferred",
     "GaussianNoise",
     "HighConfidence",
     "LabelOnly",

@@ -25,7 +25,6 @@ from mipoison.ops.answers import Rows, like, read_back, refuse
 from mipoison.ops.identity import Ids, RequestKey, as_requests
 from mipoison.ops.rows import label_of
 from mipoison.ops.validation import as_choice, as_flag, as_number, as_rows, require_probabilities
-from mipoison.random import Key
 from mipoison.reference import valid_rows
 from mipoison.reference.rounding import safe_answer
 
@@ -81,8 +80,6 @@ class Defense(Saved):
     # Whether every answer keeps its row's label.
     keeps_labels: ClassVar[bool] = True
     saved: ClassVar[tuple[str, ...]] = ("on_invalid", "margin")
-    # The secret of a keyed defense.
-    _key: Key | None = None
 
     def __init__(self, *, on_invalid: str = "raise", margin: float = 1e-3) -> None:
         super().__init__()
@@ -95,6 +92,9 @@ class Defense(Saved):
         """A copy gets another handle."""
         super().__setstate__(state)  # type: ignore[no-untyped-call]
         self._handle = compiled.handle_of(self)
+
+    def _begin_counts(self) -> None:
+        self.failures = 0
 
     @property
     def ball(self) -> tuple[float, str]:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from mipoison.defenses.base import Defense, unrecorded
 from mipoison.defenses.clean import as_dtype
+from mipoison.defenses.deferred import Deferred
 from mipoison.defenses.eval_mode import (
     require_eval_mode,
     require_made_in_eval_mode,
@@ -82,7 +83,7 @@ class Defended(nn.Module):
             mode, since an answer must be a function of the query alone, and so are the modules that a
             function's code names; put those that it reaches in another way, as by `getattr`, into eval
             mode yourself. An exported or traced program must have been made in it.
-        defense: any defense of this package.
+        defense: any defense of this package, or a `Deferred`, with which this can be pickled where the model can.
         gives: what the model returns, "probabilities" (default) or "logits"; None finds it out
             from the example.
         temperature: T of the softmax over logits, in [1e-4, 1e4].
@@ -107,7 +108,7 @@ class Defended(nn.Module):
     def __init__(
         self,
         model: nn.Module,
-        defense: Defense,
+        defense: Defense | Deferred,
         *,
         gives: str | None = "probabilities",
         temperature: float = 1.0,
@@ -119,7 +120,8 @@ class Defended(nn.Module):
             raise TypeError(
                 f"expected model to be a torch.nn.Module or a function, got {type(model).__name__}"
             )
-        as_part("defense", defense, Defense, "mp.LPA.fit")  # type: ignore[type-abstract]
+        if not isinstance(defense, Deferred):
+            as_part("defense", defense, Defense, "mp.LPA.fit")  # type: ignore[type-abstract]
         if example is not None and gives is not None:
             raise ValueError(
                 f"expected an example with gives=None alone, got one with gives={gives!r}; leave one of them out"
@@ -151,7 +153,9 @@ class Defended(nn.Module):
         """Stays in eval mode: dropout would give one query many answers, which can be averaged."""
         self.training = False
         for part in (*self._modules_of_model, self.defense):
-            to_eval_mode(part)
+            # (A deferred defense is no module, and no defense answers otherwise in training mode.)
+            if isinstance(part, nn.Module):
+                to_eval_mode(part)
         return self
 
     def forward(self, *args: Any, ids: Ids = None, **kwargs: Any) -> Tensor:

@@ -9,7 +9,7 @@ from mipoison.defenses.base import Defense
 from mipoison.defenses.lfp import LFP
 from mipoison.defenses.lpa import LPA
 from mipoison.defenses.saving import kind_of, restored
-from mipoison.random import KeyLike
+from mipoison.keys import KeyLike
 
 _KINDS: Final[dict[str, type[Defense]]] = {
     kind_of(kind): kind
@@ -22,8 +22,8 @@ def load(file: storage.File, *, key: KeyLike = None) -> Defense:
 
     Args:
         file: a path, or a file opened for reading bytes; it is not used after the call.
-        key: of a keyed defense (LPA, LFP, the keyed baselines): it is not in the file. With the key
-            that the defense was made with it answers as before. A defense without a key takes none.
+        key: of a keyed defense (LPA, LFP, the keyed baselines), as from `Key.from_env`: it is not in the file. With
+            the key that the defense was made with it answers as before. A defense without a key takes none.
 
     Raises:
         TypeError: for another kind of file or key.
@@ -41,9 +41,18 @@ def load(file: storage.File, *, key: KeyLike = None) -> Defense:
         True
     """
     content = storage.load(file)
+    return restored(kind_in(content), content, key)
+
+
+def kind_in(content: storage.Content) -> type[Defense]:
+    """The class of the defense that a file holds.
+
+    Raises:
+        ValueError: if it is none of this package.
+    """
     if content.kind not in _KINDS:
         raise ValueError(
             f"expected a defense out of {tuple(_KINDS)} in {content.where}, got {content.kind}; the load of its own "
             "class reads it"
         )
-    return restored(_KINDS[content.kind], content, key)
+    return _KINDS[content.kind]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Final, TypeAlias, TypeVar
@@ -12,7 +13,7 @@ from torch import Tensor
 from mipoison.construction import constructor
 from mipoison.defenses import storage
 from mipoison.dtype_stable import DtypeStable, fault_of
-from mipoison.random import KeyLike, resolve_key
+from mipoison.keys import Key, KeyLike, resolve_key
 
 # Builds a part of a defense from its `settings()` and `state_dict()`.
 Restore: TypeAlias = Callable[[dict[str, Any], dict[str, Tensor]], Any]
@@ -36,6 +37,8 @@ class Saved(DtypeStable):
 
     saved: ClassVar[tuple[str, ...]] = ()
     parts: ClassVar[Mapping[str, Restore | None]] = {}
+    # The secret of a keyed defense.
+    _key: Key | None = None
 
     @classmethod
     def takes_key(cls, settings: Mapping[str, Any]) -> bool:
@@ -72,6 +75,44 @@ class Saved(DtypeStable):
         state = self.state_dict()
         tensors = {name: value for name, value in state.items() if not name.endswith(_EXTRA)}
         storage.save(file, kind_of(type(self)), settings | {"parts": parts}, tensors)
+
+    def with_key(self: _Own, key: KeyLike) -> _Own:
+        """This defense under another key: what `load` would give of its file and that key, with no refit.
+
+        Nothing is shared with this one, which answers on as before. Under another key every row gets another answer,
+        and who has both learns more than from one. What a fit measured under its own key stays as it is: epsilon, where
+        an objective without a penalty was given a budget, and `realised`.
+
+        Args:
+            key: the new one.
+
+        Raises:
+            TypeError: for another kind of key.
+            ValueError: for a short or missing key, or if this defense has none.
+
+        Example:
+            >>> import mipoison as mp, torch
+            >>> p = torch.tensor([[0.7, 0.2, 0.1]])
+            >>> rotated = mp.LFP(rate=1.0, key=0).with_key(1)
+            >>> torch.equal(rotated(p), mp.LFP(rate=1.0, key=1)(p))
+            True
+        """
+        if key is None:
+            raise ValueError(
+                "expected a key, got none; pass one, or mipoison.Key.generate() for one of this process alone"
+            )
+        if self._key is None:
+            raise ValueError(_needless(type(self)))
+        resolved = resolve_key(key)
+        # (As in `restored`.)
+        with torch.inference_mode(False):
+            other = copy.deepcopy(self)
+        other._key = resolved
+        other._begin_counts()
+        return other
+
+    def _begin_counts(self) -> None:
+        """Sets what was counted to zero."""
 
     @constructor
     def load(cls: type[_Own], file: storage.File, *, key: KeyLike = None) -> _Own:
@@ -120,6 +161,11 @@ def kind_of(cls: type[Saved]) -> str:
     return cls.__qualname__ if own else f"{cls.__module__}.{cls.__qualname__}"
 
 
+def needs_key(cls: type[Saved], content: storage.Content) -> bool:
+    """Whether the defense of a class that a file holds has a key."""
+    return "key" in inspect.signature(cls.__init__).parameters and cls.takes_key(content.settings)
+
+
 def restored(cls: type[_Own], content: storage.Content, key: KeyLike) -> _Own:
     """Builds the defense of a class from a file's content.
 
@@ -141,16 +187,14 @@ def restored(cls: type[_Own], content: storage.Content, key: KeyLike) -> _Own:
         )
     # (Outside the try block: a wrong key is not an error of the file.)
     options: dict[str, Any] = {} if key is None else {"key": resolve_key(key)}
-    keyed = "key" in inspect.signature(cls.__init__).parameters and cls.takes_key(content.settings)
+    keyed = needs_key(cls, content)
     if keyed and key is None:
         raise ValueError(
             f"expected the key of this {cls.__name__}, which is not in {content.where}, got none; pass key=..., "
             "the one that the defense was made with, for the same answers"
         )
     if key is not None and not keyed:
-        raise ValueError(
-            f"expected no key for {cls.__name__}, which has none, got one; leave it out"
-        )
+        raise ValueError(_needless(cls))
     _check_numbers(cls, content)
     # The defense may be used anywhere: make no inference tensors, and ignore the default device.
     with torch.inference_mode(False), torch.device("cpu"):
@@ -170,6 +214,10 @@ def restored(cls: type[_Own], content: storage.Content, key: KeyLike) -> _Own:
             f"expected the tensors of {cls.__name__} in {content.where}, got missing or unknown ones ({', '.join(odd)})"
         )
     return made
+
+
+def _needless(cls: type[Saved]) -> str:
+    return f"expected no key for {cls.__name__}, which has none, got one; leave it out"
 
 
 def _check_numbers(cls: type[Saved], content: storage.Content) -> None:

@@ -11,9 +11,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from mipoison.keys import Key
 from mipoison.ops.arrays import as_array, as_tensor
 from mipoison.ops.numbers import scalar
-from mipoison.random import Key
 
 Ids: TypeAlias = (
     "Tensor | npt.NDArray[Any] | Sequence[int] | Sequence[str] | Sequence[bytes] | None"

@@ -9,12 +9,12 @@ import torch
 from torch import Tensor
 
 from mipoison.forked import fork_safe
+from mipoison.keys import Key, KeyLike, resolve_key
 from mipoison.ops import validation as check
 from mipoison.ops.answers import Labels, Rows, like, refuse
 from mipoison.ops.backends import pick
 from mipoison.ops.identity import Ids, RequestKey, request_key
 from mipoison.ops.projection import project
-from mipoison.random import Key, KeyLike, resolve_key
 from mipoison.reference import label_of
 from mipoison.reference.flip import labels_drawn
 from mipoison.reference.rounding import lead

@@ -11,9 +11,10 @@ from torch import Tensor
 from mipoison import ops
 from mipoison.defenses.base import Defense
 from mipoison.defenses.clean import as_dtype
+from mipoison.keys import Key, KeyLike, resolve_key
 from mipoison.ops.rows import label_of
 from mipoison.ops.validation import as_number
-from mipoison.random import Key, KeyLike, resolve_key, uniforms
+from mipoison.random import uniforms
 
 
 class KeyedNoise(Defense):

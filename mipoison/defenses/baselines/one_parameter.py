@@ -9,8 +9,9 @@ from torch import Tensor
 
 from mipoison import ops
 from mipoison.defenses.baselines.reshaped import Reshaped
+from mipoison.keys import Key, KeyLike, resolve_key
 from mipoison.ops.validation import as_number
-from mipoison.random import Key, KeyLike, resolve_key, uniforms
+from mipoison.random import uniforms
 
 
 def exponential_draws(p: Tensor, u: Tensor, rate: float) -> Tensor:

@@ -18,10 +18,11 @@ from mipoison.defenses.baselines.noise import GaussianNoise
 from mipoison.defenses.clean import as_dtype, defender_rows
 from mipoison.defenses.saving import Restore
 from mipoison.dtype_stable import DtypeStable
+from mipoison.keys import Key, KeyLike, resolve_key
 from mipoison.neutral import neutral, neutrally
 from mipoison.ops.rows import label_of
 from mipoison.ops.validation import as_count, as_number, as_part, as_seed
-from mipoison.random import Key, KeyLike, resolve_key, uniforms
+from mipoison.random import uniforms
 from mipoison.reference.network import features, in_tiles, whole_lanes
 
 _BATCH: Final = 128

@@ -14,10 +14,10 @@ from mipoison.defenses.bank import Bank
 from mipoison.defenses.base import Defense
 from mipoison.defenses.clean import as_dtype, defender_rows
 from mipoison.defenses.saving import Restore
+from mipoison.keys import Key, KeyLike, resolve_key
 from mipoison.neutral import neutrally
 from mipoison.ops.rows import label_of
 from mipoison.ops.validation import as_choice, as_grid, as_number, as_part
-from mipoison.random import Key, KeyLike, resolve_key
 
 
 class Swap(Defense):

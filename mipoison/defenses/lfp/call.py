@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from mipoison.defenses.lfp.defense import LFP
+from mipoison.keys import KeyLike
 from mipoison.ops.answers import Rows
 from mipoison.ops.identity import Ids
-from mipoison.random import KeyLike
 from mipoison.surrogate import Surrogate
 
 

@@ -26,6 +26,7 @@ from mipoison.defenses.lfp.selection import (
 from mipoison.defenses.lfp.targets import TARGETS, runner_up, surrogate_worst
 from mipoison.defenses.pieces import NETWORKS, pieces
 from mipoison.defenses.saving import Restore, numbers_of
+from mipoison.keys import Key, KeyLike, resolve_key
 from mipoison.neutral import neutrally
 from mipoison.ops.answers import Rows
 from mipoison.ops.rows import label_of
@@ -38,7 +39,6 @@ from mipoison.ops.validation import (
     as_rows,
     as_seed,
 )
-from mipoison.random import Key, KeyLike, resolve_key
 from mipoison.reference import valid_rows
 from mipoison.surrogate import Surrogate
 
@@ -150,6 +150,11 @@ class LFP(Defense):
         self.threshold = None if threshold is None else as_number("threshold", threshold, -math.inf)
         self.audit = Audit() if as_flag("audit", audit) else None
         self._key: Key = resolve_key(key)
+
+    def _begin_counts(self) -> None:
+        super()._begin_counts()
+        if self.audit is not None:
+            self.audit = Audit()
 
     @property
     def classes(self) -> int | None:

@@ -13,11 +13,12 @@ from mipoison.defenses.lpa.objective import GRID
 from mipoison.defenses.lpa.targets import Targets
 from mipoison.defenses.lpa.toward_bank import TowardBank
 from mipoison.defenses.storage import below
+from mipoison.keys import Key
 from mipoison.ops import unchecked
 from mipoison.ops.keyed import keyed_bits
 from mipoison.ops.rows import distance
 from mipoison.ops.validation import as_inputs, as_part
-from mipoison.random import Key, mulhi32
+from mipoison.random import mulhi32
 from mipoison.surrogate import Surrogate
 
 # The closed form is applied at the start, and once more at its answer, where the backpropagated errors differ.

@@ -9,9 +9,9 @@ from torch import Tensor
 from mipoison.defenses.lpa.direction import keyed_step
 from mipoison.defenses.lpa.objective import Objective
 from mipoison.defenses.storage import below
+from mipoison.keys import Key
 from mipoison.ops import unchecked
 from mipoison.ops.validation import as_part
-from mipoison.random import Key
 from mipoison.surrogate import Surrogate
 
 _STEPS: Final = 6

@@ -10,10 +10,10 @@ import torch
 from mipoison.defenses.lpa.ascent import Ascent
 from mipoison.defenses.lpa.defense import LPA
 from mipoison.defenses.lpa.direction import Direction
+from mipoison.keys import Key, KeyLike, resolve_key
 from mipoison.ops.answers import Rows
 from mipoison.ops.identity import Ids
 from mipoison.ops.validation import NORMS, as_choice, as_number
-from mipoison.random import Key, KeyLike, resolve_key
 from mipoison.surrogate import Surrogate
 
 # It has no state.

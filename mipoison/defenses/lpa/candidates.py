@@ -13,11 +13,11 @@ from mipoison.defenses.clean import as_dtype
 from mipoison.defenses.lpa.key_cells import KeyCells
 from mipoison.defenses.lpa.versions import Versions, same, versions
 from mipoison.dtype_stable import DtypeStable
+from mipoison.keys import Key
 from mipoison.nn import Network
 from mipoison.ops import unchecked
 from mipoison.ops.rows import label_of
 from mipoison.ops.validation import require_probabilities
-from mipoison.random import Key
 
 # Shares of the budget that moves spend toward bank vectors, toward the label's center, and by gradient steps.
 _TO_BANK: Final = (0.1, 0.25, 0.5, 1.0, 2.0, 4.0)

@@ -11,8 +11,8 @@ from mipoison.defenses.bank import Bank
 from mipoison.defenses.lpa.objective import GRID
 from mipoison.defenses.lpa.toward_bank import TowardBank
 from mipoison.defenses.storage import below
+from mipoison.keys import Key
 from mipoison.ops import unchecked
-from mipoison.random import Key
 from mipoison.surrogate import Surrogate
 
 _STEPS: Final = 8

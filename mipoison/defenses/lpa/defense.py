@@ -29,6 +29,7 @@ from mipoison.defenses.lpa.train import train
 from mipoison.defenses.saving import Restore, numbers_of
 from mipoison.defenses.storage import File
 from mipoison.exporting import exporting
+from mipoison.keys import Key, KeyLike, resolve_key
 from mipoison.neutral import neutrally
 from mipoison.ops import unchecked
 from mipoison.ops.rows import distance, label_of
@@ -42,7 +43,6 @@ from mipoison.ops.validation import (
     as_seed,
 )
 from mipoison.progress import Progress, Report, as_report
-from mipoison.random import Key, KeyLike, resolve_key
 
 OBJECTIVES: Final[dict[str, type[Objective]]] = {
     objective.name: objective
@@ -156,7 +156,8 @@ class LPA(Defense):
     @classmethod
     def takes_key(cls, settings: Mapping[str, Any]) -> bool:
         """See `Saved.takes_key`. A file that names no objective is refused later."""
-        part = settings.get("parts", {}).get("objective")
+        parts = settings.get("parts")
+        part = parts.get("objective") if isinstance(parts, dict) else None
         kind = OBJECTIVES.get(part["name"]) if isinstance(part, dict) and "name" in part else None
         return kind is None or kind.keyed
 

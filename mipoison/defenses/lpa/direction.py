@@ -10,10 +10,11 @@ from torch import Tensor
 from mipoison.defenses.clean import in_memory
 from mipoison.defenses.lpa.objective import GRID, Objective
 from mipoison.defenses.pieces import ROWS
+from mipoison.keys import Key
 from mipoison.ops import unchecked
 from mipoison.ops.keyed import keyed_bits
 from mipoison.ops.rows import distance
-from mipoison.random import Key, uniforms
+from mipoison.random import uniforms
 
 # How many times as far as a keyed direction its opposite must move a row to be taken.
 _FARTHER: Final = 1.1

@@ -30,11 +30,11 @@ from mipoison.defenses.lpa.penalized import (
 )
 from mipoison.defenses.lpa.recovery import COMPONENTS, Recovery
 from mipoison.defenses.storage import below
+from mipoison.keys import Key
 from mipoison.nn import Network
 from mipoison.ops import unchecked
 from mipoison.ops.validation import as_part
 from mipoison.progress import Progress
-from mipoison.random import Key
 from mipoison.surrogate import Surrogate
 
 _GUIDE: Final = {"width": 64, "epochs": 8, "batch": 256}

@@ -23,12 +23,12 @@ from mipoison.defenses.lpa.penalized import (
 )
 from mipoison.defenses.lpa.recovery import COMPONENTS, Recovery
 from mipoison.defenses.storage import below
+from mipoison.keys import Key
 from mipoison.nn import Network
 from mipoison.ops import banks, unchecked
 from mipoison.ops.rows import label_of
 from mipoison.ops.validation import as_part
 from mipoison.progress import Progress
-from mipoison.random import Key
 from mipoison.reference.choose_move import BITS, SHARES, Moves, weigh_moves
 from mipoison.surrogate import Surrogate
 

@@ -7,9 +7,9 @@ from typing import Final
 
 from torch import Tensor
 
+from mipoison.keys import Key
 from mipoison.ops.keyed import keyed_bits
 from mipoison.ops.rows import soften
-from mipoison.random import Key
 
 # The width at which averaging the answers to eight jittered copies of a query recovers least (decision 9).
 GRID: Final = 0.05

@@ -14,10 +14,10 @@ from mipoison.defenses.lpa.game import bisect_penalty_weight, choose
 from mipoison.defenses.lpa.key_cells import KeyCells
 from mipoison.defenses.lpa.objective import Objective
 from mipoison.defenses.saving import numbers_of
+from mipoison.keys import Key
 from mipoison.ops.rows import label_of
 from mipoison.ops.validation import as_number
 from mipoison.progress import Progress
-from mipoison.random import Key
 
 # The game is played on each row under this many keys, and on at most this many entries, rows x classes.
 DRAWS: Final = 4

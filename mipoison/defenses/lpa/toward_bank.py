@@ -12,11 +12,11 @@ from mipoison.defenses.clean import as_dtype
 from mipoison.defenses.lpa.objective import Objective
 from mipoison.defenses.lpa.versions import Versions, same, versions
 from mipoison.defenses.pieces import NETWORKS
+from mipoison.keys import Key
 from mipoison.ops import unchecked
 from mipoison.ops.keyed import keyed_bits
 from mipoison.ops.rows import label_of
 from mipoison.ops.validation import as_part
-from mipoison.random import Key
 from mipoison.surrogate import Surrogate
 
 _CANDIDATES: Final = 4

@@ -1,0 +1,116 @@
+"""Runs the study of what a rotated key costs and writes its numbers, `studies/numbers/rotation.csv`.
+
+    python studies/rotation.py [--jobs JOBS] [--seeds SEED ...] [--out FILE]
+
+Digits at T = 3, seeds 0-2; part of `make study`. The adversary asked every query of theirs, and holds every victim's
+answer, under two keys of one fitted defense.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Final
+
+import torch
+from csv_rows import Row, write_rows
+from joblib import Parallel, delayed
+from kept import NUMBERS
+from torch import Tensor
+
+from mipoison.defenses import Defense
+from mipoison.eval.adversaries.attack import attack
+from mipoison.eval.adversaries.base import Attack
+from mipoison.eval.adversaries.repeated import LABEL_ONLY
+from mipoison.eval.metrics import gain
+from mipoison.eval.presets import STANDARD, lfp, of_budget, swept
+from mipoison.eval.run.cell import prepare
+from mipoison.eval.run.environment import describe_environment, one_thread
+from mipoison.eval.run.setup import Setup
+from mipoison.eval.scalars import derive_seed
+
+FILE: Final = NUMBERS / "rotation.csv"
+TEMPERATURE: Final = 3.0
+METHODS: Final = (
+    of_budget("equilibrium", 0.1),
+    of_budget("generator", 0.1),
+    of_budget("direction", 0.1),
+    lfp(0.05),
+    swept("laplace", 0.1),
+)
+# What an adversary makes of the answers under two keys: takes the first, averages them, or reads both.
+ONE, MEAN, BESIDE = "one", "mean", "side by side"
+
+
+def trial(seed: int) -> list[Row]:
+    """One seed's gains against who has one answer a row, the mean of two, or two side by side."""
+    with one_thread():
+        setup = prepare(STANDARD, seed)
+        parts = setup.parts
+        roles = parts.auxiliary, parts.victims
+        clean = torch.cat([setup.served(role, temperature=TEMPERATURE) for role in roles])
+        single, double = [clean], []
+        for old, new in (answers(setup, clean, number) for number in range(len(METHODS))):
+            single += [old, (old + new) / 2]
+            double.append(torch.cat([old, new], -1))
+        made, beside = attacked(setup, single), attacked(setup, double)
+    bare = error(made, 0)
+    ceiling = float(made.errors[LABEL_ONLY][0].mean())
+    found: list[Row] = []
+    for number, method in enumerate(METHODS):
+        errors = {
+            ONE: error(made, 1 + 2 * number),
+            MEAN: error(made, 2 + 2 * number),
+            BESIDE: error(beside, number),
+        }
+        found += [
+            {
+                "defense": method.name,
+                "family": method.family,
+                "seed": seed,
+                "answers": answers_used,
+                "gain": gain(least, bare, ceiling),
+            }
+            for answers_used, least in errors.items()
+        ]
+    return found
+
+
+def answers(setup: Setup, clean: Tensor, number: int) -> tuple[Tensor, Tensor]:
+    """The answers of one defense to clean rows before and after its key is rotated."""
+    own = setup.served(setup.parts.defender, temperature=TEMPERATURE)
+    defense = setup.defense(METHODS[number], own)
+    assert isinstance(defense, Defense)
+    rotated = defense.with_key(derive_seed(setup.seed, "second key"))
+    return defense(clean), rotated(clean)
+
+
+def attacked(setup: Setup, systems: list[Tensor]) -> Attack:
+    """What the adaptive adversary achieves on systems whose answers are those to the queries, then to the victims."""
+    parts, count = setup.parts, len(setup.parts.auxiliary)
+    vectors = torch.stack(systems)
+    return attack(
+        STANDARD.adversary,
+        vectors[:, :count],
+        parts.auxiliary,
+        vectors[:, count:],
+        parts.victims,
+        seed=derive_seed(setup.seed, "adversary"),
+        image_shape=parts.image_shape,
+    )
+
+
+def error(made: Attack, system: int) -> float:
+    """The mean error of the strongest variant."""
+    return float(made.errors[made.strongest(system)][system].mean())
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--jobs", type=int, default=1)
+    parser.add_argument("--seeds", type=int, nargs="+", default=list(STANDARD.seeds))
+    parser.add_argument("--out", type=Path, default=FILE)
+    given = parser.parse_args()
+    trials = Parallel(n_jobs=given.jobs)(delayed(trial)(seed) for seed in given.seeds)
+    rows = [row for found in trials for row in found]
+    write_rows(given.out, rows, describe_environment(jobs=given.jobs))
