@@ -150,7 +150,7 @@ def test_files_that_hold_no_key(tmp_path: Path) -> None:
     (tmp_path / "raw").write_bytes(bytes(range(200, 232)))
     with pytest.raises(ValueError, match="got other characters"):
         Key.from_file(tmp_path / "raw")
-    with pytest.raises(TypeError, match="expected path to be a text or a pathlib.Path, got int"):
+    with pytest.raises(TypeError, match=r"expected path to be a text or a pathlib\.Path, got int"):
         Key.from_file(3)  # type: ignore[arg-type]
 
 
