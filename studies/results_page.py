@@ -1,4 +1,4 @@
-"""Writes docs/results.md, its pictures, and the numbers of docs/defenses.md, out of `studies/numbers`.
+"""Writes docs/results.md, its pictures, and the numbers of docs/defenses.md and two guides, out of `studies/numbers`.
 
 python studies/results_page.py
 """
@@ -16,6 +16,7 @@ from kept import TITLES, missing, studies_kept
 from keys_section import draw_keys
 from matplotlib.figure import Figure
 from PIL import Image
+from rotation_section import rotation_section
 
 from mipoison.eval.report.figures import own_style, privacy_utility
 from mipoison.eval.report.glossary import as_markdown
@@ -46,7 +47,7 @@ and decoy were others: in the demo, run since, g3 is .69, not .68 (decoy, T 3), 
 
 
 def write() -> None:
-    """Writes the page, its pictures, and the numbers of docs/defenses.md."""
+    """Writes the page, its pictures, and the numbers of docs/defenses.md and the guides."""
     studies = studies_kept()
     PICTURES.mkdir(exist_ok=True)
     sections = [f"\n**Not run yet:** {', '.join(lacking)}.\n"] if (lacking := missing()) else []
@@ -64,6 +65,7 @@ def write() -> None:
     marks = "<!-- numbers: studies/results_page.py -->", "<!-- end -->"
     write_between(DOCS / "defenses.md", *marks, in_numbers(studies))
     write_between(DOCS / "guides" / "certificates.md", *marks, certified_section())
+    write_between(DOCS / "guides" / "keys.md", *marks, rotation_section())
 
 
 def setting(

@@ -22,6 +22,7 @@ from mipoison.defenses import Defense
 from mipoison.eval.adversaries.attack import attack
 from mipoison.eval.adversaries.base import Attack
 from mipoison.eval.adversaries.repeated import LABEL_ONLY
+from mipoison.eval.methods import Method
 from mipoison.eval.metrics import gain
 from mipoison.eval.presets import STANDARD, lfp, of_budget, swept
 from mipoison.eval.run.cell import prepare
@@ -50,7 +51,8 @@ def trial(seed: int) -> list[Row]:
         roles = parts.auxiliary, parts.victims
         clean = torch.cat([setup.served(role, temperature=TEMPERATURE) for role in roles])
         single, double = [clean], []
-        for old, new in (answers(setup, clean, number) for number in range(len(METHODS))):
+        for method in METHODS:
+            old, new = answers(setup, method, clean)
             single += [old, (old + new) / 2]
             double.append(torch.cat([old, new], -1))
         made, beside = attacked(setup, single), attacked(setup, double)
@@ -66,20 +68,19 @@ def trial(seed: int) -> list[Row]:
         found += [
             {
                 "defense": method.name,
-                "family": method.family,
                 "seed": seed,
-                "answers": answers_used,
+                "answers": used,
                 "gain": gain(least, bare, ceiling),
             }
-            for answers_used, least in errors.items()
+            for used, least in errors.items()
         ]
     return found
 
 
-def answers(setup: Setup, clean: Tensor, number: int) -> tuple[Tensor, Tensor]:
+def answers(setup: Setup, method: Method, clean: Tensor) -> tuple[Tensor, Tensor]:
     """The answers of one defense to clean rows before and after its key is rotated."""
     own = setup.served(setup.parts.defender, temperature=TEMPERATURE)
-    defense = setup.defense(METHODS[number], own)
+    defense = setup.defense(method, own)
     assert isinstance(defense, Defense)
     rotated = defense.with_key(derive_seed(setup.seed, "second key"))
     return defense(clean), rotated(clean)

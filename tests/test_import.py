@@ -71,6 +71,8 @@ def test_the_public_names() -> None:
         "LPA",
         "Certificate",
         "Defended",
+        "Deferred",
+        "Key",
         "Surrogate",
         "backends",
         "certify",

@@ -14,6 +14,7 @@ from kept import joined
 from study_section import strongest
 
 ROOT = Path(__file__).parents[2]
+GUIDES = ("docs/guides/certificates.md", "docs/guides/keys.md")
 # Runs a script whose figures come out empty: pictures are not compared, and take most of the time.
 WITHOUT_PICTURES = """
 import runpy, sys
@@ -29,7 +30,7 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 @pytest.mark.parametrize(
     ("script", "pages"),
     [
-        ("results_page.py", ("docs/results.md", "docs/defenses.md", "docs/guides/certificates.md")),
+        ("results_page.py", ("docs/results.md", "docs/defenses.md", *GUIDES)),
         ("demo.py", ("README.md",)),
     ],
 )
@@ -37,7 +38,7 @@ def test_committed_pages_are_those_of_the_committed_numbers(script, pages, tmp_p
     shutil.copytree(ROOT / "studies", tmp_path / "studies")
     for folder in ("docs/results", "docs/guides"):
         (tmp_path / folder).mkdir(parents=True)
-    for page in ("README.md", "docs/defenses.md", "docs/guides/certificates.md"):
+    for page in ("README.md", "docs/defenses.md", *GUIDES):
         shutil.copy(ROOT / page, tmp_path / page)
     done = fresh.run(WITHOUT_PICTURES.format(tmp_path / "studies" / script))
     assert done.returncode == 0, done.stderr
