@@ -9,6 +9,7 @@ import kept
 import long_pages
 import pytest
 import retrained_section
+import rotation_section
 from csv_rows import write_rows
 from kept import joined
 from study_section import strongest
@@ -142,4 +143,18 @@ def test_retrained_targets_are_compared_with_the_plain_one(tmp_path, monkeypatch
     monkeypatch.setattr(retrained_section, "FILE", tmp_path / "rows.csv")
     assert retrained_section.retrained_section().splitlines()[-1] == (
         "| information bottleneck, β = 0.1 | 0.900 ± 0.000 | 0.0500 | 0.0350 | 0.0400 | – | 0.75 ± 0.35 | 80% |"
+    )
+
+
+def test_an_adversary_with_two_answers_takes_the_best_use_of_each_seed(tmp_path, monkeypatch):
+    gains = {"one": (0.7, 0.6), "mean": (0.6, 0.7), "side by side": (0.8, 0.5)}
+    rows = [
+        {"defense": "lfp-0.05", "seed": seed, "answers": used, "gain": gain}
+        for used, of_seeds in gains.items()
+        for seed, gain in enumerate(of_seeds)
+    ]
+    write_rows(tmp_path / "rows.csv", rows, {"processor": "a processor", "date": "a day"})
+    monkeypatch.setattr(rotation_section, "FILE", tmp_path / "rows.csv")
+    assert rotation_section.rotation_section().splitlines()[-1] == (
+        "| LFP, rate 0.05 | 0.65 ± 0.07 | 0.65 ± 0.07 | 0.65 ± 0.21 | 0.55 ± 0.07 |"
     )
