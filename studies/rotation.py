@@ -2,8 +2,8 @@
 
     python studies/rotation.py [--jobs JOBS] [--seeds SEED ...] [--out FILE]
 
-Digits at T = 3, seeds 0-2; part of `make study`. The adversary asked every query of theirs, and holds every victim's
-answer, under two keys of one fitted defense.
+Digits at T = 3, seeds 0-2: two minutes of one core; part of `make study`. The adversary asked every query of theirs,
+and holds every victim's answer, under two keys of one fitted defense.
 """
 
 from __future__ import annotations
