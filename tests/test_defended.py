@@ -120,7 +120,7 @@ def test_an_answer_of_another_kind_is_refused(lpa: mp.LPA, x: Tensor) -> None:
     with pytest.raises(TypeError, match="got float"):
         mp.Defended(lambda x: 0.5, lpa)(x)
     # (Two vectors of a pair would pass for two rows.)
-    for several in ([0.5, 0.5], (x, x), {"logits": x}, (x[0], x[1])):
+    for several in ([0.5, 0.5], (x, x), (x[0], x[1])):
         for gives in ("logits", "probabilities"):
             with pytest.raises(TypeError, match=r"with one tensor or array .*, got a .*\.logits"):
                 mp.Defended(lambda x, several=several: several, lpa, gives=gives)(x)

@@ -16,6 +16,9 @@ from weakref import WeakValueDictionary
 import torch
 from torch import Tensor
 
+from mipoison.defenses.decimals import decimal_counts
+from mipoison.neutral import neutral
+
 if TYPE_CHECKING:
     from mipoison.defenses.base import Defense
 
@@ -82,15 +85,27 @@ def _registered() -> _Answering:
             )
         return defense._unread(p)
 
+    def decimals(q: Tensor, p: Tensor, *options: Any) -> Tensor:
+        with torch.no_grad(), neutral(p.device):
+            return decimal_counts(q, p, *options)
+
+    def like_rows(p: Tensor, *_: Any) -> Tensor:
+        return torch.empty_like(p, memory_format=torch.contiguous_format)
+
     library = torch.library.Library("mipoison", "FRAGMENT")
-    library.define("answer(Tensor p, int handle) -> Tensor", tags=(torch.Tag.pt2_compliant_tag,))
-    library.impl("answer", answer, "CompositeExplicitAutograd")
-    library.impl("answer", torch.library.fallthrough_kernel, "Autograd")
-    torch.library.register_fake(
-        "mipoison::answer",
-        lambda p, handle: torch.empty_like(p, memory_format=torch.contiguous_format),
-        lib=library,
-    )
+    for schema, call, shape in (
+        ("answer(Tensor p, int handle) -> Tensor", answer, like_rows),
+        (
+            "decimals(Tensor q, Tensor p, int decimals, float? epsilon, str norm, bool keeps) -> Tensor",
+            decimals,
+            lambda q, *_: like_rows(q).to(torch.int64),
+        ),
+    ):
+        name = schema.partition("(")[0]
+        library.define(schema, tags=(torch.Tag.pt2_compliant_tag,))
+        library.impl(name, call, "CompositeExplicitAutograd")
+        library.impl(name, torch.library.fallthrough_kernel, "Autograd")
+        torch.library.register_fake(f"mipoison::{name}", shape, lib=library)
     made = _Answering(defenses, itertools.count(), library)
     setattr(torch.ops.mipoison, _MARK, made)
     return made

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any, Final
 
 import torch
@@ -17,6 +16,8 @@ from mipoison.defenses.eval_mode import (
     to_eval_mode,
 )
 from mipoison.defenses.parts import modules_of
+from mipoison.defenses.reading import GIVES, answers_of
+from mipoison.defenses.wire import TopK, on_the_wire, require_wire
 from mipoison.ops.answers import like
 from mipoison.ops.identity import Ids
 from mipoison.ops.rows import label_of
@@ -24,25 +25,8 @@ from mipoison.ops.validation import as_choice, as_flag, as_number, as_part, as_r
 from mipoison.reference import valid_rows
 from mipoison.reference.rounding import finite_rows
 
-GIVES: Final = ("probabilities", "logits")
 # Beyond these, float32 cannot tell the classes apart: all are alike, or all but one are zero.
 TEMPERATURES: Final = (1e-4, 1e4)
-
-
-def answers_of(given: Any) -> Tensor:
-    """A model's answers as rows [N, K].
-
-    Raises:
-        TypeError: for several answers, or another kind or dtype.
-        ValueError: for another shape.
-    """
-    if isinstance(given, list | tuple | Mapping):
-        # Two tensors of a pair are not two rows.
-        raise TypeError(
-            f"expected the model to answer with one tensor or array [N, K], got a {type(given).__name__}; "
-            "wrap it so that it does, as in lambda x: model(x).logits"
-        )
-    return as_rows("the model's answers", given)
 
 
 @torch.no_grad()
@@ -54,16 +38,23 @@ def found_out(model: nn.Module, example: Any) -> str:
     """
     if example is None:
         raise ValueError("expected an example with gives=None, got none; pass inputs or tell gives")
-    answers = answers_of(model(example))
+    given, named = answers_of(model(example), None)
+    answers = as_rows("the model's answers", given)
     valid = valid_rows(answers)
     if len(answers) > 0 and bool(valid.all()):
-        return "probabilities"
-    if len(answers) == 0 or bool(valid.any()) or not bool(finite_rows(answers).all()):
+        found = "probabilities"
+    elif len(answers) == 0 or bool(valid.any()) or not bool(finite_rows(answers).all()):
         raise ValueError(
             "expected an example whose answers are all probability vectors or all logits, got "
             f"{int(valid.sum())} probability vectors in {len(answers)} rows; tell gives"
         )
-    return "logits"
+    else:
+        found = "logits"
+    if named not in (None, found):
+        raise ValueError(
+            f"expected {named} where the model's answers name them, got {found}; tell gives"
+        )
+    return found
 
 
 class Defended(nn.Module):
@@ -91,6 +82,9 @@ class Defended(nn.Module):
         validate: False raises for no row, counts and reads back nothing, so that graphs can be
             captured: rows that are no probability vectors get their label alone, see
             `Defense.forward`.
+        decimals: d in [1, 9]: answers are rounded to d decimals that sum to exactly one, in float64, with the label
+            ahead and within the defense's ball; see `mipoison.defenses.wire.on_the_wire`. None: all digits.
+        top_k: serve only the k largest entries, in order, as a `TopK`. None: all entries.
 
     Raises:
         TypeError: if the defense is none.
@@ -114,6 +108,8 @@ class Defended(nn.Module):
         temperature: float = 1.0,
         example: Any = None,
         validate: bool = True,
+        decimals: int | None = None,
+        top_k: int | None = None,
     ) -> None:
         super().__init__()
         if not callable(model):
@@ -122,6 +118,7 @@ class Defended(nn.Module):
             )
         if not isinstance(defense, Deferred):
             as_part("defense", defense, Defense, "mp.LPA.fit")  # type: ignore[type-abstract]
+        self.decimals, self.top_k = require_wire(defense, decimals, top_k)
         if example is not None and gives is not None:
             raise ValueError(
                 f"expected an example with gives=None alone, got one with gives={gives!r}; leave one of them out"
@@ -158,8 +155,11 @@ class Defended(nn.Module):
                 to_eval_mode(part)
         return self
 
-    def forward(self, *args: Any, ids: Ids = None, **kwargs: Any) -> Tensor:
-        """Defended outputs [N, K] for whatever the model takes.
+    def forward(self, *args: Any, ids: Ids = None, **kwargs: Any) -> Tensor | TopK:
+        """Defended outputs [N, K], or a `TopK`, for whatever the model takes.
+
+        The model's answers are read from a tensor or array, from what they name (`logits`, or `probabilities` or
+        `probs`, as an attribute or a key), or from the first entry of a tuple; see `mipoison.defenses.reading`.
 
         Args:
             args: the model's arguments.
@@ -167,17 +167,25 @@ class Defended(nn.Module):
             kwargs: the model's keyword arguments.
 
         Raises:
-            TypeError: if the model answers with anything but one tensor or array.
-            ValueError: if its answer is no batch of probability vectors.
+            TypeError: if the model answers with something in which no such rows can be told for sure.
+            ValueError: if they are no batch of probability vectors, or of so many classes that decimals or top_k do not
+                fit.
             RuntimeError: if the model was put into training mode since, in which one query can get many answers.
         """
         require_eval_mode(self._modules_of_model)
         with unrecorded():
-            outputs = self.model(*args, **kwargs)
-            rows = answers_of(outputs)
+            outputs, _ = answers_of(self.model(*args, **kwargs), self.gives)
             if self.gives == "logits":
+                rows = as_rows("the model's answers", outputs)
                 outputs = like(self._softened(rows), outputs)
-            return self.defense(outputs, ids=ids, validate=self.validate)  # type: ignore[no-any-return]
+            return on_the_wire(
+                self.defense,
+                outputs,
+                decimals=self.decimals,
+                top_k=self.top_k,
+                ids=ids,
+                validate=self.validate,
+            )
 
     def _softened(self, logits: Tensor) -> Tensor:
         """The softmax at the temperature, of the logits' dtype; no label of 16-bit logits is lost in rounding."""
@@ -191,4 +199,9 @@ class Defended(nn.Module):
 
     def extra_repr(self) -> str:
         """Settings."""
-        return f"gives={self.gives!r}, temperature={self.temperature:g}"
+        wire = "".join(
+            f", {name}={value}"
+            for name, value in (("decimals", self.decimals), ("top_k", self.top_k))
+            if value is not None
+        )
+        return f"gives={self.gives!r}, temperature={self.temperature:g}{wire}"
