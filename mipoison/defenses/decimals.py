@@ -27,8 +27,8 @@ _INDEX: Final = 31
 _SLACK: Final = 1e-7
 # No two rows are farther apart than this.
 _DIAMETER: Final = {"l1": 2.0, "l2": math.sqrt(2), "linf": 1.0}
-# A row is first moved back by this many times its excess. Seven of ten rows or more are in the ball then, and keep more of
-# their move than they would by the bound: 95 against 75 % with a thousand classes, four decimals and epsilon .2 in l1.
+# A row is first moved back by this many times its excess. Seven of ten rows or more are in the ball then, and keep
+# more of their move than by the bound: 95 against 75 % with a thousand classes, four decimals and epsilon .2 in l1.
 _BACK: Final = 1.5
 
 

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from mipoison.defenses.base import Defense, unrecorded
 from mipoison.defenses.decimals import bounded, decimal_counts, exact_sum, farthest
+from mipoison.defenses.deferred import Deferred
 from mipoison.defenses.pieces import ROWS, pieces
 from mipoison.exporting import exporting
 from mipoison.neutral import neutral
@@ -19,6 +20,8 @@ from mipoison.ops.validation import as_count, as_part, as_rows
 
 # With more, the unit would be finer than what the rows of float32 are known to.
 MOST_DECIMALS: Final = 9
+# The most of a ball's radius that rounding may take: a row that it would carry out keeps at least the rest of its move.
+_ROOM: Final = 0.5
 
 
 class TopK(NamedTuple):
@@ -35,13 +38,20 @@ class TopK(NamedTuple):
     rest: Any
 
 
+# So that torch.export.save knows it; the public function for that takes no named tuples.
+torch.utils._pytree._register_namedtuple(TopK, serialized_type_name="mipoison.TopK")
+
+
 def require_wire(
-    defense: Defense, decimals: int | None, top_k: int | None, classes: int | None = None
+    defense: Defense | Deferred,
+    decimals: int | None,
+    top_k: int | None,
+    classes: int | None = None,
 ) -> tuple[int | None, int | None]:
     """Checks what can be checked before a row is answered.
 
     Args:
-        defense: the defense.
+        defense: the defense; a `Deferred` is not loaded, and only the ranges are checked unless K is given.
         decimals: see `on_the_wire`.
         top_k: see `on_the_wire`.
         classes: K, if it is known; else that of the defense, if it was fitted.
@@ -50,10 +60,12 @@ def require_wire(
         decimals and top_k.
 
     Raises:
-        ValueError: for decimals outside [1, 9], or so few that rounding could leave the defense's ball, and for a top_k
-            outside [1, K].
+        ValueError: for decimals outside [1, 9], or so few that rounding can move a row by more than half of the
+            defense's epsilon; for a top_k outside [1, K].
     """
-    k = defense.classes if classes is None else classes
+    k = classes
+    if k is None and not isinstance(defense, Deferred):
+        k = defense.classes
     if top_k is not None:
         top_k = as_count("top_k", top_k, 1)
         if k is not None and top_k > k:
@@ -65,21 +77,23 @@ def require_wire(
         raise ValueError(
             f"expected decimals in [1, {MOST_DECIMALS}], got {decimals}; leave it out (None) for all digits"
         )
-    epsilon, norm = defense.ball
-    if k is None or bounded(epsilon, norm) is None:
+    if k is None:
         return decimals, top_k
-    enough = [d for d in range(1, MOST_DECIMALS + 1) if farthest(k, d, norm) <= epsilon]
+    epsilon, norm = (defense.defense if isinstance(defense, Deferred) else defense).ball
+    if bounded(epsilon, norm) is None:
+        return decimals, top_k
+    enough = [d for d in range(1, MOST_DECIMALS + 1) if farthest(k, d, norm) <= _ROOM * epsilon]
     if decimals not in enough:
         mend = f"use decimals={enough[0]} or more" if enough else "use decimals=None"
         raise ValueError(
-            f"expected decimals that keep rows of K={k} classes within epsilon={epsilon:g} ({norm}), got {decimals}, "
-            f"whose rounding can move a row by {farthest(k, decimals, norm):.2g}; {mend}"
+            f"expected decimals that move rows of K={k} classes by half of epsilon={epsilon:g} ({norm}) at most, got "
+            f"{decimals}, whose rounding can move one by {farthest(k, decimals, norm):.2g}; {mend}"
         )
     return decimals, top_k
 
 
 def on_the_wire(
-    defense: Defense,
+    defense: Defense | Deferred,
     outputs: Rows,
     *,
     decimals: int | None = None,
@@ -90,7 +104,7 @@ def on_the_wire(
     """Defended rows as a client gets them.
 
     Args:
-        defense: any defense of this package.
+        defense: any defense of this package, or a `Deferred`.
         outputs: see `Defense.forward`.
         decimals: d in [1, 9]: every entry is a whole multiple of 10⁻ᵈ, and the entries sum to exactly one. The label
             leads by 10⁻ᵈ or more, and the answer stays in the defense's ball (to 2e-7). None: not rounded.
@@ -119,6 +133,8 @@ def on_the_wire(
         >>> top.classes.tolist(), top.values.tolist(), top.rest.tolist()
         ([[0]], [[0.334]], [0.666])
     """
+    if isinstance(defense, Deferred):
+        defense = defense.defense
     as_part("defense", defense, Defense, "mp.LPA.fit")  # type: ignore[type-abstract]
     # (Torch sums rows of another memory layout in another order.)
     p = as_rows("outputs", outputs).detach().contiguous()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -215,6 +216,18 @@ def test_uniform_answers_stay_as_even_as_the_decimals_allow() -> None:
     assert int(label_of(q)) == 0 and float(q[0, 0]) > float(q[0, 1:].max())
 
 
+def test_a_deferred_defense_is_checked_when_it_answers(tmp_path: Path) -> None:
+    mp.LPA.fit(rows(), torch.rand(len(rows()), 3), objective="codebook", epsilon=0.2).save(
+        tmp_path / "lpa.safetensors"
+    )
+    deferred = mp.Deferred(tmp_path / "lpa.safetensors")
+    model = torch.nn.Softmax(-1)
+    expected = mp.Defended(model, deferred.defense, decimals=4)(rows())
+    assert torch.equal(mp.Defended(model, deferred, decimals=4)(rows()), expected)
+    with pytest.raises(ValueError, match="use decimals=2 or more"):
+        mp.Defended(model, deferred, decimals=1)(rows())
+
+
 # Refusals.
 
 
@@ -234,18 +247,27 @@ def test_options_out_of_range_are_refused(options: dict[str, Any], message: str)
         on_the_wire(Rounding(2), rows(), **options)
 
 
-@pytest.mark.parametrize(("k", "norm", "enough"), [(10, "l1", 3), (1000, "l1", 5), (1000, "l2", 4)])
-def test_decimals_that_could_leave_the_ball_are_refused(k: int, norm: str, enough: int) -> None:
+@pytest.mark.parametrize(("k", "norm", "enough"), [(10, "l1", 4), (1000, "l1", 6), (1000, "l2", 4)])
+def test_decimals_that_could_use_up_the_ball_are_refused(k: int, norm: str, enough: int) -> None:
     defense, p = Small(0.01, norm), draw("plain", 5, k).float()
-    assert farthest(k, enough, norm) <= 0.01 < farthest(k, enough - 1, norm)
+    assert farthest(k, enough, norm) <= 0.005 < farthest(k, enough - 1, norm)
     message = (
-        rf"within epsilon=0\.01 \({norm}\), got {enough - 1}, .*; use decimals={enough} or more"
+        rf"half of epsilon=0\.01 \({norm}\) .*, got {enough - 1}, .*; use decimals={enough} or more"
     )
     with pytest.raises(ValueError, match=message):
         on_the_wire(defense, p, decimals=enough - 1)
     on_the_wire(defense, p, decimals=enough)
     with pytest.raises(ValueError, match="use decimals=None"):
         on_the_wire(Small(0.0, norm), p, decimals=9)
+
+
+def test_no_row_leaves_undefended() -> None:
+    """Rows at the border of their ball keep half of their move, whatever rounding does."""
+    p = draw("plain", 300, 100, seed=1).float()
+    defense = mp.LPA.fit(p, torch.rand(300, 2), objective="direction", epsilon=0.11, key=1)
+    assert farthest(100, 3, "l1") > 0.45 * 0.11
+    moved = (on_the_wire(defense, p, decimals=3) - p.double()).abs().sum(1)
+    assert float(moved.min()) > 0.5 * 0.11 and float(moved.max()) <= 0.11 + 2e-7
 
 
 def test_a_ball_that_holds_all_rows_allows_all_decimals() -> None:
