@@ -13,7 +13,7 @@ from mipoison.ops.rows import label_of
 from mipoison.ops.validation import as_rows, require_probabilities
 from mipoison.reference import valid_rows
 from mipoison.reference.clean import renormalised
-from mipoison.reference.rounding import finish
+from mipoison.reference.rounding import finish, finite_rows
 
 
 def clean_rows(p: Tensor, valid: Tensor | None = None) -> Tensor:
@@ -38,6 +38,17 @@ def cleaned(p: Tensor) -> tuple[Tensor, Tensor]:
         return rows.clean(p)
     valid = valid_rows(p)
     return clean_rows(p, valid), (~valid).sum()
+
+
+def softmax_of(logits: Tensor, temperature: float) -> Tensor:
+    """The softmax of logits [N, K] at the temperature, of their dtype; no label of 16-bit ones is lost in rounding."""
+    # In 16 bits the quotient overflows at low temperatures, and labels tie at high ones.
+    wide = torch.promote_types(logits.dtype, torch.float32)
+    rows = torch.softmax(logits.contiguous().to(wide) / temperature, dim=-1)
+    if wide == logits.dtype:
+        return rows
+    finite = finite_rows(rows).unsqueeze(-1)
+    return torch.where(finite, as_dtype(rows, logits.dtype, label_of(logits)), torch.nan)
 
 
 def in_memory(p: Tensor) -> bool:

@@ -1,7 +1,8 @@
 """Defenses in compiled graphs: one opaque operator, which keeps an answer's bits and the key away from the compiler.
 
 A compiler fuses and reorders arithmetic, which changes the last bits, and its caches would hold the key. So a graph
-holds only a number that stands for the defense in this process.
+holds only a number that stands for the defense in this process. The softmax of a classifier's logits is an operator,
+too: answers would differ with its last bits.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from weakref import WeakValueDictionary
 import torch
 from torch import Tensor
 
+from mipoison.defenses.clean import softmax_of
 from mipoison.defenses.decimals import decimal_counts
 from mipoison.neutral import neutral
 
@@ -95,6 +97,7 @@ def _registered() -> _Answering:
     library = torch.library.Library("mipoison", "FRAGMENT")
     for schema, call, shape in (
         ("answer(Tensor p, int handle) -> Tensor", answer, like_rows),
+        ("softmax_of(Tensor logits, float temperature) -> Tensor", softmax_of, like_rows),
         (
             "decimals(Tensor q, Tensor p, int decimals, float? epsilon, str norm, bool keeps) -> Tensor",
             decimals,

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from mipoison.defenses.base import Defense, unrecorded
-from mipoison.defenses.clean import as_dtype
+from mipoison.defenses.clean import softmax_of
 from mipoison.defenses.deferred import Deferred
 from mipoison.defenses.eval_mode import (
     require_eval_mode,
@@ -18,9 +18,9 @@ from mipoison.defenses.eval_mode import (
 from mipoison.defenses.parts import modules_of
 from mipoison.defenses.reading import GIVES, answers_of
 from mipoison.defenses.wire import TopK, on_the_wire, require_wire
+from mipoison.exporting import exporting
 from mipoison.ops.answers import like
 from mipoison.ops.identity import Ids
-from mipoison.ops.rows import label_of
 from mipoison.ops.validation import as_choice, as_flag, as_number, as_part, as_rows
 from mipoison.reference import valid_rows
 from mipoison.reference.rounding import finite_rows
@@ -64,8 +64,9 @@ class Defended(nn.Module):
     that are passed as probabilities are refused, not served.
 
     With validate=False every defense (LFP without an audit) runs under
-    `torch.compile(fullgraph=True)` as one operator of the graph: its answers have the same bits as
-    without a compiler, and the graph holds no key. With validate=True the graph breaks before the
+    `torch.compile(fullgraph=True)` as one operator of the graph, which holds no key: the same outputs get the same bits
+    as without a compiler. So does the softmax of logits. The compiler may round the model itself otherwise, and with
+    gives="probabilities" its softmax. With validate=True the graph breaks before the
     defense. `torch.export` accepts defenses without key and surrogate, with validate=False, and refuses
     keyed ones, since the exported program would contain the key. With ids nothing is compiled.
 
@@ -188,14 +189,11 @@ class Defended(nn.Module):
             )
 
     def _softened(self, logits: Tensor) -> Tensor:
-        """The softmax at the temperature, of the logits' dtype; no label of 16-bit logits is lost in rounding."""
-        # In 16 bits the quotient overflows at low temperatures, and labels tie at high ones.
-        wide = torch.promote_types(logits.dtype, torch.float32)
-        rows = torch.softmax(logits.to(wide) / self.temperature, dim=-1)
-        if wide == logits.dtype:
-            return rows
-        finite = finite_rows(rows).unsqueeze(-1)
-        return torch.where(finite, as_dtype(rows, logits.dtype, label_of(logits)), torch.nan)
+        """The softmax at the temperature, of the logits' dtype."""
+        if torch.compiler.is_compiling() and not exporting():
+            softened: Tensor = torch.ops.mipoison.softmax_of(logits, self.temperature)
+            return softened
+        return softmax_of(logits, self.temperature)
 
     def extra_repr(self) -> str:
         """Settings."""

@@ -169,8 +169,10 @@ def _raised(
     least = torch.maximum(p_t, at(came, label))
     there = _filled(torch.minimum(q64, most), p_t + (at(q64, label) - p_t).abs(), label)
     # Such answers form a convex set that contains p, so the move can be cut off at the ball.
-    share = (epsilon / distance(there, p64, norm).clamp_min(1e-300)).clamp_max(1.0)
-    moved = p64 + share.unsqueeze(-1) * (there - p64)
+    moved = p64 + (there - p64)
+    if not math.isinf(epsilon):
+        share = (epsilon / distance(there, p64, norm).clamp_min(1e-300)).clamp_max(1.0)
+        moved = p64 + share.unsqueeze(-1) * (there - p64)
     moved = _filled(torch.minimum(moved, most), torch.maximum(at(moved, label), least), label)
     return finish(moved, label, torch.zeros_like(p_t), q.dtype)
 

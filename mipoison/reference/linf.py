@@ -8,6 +8,7 @@ from typing import Final
 import torch
 from torch import Tensor
 
+from mipoison.reference.loops import traced
 from mipoison.reference.roots import monotone_root
 from mipoison.reference.rounding import at, put
 
@@ -39,7 +40,7 @@ def box_root(z: Tensor, low: Tensor, high: Tensor, total: Tensor) -> tuple[Tenso
 
     tau = root(z)
     far = tau.abs() > _FAR
-    if bool(far.any()):
+    if traced() or bool(far.any()):
         shift = torch.where(far, tau, 0.0)
         z = z - shift.unsqueeze(-1)
         near = torch.where(far, root(z), tau)

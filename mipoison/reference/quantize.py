@@ -7,6 +7,7 @@ from typing import Final
 import torch
 from torch import Tensor
 
+from mipoison.reference.loops import traced
 from mipoison.reference.rounding import (
     finish,
     label_of,
@@ -73,6 +74,8 @@ def quantize(p: Tensor, codewords: Tensor, offsets: Tensor | None) -> tuple[Tens
         return finish(q, t, torch.zeros_like(q[:, 0]), p.dtype), m
 
     def in_parts(p: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+        if traced():
+            return chosen(p, t)
         size = max(1, _ENTRIES // codewords[0].numel())
         parts = [chosen(*part) for part in zip(p.split(size), t.split(size), strict=True)]
         answers, indices = zip(*parts, strict=True)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
 
 import torch
 from torch import Tensor
+
+from mipoison.reference.loops import repeat
 
 # A set counts as empty only beyond this: rounding must not put p outside its ball.
 SLACK: Final = 1e-12
@@ -35,22 +37,23 @@ def monotone_root(
     Returns:
         x [N]: an exact zero, or the point of the sign change to the resolution of float64.
     """
-    middle = low + (high - low) / 2
-    x = middle if start is None else torch.minimum(torch.maximum(start, low), high)
-    done = torch.zeros_like(x, dtype=torch.bool)
-    for step in range(_MOST_STEPS):
+
+    def narrow(
+        step: Any, x: Tensor, low: Tensor, high: Tensor, done: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         value, slope = function(x)
         low = torch.where(~done & (value <= 0), x, low)
         high = torch.where(~done & (value >= 0), x, high)
         newton = x - value / slope
         middle = low + (high - low) / 2
-        inside = (newton > low) & (newton < high)
-        guess = torch.where(inside, newton, middle) if step % 3 < 2 else middle
+        guess = torch.where((newton > low) & (newton < high) & (step % 3 < 2), newton, middle)
         resolved = (value == 0) | (middle <= low) | (middle >= high)
         # Only a Newton step below the resolution ends a row: then f is zero to rounding.
         resolved = resolved | (newton == x)
         done = done | resolved
-        if bool(done.all()):
-            break
-        x = torch.where(done, x, guess)
-    return x
+        return torch.where(done, x, guess), low, high, done
+
+    middle = low + (high - low) / 2
+    x = middle if start is None else torch.minimum(torch.maximum(start, low), high)
+    state = (x, low, high, torch.zeros_like(x, dtype=torch.bool))
+    return repeat(narrow, state, _MOST_STEPS)[0]

@@ -7,6 +7,8 @@ from typing import Final
 import torch
 from torch import Tensor
 
+from mipoison.reference.loops import traced
+
 SUM_TOLERANCE: Final = {
     torch.float64: 1e-4,
     torch.float32: 1e-4,
@@ -18,6 +20,8 @@ LARGEST: Final = 1e200
 # A point to project with larger entries than this has lost the digits that distinguish them.
 FARTHEST: Final = 1e15
 
+# Of a unit in the last place; a little more than a half, so that no sum lies half-way.
+_HALF: Final = 0.5 + 2.0**-7
 _BITS: Final = {
     torch.float64: torch.int64,
     torch.float32: torch.int32,
@@ -86,8 +90,13 @@ def row_margin(p: Tensor, t: Tensor, margin: float, shrink: bool) -> Tensor:
     return torch.minimum(m, lead(p, t).clamp_min(0.0))
 
 
-def _above(x: Tensor, dtype: torch.dtype) -> Tensor:
+def above(x: Tensor, dtype: torch.dtype) -> Tensor:
     """The next value of the dtype above x ≥ 0 (torch.nextafter does not know float16)."""
+    if traced():
+        # No standard operator of other formats reads a number's bits: add what rounds to one unit in the last place.
+        wide, unit = x.to(torch.float64), torch.finfo(dtype)
+        farther = torch.maximum(wide + wide * (unit.eps * _HALF), wide + unit.tiny * unit.eps)
+        return farther.to(dtype)
     return ((x + 0.0).view(_BITS[dtype]) + 1).view(dtype)
 
 
@@ -102,8 +111,8 @@ def finish(q: Tensor, t: Tensor, m: Tensor, dtype: torch.dtype) -> Tensor:
     rest = put(rounded, t, -torch.inf).amax(-1)
     wanted = rest.to(torch.float64) + m
     floor = wanted.to(dtype)
-    floor = torch.where(floor.to(torch.float64) < wanted, _above(floor, dtype), floor)
-    top = torch.maximum(torch.maximum(at(rounded, t), floor), _above(rest, dtype))
+    floor = torch.where(floor.to(torch.float64) < wanted, above(floor, dtype), floor)
+    top = torch.maximum(torch.maximum(at(rounded, t), floor), above(rest, dtype))
     return put(rounded, t, top)
 
 

@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TypeVar, cast
 
+import torch
 from torch import Tensor
+
+from mipoison.reference.loops import traced
 
 Tensors = TypeVar("Tensors", bound=tuple[Tensor, ...])
 
@@ -19,8 +22,14 @@ def on_rows(
     """Replaces the masked rows of each result by the function's on those rows.
 
     A single row is passed twice: torch sums a row in another order where it is the only one, and a row's bits must
-    not depend on its batch.
+    not depend on its batch. In a graph all rows are passed; the function must not fail on the others.
     """
+    if traced():
+        everywhere = (
+            torch.where(mask.reshape(-1, *[1] * (old.ndim - 1)), new, old)
+            for old, new in zip(result, function(*rows), strict=True)
+        )
+        return cast(Tensors, tuple(everywhere))
     index = mask.nonzero().squeeze(-1)
     count = len(index)
     if count == 0:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 import torch
 from torch import Tensor
 
+from mipoison.reference.loops import repeat
 from mipoison.reference.rounding import at, put
 
 # Newton converges in about a dozen steps; the bound guards against endless steps of rounding size.
@@ -28,15 +29,14 @@ def pool(z: Tensor, t: Tensor, m: Tensor) -> Tensor:
     """
     rest = put(z, t, -torch.inf) + m.unsqueeze(-1)
     z_t = at(z, t)
-    w, done = z_t, torch.zeros_like(z_t, dtype=torch.bool)
-    for _ in range(MOST_NEWTON_STEPS):
+
+    def newton(_: Any, w: Tensor, done: Tensor) -> tuple[Tensor, Tensor]:
         excess = (rest - w.unsqueeze(-1)).clamp_min(0.0)
         step = (excess.sum(-1) + z_t - w) / (1 + (excess > 0).sum(-1))
         done = done | ~(w + step > w)
-        if bool(done.all()):
-            break
-        w = torch.where(done, w, w + step)
-    return w
+        return torch.where(done, w, w + step), done
+
+    return repeat(newton, (z_t, torch.zeros_like(z_t, dtype=torch.bool)), MOST_NEWTON_STEPS)[0]
 
 
 def threshold(z: Tensor, total: Tensor) -> Tensor:
@@ -45,16 +45,15 @@ def threshold(z: Tensor, total: Tensor) -> Tensor:
     Returns:
         τ, float64 [N].
     """
-    tau = z.amax(-1) - total
-    done = torch.zeros_like(tau, dtype=torch.bool)
-    for _ in range(MOST_NEWTON_STEPS):
+
+    def newton(_: Any, tau: Tensor, done: Tensor) -> tuple[Tensor, Tensor]:
         excess = (z - tau.unsqueeze(-1)).clamp_min(0.0)
         step = (excess.sum(-1) - total) / (excess > 0).sum(-1)
         done = done | ~(tau + step > tau)
-        if bool(done.all()):
-            break
-        tau = torch.where(done, tau, tau + step)
-    return tau
+        return torch.where(done, tau, tau + step), done
+
+    tau = z.amax(-1) - total
+    return repeat(newton, (tau, torch.zeros_like(tau, dtype=torch.bool)), MOST_NEWTON_STEPS)[0]
 
 
 def project_simplex(z: Tensor, t: Tensor, m: Tensor) -> Tensor:
