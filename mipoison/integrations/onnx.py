@@ -38,14 +38,16 @@ def to_onnx(program: ExportedProgram, **options: Any) -> torch.onnx.ONNXProgram:
         from onnxscript import ir
     except ImportError as error:
         raise ImportError(
-            "expected onnx and onnxscript, got none; pip install onnx onnxscript"
+            "expected onnx and onnxscript, got none; pip install 'mipoison[onnx]'"
         ) from error
 
     def scalar_tensor(s: float, dtype: int = ir.DataType.FLOAT, **_: Any) -> Any:
         # The exporter's own translation rounds to float32 first: 1e200 would be infinite.
         return onnxscript.opset18.Constant(value=ir.tensor(s, ir.DataType(dtype)))
 
-    table = {torch.ops.aten.scalar_tensor.default: scalar_tensor}
+    table: dict[Callable[..., Any], Callable[..., Any]] = {
+        torch.ops.aten.scalar_tensor.default: scalar_tensor
+    }
     table |= options.pop("custom_translation_table", {})
     made = torch.onnx.export(
         standard_operators(program), dynamo=True, custom_translation_table=table, **options
@@ -92,7 +94,8 @@ def standard_operators(program: ExportedProgram) -> ExportedProgram:
     table: dict[Any, Callable[..., Any]] = dict(torch.export.default_decompositions())
     for name in _REPLACED:
         table[getattr(torch.ops.mipoison, name).default] = REFERENCE[name]
-    return program.run_decompositions(table)
+    replaced: ExportedProgram = program.run_decompositions(table)
+    return replaced
 
 
 def _name_of(target: Any) -> str | None:
