@@ -45,8 +45,14 @@ def to_onnx(program: ExportedProgram, **options: Any) -> torch.onnx.ONNXProgram:
         # The exporter's own translation rounds to float32 first: 1e200 would be infinite.
         return onnxscript.opset18.Constant(value=ir.tensor(s, ir.DataType(dtype)))
 
+    def sort(rows: Any, *, descending: bool = False, **_: Any) -> Any:
+        # The exporter has no stable sort. TopK is one, by its definition; defenses sort along the last dimension.
+        op = onnxscript.opset18
+        return op.TopK(rows, op.Shape(rows, start=-1), axis=-1, largest=int(descending), sorted=1)
+
     table: dict[Callable[..., Any], Callable[..., Any]] = {
-        torch.ops.aten.scalar_tensor.default: scalar_tensor
+        torch.ops.aten.scalar_tensor.default: scalar_tensor,
+        torch.ops.aten.sort.stable: sort,
     }
     table |= options.pop("custom_translation_table", {})
     made = torch.onnx.export(

@@ -63,7 +63,9 @@ def rows() -> Tensor:
 
 def exported(defense: Defense, p: Tensor) -> tuple[nn.Module, torch.export.ExportedProgram]:
     served = mp.Defended(nn.Identity(), defense, validate=False)
-    return served, torch.export.export(served, (p,), dynamic_shapes={"args": ({0: torch.export.Dim("n", min=1)},)})
+    return served, torch.export.export(
+        served, (p,), dynamic_shapes={"args": ({0: torch.export.Dim("n", min=1)},)}
+    )
 
 
 @pytest.mark.parametrize("name", unless(("rounding", "codebook"), DEFENSES))
@@ -112,7 +114,9 @@ def test_other_operators_are_refused() -> None:
             return mp.step(p, p, alpha=0.1, validate=False)
 
     program = torch.export.export(Steps(), (rows(),))
-    with pytest.raises(ValueError, match=r"expected operators of a defense without a key.*got step"):
+    with pytest.raises(
+        ValueError, match=r"expected operators of a defense without a key.*got step"
+    ):
         standard_operators(program)
 
 
