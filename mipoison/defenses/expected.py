@@ -14,7 +14,7 @@ from mipoison.defenses.bank import Bank
 from mipoison.defenses.clean import cleaned
 from mipoison.ops import banks
 from mipoison.ops.answers import read_back
-from mipoison.ops.numbers import as_count, as_number
+from mipoison.ops.numbers import as_count, as_flag, as_number
 from mipoison.ops.rows import distance
 from mipoison.reference import valid_rows
 
@@ -76,6 +76,7 @@ class Expected:
 
     Attributes:
         rows: how many rows it was measured on, ≥ 2.
+        kept_out: whether the defense was not fitted on them. What fresh rows do is less certain where it was.
         l1: their mean l1 move, in [0, 2].
         deviation: standard deviation of a row's l1 move.
         unchanged: share of rows that stay, in [0, 1].
@@ -84,6 +85,7 @@ class Expected:
     """
 
     rows: int
+    kept_out: bool
     l1: float
     deviation: float
     unchanged: float
@@ -93,6 +95,7 @@ class Expected:
     def __post_init__(self) -> None:
         """Checks the numbers, which may come from a file."""
         as_count("rows", self.rows, 2)
+        as_flag("kept_out", self.kept_out)
         for name, most in (("l1", 2.0), ("deviation", 2.0), ("unchanged", 1.0)):
             as_number(name, getattr(self, name), 0.0, most)
         for name in ("distance", "far"):
@@ -101,12 +104,16 @@ class Expected:
 
     @classmethod
     def of(
-        cls, answered: Sequence[tuple[Callable[[Tensor], Tensor], Tensor, Bank | None]]
+        cls,
+        answered: Sequence[tuple[Callable[[Tensor], Tensor], Tensor, Bank | None]],
+        *,
+        kept_out: bool = True,
     ) -> Expected | None:
-        """Measures defenses on rows that they were not fitted on; None where there are fewer than two rows.
+        """Measures defenses on rows; None where there are fewer than two.
 
         Args:
             answered: each a defense, rows [N, K] and the bank that distances are measured to.
+            kept_out: whether these defenses were not fitted on the rows.
         """
         found = [measure(rows, defense(rows), bank) for defense, rows, bank in answered]
         if sum(len(some.l1) for some in found) < 2:
@@ -121,6 +128,7 @@ class Expected:
             median, far = (float(away[math.ceil(share * len(away)) - 1]) for share in (0.5, NEAR))
         return cls(
             rows=len(l1),
+            kept_out=kept_out,
             l1=min(2.0, float(l1.mean())),
             deviation=float(l1.std()),
             unchanged=float(unchanged.double().mean()),
@@ -164,5 +172,10 @@ def from_settings(value: Any) -> Expected | None:
 
 
 def _made(found: Mapping[str, Any]) -> Expected:
-    rows = found["rows"]
-    return Expected(**{**found, "rows": int(rows) if rows == int(rows) else rows})
+    # (In a state_dict these two are floats.)
+    rows, kept_out = found["rows"], found["kept_out"]
+    whole = {
+        "rows": int(rows) if rows == int(rows) else rows,
+        "kept_out": bool(kept_out) if kept_out in (0, 1) else kept_out,
+    }
+    return Expected(**{**found, **whole})

@@ -20,7 +20,8 @@ from typing import Final, NamedTuple
 from mipoison.defenses.expected import NEAR, Expected
 
 ALPHA: Final = 1e-6
-# By how much a fit may miss the mean l1, as a share of it, and a share of rows.
+# By how much a fit may miss the mean l1, as a share of it, and a share of rows; twice as much where it was measured on
+# the fitted rows, of which fresh ones may spend a third more or less.
 _L1: Final = 0.25
 _SHARE: Final = 0.1
 # Standard errors of the kept-out rows.
@@ -50,22 +51,21 @@ class Band(NamedTuple):
 
 def bands(expected: Expected) -> dict[str, Band]:
     """The bands of the mean l1, the share unchanged and, if known, the share far."""
-    root = math.sqrt(expected.rows)
-    miss = _L1 * expected.l1 + _ERRORS * expected.deviation / root
+    root, times = math.sqrt(expected.rows), 1 if expected.kept_out else 2
+    miss = times * _L1 * expected.l1 + _ERRORS * expected.deviation / root
     made = {
         "l1": Band(max(0.0, expected.l1 - miss), min(2.0, expected.l1 + miss)),
-        "unchanged": _share_band(expected.unchanged, expected.rows),
+        "unchanged": _share_band(expected.unchanged, expected.rows, times * _SHARE),
     }
     if expected.far is not None:
-        made["far"] = made_far = _share_band(1 - NEAR, expected.rows)
-        made["far"] = Band(0.0, made_far.high)
+        made["far"] = Band(0.0, _share_band(1 - NEAR, expected.rows, times * _SHARE).high)
     return made
 
 
-def _share_band(share: float, rows: int) -> Band:
+def _share_band(share: float, rows: int, tolerance: float) -> Band:
     # (As if one more row of each kind had been seen: none seen does not mean that there are none.)
     sure = (share * rows + 1) / (rows + 2)
-    miss = _SHARE + _ERRORS * math.sqrt(sure * (1 - sure) / rows)
+    miss = tolerance + _ERRORS * math.sqrt(sure * (1 - sure) / rows)
     return Band(max(0.0, share - miss), min(1.0, share + miss))
 
 

@@ -80,6 +80,8 @@ _TAKES: Final = {
 }
 # The most rows that `expected` is measured on, about.
 _EXPECTED_ROWS: Final = 2000
+# Fresh rows may spend half of what fewer fitted rows do.
+_FEWEST: Final = 128
 # A row that moved less than this share of epsilon counts as unmoved.
 _BARE: Final = 1e-3
 # Rounding puts no answer farther than this out of its ball.
@@ -205,8 +207,8 @@ class LPA(Defense):
         """What fresh rows are expected to do under this defense's key, which `mipoison.Meter` compares traffic with.
 
         "equilibrium" and "generator" measure it on rows that were kept out of the game, or on each half of the rows by
-        a fit on the other; it is None where none were kept out, see `realised`. The other objectives measure it on the
-        given outputs.
+        a fit on the other. Where none were kept out, see `realised`, they measure it on the fitted rows, and not at all
+        on fewer than 128. The other objectives measure it on the given outputs.
         """
         return self.objective.expected
 
@@ -366,7 +368,8 @@ class LPA(Defense):
         """Measures `expected` on rows that the fit kept out, or on the given ones where it keeps none."""
         objective = self.objective
         fresh, objective.fresh = objective.fresh, ()
-        if not isinstance(objective, Penalized):
+        kept_out = len(fresh) > 0
+        if not kept_out and (not isinstance(objective, Penalized) or len(rows) >= _FEWEST):
             fresh = [(objective, rows)]
         stride = max(1, -(-sum(len(some) for _, some in fresh) // _EXPECTED_ROWS))
         how: dict[str, Any] = {"epsilon": self.epsilon, "norm": self.norm, "key": self._key}
@@ -374,7 +377,7 @@ class LPA(Defense):
             (LPA(one, margin=self.margin, **how), some[::stride], bank_of(one))
             for one, some in fresh
         ]
-        expected = Expected.of(answered)
+        expected = Expected.of(answered, kept_out=kept_out)
         if expected is not None and isinstance(objective, Codebook) and self.realised is not None:
             # (Fitted rows lie nearer to the codewords.)
             expected = replace(expected, l1=min(2.0, self.realised))
