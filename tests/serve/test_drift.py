@@ -295,9 +295,9 @@ def test_where_no_row_is_kept_out_less_is_expected(rows: int) -> None:
 
 def test_groups_are_measured_without_their_copies() -> None:
     """The other copies of an image lie near it in the bank; a fresh image has none there."""
-    p = usual(150, 1)
+    p = draw("plain", 150, 20, 1).float()
     x = torch.rand(150, 3)
-    twice = torch.cat((p, 0.999 * p + 0.001 / K))
+    twice = torch.cat((p, 0.999 * p + 0.001 / 20))
     fitted = mp.LPA.fit(
         twice,
         torch.cat((x, x)),
@@ -307,4 +307,5 @@ def test_groups_are_measured_without_their_copies() -> None:
         groups=torch.arange(150).repeat(2),
     )
     assert fitted.expected is not None and fitted.expected.distance is not None
+    assert fitted.expected.kept_out and fitted.expected.rows == 100
     assert fitted.expected.distance > 0.05
