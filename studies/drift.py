@@ -1,10 +1,11 @@
 """Runs what a meter reads of traffic that a defense was not fitted for, and writes `studies/numbers/drift.csv`.
 
-    python studies/drift.py
+    python studies/drift.py [--jobs JOBS]
+    python studies/drift.py --table    # the table of docs/guides/watch-the-traffic.md, from these numbers
 
 Digits at T = 1 and 3, budget 0.1, seeds 0-2. The images that neither the classifier nor the defense was fitted on come
 once as they are, inverted, blurred (the mean of 3 x 3 pixels, twice) and as uniform noise in their place, 100 a call,
-each time past a new meter. Five minutes on one core; part of `make study`.
+each time past a new meter. A quarter of an hour on one core; part of `make study`.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 import torch
-from csv_rows import Row, write_rows
+from csv_rows import Row, read_rows, write_rows
 from joblib import Parallel, delayed
 from kept import NUMBERS
 from torch import Tensor
@@ -98,10 +99,39 @@ def trial(objective: str, temperature: float, seed: int) -> list[Row]:
     return made
 
 
+def table() -> str:
+    """The kept numbers of the first objective in Markdown, means over seeds."""
+    kept = [row for row in read_rows(FILE) if row["objective"] == OBJECTIVES[0]]
+    lines = [
+        "| T | traffic | l1 | unchanged | distance | far | alarms |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for temperature in dict.fromkeys(row["temperature"] for row in kept):
+        own = [row for row in kept if row["temperature"] == temperature]
+        for traffic in dict.fromkeys(row["traffic"] for row in own):
+            some = [row for row in own if row["traffic"] == traffic]
+            means = {
+                name: sum(float(row[name]) for row in some) / len(some)
+                for name in ("l1", "unchanged", "distance", "far")
+            }
+            alarms = sum(row["alarm_after"] != "" for row in some)
+            lines.append(
+                f"| {temperature} | {traffic} | {means['l1']:.3f} | {means['unchanged']:.0%} "
+                f"| {means['distance']:.2f} | {means['far']:.0%} "
+                f"| {'' if traffic == 'expected' else f'{alarms} of {len(some)}'} |"
+            )
+    return "\n".join(lines)
+
+
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--jobs", type=int, default=1)
-    jobs = parser.parse_args().jobs
+    parser.add_argument("--table", action="store_true", help="print the kept numbers")
+    given = parser.parse_args()
+    if given.table:
+        print(table())
+        raise SystemExit
+    jobs = given.jobs
     call: Callable[..., Any] = delayed(trial)
     trials = [(o, t, s) for o in OBJECTIVES for t in TEMPERATURES for s in STANDARD.seeds]
     found = Parallel(n_jobs=jobs)(call(*one) for one in trials)

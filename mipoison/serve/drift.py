@@ -20,8 +20,8 @@ from typing import Final, NamedTuple
 from mipoison.defenses.expected import NEAR, Expected
 
 ALPHA: Final = 1e-6
-# By how much a fit may miss the mean l1, as a share of it, and a share of rows; twice as much where it was measured on
-# the fitted rows, of which fresh ones may spend a third more or less.
+# By how much a fit may miss the mean l1, as a share of it, and a share of rows. For l1 and the share unchanged twice as
+# much where they were measured on the fitted rows: fresh ones may spend a third more or less.
 _L1: Final = 0.25
 _SHARE: Final = 0.1
 # Standard errors of the kept-out rows.
@@ -58,7 +58,8 @@ def bands(expected: Expected) -> dict[str, Band]:
         "unchanged": _share_band(expected.unchanged, expected.rows, times * _SHARE),
     }
     if expected.far is not None:
-        made["far"] = Band(0.0, _share_band(1 - NEAR, expected.rows, times * _SHARE).high)
+        # (A bank vector is not compared with itself: distances of fitted rows are those of fresh ones.)
+        made["far"] = Band(0.0, _share_band(1 - NEAR, expected.rows, _SHARE).high)
     return made
 
 

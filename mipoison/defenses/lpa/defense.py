@@ -208,7 +208,8 @@ class LPA(Defense):
 
         "equilibrium" and "generator" measure it on rows that were kept out of the game, or on each half of the rows by
         a fit on the other. Where none were kept out, see `realised`, they measure it on the fitted rows, and not at all
-        on fewer than 128. The other objectives measure it on the given outputs.
+        on fewer than 128. The other objectives measure it on the given outputs. Altered copies of one input among these
+        make the distances to the bank too small, unless `groups` tell which.
         """
         return self.objective.expected
 
