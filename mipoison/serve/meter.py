@@ -18,6 +18,7 @@ from mipoison.defenses.expected import Expected, bank_of, measure
 from mipoison.defenses.pieces import ROWS, pieces
 from mipoison.defenses.storage import File
 from mipoison.exporting import exporting, tracing
+from mipoison.keys import KeyLike
 from mipoison.neutral import neutral
 from mipoison.ops.answers import Rows, like
 from mipoison.ops.identity import Ids
@@ -184,6 +185,16 @@ class Meter(Defense):
     def respond(self, p: Tensor, given: Tensor) -> Tensor:
         """See `Defense.respond`; counts nothing."""
         return self.defense.respond(p, given)
+
+    def with_key(self, key: KeyLike) -> Meter:
+        """A meter of the defense under another key, which has counted nothing; see `Defense.with_key`."""
+        return Meter(
+            self.defense.with_key(key),
+            window=self.window,
+            on_drift=self.on_drift,
+            callbacks=self.callbacks,
+            expected=self._told,
+        )
 
     def save(self, file: File) -> NoReturn:
         """Raises TypeError: a meter is made anew around the defense that was loaded."""

@@ -324,6 +324,17 @@ def test_its_state_is_that_of_the_defense() -> None:
     assert set(state) == {f"defense.{name}" for name in fitted.state_dict()}
 
 
+def test_another_key_is_that_of_the_defense() -> None:
+    told = Expected(rows=9, kept_out=True, l1=0.1, deviation=0.1, unchanged=0.0)
+    meter = mp.Meter(noise(), window=300, on_drift="label", expected=told)
+    meter(rows(9))
+    rotated = meter.with_key(2)
+    assert torch.equal(rotated(rows(9)), noise().with_key(2)(rows(9)))
+    assert not torch.equal(rotated(rows(9)), noise()(rows(9)))
+    assert (rotated.window, rotated.on_drift, rotated.expected) == (300, "label", told)
+    assert rotated.read().rows == 18 and meter.read().rows == 9
+
+
 # Graphs, and arguments.
 
 
