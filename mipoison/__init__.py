@@ -12,6 +12,7 @@ from mipoison.defenses.lfp import lfp
 from mipoison.defenses.lpa import lpa
 from mipoison.keys import Key
 from mipoison.ops import backends, flip, move, perturb, project, quantize, recover, row_bits, step
+from mipoison.serve import Drift, Meter
 from mipoison.surrogate import Surrogate
 
 __version__ = _version("mipoison")
@@ -22,7 +23,9 @@ __all__ = [
     "Certificate",
     "Defended",
     "Deferred",
+    "Drift",
     "Key",
+    "Meter",
     "Surrogate",
     "backends",
     "certify",

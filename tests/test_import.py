@@ -73,6 +73,8 @@ def test_the_public_names() -> None:
         "Defended",
         "Deferred",
         "Key",
+        "Drift",
+        "Meter",
         "Surrogate",
         "backends",
         "certify",

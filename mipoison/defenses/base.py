@@ -15,6 +15,7 @@ from torch import Tensor
 
 from mipoison.defenses import compiled
 from mipoison.defenses.clean import as_dtype, cleaned, in_memory
+from mipoison.defenses.expected import Expected
 from mipoison.defenses.lead import keep_lead
 from mipoison.defenses.pieces import ROWS, in_pieces, pieces
 from mipoison.defenses.saving import Saved
@@ -104,6 +105,11 @@ class Defense(Saved):
     @property
     def classes(self) -> int | None:
         """K of the data it was fitted on; None where any K will do."""
+        return None
+
+    @property
+    def expected(self) -> Expected | None:
+        """What its fit expects fresh rows to do, which `mipoison.Meter` compares traffic with; None for none."""
         return None
 
     @property

@@ -155,6 +155,10 @@ def _fit_without(
             final.penalty_weight = bisect_penalty_weight(*weighed, goal, final.sharpness)
             missed = weighed.spent_at(final.penalty_weight, final.sharpness) - goal
             final.realised = max(0.0, sum(fresh) / len(fresh) + missed)
+        final.fresh = [
+            (final if groups is None else final.with_bank(vectors[~some]), rows[some])
+            for some in _parts(fold == 0, rows, groups, seed)
+        ]
         return final
 
 
@@ -186,18 +190,22 @@ def _fit_halves(
     on_all = fit(rows, inputs, progress.part(0.0, 0.5))
     sharpness = on_all.sharpness
     spent, fresh = 0.0, 0.0
+    kept: list[tuple[Penalized, Tensor]] = []
     for i, held in enumerate((half, ~half)):
         start = 0.5 + 0.25 * i
         on_half = fit(rows[~held], inputs[~held], progress.part(start, start + 0.25))
         weighed = on_half.weighed(rows[held], epsilon=epsilon, norm=norm)
         weight = bisect_penalty_weight(*weighed, budget, sharpness)
         fresh += weighed.spent_at(weight, sharpness) / 2
+        on_half.penalty_weight = weight
+        kept.append((on_half, rows[held]))
         spent += on_half.spent_at(weight, rows[~held], epsilon=epsilon, norm=norm) / 2
     weighed = on_all.weighed(rows, epsilon=epsilon, norm=norm)
     on_all.penalty_weight = bisect_penalty_weight(*weighed, spent, sharpness)
     # Fresh rows spend what they do of the halves, but for what the weight of the fit on all rows misses.
     missed = weighed.spent_at(on_all.penalty_weight, sharpness) - spent
     on_all.realised = max(0.0, fresh + missed)
+    on_all.fresh = kept
     return on_all
 
 

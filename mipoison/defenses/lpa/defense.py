@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, ClassVar, Final
 
 import torch
@@ -14,6 +15,14 @@ from mipoison.construction import constructor
 from mipoison.defenses.bank import away
 from mipoison.defenses.base import Defense
 from mipoison.defenses.clean import defender_rows, in_memory
+from mipoison.defenses.expected import (
+    NAMES,
+    Expected,
+    as_numbers,
+    bank_of,
+    from_numbers,
+    from_settings,
+)
 from mipoison.defenses.lpa.aim import Aim
 from mipoison.defenses.lpa.alignment import Alignment, FullAlignment
 from mipoison.defenses.lpa.ascent import Ascent
@@ -69,6 +78,10 @@ _TAKES: Final = {
     "groups": "objective 'equilibrium', 'generator' or 'codebook'",
     "certified": "objective 'codebook'",
 }
+# The most rows that `expected` is measured on, about.
+_EXPECTED_ROWS: Final = 2000
+# Fresh rows may spend half of what fewer fitted rows do.
+_FEWEST: Final = 128
 # A row that moved less than this share of epsilon counts as unmoved.
 _BARE: Final = 1e-3
 # Rounding puts no answer farther than this out of its ball.
@@ -90,6 +103,12 @@ def _restored(settings: dict[str, Any], tensors: dict[str, Tensor]) -> Objective
     """The objective of a saved defense."""
     objective = OBJECTIVES[settings["name"]].restore(settings, tensors)
     objective.realised = _as_realised(settings["realised"])
+    if "expected" not in settings:
+        raise ValueError(
+            "expected an LPA that tells what fresh rows are expected to do, got one that does not: another version of "
+            "mipoison saved it; fit it again"
+        )
+    objective.expected = from_settings(settings["expected"])
     return objective
 
 
@@ -182,6 +201,17 @@ class LPA(Defense):
         outputs.
         """
         return self.objective.realised
+
+    @property
+    def expected(self) -> Expected | None:
+        """What fresh rows are expected to do under this defense's key, which `mipoison.Meter` compares traffic with.
+
+        "equilibrium" and "generator" measure it on rows that were kept out of the game, or on each half of the rows by
+        a fit on the other. Where none were kept out, see `realised`, they measure it on the fitted rows, and not at all
+        on fewer than 128. The other objectives measure it on the given outputs. Altered copies of one input among these
+        make the distances to the bank too small, unless `groups` tell which.
+        """
+        return self.objective.expected
 
     @constructor
     @neutrally
@@ -310,6 +340,7 @@ class LPA(Defense):
         if goal is not None and not game and not finite:
             stride = -(-len(rows) // _CALIBRATION_ROWS)
             defense._calibrate(rows[::stride], goal)
+        defense._expect(rows)
         if goal is not None:
             defense._warn_of_a_miss(goal)
         total(1.0)
@@ -333,6 +364,25 @@ class LPA(Defense):
             if halving + 1 >= _HALVINGS and abs(moved - budget) <= _MET * budget:
                 break
         self.objective.realised = moved
+
+    def _expect(self, rows: Tensor) -> None:
+        """Measures `expected` on rows that the fit kept out, or on the given ones where it keeps none."""
+        objective = self.objective
+        fresh, objective.fresh = objective.fresh, ()
+        kept_out = len(fresh) > 0
+        if not kept_out and (not isinstance(objective, Penalized) or len(rows) >= _FEWEST):
+            fresh = [(objective, rows)]
+        stride = max(1, -(-sum(len(some) for _, some in fresh) // _EXPECTED_ROWS))
+        how: dict[str, Any] = {"epsilon": self.epsilon, "norm": self.norm, "key": self._key}
+        answered = [
+            (LPA(one, margin=self.margin, **how), some[::stride], bank_of(one))
+            for one, some in fresh
+        ]
+        expected = Expected.of(answered, kept_out=kept_out)
+        if expected is not None and isinstance(objective, Codebook) and self.realised is not None:
+            # (Fitted rows lie nearer to the codewords.)
+            expected = replace(expected, l1=min(2.0, self.realised))
+        objective.expected = expected
 
     def _warn_of_a_miss(self, budget: float) -> None:
         """Warns where fresh rows are estimated to spend another amount than the budget."""
@@ -392,9 +442,10 @@ class LPA(Defense):
         super().save(file)
 
     def get_extra_state(self) -> Tensor:
-        """What a budget sets and a state_dict carries beside its tensors: the radius, and `realised` or NaN."""
+        """What a state_dict carries beside its tensors: the radius, `realised` and `expected`; NaN for none."""
         realised = math.nan if self.realised is None else self.realised
-        return torch.tensor([self.epsilon, realised], dtype=torch.float64, device="cpu")
+        numbers = [self.epsilon, realised, *as_numbers(self.expected)]
+        return torch.tensor(numbers, dtype=torch.float64, device="cpu")
 
     def set_extra_state(self, state: Tensor) -> None:
         """Takes what `get_extra_state` gave.
@@ -402,10 +453,12 @@ class LPA(Defense):
         Raises:
             ValueError: for anything else.
         """
-        epsilon, realised = numbers_of(state, ("epsilon", "realised"))
+        epsilon, realised, *expected = numbers_of(state, ("epsilon", "realised", *NAMES))
+        fresh = from_numbers(expected)
         told = _as_realised(None if math.isnan(realised) else realised)
         self.epsilon = as_number("epsilon", epsilon, 0.0, 2.0, open_low=True)
         self.objective.realised = told
+        self.objective.expected = fresh
 
     def extra_repr(self) -> str:
         """Settings, without the key."""

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any, ClassVar, Final
 
 from torch import Tensor
 
+from mipoison.defenses.expected import Expected
 from mipoison.defenses.pieces import NETWORKS
 from mipoison.dtype_stable import DtypeStable
 
@@ -32,6 +35,10 @@ class Objective(DtypeStable):
     keyed: ClassVar[bool] = True
     # See `LPA.realised`.
     realised: float | None = None
+    # See `Defense.expected`.
+    expected: Expected | None = None
+    # After a fit, for `LPA.fit`: rows that were kept out of it, each with the objective that is to answer them.
+    fresh: Sequence[tuple[Objective, Tensor]] = ()
 
     @property
     def classes(self) -> int | None:
@@ -60,8 +67,9 @@ class Objective(DtypeStable):
         """
 
     def settings(self) -> dict[str, Any]:
-        """The objective's name, what it realised, and the arguments of `restore` beside the tensors; JSON types."""
-        return {"name": self.name, "realised": self.realised}
+        """The objective's name, what is said of fresh rows, and the arguments of `restore` beside the tensors; JSON."""
+        expected = None if self.expected is None else asdict(self.expected)
+        return {"name": self.name, "realised": self.realised, "expected": expected}
 
     @classmethod
     @abstractmethod
