@@ -28,7 +28,7 @@ OVER_SOFTMAX: Final = {
     10: Target(0.15),
     30: Target(1.3),
     100: Target(2.0),
-    200: Target(2.3),
+    200: Target(2.2),
     400: Target(1.9),
     1000: Target(1.4),
     10_000: Target(1.25),

@@ -9,6 +9,7 @@
 #include "rows.h"
 #include "scratch.h"
 #include "stages.h"
+#include "tiles.h"
 
 namespace mipoison {
 namespace MIPOISON_ISA {
@@ -38,6 +39,8 @@ class GroupProjector {
   }
 
  private:
+  // So many of sixteen rows go on to the ball at once, fewer wait until there are more.
+  static constexpr int kEnough = 12;
   enum Stage { kWithoutBall, kInBall, kInBallWithLabel };
 
   // Rows that wait for a stage until they fill a group. One group may add as many again.
@@ -72,25 +75,48 @@ class GroupProjector {
                                                   : stages.in_ball_with_label(good);
     const uint32_t answered = bits(verdict.answered) & group.lanes;
     const uint32_t next = bits(verdict.next) & group.lanes & ~answered;
+    write(group, rows, answered);
+    if (stage == kWithoutBall && __builtin_popcount(next) >= kEnough) {
+      // Most rows go on: with those of the others idle, before they would have to be loaded again.
+      const Verdict<S> second = stages.in_ball(verdict.next, warm_start);
+      const uint32_t done = bits(second.answered) & next;
+      write(group, rows, done);
+      leave(kInBallWithLabel, group, bits(second.next) & next & ~done, warm_start);
+      decline_lanes(group, next & ~done & ~bits(second.next), decline);
+    } else {
+      leave(stage + 1, group, next, warm_start);
+    }
+    decline_lanes(group, group.lanes & ~answered & ~next, decline);
+  }
+
+  // Writes the answers of the rows that have a bit.
+  void write(const Group& group, const Rows<S>& rows, uint32_t answered) {
+    if (!answered) return;
     if constexpr (kSixteen<T>) round_answer<T, S>(q_, k_, rows.t, rows.margin);
     store_columns(q_, k_, group, answered, call_.out);
-    if (answered == group.lanes) return;
+  }
+
+  // Rows that wait for a stage.
+  void leave(int stage, const Group& group, uint32_t lanes, const Wide& warm_start) {
+    if (!lanes) return;
     double level[kGroup];
     std::memcpy(level, &warm_start, sizeof level);
+    Queue& queue = waiting_[stage];
     for (int i = 0; i < kGroup; ++i) {
-      const uint32_t lane = uint32_t{1} << i;
-      if (next & lane) {
-        Queue& queue = waiting_[stage + 1];
-        queue.row[queue.size] = group.row[i];
-        queue.warm_start[queue.size++] = level[i];
-      } else if (group.lanes & ~answered & lane) {
-        decline(group.row[i]);
-      }
+      if (!(lanes >> i & 1)) continue;
+      queue.row[queue.size] = group.row[i];
+      queue.warm_start[queue.size++] = level[i];
     }
   }
 
+  template <class Decline>
+  void decline_lanes(const Group& group, uint32_t lanes, const Decline& decline) {
+    for (int i = 0; lanes >> i; ++i)
+      if (lanes >> i & 1) decline(group.row[i]);
+  }
+
   struct Summary {
-    Wide sum;
+    Wide sum, exact_sum;  // by float32 blocks, and of float64 terms
     Block<float> low, high;
     S::Index label;
   };
@@ -98,83 +124,119 @@ class GroupProjector {
   // Loads a group, forms z and the renormalised p. Returns which lanes may be tried.
   WideMask prepare(const Group& group, Rows<S>* rows, TauStart<S>* tau_start) {
     const Block<float> moderate = Block<float>::all(kModerate), zero = Block<float>::all(0);
-    load(call_.from, group, p_);
-    Summary summary = summarise();
-    Mask<float> good = (summary.high <= moderate) & (summary.low >= zero - moderate);
-    WideMask close = size_of(summary.sum) <= Wide(std::numeric_limits<float>::max());
+    WideMask close;
+    Summary summary;
+    const bool keeps = ball_ || region_.margin > 0;
     if (call_.along) {
-      load(call_.along, group, z_);
-      close = close & ascend(tau_start);
+      const Wide squares = load_direction(group);
+      close = (squares > Wide(1e-24)) & (squares < Wide(1e24));
+      const Block<float> scale =
+          Block<float>::all(static_cast<float>(call_.alpha)) / root_of(narrow(squares));
+      summary =
+          keeps ? ascend<true>(group, scale, tau_start) : ascend<false>(group, scale, tau_start);
     } else {
+      summary = summarise(call_.from, group);
+      close = size_of(summary.sum) <= Wide(std::numeric_limits<float>::max());
+    }
+    Mask<float> good = (summary.high <= moderate) & (summary.low >= zero - moderate);
+    close = close & (size_of(summary.sum) <= Wide(std::numeric_limits<float>::max()));
+    if (!call_.along) {
       const Block<float> farthest = Block<float>::all(kFarthest);
       if (!ball_) good = (summary.high <= farthest) & (summary.low >= zero - farthest);
       lower(summary.high, tau_start);
     }
     if (call_.center) {
-      if (call_.center != call_.from) {
-        load(call_.center, group, p_);
-        summary = summarise();
-      }
+      if (call_.center != call_.from) summary = summarise(call_.center, group);
       good = good & (summary.low >= zero);
       close = close & (size_of(summary.sum - 1) <= Wide(kSumTolerance<T>));
     }
     rows->t = summary.label;
     if (call_.label) good = good & read_labels(group, &rows->t);
-    if (ball_ || region_.margin > 0) {
-      const Wide sum = exact_sum(p_, k_);
-      rows->margin = margin_of(rows->t, sum);
-      if (ball_) renormalise<S>(p_, k_, sum);
+    if (keeps) {
+      rows->margin = margin_of(rows->t, summary.exact_sum);
+      if (ball_) renormalise<S>(p_, k_, summary.exact_sum);
     }
     return close & widened(good);
   }
 
-  void load(const T* matrix, const Group& group, float* columns) const {
-    load_columns(matrix, matrix + call_.batch.rows * k_, k_, group, columns);
+  template <class Take>
+  __attribute__((always_inline)) void each_tile_of(const T* matrix, const Group& group,
+                                                   const Take& take) const {
+    each_column_tile(matrix, matrix + call_.batch.rows * k_, k_, group, take);
   }
 
-  Summary summarise() const {
+  // z = along. Returns its squared length.
+  Wide load_direction(const Group& group) {
+    float* const to = z_;
+    TileSums<1> squares;
+    each_tile_of(call_.along, group, [&](int64_t c, auto n, const Block<float>(&tile)[kGroup]) {
+      squares.add(n, [&](int j, Block<float>* part) {
+        tile[j].store(to + (c + j) * kGroup);
+        part[0] = part[0] + tile[j] * tile[j];
+      });
+    });
+    return squares.sum[0];
+  }
+
+  // What judges a group's rows as they are loaded.
+  template <bool kExactly>
+  struct Judge {
     Block<float> low = Block<float>::all(-kNothing), high = Block<float>::all(kNothing);
     Block<float> label = Block<float>::all(0), j = label;
-    const Block<float> one = Block<float>::all(1);
-    Wide sum[1];
-    accumulate<S>(k_, sum, [&](int64_t i, Block<float>* part) {
-      const Block<float> x = Block<float>::load(p_ + i);
-      part[0] = part[0] + x;
+    Wide exact_sum = 0;
+    void see(const Block<float>& x) {
       low = min(low, x);
       label = select(x > high, j, label);
       high = max(high, x);
-      j = j + one;
+      j = j + Block<float>::all(1);
+      if constexpr (kExactly) exact_sum = exact_sum + widen(x);
+    }
+  };
+
+  // p = the rows of a matrix.
+  Summary summarise(const T* matrix, const Group& group) {
+    float* const to = p_;
+    Judge<true> judge;
+    TileSums<1> sums;
+    each_tile_of(matrix, group, [&](int64_t c, auto n, const Block<float>(&tile)[kGroup]) {
+      sums.add(n, [&](int j, Block<float>* part) {
+        tile[j].store(to + (c + j) * kGroup);
+        part[0] = part[0] + tile[j];
+        judge.see(tile[j]);
+      });
     });
-    return {sum[0], low, high, places_of(label)};
+    return {sums.sum[0], judge.exact_sum, judge.low, judge.high, places_of(judge.label)};
   }
 
-  // z = p + alpha * z / |z|. Returns where the length allows it.
-  WideMask ascend(TauStart<S>* tau_start) {
-    Wide squares[1];
-    accumulate<S>(k_, squares, [&](int64_t i, Block<float>* part) {
-      const Block<float> x = Block<float>::load(z_ + i);
-      part[0] = part[0] + x * x;
-    });
-    const Block<float> scale =
-        Block<float>::all(static_cast<float>(call_.alpha)) / root_of(narrow(squares[0]));
+  // z = from + scale * z; and if kKeeps, p = from.
+  template <bool kKeeps>
+  Summary ascend(const Group& group, const Block<float>& scale, TauStart<S>* tau_start) {
     const Block<float> zero = Block<float>::all(0), one = Block<float>::all(1);
-    Block<float> high = Block<float>::all(kNothing), sum = zero, count = zero;
     // (Not members, which the compiler would read anew after every store.)
-    const float* const from = p_;
-    float* const to = z_;
-    const int64_t end = k_ * kGroup;
-    for (int64_t i = 0; i < end; i += kGroup) {
-      const Block<float> x = Block<float>::load(from + i) + scale * Block<float>::load(to + i);
-      x.store(to + i);
-      high = max(high, x);
-      sum = add_where(sum, x > zero, x);
-      count = add_where(count, x > zero, one);
-    }
+    float *const p = p_, *const z = z_;
+    Block<float> top = Block<float>::all(kNothing), above = zero;
+    Tally<float> positive;
+    Judge<kKeeps> judge;
+    TileSums<1> sums;
+    each_tile_of(call_.from, group, [&](int64_t c, auto n, const Block<float>(&tile)[kGroup]) {
+      sums.add(n, [&](int j, Block<float>* part) {
+        const int64_t at = (c + j) * kGroup;
+        if constexpr (kKeeps) tile[j].store(p + at);
+        part[0] = part[0] + tile[j];
+        judge.see(tile[j]);
+        const Block<float> x = tile[j] + scale * Block<float>::load(z + at);
+        x.store(z + at);
+        top = max(top, x);
+        above = above + positive_part(x);
+        positive.add(x > zero);
+      });
+    });
     // The first Newton step, from tau = 0, costs no extra pass; a short step ends near tau = 0.
+    const Block<float> count = positive.counts();
     const Mask<float> some = count > zero;
-    *tau_start = {high, select(some, (sum - one) / max(count, one), zero),
+    *tau_start = {top, select(some, (above - one) / max(count, one), zero),
                   select(some, count, zero) - one};
-    return (squares[0] > Wide(1e-24)) & (squares[0] < Wide(1e24));
+    return {sums.sum[0], judge.exact_sum, judge.low, judge.high, places_of(judge.label)};
   }
 
   // z = p; a row of large entries is shifted so that the largest is 0, to keep digits.

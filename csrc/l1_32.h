@@ -27,29 +27,54 @@ struct Moves32 {
     Search<S> down(Value(kDeepest), Value(kHighest), at->minus, *wanted);
     up.x = select(*wanted, up.x, at->plus);
     down.x = select(*wanted, down.x, at->minus);
-    solve(gain, loss, &up, &down);
+    solve<true>(gain, loss, &up, &down);
     *at = {up.x, down.x};
     *wanted = up.running | down.running;
   }
 
-  void solve(const Value& gain, const Value& loss, Search<S>* plus_root,
-             Search<S>* minus_root) const {
-    const Block<float> zero = Block<float>::all(0), one = Block<float>::all(1);
-    Search<S>&up = *plus_root, &down = *minus_root;
-    while (up.goes_on() || down.goes_on()) {
-      const SplitLevel<S> plus(up.x), minus(down.x);
-      Value sum[4];
-      accumulate<S>(blocks, sum, [&](int64_t i, Block<float>* part) {
-        const Block<float> x = Block<float>::load(z + i), from = Block<float>::load(p + i);
-        const Block<float> high = plus.below(x), low = minus.below(x);
-        part[0] = part[0] + max(min(high, cap) - from, zero);
-        part[1] = part[1] + keep(one, (high > from) & (cap > high));
-        part[2] = part[2] + max(from - min(max(low, zero), cap), zero);
-        part[3] = part[3] + keep(one, (from > low) & (cap > low) & (low > zero));
-      });
-      up.advance(sum[0] - gain, Value(0) - sum[1]);
-      down.advance(loss - sum[2], Value(0) - sum[3]);
+  // A side that has its root is left out. kCapped: else the cap is above every entry.
+  template <bool kCapped>
+  void solve(const Value& gain, const Value& loss, Search<S>* up, Search<S>* down) const {
+    while (true) {
+      const bool raises = up->goes_on(), lowers = down->goes_on();
+      if (raises && lowers)
+        advance<kCapped, true, true>(gain, loss, up, down);
+      else if (raises)
+        advance<kCapped, true, false>(gain, loss, up, down);
+      else if (lowers)
+        advance<kCapped, false, true>(gain, loss, up, down);
+      else
+        return;
     }
+  }
+
+  template <bool kCapped, bool kRaises, bool kLowers>
+  void advance(const Value& gain, const Value& loss, Search<S>* up, Search<S>* down) const {
+    const Block<float> zero = Block<float>::all(0), most = cap;
+    const float *const to = z, *const center = p;
+    const SplitLevel<S> plus(up->x), minus(down->x);
+    Tally<float> raised, lowered;
+    Value sum[kRaises + kLowers];
+    accumulate<S>(blocks, sum, [&](int64_t i, Block<float>* part) {
+      const Block<float> x = Block<float>::load(to + i), from = Block<float>::load(center + i);
+      if constexpr (kRaises) {
+        const Block<float> high = plus.below(x);
+        const Mask<float> rises = high > from;
+        part[0] = kCapped ? part[0] + positive_part(min(high, most) - from)
+                          : add_where(part[0], rises, high - from);
+        raised.add(kCapped ? rises & (most > high) : rises);
+      }
+      if constexpr (kLowers) {
+        const Block<float> low = minus.below(x), bounded = positive_part(low);
+        const Mask<float> falls = from > low, moves = falls & (low > zero);
+        part[kRaises] = kCapped ? part[kRaises] + positive_part(from - min(bounded, most))
+                                : add_where(part[kRaises], falls, from - bounded);
+        lowered.add(kCapped ? moves & (most > low) : moves);
+      }
+    });
+    if constexpr (kRaises) up->advance(sum[0] - gain, Value(0) - S::collect(raised.counts()));
+    if constexpr (kLowers)
+      down->advance(loss - sum[kRaises], Value(0) - S::collect(lowered.counts()));
   }
 
   // plus >= minus: an entry moves to one side at most.
@@ -69,15 +94,15 @@ struct Moves32 {
 // without the label constraint. A row that lies in the ball once that is dropped is not solved.
 template <class S>
 inline Solved<S> free_l1_32(const Rows<S>& rows, double epsilon, const typename S::Value& start,
-                            float* q) {
+                            const typename S::Truth& wanted, float* q) {
   using Value = typename S::Value;
   const Moves32<S> moves{rows.z, rows.p, rows.blocks, Block<float>::all(2)};
   const Value half = epsilon / 2;
   const LevelRange<S> range = level_range_of(rows);
   // No entry rises by more than epsilon / 2.
-  Search<S> plus(range.high - half - 2e-6, range.high, start, S::all_rows());
-  Search<S> minus(range.low, range.high, start, S::all_rows());
-  moves.solve(half, half, &plus, &minus);
+  Search<S> plus(range.high - half - 2e-6, range.high, start, wanted);
+  Search<S> minus(range.low, range.high, start, wanted);
+  moves.template solve<false>(half, half, &plus, &minus);
   moves.write({plus.x, minus.x}, q);
   const typename S::Truth open = plus.running | minus.running;
   return {S::exact(S::take(q, rows.t)), typename S::Truth((plus.x > minus.x) & !open)};

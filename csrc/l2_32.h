@@ -13,7 +13,7 @@ namespace MIPOISON_ISA {
 // y: scratch.
 template <class S>
 inline Solved<S> project_l2_32(const Rows<S>& rows, double epsilon, const typename S::Value& far,
-                               float* y, float* q) {
+                               const typename S::Truth& wanted, float* y, float* q) {
   using Value = typename S::Value;
   using Truth = typename S::Truth;
   using Single = typename S::Single;
@@ -33,7 +33,7 @@ inline Solved<S> project_l2_32(const Rows<S>& rows, double epsilon, const typena
   // Projections are non-expansive: from p inside the set, a step of epsilon never leaves the ball.
   // The distance is linear in s or concave, as entries reach zero.
   const Value safe = Value(epsilon) / root_of(length[0]);
-  Search<S> slide(zero, one, max(safe, Value(epsilon) / far), S::all_rows());
+  Search<S> slide(zero, one, max(safe, Value(epsilon) / far), wanted);
   // The answer is what the last step computed; nothing is computed after it.
   slide.fine = Value(6e-8) / root_of(length[0]);
   slide.none = 0;

@@ -117,7 +117,7 @@ struct SplitLevel {
         low(S::spread(S::rounded(tau - S::exact(S::rounded(tau))))) {}
   Entries<S> below(const Entries<S>& z) const {
     if constexpr (S::kExact) return z - high;
-    return z - high - low;
+    return less(z, high) - low;
   }
 };
 

@@ -17,7 +17,8 @@ template <class T>
 class LineProjector {
  public:
   using S = Line;
-  static constexpr int64_t kLong = 3000, kAhead = 512, kStreamed = 1000, kCrowding = 1 << 19;
+  static constexpr int64_t kLong = 3000, kAhead = 512, kStreamed = 1000, kCrowding = 1 << 19,
+                           kVeryLong = 24000;
 
   explicit LineProjector(const Projection<T>& call)
       : k_(call.batch.classes),
@@ -109,17 +110,18 @@ class LineProjector {
     Output output;
     output.last = static_cast<int>(k_ - (width_ - kLanes<float>));
     output.streams = streams_;
-    output.ahead = along && k_ >= kLong ? along + k_ : nullptr;
+    if (streams_ && along && along + k_ < call_.along + call_.batch.rows * k_) {
+      output.ahead = measured_ = along + k_;
+      output.squares = &squares_;
+    }
     return stages.without_ball(true, tau_start, &tau, output).answered;
   }
 
   bool solve(const Rows<S>& rows, const TauStart<S>& tau_start) {
     Stages<S> stages(rows, region_, ball_, q_, q_, y_);
     double warm_start = 0;
-    const float z_t = z_[rows.t];
     Verdict<S> verdict = stages.without_ball(true, tau_start, &warm_start);
     if (!verdict.next) return verdict.answered;
-    z_[rows.t] = z_t;
     verdict = stages.in_ball(true, warm_start);
     if (!verdict.next) return verdict.answered;
     return stages.in_ball_with_label(true).answered;
@@ -159,27 +161,37 @@ class LineProjector {
   // measured, in a shorter one the next row. Prefetching beyond the last row is harmless.
   static void prefetch(const float* entry) { __builtin_prefetch(entry, 0, 2); }
 
-  // z = from + alpha * along / |along|, and what summarise(from) says.
-  Summary ascend(const float* from, const float* along, TauStart<S>* tau_start) {
-    constexpr int n = kLanes<float>;
-    const Block<float> zero = Block<float>::all(0), one = Block<float>::all(1);
-    // (Not members, which the compiler would read anew after every store.)
-    float* const to = z_;
-    const int64_t k = k_;
+  // |along|^2.
+  double squares_of(const float* from, const float* along) const {
+    if (along == measured_) return squares_;
     double squares[1];
-    const bool fetches_from = k_ >= kLong, fetches_next = !kSixteen<T> && k_ < kLong;
-    accumulate<S>(whole_ / n, squares, [&](int64_t i, Block<float>* part) {
+    const bool fetches_from = k_ >= kLong;
+    accumulate<S>(whole_ / kLanes<float>, squares, [&](int64_t i, Block<float>* part) {
       if (fetches_from) prefetch(from + i + kAhead);
       const Block<float> x = Block<float>::load(along + i);
       part[0] = part[0] + x * x;
     });
     for (int64_t i = whole_; i < k_; ++i) squares[0] += static_cast<double>(along[i]) * along[i];
-    if (!(squares[0] > 1e-24 && squares[0] < 1e24)) return {kInfinity, 0, 0};
+    return squares[0];
+  }
 
+  // z = from + alpha * along / |along|, and what summarise(from) says.
+  Summary ascend(const float* from, const float* along, TauStart<S>* tau_start) {
+    constexpr int n = kLanes<float>;
+    const Block<float> zero = Block<float>::all(0);
+    // (Not members, which the compiler would read anew after every store.)
+    float* const to = z_;
+    const int64_t k = k_;
+    const double squares = squares_of(from, along);
+    if (!(squares > 1e-24 && squares < 1e24)) return {kInfinity, 0, 0};
+
+    const bool fetches_from = !kSixteen<T> && k_ < (streams_ ? kVeryLong : kLong);
+    const bool fetches_along = !kSixteen<T> && k_ < kLong;
     const Block<float> scale =
-        Block<float>::all(static_cast<float>(call_.alpha / std::sqrt(squares[0])));
+        Block<float>::all(static_cast<float>(call_.alpha / std::sqrt(squares)));
     Block<float> low = Block<float>::all(-kNothing), high = Block<float>::all(kNothing), top = high;
-    double sum[3];
+    double sum[2];
+    Tally<float> positive;
     const auto step = [&](int64_t i, const Block<float>& x, const Block<float>& g,
                           Block<float>* part) {
       low = min(low, x);
@@ -188,14 +200,12 @@ class LineProjector {
       z.store(to + i);
       top = max(top, z);
       part[0] = part[0] + x;
-      part[1] = add_where(part[1], z > zero, z);
-      part[2] = add_where(part[2], z > zero, one);
+      part[1] = part[1] + positive_part(z);
+      positive.add(z > zero);
     };
     accumulate<S>(whole_ / n, sum, [&](int64_t i, Block<float>* part) {
-      if (fetches_next) {
-        prefetch(along + k + i);
-        prefetch(from + k + i);
-      }
+      if (fetches_along) prefetch(along + k + i);
+      if (fetches_from) prefetch(from + k + i);
       step(i, Block<float>::load(from + i), Block<float>::load(along + i), part);
     });
     Summary s{sum[0], S::lowest(low), S::highest(high)};
@@ -204,10 +214,9 @@ class LineProjector {
       float x[n], g[n];
       load_tail(from + whole_, k_ - whole_, kNothing, x);
       load_tail(along + whole_, k_ - whole_, 0.f, g);
-      Block<float> part[3] = {zero, zero, zero};
+      Block<float> part[2] = {zero, zero};
       step(whole_, Block<float>::load(x), Block<float>::load(g), part);
       sum[1] += total(part[1]);
-      sum[2] += total(part[2]);
       for (int64_t i = whole_; i < k_; ++i) {
         s.sum += from[i];
         s.low = std::min(s.low, from[i]);
@@ -216,8 +225,9 @@ class LineProjector {
     }
     // The first Newton step, from tau = 0, costs no extra pass; a short step ends near tau = 0.
     tau_start->top = S::highest(top);
-    tau_start->start = sum[2] > 0 ? static_cast<float>((sum[1] - 1) / sum[2]) : 0;
-    tau_start->count = sum[2] > 0 ? static_cast<float>(sum[2] - 1) : -1;
+    const double count = total(positive.counts());
+    tau_start->start = count > 0 ? static_cast<float>((sum[1] - 1) / count) : 0;
+    tau_start->count = count > 0 ? static_cast<float>(count - 1) : -1;
     return s;
   }
 
@@ -270,6 +280,8 @@ class LineProjector {
   Region region_;
   Projection<T> call_;
   bool ball_, in_place_, streams_;
+  const float* measured_ = nullptr;  // a row of call_.along, and its squares_
+  double squares_ = 0;
   Scratch<float> scratch_;
   float *z_ = scratch_.row(0), *q_ = scratch_.row(answer_row());
   float* p_ = ball_ ? scratch_.row(1) : nullptr;

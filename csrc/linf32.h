@@ -60,11 +60,11 @@ struct Box32 {
 // without the label constraint.
 template <class S>
 inline Solved<S> free_linf32(const Rows<S>& rows, double epsilon, const typename S::Value& start,
-                             float* q) {
+                             const typename S::Truth& wanted, float* q) {
   using Value = typename S::Value;
   const Box32 box{rows.z, rows.p, rows.blocks, Block<float>::all(static_cast<float>(epsilon)),
                   Block<float>::all(1)};
-  typename S::Truth open = S::all_rows();
+  typename S::Truth open = wanted;
   const LevelRange<S> range = level_range_of(rows);
   const Value tau =
       box.level<S>(Value(1), start, &open, {range.low - epsilon, range.high + epsilon});

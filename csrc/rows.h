@@ -3,9 +3,9 @@
 
 #include <algorithm>
 
+#include "columns.h"
 #include "layout.h"
 #include "row.h"
-#include "transpose.h"
 
 namespace mipoison {
 namespace MIPOISON_ISA {

@@ -33,18 +33,19 @@ struct Above {
 
 template <class S>
 inline Above<S> above(const Rest<S>& rest, const Entries<S>& theta) {
-  const Entries<S> zero = Entries<S>::all(0), one = Entries<S>::all(1);
-  typename S::Value sum[2];
+  const Entries<S> zero = Entries<S>::all(0);
+  Tally<typename S::Element> count;
+  typename S::Value sum[1];
   const auto add = [&](Entries<S> y, Entries<S>* part) {
-    y = y - theta;
-    part[0] = add_where(part[0], y > zero, y);
-    part[1] = add_where(part[1], y > zero, one);
+    y = less(y, theta);
+    part[0] = part[0] + positive_part(y);
+    count.add(y > zero);
   };
   if (rest.capped)
     accumulate<S>(rest.blocks, sum, [&](int64_t i, Entries<S>* part) { add(rest.cut(i), part); });
   else
     accumulate<S>(rest.blocks, sum, [&](int64_t i, Entries<S>* part) { add(rest.plain(i), part); });
-  return {sum[0], sum[1]};
+  return {sum[0], S::collect(count.counts())};
 }
 
 // Newton's steps in float32 on theta = x + sum_j (z_j - theta)_+. The result is close to the root
@@ -56,11 +57,12 @@ inline Entries<S> approach(const Rest<S>& rest, const Entries<S>& x, Entries<S> 
   constexpr int kLimit = 32;
   const Entries<S> zero = Entries<S>::all(0), one = Entries<S>::all(1);
   for (int i = 0; i < kLimit && any(running); ++i) {
-    Entries<S> sums[2] = {zero, zero}, counts[2] = {zero, zero};
+    Entries<S> sums[2] = {zero, zero};
+    Tally<typename S::Element> counts;
     const auto add = [&](Entries<S> y, int turn) {
-      y = y - theta;
-      sums[turn] = add_where(sums[turn], y > zero, y);
-      counts[turn] = add_where(counts[turn], y > zero, one);
+      y = less(y, theta);
+      sums[turn] = sums[turn] + positive_part(y);
+      counts.add(y > zero);
     };
     const auto add_all = [&](const auto& entries) {
       constexpr int n = kStride<S>;
@@ -75,7 +77,7 @@ inline Entries<S> approach(const Rest<S>& rest, const Entries<S>& x, Entries<S> 
       add_all([&](int64_t j) { return rest.cut(j); });
     else
       add_all([&](int64_t j) { return rest.plain(j); });
-    const Entries<S> members = counts[0] + counts[1];
+    const Entries<S> members = counts.counts();
     const Entries<S> next = theta + (sums[0] + sums[1] + x - theta) / (members + one);
     const auto same = members == *count;
     const auto rises = next > theta;
@@ -196,7 +198,7 @@ struct Leveller {
   Entries<S> high = Entries<S>::all(0);
 
   Entries<S> operator()(const Entries<S>& z, Entries<S>* part) {
-    const Entries<S> y = max(tau.below(z), Entries<S>::all(0));
+    const Entries<S> y = positive_part(tau.below(z));
     high = max(high, y);
     part[0] = part[0] + y;
     return y;
@@ -228,18 +230,28 @@ inline Written<S> write_simplex(const Levels<S>& at, typename S::Element* q,
 }
 
 // The same by streaming stores, for a multiple of blocks at an aligned address. ahead: an array
-// of as many entries to prefetch meanwhile, or null. (Not inline: the loops of write_simplex would
-// get fewer registers.)
+// of as many entries, or null; its squares are added up meanwhile, as memory has nothing else to
+// read. (Not inline: the loops of write_simplex would get fewer registers.)
 template <class S>
 __attribute__((noinline)) Written<S> stream_simplex(const Levels<S>& at, typename S::Element* q,
-                                                    const typename S::Element* ahead) {
+                                                    const typename S::Element* ahead,
+                                                    typename S::Value* squares) {
   Leveller<S> level{SplitLevel<S>(at.tau)};
-  typename S::Value sum[1];
+  typename S::Value sum[2];
   const auto stream_all = [&](const auto& entries) {
-    accumulate<S>(at.rest.blocks, sum, [&](int64_t i, Entries<S>* part) {
-      if (ahead) __builtin_prefetch(ahead + i, 0, 2);
-      stream(level(entries(i), part), q + i);
-    });
+    if (ahead) {
+      accumulate<S>(at.rest.blocks, sum, [&](int64_t i, Entries<S>* part) {
+        const Entries<S> x = Entries<S>::load(ahead + i);
+        part[1] = part[1] + x * x;
+        stream(level(entries(i), part), q + i);
+      });
+      *squares = sum[1];
+    } else {
+      typename S::Value one[1];
+      accumulate<S>(at.rest.blocks, one,
+                    [&](int64_t i, Entries<S>* part) { stream(level(entries(i), part), q + i); });
+      sum[0] = one[0];
+    }
   };
   if (at.rest.capped)
     stream_all([&](int64_t i) { return at.rest.cut(i); });

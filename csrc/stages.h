@@ -40,6 +40,7 @@ struct Output {
   int last = kLanes<float>;      // how many entries of the last block there is room for
   bool streams = false;          // see stream_simplex
   const float* ahead = nullptr;  // see stream_simplex
+  double* squares = nullptr;
 };
 
 template <class S>
@@ -78,6 +79,7 @@ class Stages {
     }
     S::put(q_, rows_.t, lead);
     *warm_start = at.tau;
+    if (ball_) S::put(rows_.z, rows_.t, z_t);
     if (!ball_) return {Truth(usable & summed), S::no_rows()};
     const Value far = measure<S>(q_, rows_.p, rows_.blocks, norm_).distance;
     if (norm_ == Norm::kL2) *warm_start = root_of(far);
@@ -91,11 +93,11 @@ class Stages {
       // The search starts at p, which must lie in the set up to float32 rounding.
       const Value lead = S::exact(S::take(rows_.p, rows_.t)) -
                          S::exact(rival_of<S>(rows_.p, rows_.blocks, rows_.t));
-      const Solved<S> found = project_l2_32(rows_, epsilon_, warm_start, y_, q_);
+      const Solved<S> found = project_l2_32(rows_, epsilon_, warm_start, good, y_, q_);
       return finish(good & found.solved & (lead >= rows_.margin - 1e-6), found.q_t, rival());
     }
-    const Solved<S> found = norm_ == Norm::kL1 ? free_l1_32(rows_, epsilon_, warm_start, q_)
-                                               : free_linf32(rows_, epsilon_, warm_start, q_);
+    const Solved<S> found = norm_ == Norm::kL1 ? free_l1_32(rows_, epsilon_, warm_start, good, q_)
+                                               : free_linf32(rows_, epsilon_, warm_start, good, q_);
     const Single most = rival();
     const Truth leads = found.solved & (found.q_t >= S::exact(most) + rows_.margin);
     const Verdict<S> verdict = finish(good & leads, found.q_t, most);
@@ -120,10 +122,16 @@ class Stages {
 
   // Writes q except q_t. Returns which rows sum to 1.
   Truth write(const Levels<S>& at, const Output& output, Single* lead) {
-    const Written<S> written = output.streams ? stream_simplex<S>(at, q_, output.ahead)
-                                              : write_simplex<S>(at, q_, output.last);
+    const Written<S> written = write_all(at, output);
     *lead = leading_entry<S>(at.w - at.tau, written.highest, rows_.margin);
     return size_of(written.sum + S::exact(*lead) - 1) <= Value(kMissing);
+  }
+
+  Written<S> write_all(const Levels<S>& at, const Output& output) const {
+    if constexpr (S::kRows == 1) {
+      if (output.streams) return stream_simplex<S>(at, q_, output.ahead, output.squares);
+    }
+    return write_simplex<S>(at, q_, output.last);
   }
 
   // The largest entry of the answer other than q_t.

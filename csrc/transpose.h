@@ -1,4 +1,4 @@
-// Sixteen rows of memory into columns of blocks and back, through registers.
+// Squares of sixteen rows and columns turned in registers, and the pieces that are narrower.
 #pragma once
 
 #include <algorithm>
@@ -52,6 +52,54 @@ inline void transpose(FloatVector (&m)[kWidth]) {
   }
 }
 
+#if defined(__AVX512F__)
+
+// Squares of 4 x 4 in each quarter of four registers: register j gets the j-th lanes of all.
+inline void transpose_quarters(__m512 (&m)[4]) {
+  const __m512d a = (__m512d)_mm512_maskz_unpacklo_ps(0xFFFF, m[0], m[1]);
+  const __m512d b = (__m512d)_mm512_maskz_unpackhi_ps(0xFFFF, m[0], m[1]);
+  const __m512d c = (__m512d)_mm512_maskz_unpacklo_ps(0xFFFF, m[2], m[3]);
+  const __m512d d = (__m512d)_mm512_maskz_unpackhi_ps(0xFFFF, m[2], m[3]);
+  m[0] = (__m512)_mm512_maskz_unpacklo_pd(0xFF, a, c);
+  m[1] = (__m512)_mm512_maskz_unpackhi_pd(0xFF, a, c);
+  m[2] = (__m512)_mm512_maskz_unpacklo_pd(0xFF, b, d);
+  m[3] = (__m512)_mm512_maskz_unpackhi_pd(0xFF, b, d);
+}
+
+// A tile of sixteen rows, row(i, half) eight entries of row i: reading two rows into a register is
+// a step of the transposition, and only one of the others crosses quarters.
+template <class Row>
+inline void transpose(const Row& row, Block<float> (&tile)[kGroup]) {
+  for (int half = 0; half < 2; ++half) {
+    __m512 m[2][4];
+    for (int q = 0; q < 2; ++q) {
+      for (int i = 0; i < 4; ++i)
+        m[q][i] = (__m512)_mm512_maskz_insertf64x4(
+            0xFF, _mm512_zextpd256_pd512((__m256d)row(8 * q + i, half)),
+            (__m256d)row(8 * q + i + 4, half), 1);
+      transpose_quarters(m[q]);
+    }
+    for (int i = 0; i < 4; ++i) {
+      FloatVector &left = tile[8 * half + i].part[0], &right = tile[8 * half + i + 4].part[0];
+      left = (FloatVector)_mm512_maskz_shuffle_f32x4(0xFFFF, m[0][i], m[1][i], 0x88);
+      right = (FloatVector)_mm512_maskz_shuffle_f32x4(0xFFFF, m[0][i], m[1][i], 0xDD);
+    }
+  }
+}
+
+inline void transpose(Block<float> (&tile)[kGroup]) {
+  Block<float> turned[kGroup];
+  transpose(
+      [&](int i, int half) {
+        return half ? _mm512_maskz_extractf32x8_ps(0xFF, (__m512)tile[i].part[0], 1)
+                    : _mm512_maskz_extractf32x8_ps(0xFF, (__m512)tile[i].part[0], 0);
+      },
+      turned);
+  for (int i = 0; i < kGroup; ++i) tile[i] = turned[i];
+}
+
+#else
+
 inline void transpose(Block<float> (&tile)[kGroup]) {
   Block<float> turned[kGroup];
   for (int g = 0; g < kParts; ++g)
@@ -63,6 +111,8 @@ inline void transpose(Block<float> (&tile)[kGroup]) {
     }
   for (int i = 0; i < kGroup; ++i) tile[i] = turned[i];
 }
+
+#endif
 
 // The first n < 16 entries. In pieces of fixed sizes: calls of memcpy would cost more than the
 // copy.
@@ -122,70 +172,6 @@ inline void store_first(const Block<float>& b, T* to, int n) {
     copy_first(to, piece, n);
   }
 #endif
-}
-
-// Rows that are worked on side by side.
-struct Group {
-  int64_t row[kGroup];    // lanes without a row repeat another's
-  int64_t place[kGroup];  // of the row's first entry in a matrix
-  uint32_t lanes;         // one bit a lane that has a row
-};
-
-inline Group group_at(int64_t begin, int64_t end, int64_t k) {
-  Group group;
-  const int64_t rows = std::min<int64_t>(kGroup, end - begin);
-  group.lanes = ~uint32_t{0} >> (32 - rows);
-  for (int64_t i = 0; i < kGroup; ++i) {
-    group.row[i] = begin + std::min(i, rows - 1);
-    group.place[i] = group.row[i] * k;
-  }
-  return group;
-}
-
-// Columns of whole tiles.
-inline int64_t padded_columns(int64_t k) { return (k + kGroup - 1) / kGroup * kGroup; }
-
-// Block j of `columns` receives the j-th entries of the rows of a matrix whose memory ends at
-// `end`. Blocks k to padded_columns(k) are overwritten too.
-template <class T>
-inline void load_columns(const T* matrix, const T* end, int64_t k, const Group& group,
-                         float* columns) {
-  const auto load = [&](int64_t c, const auto& entries) {
-    Block<float> tile[kGroup];
-    for (int i = 0; i < kGroup; ++i) {
-      const T* from = matrix + group.place[i] + c;
-      tile[i] = entries(from);
-      // Prefetch the next group: the hardware does not follow sixteen strided streams.
-      __builtin_prefetch(from + kGroup * k);
-    }
-    transpose(tile);
-    for (int j = 0; j < kGroup; ++j) tile[j].store(columns + (c + j) * kGroup);
-  };
-  const int64_t whole = k / kGroup * kGroup;
-  const int n = static_cast<int>(k - whole);
-  for (int64_t c = 0; c < whole; c += kGroup) load(c, [](const T* x) { return load_entries(x); });
-  if (n == 0) return;
-  const int64_t last = *std::max_element(group.place, group.place + kGroup);
-  const bool roomy = end - matrix - last >= whole + kGroup;
-  load(whole, [&](const T* x) { return load_first(x, n, roomy); });
-}
-
-// Writes the rows that `wanted` has a bit for.
-template <class T>
-inline void store_columns(const float* columns, int64_t k, const Group& group, uint32_t wanted,
-                          T* matrix) {
-  for (int64_t c = 0; c < k; c += kGroup) {
-    Block<float> tile[kGroup];
-    for (int j = 0; j < kGroup; ++j) tile[j] = Block<float>::load(columns + (c + j) * kGroup);
-    transpose(tile);
-    const int n = static_cast<int>(std::min<int64_t>(kGroup, k - c));
-    for (int i = 0; i < kGroup; ++i) {
-      if (!(wanted >> i & 1)) continue;
-      T* to = matrix + group.place[i] + c;
-      __builtin_prefetch(to + kGroup * k, 1);
-      store_first(tile[i], to, n);
-    }
-  }
 }
 
 }  // namespace MIPOISON_ISA

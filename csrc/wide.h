@@ -174,13 +174,21 @@ inline Block<float> narrow(const Wide& w) {
 
 // Float64 masks as float32 masks, lane by lane.
 inline Mask<float> narrow(const WideMask& m) {
+#if defined(__AVX512F__)
+  return {static_cast<__mmask16>(bits(m))};
+#else
   Wide ones;
   for (int h = 0; h < 2; ++h) ones.half[h] = keep(Block<double>::all(1), m.half[h]);
   return narrow(ones) > Block<float>::all(0);
+#endif
 }
 
 inline WideMask widened(const Mask<float>& m) {
+#if defined(__AVX512F__)
+  return {{{static_cast<__mmask8>(m.lanes)}, {static_cast<__mmask8>(m.lanes >> 8)}}};
+#else
   return widen(keep(Block<float>::all(1), m)) > Wide(0);
+#endif
 }
 
 inline Block<float> select(const WideMask& where, const Block<float>& a, const Block<float>& b) {
