@@ -146,6 +146,39 @@ struct Measuring {
   }
 };
 
+// Writes which rows of q are not from `least` to `most` away from those of p, or have p's label
+// lead by less than `ahead`.
+template <class T>
+struct Straying {
+  Batch batch;
+  const T *q, *p;
+  Norm norm;
+  double least, most, ahead;
+  bool* out;
+
+  template <class U>
+  Straying<U> of() const {
+    return {batch, static_cast<const U*>(q), static_cast<const U*>(p), norm, least, most, ahead,
+            out};
+  }
+};
+
+// Steps along the direction that a row's words, one an entry, tell, or against it.
+template <class T>
+struct KeyedStep {
+  Batch batch;
+  const T* p;
+  const int64_t* word;
+  double alpha, epsilon;
+  Norm norm;
+  T* out;
+
+  template <class U>
+  KeyedStep<U> of() const {
+    return {batch, static_cast<const U*>(p), word, alpha, epsilon, norm, static_cast<U*>(out)};
+  }
+};
+
 // Writes whether a cast or rounding that keeps the label in `given` loses it in q, rounded to as
 // many decimals as from `first` to `last`.
 template <class T>
@@ -217,6 +250,22 @@ struct Nearing {
   const int64_t* word;
   int64_t slots, subsets;
   float* out;
+};
+
+// Writes rows a share of the way toward vectors; a negative place is that of none.
+template <class T>
+struct Approach {
+  Batch batch;
+  const T* p;
+  const float* vectors;
+  const int64_t* places;
+  const float* shares;
+  T* out;
+
+  template <class U>
+  Approach<U> of() const {
+    return {batch, static_cast<const U*>(p), vectors, places, shares, static_cast<U*>(out)};
+  }
 };
 
 // Writes which vector a row moves toward, -1 where it is alone, and which share of the way.

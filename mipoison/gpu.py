@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from mipoison import reference
 from mipoison.incomplete import incomplete
 
 
@@ -64,6 +65,13 @@ def step(
         return _kernels("project").step(  # type: ignore[no-any-return]
             q, g, p, t, alpha, epsilon, norm, margin, shrink, out
         )
+
+
+def keyed_step(
+    p: torch.Tensor, words: torch.Tensor, alpha: float, epsilon: float, norm: str
+) -> torch.Tensor:
+    """Steps along the directions that the words tell, or their opposites: the reference with these steps."""
+    return reference.keyed_step(p, words, alpha, epsilon, norm, step)
 
 
 def move(
