@@ -70,7 +70,7 @@ inline int64_t lead_rows(const Leading<T>& call, int64_t begin, int64_t end) {
   return 0;
 }
 
-// The length of q - p.
+// The length of q - p; NaN where an entry is.
 template <class T>
 inline double length_of(const T* q, const T* p, int64_t k, Norm norm) {
   double sum = 0, most = 0;
@@ -79,7 +79,8 @@ inline double length_of(const T* q, const T* p, int64_t k, Norm norm) {
     sum += norm == Norm::kL2 ? d * d : d;
     most = std::max(most, d);
   }
-  return norm == Norm::kLinf ? most : norm == Norm::kL2 ? std::sqrt(sum) : sum;
+  if (norm == Norm::kLinf) return std::isnan(sum) ? sum : most;
+  return norm == Norm::kL2 ? std::sqrt(sum) : sum;
 }
 
 template <class T>

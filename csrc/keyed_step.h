@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "clean.h"
+#include "philox.h"
 #include "rows.h"
 
 namespace mipoison {
@@ -23,6 +24,7 @@ class KeyedStepper {
         step_(step),
         k_(call.batch.classes),
         height_(std::min(rows, k_ <= kWidestColumns ? kTogether : 1)),
+        cells_per_unit_(static_cast<float>(1 / call.grid)),
         short_of_(std::min(call.alpha, call.epsilon) / 2),
         gone_(height_),
         short_(height_),
@@ -62,10 +64,19 @@ class KeyedStepper {
 
   // The direction of row i: entries uniform in (-1, 1), or their opposites.
   void direct(int64_t i, int sign, int64_t to) {
+    const uint64_t hash =
+        call_.seen ? hash_of(call_.seen, call_.columns, i) : hash_of(call_.p, k_, i);
+    Words words{};
     for (int64_t j = 0; j < k_; ++j) {
-      const double word = static_cast<uint32_t>(call_.word[i * k_ + j]);
-      along_[to * k_ + j] = signed_entry<T>(sign * (2 * ((word + 0.5) * 0x1p-32) - 1));
+      if (j % 4 == 0) words = words_of(hash, call_.key, static_cast<uint32_t>(j / 4));
+      const double uniform = (words.word[j % 4] + 0.5) * 0x1p-32;
+      along_[to * k_ + j] = signed_entry<T>(sign * (2 * uniform - 1));
     }
+  }
+
+  template <class Seen>
+  uint64_t hash_of(const Seen* seen, int64_t columns, int64_t i) const {
+    return hash_coarse(seen + i * columns, columns, call_.key, cells_per_unit_);
   }
 
   void step(const T* from, int64_t n, T* out) const {
@@ -79,6 +90,7 @@ class KeyedStepper {
   KeyedStep<T> call_;
   const Step& step_;
   int64_t k_, height_;
+  float cells_per_unit_;
   double short_of_;
   std::vector<double> gone_;
   std::vector<int64_t> short_;

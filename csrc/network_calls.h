@@ -163,19 +163,23 @@ struct Straying {
   }
 };
 
-// Steps along the direction that a row's words, one an entry, tell, or against it.
+// Steps along a keyed direction, or against it. The key is that of rows in cells of `grid`: of
+// `seen` [rows, columns], or of p where that is null.
 template <class T>
 struct KeyedStep {
   Batch batch;
   const T* p;
-  const int64_t* word;
-  double alpha, epsilon;
+  const float* seen;
+  int64_t columns;
+  Key key;
+  double grid, alpha, epsilon;
   Norm norm;
   T* out;
 
   template <class U>
   KeyedStep<U> of() const {
-    return {batch, static_cast<const U*>(p), word, alpha, epsilon, norm, static_cast<U*>(out)};
+    return {batch, static_cast<const U*>(p), seen, columns, key, grid, alpha, epsilon,
+            norm,  static_cast<U*>(out)};
   }
 };
 

@@ -104,17 +104,18 @@ inline void stray(Value* stack, uint64_t, uint64_t) {
 
 inline void keyed_step(Value* stack, uint64_t, uint64_t) {
   Arguments in(stack);
-  Tensor p = in.tensor(), words = in.tensor();
-  const double alpha = in.number(), epsilon = in.number();
+  Tensor p = in.tensor(), seen = in.maybe_tensor(), words_of_key = in.tensor();
+  const double grid = in.number(), alpha = in.number(), epsilon = in.number();
   const std::string norm = in.word();
 
   const Batch batch = batch_of(p);
-  words = for_each_row(p, std::move(words), stable::torch.int64, 2);
-  if (words.sizes()[1] != batch.classes) throw std::invalid_argument("expected a word an entry");
+  if (!(grid > 0)) throw std::invalid_argument("expected a grid above 0");
+  seen = for_each_row(p, std::move(seen), stable::torch.float32, 2);
+  const Key key = key_of(std::move(words_of_key));
   p = std::move(p).contiguous();
   Tensor out = new_rows(p);
-  kernels().keyed_step(
-      {batch, p.data(), words.data<const int64_t>(), alpha, epsilon, norm_of(norm), out.data()});
+  kernels().keyed_step({batch, p.data(), seen.data<const float>(), seen ? seen.sizes()[1] : 0, key,
+                        grid, alpha, epsilon, norm_of(norm), out.data()});
   stable::give(stack, out);
 }
 

@@ -68,10 +68,16 @@ def step(
 
 
 def keyed_step(
-    p: torch.Tensor, words: torch.Tensor, alpha: float, epsilon: float, norm: str
+    p: torch.Tensor,
+    seen: torch.Tensor | None,
+    key: torch.Tensor,
+    grid: float,
+    alpha: float,
+    epsilon: float,
+    norm: str,
 ) -> torch.Tensor:
-    """Steps along the directions that the words tell, or their opposites: the reference with these steps."""
-    return reference.keyed_step(p, words, alpha, epsilon, norm, step)
+    """Steps along keyed directions or their opposites: the reference with the kernels for words and steps."""
+    return reference.keyed_step(p, seen, key, grid, alpha, epsilon, norm, row_bits, step)
 
 
 def move(

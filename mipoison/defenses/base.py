@@ -230,9 +230,7 @@ class Defense(Saved):
                 for part in parts:
                     if not bool(read_back(valid_rows(p[part]).all())):
                         require_probabilities("outputs", p)
-            answered = in_pieces(
-                lambda part, rows: self._checked(acting._on(part), rows), p, parts
-            )
+            answered = in_pieces(lambda part, rows: self._checked(acting._on(part), rows), p, parts)
             return like(answered, outputs)
 
     def _checked(self, acting: Defense, p: Tensor) -> Tensor:

@@ -62,9 +62,7 @@ def choose_move(
     return place, share
 
 
-def approach(
-    p: Tensor, vectors: Tensor, places: Tensor, shares: Tensor
-) -> tuple[Tensor, Tensor]:
+def approach(p: Tensor, vectors: Tensor, places: Tensor, shares: Tensor) -> tuple[Tensor, Tensor]:
     """Rows [N, K] a share [N] of the way to the vectors at places [N], see `reference.choose_move.approach`.
 
     [N, K] of p's dtype, and how many rows have no vector.

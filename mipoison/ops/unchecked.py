@@ -57,14 +57,6 @@ def step(
     return stepped
 
 
-def keyed_step(
-    p: Tensor, words: Tensor, *, alpha: float, epsilon: float, norm: str
-) -> Tensor:
-    """One step along the direction that keyed words [N, K] tell, see `reference.keyed_step`."""
-    stepped: Tensor = torch.ops.mipoison.keyed_step(p, words, alpha, epsilon, norm)
-    return stepped
-
-
 def recover(p: Tensor, networks: Networks) -> Tensor:
     """See `mipoison.recover`."""
     found: Tensor = torch.ops.mipoison.recover(

@@ -156,9 +156,7 @@ def choose_move(
     return torch.cat(places), torch.cat(chosen)
 
 
-def approach(
-    p: Tensor, vectors: Tensor, places: Tensor, shares: Tensor
-) -> tuple[Tensor, Tensor]:
+def approach(p: Tensor, vectors: Tensor, places: Tensor, shares: Tensor) -> tuple[Tensor, Tensor]:
     """A share of the way from rows to vectors of their label; the row where rounding loses the label.
 
     Args:

@@ -8,7 +8,7 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
-from mipoison.random import uniforms
+from mipoison.random import row_words, uniforms
 from mipoison.reference.clean import distance
 from mipoison.reference.step import step as reference_step
 
@@ -18,10 +18,13 @@ _FARTHER: Final = 1.1
 
 def keyed_step(
     p: Tensor,
-    words: Tensor,
+    seen: Tensor | None,
+    key: Tensor,
+    grid: float,
     alpha: float,
     epsilon: float,
     norm: str,
+    row_bits: Callable[..., Tensor] = row_words,
     step: Callable[..., tuple[Tensor, Any]] = reference_step,
 ) -> Tensor:
     """One projected step along a keyed direction with entries uniform in (−1, 1).
@@ -31,10 +34,13 @@ def keyed_step(
 
     Args:
         p: clean rows, [N, K].
-        words: a keyed 32-bit word for each entry, int64 [N, K].
+        seen: rows to hash in their place, float32 [N, any]; None for p.
+        key: the four words of a key.
+        grid: width of the cells of the hash, > 0.
         alpha: step length.
         epsilon: radius of the rows' balls.
         norm: their norm.
+        row_bits: draws keyed words.
         step: computes a step.
 
     Returns:
@@ -45,6 +51,7 @@ def keyed_step(
         there = step(p, way, p, None, alpha, epsilon, norm, 0.0, False)[0]
         return there, distance(there, p, norm)
 
+    words = row_bits(p if seen is None else seen, key, 0, grid, p.shape[1])
     direction = (2 * uniforms(words) - 1).to(p.dtype)
     (there, gone), (back, returned) = stepped(direction), stepped(-direction)
     turn = (gone < min(alpha, epsilon) / 2) & (returned > _FARTHER * gone)

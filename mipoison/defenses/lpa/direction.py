@@ -9,14 +9,7 @@ from torch import Tensor
 from mipoison.defenses.lpa.objective import GRID, Objective
 from mipoison.defenses.pieces import ROWS
 from mipoison.keys import Key
-from mipoison.ops import unchecked
-from mipoison.ops.keyed import keyed_bits
-
-
-def keyed_step(p: Tensor, *, key: Key, alpha: float, epsilon: float, norm: str) -> Tensor:
-    """One projected step along a keyed direction or its opposite, see `reference.keyed_step`; [N, K]."""
-    words = keyed_bits(p, key, 0, GRID, p.shape[-1])
-    return unchecked.keyed_step(p, words, alpha=alpha, epsilon=epsilon, norm=norm)
+from mipoison.ops.keyed import keyed_step
 
 
 class Direction(Objective):
@@ -28,7 +21,7 @@ class Direction(Objective):
     def poison(self, p: Tensor, *, key: Key, epsilon: float, norm: str) -> Tensor:
         """See `Objective.poison`."""
         # Two radii long, so that the step reaches the ball's border although the simplex cuts off part of it.
-        return keyed_step(p, key=key, alpha=2 * epsilon, epsilon=epsilon, norm=norm)
+        return keyed_step(p, key, GRID, alpha=2 * epsilon, epsilon=epsilon, norm=norm)
 
     @classmethod
     def restore(cls, settings: dict[str, Any], tensors: dict[str, Tensor]) -> Direction:

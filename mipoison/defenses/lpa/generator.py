@@ -24,8 +24,8 @@ from mipoison.defenses.storage import below
 from mipoison.keys import Key
 from mipoison.nn import Network
 from mipoison.ops import banks, unchecked
-from mipoison.ops.unchecked import Packed
 from mipoison.ops.rows import label_of
+from mipoison.ops.unchecked import Packed
 from mipoison.ops.validation import as_part
 from mipoison.progress import Progress
 from mipoison.reference.choose_move import BITS, SHARES, Moves, weigh_moves
