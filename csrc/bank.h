@@ -214,12 +214,35 @@ inline int64_t nearest_rows(const Nearing<T>& call, int64_t begin, int64_t end) 
   return 0;
 }
 
+// Writes rows a share of the way toward the vectors at these places, or the row itself where that
+// is nowhere or rounding loses its label; returns how many go nowhere.
+template <class T>
+inline int64_t approach_rows(const Approach<T>& call, int64_t begin, int64_t end) {
+  const int64_t k = call.batch.classes;
+  int64_t nowhere = 0;
+  for (int64_t i = begin; i < end; ++i) {
+    const T* const p = call.p + i * k;
+    T* const out = call.out + i * k;
+    bool goes = call.places[i] >= 0;
+    nowhere += !goes;
+    if (goes) {
+      const float* const vector = call.vectors + call.places[i] * k;
+      for (int64_t j = 0; j < k; ++j) out[j] = between(p[j], vector[j], call.shares[i]);
+      goes = label_of(out, k) == label_of(p, k);
+    }
+    if (!goes) std::copy(p, p + k, out);
+  }
+  return nowhere;
+}
+
 // Chooses the move that is worth most: the error that adversaries make on it less its penalty. The
 // error on a share s of the way to vector v is |off|^2 + s (slope + s curve), to the power given.
 template <class T>
 inline int64_t choose_rows(const Choosing<T>& call, int64_t begin, int64_t end) {
   constexpr float kShares[] = {1.0f, 0.5f, 0.25f};
   const int64_t k = call.batch.classes, c = call.components, d = c + 1;
+  // After so many words comes the slots' next bit.
+  const int64_t round = (call.slots + 31) / 32;
   Neighbours near(call.bank, k);
   std::vector<float> off(padded<float>(d)), theirs(padded<float>(d));
   const auto dot = [&](const std::vector<float>& a, const float* b) {
@@ -248,7 +271,9 @@ inline int64_t choose_rows(const Choosing<T>& call, int64_t begin, int64_t end) 
     bool alone = true;
     for (int64_t s = 0; s < std::min(near.count(), call.slots); ++s) {
       const int64_t here = near.place(s, call.slots);
-      const bool kept = call.word[i * call.words + s / 32] >> s % 32 & 1;
+      bool kept = true;
+      for (int64_t w = s / 32; w < call.words; w += round)
+        kept &= call.word[i * call.words + w] >> s % 32 & 1;
       // (Of the others only whether they are there matters.)
       if (!kept && !alone) continue;
       const float distance = near.distance(here);

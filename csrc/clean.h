@@ -53,34 +53,57 @@ inline int64_t label_rows(const Labelling<T>& call, int64_t begin, int64_t end) 
   return 0;
 }
 
-// Writes how far the label of a row of `p` leads in q.
+// How far the label of a row p leads in q.
+template <class T>
+inline double lead_of(const T* q, const T* p, int64_t k) {
+  const int64_t t = label_of(p, k);
+  double rival = -kInfinity;
+  for (int64_t j = 0; j < k; ++j)
+    if (j != t) rival = std::max<double>(rival, widen(q[j]));
+  return widen(q[t]) - rival;
+}
+
 template <class T>
 inline int64_t lead_rows(const Leading<T>& call, int64_t begin, int64_t end) {
   const int64_t k = call.batch.classes;
-  for (int64_t i = begin; i < end; ++i) {
-    const T* const q = call.q + i * k;
-    const int64_t t = label_of(call.p + i * k, k);
-    double rival = -kInfinity;
-    for (int64_t j = 0; j < k; ++j)
-      if (j != t) rival = std::max<double>(rival, widen(q[j]));
-    call.out[i] = widen(q[t]) - rival;
-  }
+  for (int64_t i = begin; i < end; ++i) call.out[i] = lead_of(call.q + i * k, call.p + i * k, k);
   return 0;
+}
+
+// The length of q - p; NaN where an entry is.
+template <class T>
+inline double length_of(const T* q, const T* p, int64_t k, Norm norm) {
+  double sum = 0, most = 0;
+  for (int64_t j = 0; j < k; ++j) {
+    const double d = std::abs(static_cast<double>(widen(q[j])) - widen(p[j]));
+    sum += norm == Norm::kL2 ? d * d : d;
+    most = std::max(most, d);
+  }
+  if (norm == Norm::kLinf) return std::isnan(sum) ? sum : most;
+  return norm == Norm::kL2 ? std::sqrt(sum) : sum;
 }
 
 template <class T>
 inline int64_t measure_rows(const Measuring<T>& call, int64_t begin, int64_t end) {
   const int64_t k = call.batch.classes;
-  for (int64_t i = begin; i < end; ++i) {
-    double sum = 0, most = 0;
-    for (int64_t j = i * k; j < (i + 1) * k; ++j) {
-      const double d = std::abs(static_cast<double>(widen(call.q[j])) - widen(call.p[j]));
-      sum += call.norm == Norm::kL2 ? d * d : d;
-      most = std::max(most, d);
-    }
-    call.out[i] = call.norm == Norm::kLinf ? most : call.norm == Norm::kL2 ? std::sqrt(sum) : sum;
-  }
+  for (int64_t i = begin; i < end; ++i)
+    call.out[i] = length_of(call.q + i * k, call.p + i * k, k, call.norm);
   return 0;
+}
+
+// Writes which rows of q went too far or not far enough, or lead by too little; returns how many.
+template <class T>
+inline int64_t stray_rows(const Straying<T>& call, int64_t begin, int64_t end) {
+  const int64_t k = call.batch.classes;
+  int64_t count = 0;
+  for (int64_t i = begin; i < end; ++i) {
+    const T *const q = call.q + i * k, *const p = call.p + i * k;
+    const double length = length_of(q, p, k, call.norm);
+    const bool inside = length >= call.least && length <= call.most;
+    call.out[i] = !inside || lead_of(q, p, k) < call.ahead;
+    count += call.out[i];
+  }
+  return count;
 }
 
 // Whether label t wins where every entry is read(entry).

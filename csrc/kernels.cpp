@@ -7,6 +7,7 @@
 #include "clean.h"
 #include "flip.h"
 #include "group.h"
+#include "keyed_step.h"
 #include "line.h"
 #include "move.h"
 #include "pair.h"
@@ -138,6 +139,13 @@ int64_t write_rows(const Perturbation<T>& call, int64_t begin, int64_t end) {
 }
 
 template <class T>
+int64_t write_rows(const KeyedStep<T>& call, int64_t begin, int64_t end) {
+  const auto step = [](const Projection<T>& one) { write_rows(one, 0, one.batch.rows); };
+  KeyedStepper<T, decltype(step)>(call, end - begin, step)(begin, end);
+  return 0;
+}
+
+template <class T>
 int64_t write_rows(const Cleaning<T>& call, int64_t begin, int64_t end) {
   return clean_rows(call, begin, end);
 }
@@ -160,6 +168,14 @@ int64_t write_rows(const Losing<T>& call, int64_t begin, int64_t end) {
 template <class T>
 int64_t write_rows(const Softening<T>& call, int64_t begin, int64_t end) {
   return soften_rows(call, begin, end);
+}
+template <class T>
+int64_t write_rows(const Straying<T>& call, int64_t begin, int64_t end) {
+  return stray_rows(call, begin, end);
+}
+template <class T>
+int64_t write_rows(const Approach<T>& call, int64_t begin, int64_t end) {
+  return approach_rows(call, begin, end);
 }
 int64_t write_rows(const Solitude<float>& call, int64_t begin, int64_t end) {
   return solitary_rows(call, begin, end);
@@ -250,6 +266,9 @@ const Kernels kKernels = {kInstructionSet,
                           write_all<Measuring>,
                           write_all<Losing>,
                           write_all<Softening>,
+                          write_all<Straying>,
+                          write_all<KeyedStep>,
+                          write_all<Approach>,
                           write_typed<Solitude<float>>,
                           write_typed<Picking<float>>,
                           write_typed<Nearing<float>>,

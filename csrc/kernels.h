@@ -28,6 +28,9 @@ struct Kernels {
   int64_t (*measure)(const Measuring<void>& call);
   int64_t (*lose)(const Losing<void>& call);
   int64_t (*soften)(const Softening<void>& call);
+  int64_t (*stray)(const Straying<void>& call);
+  int64_t (*keyed_step)(const KeyedStep<void>& call);
+  int64_t (*approach)(const Approach<void>& call);
   int64_t (*solitary)(const Solitude<float>& call);
   int64_t (*pick)(const Picking<float>& call);
   int64_t (*nearest)(const Nearing<float>& call);

@@ -146,6 +146,43 @@ struct Measuring {
   }
 };
 
+// Writes which rows of q are not from `least` to `most` away from those of p, or have p's label
+// lead by less than `ahead`.
+template <class T>
+struct Straying {
+  Batch batch;
+  const T *q, *p;
+  Norm norm;
+  double least, most, ahead;
+  bool* out;
+
+  template <class U>
+  Straying<U> of() const {
+    return {batch, static_cast<const U*>(q), static_cast<const U*>(p), norm, least, most, ahead,
+            out};
+  }
+};
+
+// Steps along a keyed direction, or against it. The key is that of rows in cells of `grid`: of
+// `seen` [rows, columns], or of p where that is null.
+template <class T>
+struct KeyedStep {
+  Batch batch;
+  const T* p;
+  const float* seen;
+  int64_t columns;
+  Key key;
+  double grid, alpha, epsilon;
+  Norm norm;
+  T* out;
+
+  template <class U>
+  KeyedStep<U> of() const {
+    return {batch, static_cast<const U*>(p), seen, columns, key, grid, alpha, epsilon,
+            norm,  static_cast<U*>(out)};
+  }
+};
+
 // Writes whether a cast or rounding that keeps the label in `given` loses it in q, rounded to as
 // many decimals as from `first` to `last`.
 template <class T>
@@ -217,6 +254,22 @@ struct Nearing {
   const int64_t* word;
   int64_t slots, subsets;
   float* out;
+};
+
+// Writes rows a share of the way toward vectors; a negative place is that of none.
+template <class T>
+struct Approach {
+  Batch batch;
+  const T* p;
+  const float* vectors;
+  const int64_t* places;
+  const float* shares;
+  T* out;
+
+  template <class U>
+  Approach<U> of() const {
+    return {batch, static_cast<const U*>(p), vectors, places, shares, static_cast<U*>(out)};
+  }
 };
 
 // Writes which vector a row moves toward, -1 where it is alone, and which share of the way.

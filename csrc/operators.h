@@ -250,6 +250,9 @@ inline void register_all(const char* torch_module, const std::string& refusal) {
   add("distance", distance);
   add("lose_label", lose_label);
   add("soften", soften);
+  add("stray", stray);
+  add("keyed_step", keyed_step);
+  add("approach", approach);
   add("solitary", solitary);
   add("pick_each", pick_each);
   add("nearest", nearest);

@@ -87,6 +87,57 @@ inline void soften(Value* stack, uint64_t, uint64_t) {
   stable::give(stack, out);
 }
 
+inline void stray(Value* stack, uint64_t, uint64_t) {
+  Arguments in(stack);
+  Tensor q = in.tensor(), p = in.tensor();
+  const std::string norm = in.word();
+  const double least = in.number(), most = in.number(), ahead = in.number();
+
+  const Batch batch = batch_of(q);
+  p = beside(q, std::move(p));
+  q = std::move(q).contiguous();
+  Tensor out = Tensor::empty(1, q.sizes(), stable::torch.boolean), count = new_status();
+  *count.data<int64_t>() = kernels().stray(
+      {batch, q.data(), p.data(), norm_of(norm), least, most, ahead, out.data<bool>()});
+  stable::give(stack, out, count);
+}
+
+inline void keyed_step(Value* stack, uint64_t, uint64_t) {
+  Arguments in(stack);
+  Tensor p = in.tensor(), seen = in.maybe_tensor(), words_of_key = in.tensor();
+  const double grid = in.number(), alpha = in.number(), epsilon = in.number();
+  const std::string norm = in.word();
+
+  const Batch batch = batch_of(p);
+  if (!(grid > 0)) throw std::invalid_argument("expected a grid above 0");
+  seen = for_each_row(p, std::move(seen), stable::torch.float32, 2);
+  const Key key = key_of(std::move(words_of_key));
+  p = std::move(p).contiguous();
+  Tensor out = new_rows(p);
+  kernels().keyed_step({batch, p.data(), seen.data<const float>(), seen ? seen.sizes()[1] : 0, key,
+                        grid, alpha, epsilon, norm_of(norm), out.data()});
+  stable::give(stack, out);
+}
+
+inline void approach(Value* stack, uint64_t, uint64_t) {
+  Arguments in(stack);
+  Tensor p = in.tensor(), vectors = in.tensor(), places = in.tensor(), shares = in.tensor();
+
+  const Batch batch = batch_of(p);
+  vectors = shared(std::move(vectors), stable::torch.float32, 2, batch.classes);
+  places = labels_for(p, std::move(places));
+  shares = for_each_row(p, std::move(shares), stable::torch.float32, 1);
+  for (int64_t i = 0; i < batch.rows; ++i)
+    if (places.data<const int64_t>()[i] >= vectors.sizes()[0])
+      throw std::invalid_argument("expected places among the vectors");
+  p = std::move(p).contiguous();
+  Tensor out = new_rows(p), nowhere = new_status();
+  *nowhere.data<int64_t>() =
+      kernels().approach({batch, p.data(), vectors.data<const float>(),
+                          places.data<const int64_t>(), shares.data<const float>(), out.data()});
+  stable::give(stack, out, nowhere);
+}
+
 // Rows of float32, and the bank that they are looked for in.
 struct Banked {
   explicit Banked(Arguments& in)

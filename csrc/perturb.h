@@ -74,29 +74,6 @@ inline int64_t pull_rows(const Attraction<T>& call, int64_t begin, int64_t end) 
   return invalid;
 }
 
-// An entry of a direction in [-1, 1].
-template <class T>
-inline T signed_entry(float x) {
-  if constexpr (sizeof(T) > 2) {
-    return static_cast<T>(x);
-  } else {
-    T entry = Rounded<T>::nearest(std::abs(x));
-    if (x < 0) entry.bits |= 0x8000;
-    return entry;
-  }
-}
-
-// from + share * (to - from) in float32 or wider.
-template <class T>
-inline T between(T from, T to, float share) {
-  if constexpr (sizeof(T) > 2) {
-    return from + static_cast<T>(share) * (to - from);
-  } else {
-    const float a = static_cast<float>(widen(from)), b = static_cast<float>(widen(to));
-    return Rounded<T>::nearest(a + share * (b - a));
-  }
-}
-
 // Step writes the rows of a Projection<T> and returns how many it refuses.
 template <class T, class Step>
 class Perturber {

@@ -28,6 +28,29 @@ inline int64_t label_of(const T* row, int64_t k) {
   return best;
 }
 
+// An entry of a direction in [-1, 1].
+template <class T>
+inline T signed_entry(double x) {
+  if constexpr (sizeof(T) > 2) {
+    return static_cast<T>(x);
+  } else {
+    T entry = Rounded<T>::nearest(std::abs(x));
+    if (x < 0) entry.bits |= 0x8000;
+    return entry;
+  }
+}
+
+// from + share * (to - from) in float32 or wider.
+template <class T, class To>
+inline T between(T from, To to, float share) {
+  if constexpr (sizeof(T) > 2) {
+    return from + static_cast<T>(share) * (static_cast<T>(to) - from);
+  } else {
+    const float a = static_cast<float>(widen(from)), b = static_cast<float>(widen(to));
+    return Rounded<T>::nearest(a + share * (b - a));
+  }
+}
+
 // Beyond this, differences and sums of entries leave the range of float64.
 constexpr double kLargest = 1e200;
 

@@ -46,6 +46,8 @@ class StandardFloats:
     for very small entries.
     """
 
+    __slots__ = ("_before",)
+
     def __enter__(self) -> None:
         self._before = _C.set_standard_floats()
 

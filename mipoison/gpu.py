@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from mipoison import reference
 from mipoison.incomplete import incomplete
 
 
@@ -64,6 +65,19 @@ def step(
         return _kernels("project").step(  # type: ignore[no-any-return]
             q, g, p, t, alpha, epsilon, norm, margin, shrink, out
         )
+
+
+def keyed_step(
+    p: torch.Tensor,
+    seen: torch.Tensor | None,
+    key: torch.Tensor,
+    grid: float,
+    alpha: float,
+    epsilon: float,
+    norm: str,
+) -> torch.Tensor:
+    """Steps along keyed directions or their opposites: the reference with the kernels for words and steps."""
+    return reference.keyed_step(p, seen, key, grid, alpha, epsilon, norm, row_bits, step)
 
 
 def move(

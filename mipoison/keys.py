@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import struct
 from typing import Any, Final, TypeAlias
 
 import numpy as np
@@ -144,8 +145,7 @@ class Key:
     def _hold(self, words: list[int]) -> None:
         """Stores the words and a tensor of them, made from a buffer so that it is real even while torch is tracing."""
         self.words = words
-        buffer = bytearray(np.array(words, np.int64))
-        self._lifted = torch.frombuffer(buffer, dtype=torch.int64)
+        self._lifted = torch.frombuffer(bytearray(struct.pack("=4q", *words)), dtype=torch.int64)
 
     def tensor(self) -> Tensor:
         """The words as int64 [4] on the CPU: as a tensor they appear in no trace, graph or profile of an operator.
@@ -193,7 +193,7 @@ class Key:
 def _hashed(body: bytes) -> list[int]:
     """Four 32-bit words."""
     digest = hashlib.blake2b(body, digest_size=16, person=_KEY).digest()
-    return [int.from_bytes(digest[i : i + 4], "little") for i in range(0, 16, 4)]
+    return list(struct.unpack("<4I", digest))
 
 
 def _drawn_once() -> Key:

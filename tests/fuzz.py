@@ -140,6 +140,21 @@ def _chosen(results: tuple[Tensor, ...], p: Tensor, vectors: Tensor, *_: Any) ->
     assert bool(torch.isin(share, torch.tensor((0.0, 0.25, 0.5, 1.0))).all())
 
 
+def _strays(results: tuple[Tensor, ...], q: Tensor, *_: Any) -> None:
+    assert results[0].shape == q.shape[:1] and int(results[1]) == int(results[0].sum())
+
+
+def _served(results: tuple[Tensor, ...], p: Tensor, *_: Any) -> None:
+    (q,) = results
+    assert q.shape == p.shape and q.dtype == p.dtype and bool((q >= 0).all())
+
+
+def _approached(
+    results: tuple[Tensor, ...], p: Tensor, vectors: Tensor, place: Tensor, *_: Any
+) -> None:
+    assert results[0].shape == p.shape and int(results[1]) == int((place < 0).sum())
+
+
 # What holds of results that are no rows to serve.
 JUDGED: dict[str, Callable[..., None]] = {
     "recover": _recovered,
@@ -149,6 +164,9 @@ JUDGED: dict[str, Callable[..., None]] = {
     "distance": _number_a_row,
     "lose_label": _number_a_row,
     "soften": _row_a_row,
+    "stray": _strays,
+    "keyed_step": _served,
+    "approach": _approached,
     "pick_each": _picked,
     "nearest": _near,
     "choose_move": _chosen,
@@ -186,6 +204,9 @@ class Caller:
             "distance": lambda *size: (*self.pair(*size), self.limits()[1]),
             "lose_label": self.lose_label,
             "soften": self.soften,
+            "stray": lambda *size: (*self.pair(*size), self.limits()[1], *self.three()),
+            "keyed_step": self.keyed_step,
+            "approach": self.approach,
             "pick_each": self.pick_each,
             "nearest": self.nearest,
             "choose_move": self.choose_move,
@@ -332,6 +353,28 @@ class Caller:
         temperature = self.random.choice((1.0, 2.0, 0.1, self.random.choice(WORST)))
         return matrix(self.random, n, k, dtype), temperature, self.random.choice(WORST)
 
+    def three(self) -> list[float]:
+        return [self.random.choice((0.0, 0.1, math.inf, *WORST)) for _ in range(3)]
+
+    def keyed_step(self, n: int, k: int, dtype: torch.dtype) -> tuple[Any, ...]:
+        random = self.random
+        seen = random.choice((None, matrix(random, n, random.choice((1, 9)), torch.float32)))
+        grid = random.choice((0.1, 1.0, random.choice(WORST)))
+        epsilon, norm, _, _ = self.limits()
+        alpha = random.choice((random.random(), random.choice(WORST)))
+        given = seen, self.key(), grid, alpha, 0.2 if epsilon is None else epsilon, norm
+        return matrix(random, n, k, dtype), *given
+
+    def approach(self, n: int, k: int, dtype: torch.dtype) -> tuple[Any, ...]:
+        _, vectors, *_ = self.in_bank(1, k)
+        n, k, most = min(n, 64), vectors.shape[1], len(vectors)
+        places = [self.random.choice((-1, self.random.randrange(most))) for _ in range(n)]
+        if n and self.random.random() < 0.1:
+            places[0] = self.random.choice((most, 2**63 - 1, -(2**63)))
+        place = torch.tensor(places, dtype=torch.int64)
+        shares = torch.tensor([self.random.choice(NUMBERS) for _ in range(n)]).float()
+        return matrix(self.random, n, k, dtype), vectors, place, shares
+
     def in_bank(self, n: int, k: int) -> tuple[Any, ...]:
         """Rows and a bank whose last label has no vectors."""
         random, k = self.random, min(k, 40)
@@ -356,7 +399,7 @@ class Caller:
         components, slots = random.choice((1, 5, 31)), random.choice((1, 9, 33, 64))
         predicted = matrix(random, n, 2 * components + 1 + random.choice((0, 3)), torch.float32)
         recovered = matrix(random, len(vectors), components + 2, torch.float32)
-        words = self.keyed(n, -(-slots // 32))
+        words = self.keyed(n, random.choice((1, 1, 3)) * -(-slots // 32))
         epsilon, norm, weight, _ = self.limits()
         given = predicted, recovered, words, slots, 0.2 if epsilon is None else epsilon
         return rows, vectors, *bank, *given, norm, weight, random.random() < 0.5

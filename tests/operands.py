@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from distributions import draw
 from later import unless
-from table import codewords_of
+from table import KEY, codewords_of
 from torch import Tensor
 
 from mipoison.defenses.bank import Bank
@@ -106,6 +106,17 @@ def _choose(p: Tensor, norm: str, root: bool) -> tuple[Any, ...]:
     return (rows, *bank, predicted, recovered_of(len(bank[0])), words, SLOTS, 0.3, norm, 0.5, root)
 
 
+def _approach(p: Tensor) -> tuple[Any, ...]:
+    """Some vector of each row's label, or none, and a share of the way to it."""
+    _, vectors, start, count, *_ = _in_bank(p)
+    label = p.float().argmax(1)
+    place = start[label] + words_of(len(p), 1)[:, 0] % count[label].clamp_min(1)
+    shares = near_of(len(p)).clamp_max(1.0)
+    return p, vectors, torch.where(count[label] > 0, place, -1), shares
+
+
+# A key and the width of its cells.
+_KEYED = torch.tensor(KEY), 0.1
 # Name of the operator and its arguments, from probability vectors p and others of the same labels, v, both [N, K].
 # (Nothing is computed of their entries, which process settings would change.)
 CASES: dict[str, tuple[str, Callable[[Tensor, Tensor], tuple[Any, ...]]]] = {
@@ -133,6 +144,13 @@ CASES: dict[str, tuple[str, Callable[[Tensor, Tensor], tuple[Any, ...]]]] = {
     "distance linf": ("distance", lambda p, v: (v, p, "linf")),
     "lose_label": ("lose_label", lambda p, v: (p, v, p.argmax(1), 1, 4)),
     "soften": ("soften", lambda p, v: (p, 2.0, 1e-6)),
+    "stray": ("stray", lambda p, v: (v, p, "l1", 0.05, 0.6, 0.1)),
+    "keyed_step": ("keyed_step", lambda p, v: (p, None, *_KEYED, 0.4, 0.2, "l1")),
+    "keyed_step seen": (
+        "keyed_step",
+        lambda p, v: (p, numbers(len(p), 9), *_KEYED, 1.0, 0.1, "l2"),
+    ),
+    "approach": ("approach", lambda p, v: _approach(p)),
     "solitary": ("solitary", lambda p, v: (*_in_bank(p), _spread(p.shape[1]))),
     "pick_each": ("pick_each", lambda p, v: (*_in_bank(p), words_of(len(p), 3))),
     "nearest": ("nearest", lambda p, v: (*_in_bank(p), words_of(len(p), 1)[:, 0], SLOTS, 3)),
@@ -148,6 +166,7 @@ TRIED = tuple(
 # Operators that defenses alone call.
 INTERNAL = (
     *("distances", "clean", "label_of", "lead", "distance", "lose_label", "soften"),
+    *("stray", "keyed_step", "approach"),
     *("solitary", "pick_each", "nearest", "choose_move"),
 )
 # Those that take rows of float32 alone.

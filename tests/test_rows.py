@@ -11,12 +11,13 @@ import pytest
 import torch
 from later import fewer, unless
 from operands import COMPONENTS, numbers, recovered_of, words_of
-from table import codewords_of, rows_of
+from table import KEY, codewords_of, rows_of
 from torch import Tensor
 
 from mipoison import cpu, reference
 from mipoison.defenses.bank import Bank
 from mipoison.ops.banks import Grouped
+from mipoison.random import uniforms
 from mipoison.reference.bank import away, nearness, others
 from mipoison.reference.choose_move import SHARES, penalty, weigh_moves
 from mipoison.reference.clean import SMALLEST
@@ -147,6 +148,87 @@ def test_lose_label(k: int, dtype: torch.dtype) -> None:
     assert dtype == torch.bfloat16 or lost[0] > 0
     assert dtype in (torch.bfloat16, torch.float16) or lost[0] < lost[1]
     assert not bool(OPS.lose_label(given, given, label, 1, 8).any())
+
+
+@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_stray(dtype: torch.dtype, norm: str) -> None:
+    p = rows(10, dtype)
+    # Those that stay, those that go far, and those that lead by more than before.
+    q = torch.stack((p, p.roll(3, 0), sharper(p)))[torch.arange(196) % 3, torch.arange(196)]
+    q[5, 2] = math.nan
+    length, lead = reference.distance(q, p, norm), reference.lead(q, p)
+    cases = (
+        (0.0, 0.5, -math.inf),
+        (0.1, math.inf, -math.inf),
+        (0.0, math.inf, 0.1),
+        (0.1, 0.5, 0.1),
+    )
+    for least, most, ahead in cases:
+        found, count = OPS.stray(q, p, norm, least, most, ahead)
+        expected, number = reference.stray(q, p, norm, least, most, ahead)
+        assert torch.equal(found, expected) and int(count) == int(number) == int(found.sum())
+        within = (least <= length) & (length <= most) & (lead >= ahead)
+        rest = torch.arange(196) != 5
+        assert torch.equal(found[rest], ~within[rest]) and bool(found[5])
+        assert 20 < int(count) < 190
+
+
+def keyed_steps(p: Tensor, seen: Tensor | None, *how: Any) -> tuple[Tensor, Tensor]:
+    """The operator's answers and the reference's."""
+    key = torch.tensor(KEY)
+    return OPS.keyed_step(p, seen, key, *how), reference.keyed_step(p, seen, key, *how)
+
+
+@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("k", (*CLASSES, 321))
+def test_keyed_step(k: int, norm: str) -> None:
+    for dtype in DTYPES:
+        p = rows(k, dtype)
+        close = {"rtol": 0, "atol": 2e-6 if dtype.itemsize > 2 else 2.0**-7}
+        found, expected = keyed_steps(p, None, 0.1, 0.4, 0.2, norm)
+        assert found.dtype == dtype and torch.allclose(found.double(), expected.double(), **close)
+        # Rows of one cell go one way, whatever else is seen in their place.
+        seen = torch.ones(196, 3)
+        found, expected = keyed_steps(p, seen, 0.1, 0.4, 0.2, norm)
+        assert torch.allclose(found.double(), expected.double(), **close)
+
+
+def test_keyed_step_goes_back_where_that_is_farther() -> None:
+    """Of equal rows at a vertex, whose directions point in or out, none hardly moves; inside none turns."""
+    for row, turned in (((1.0, 0.0, 0.0), True), ((0.4, 0.3, 0.3), False)):
+        p = torch.tensor([row]).repeat(64, 1)
+        seen = torch.arange(64.0)[:, None]
+        words = reference.row_bits(seen, torch.tensor(KEY), 0, 1.0, 3)
+        way = (2 * uniforms(words) - 1).float()
+        there = OPS.step(p, way, p, None, 0.02, 0.01, "l1", 0.0, False)[0]
+        back = OPS.step(p, -way, p, None, 0.02, 0.01, "l1", 0.0, False)[0]
+        found = OPS.keyed_step(p, seen, torch.tensor(KEY), 1.0, 0.02, 0.01, "l1")
+        turns = (found != there).any(1)
+        assert bool(turns.any()) == turned
+        assert torch.equal(found[turns], back[turns])
+        gone, returned = ((x - p).abs().sum(1) for x in (there, back))
+        assert torch.equal(turns, (gone < 0.005) & (returned > 1.1 * gone))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("k", CLASSES)
+def test_approach(k: int, dtype: torch.dtype) -> None:
+    p = rows(k, dtype)
+    arguments = list(operands.CASES["approach"][1](p, p))
+    # A vector of another label: rows that would change theirs stay.
+    arguments[2][::5] = torch.arange(40) % len(arguments[1])
+    found, nowhere = OPS.approach(*arguments)
+    expected, count = reference.approach(*arguments)
+    assert torch.equal(found, expected) and found.dtype == dtype
+    assert int(nowhere) == int(count) == int((arguments[2] < 0).sum()) > 0
+    assert torch.equal(reference.label_of(found), reference.label_of(p))
+    stays = (found == p).all(1)
+    assert bool(stays[arguments[2] < 0].all()) and not bool(stays.all())
+    with pytest.raises(ValueError, match="among the vectors"):
+        OPS.approach(
+            p, arguments[1], torch.full_like(arguments[2], len(arguments[1])), arguments[3]
+        )
 
 
 @pytest.mark.parametrize("temperature", [0.3, 1.0, 2.0, 50.0])
@@ -427,6 +509,25 @@ def test_choose_move(k: int, kind: str, norm: str, root: bool) -> None:
         assert float(((place != same) | (share != part)).float().mean()) < 0.02
         seen |= set(share.tolist())
     assert kind in LONELY or {0.0, 1.0} <= seen
+
+
+@pytest.mark.parametrize("slots", [5, 32, 40, 64])
+def test_choose_move_leaves_vectors_whose_bits_are_all_one(slots: int) -> None:
+    p, bank, _ = banks(2)["more than slots"]
+    bank = in_bank(bank.vectors[:, :2].repeat(8, 1))
+    given = numbers(196, 2 * COMPONENTS + 1), recovered_of(len(bank.vectors))
+    columns = -(-slots // 32)
+    words = words_of(196, 3 * columns)
+    rest = slots, 0.3, "l1", 0.5, False
+    halved = words[:, :columns] & words[:, columns : 2 * columns] & words[:, 2 * columns :]
+    found = OPS.choose_move(p, *bank, *given, words, *rest)
+    for operator in (OPS.choose_move, reference.choose_move):
+        once = operator(p, *bank, *given, halved, *rest)
+        assert torch.equal(once[0], operator(p, *bank, *given, words, *rest)[0])
+        assert torch.equal(once[1], operator(p, *bank, *given, words, *rest)[1])
+    assert torch.equal(found[0], once[0]) and torch.equal(found[1], once[1])
+    full = OPS.choose_move(p, *bank, *given, torch.full_like(words, 2**32 - 1), *rest)
+    assert not torch.equal(found[0], full[0])
 
 
 def worth_of(places: Tensor, worth: Tensor, place: Tensor, share: Tensor) -> Tensor:

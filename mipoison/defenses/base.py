@@ -223,16 +223,14 @@ class Defense(Saved):
     @compiled.outside_graphs
     def _read(self, acting: Defense, p: Tensor, outputs: Rows) -> Rows:
         """Answers, reads back which rows are valid, and raises or counts."""
-        with torch.no_grad(), neutral(p.device):
-            parts = list(pieces(p, self.piece))
+        with neutral(p.device, recorded=False):
+            parts = pieces(p, self.piece)
             if self.on_invalid == "raise" and len(parts) > 1:
                 # Before anything is answered, in whichever piece it is.
                 for part in parts:
                     if not bool(read_back(valid_rows(p[part]).all())):
                         require_probabilities("outputs", p)
-            answered = in_pieces(
-                lambda part: self._checked(acting._on(part), p[part]), p, self.piece
-            )
+            answered = in_pieces(lambda part, rows: self._checked(acting._on(part), rows), p, parts)
             return like(answered, outputs)
 
     def _checked(self, acting: Defense, p: Tensor) -> Tensor:
@@ -250,8 +248,10 @@ class Defense(Saved):
         """Answers without reading anything back: [N, K] of p's dtype."""
         if exporting():
             return self._safely(p)
-        with torch.no_grad(), neutral(p.device):
-            return in_pieces(lambda part: self._on(part)._safely(p[part]), p, self.piece)
+        with neutral(p.device, recorded=False):
+            return in_pieces(
+                lambda part, rows: self._on(part)._safely(rows), p, pieces(p, self.piece)
+            )
 
     def _safely(self, p: Tensor) -> Tensor:
         """Answers to valid rows, and the safe answer to the others."""

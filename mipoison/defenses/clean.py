@@ -53,7 +53,7 @@ def softmax_of(logits: Tensor, temperature: float) -> Tensor:
 
 def in_memory(p: Tensor) -> bool:
     """Whether reading back what was computed of these rows costs nothing and is possible: plain tensors of the CPU."""
-    return type(p) is Tensor and p.device.type == "cpu" and eager()
+    return type(p) is Tensor and p.is_cpu and eager()
 
 
 def defender_rows(outputs: Any, name: str = "outputs") -> Tensor:

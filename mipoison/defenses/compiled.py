@@ -29,6 +29,11 @@ _MARK: Final = "_answering_for_mipoison"
 _Call = TypeVar("_Call", bound=Callable[..., Any])
 
 
+def _watched() -> bool:
+    """Whether the compiler, which is imported, looks at the calls of this thread; what it traces it does look at."""
+    return torch._C._dynamo.eval_frame.get_eval_frame_callback() is not None
+
+
 def outside_graphs(call: _Call) -> _Call:
     """Leaves a function, and all that it calls, out of torch.compile: the graph breaks there.
 
@@ -40,7 +45,7 @@ def outside_graphs(call: _Call) -> _Call:
 
     @functools.wraps(call)
     def outside(*args: Any, **kwargs: Any) -> Any:
-        if "torch._dynamo" not in sys.modules:
+        if "torch._dynamo" not in sys.modules or not _watched():
             return call(*args, **kwargs)
         if not disabled:
             disabled.append(torch.compiler.disable(call))

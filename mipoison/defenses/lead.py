@@ -73,8 +73,8 @@ def keep_lead(
     if everywhere:
         return _kept(q, p, given, margin, epsilon, norm, everywhere=True)
     apart = min(max(margin, _APART) + _ROUNDING[given.dtype], 1.0)
-    close = rows.lead(q, p) < apart
-    if not bool(close.any()):
+    close, count = rows.stray(q, p, norm, most=math.inf, ahead=apart)
+    if int(count) == 0:
         return q
     # The labels of the others lead far enough whatever is done with them.
     return on_rows(

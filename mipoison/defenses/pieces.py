@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import torch
@@ -14,7 +14,7 @@ ROWS: Final = 1 << 18
 NETWORKS: Final = 1 << 15
 
 
-def pieces(p: Tensor, entries: int) -> Iterator[slice]:
+def pieces(p: Tensor, entries: int) -> list[slice]:
     """Consecutive rows of p [N, K], about so many entries at a time; all of them where they are few.
 
     An answer does not depend on the rows beside it, so it does not matter where one piece ends.
@@ -22,21 +22,23 @@ def pieces(p: Tensor, entries: int) -> Iterator[slice]:
     n, k = p.shape
     height = max(1, entries // k)
     if n <= height:
-        yield slice(None)
-        return
-    for start in range(0, n, height):
-        yield slice(start, min(start + height, n))
+        return [slice(None)]
+    return [slice(start, min(start + height, n)) for start in range(0, n, height)]
 
 
-def in_pieces(answer: Callable[[slice], Tensor], p: Tensor, entries: int) -> Tensor:
-    """The answers to rows p [N, K], each piece of which is computed by itself: [N, K] of p's dtype."""
-    out = None
-    for part in pieces(p, entries):
-        found = answer(part)
-        if part == slice(None):
-            return found
-        if out is None:
-            out = torch.empty_like(p)
-        out[part] = found
-    assert out is not None
+def in_pieces(
+    answer: Callable[[slice, Tensor], Tensor], p: Tensor, parts: Sequence[slice]
+) -> Tensor:
+    """The answers to rows p [N, K], each piece of which is computed by itself: [N, K] of p's dtype.
+
+    Args:
+        answer: to the rows of a piece, given with where they are.
+        p: the rows.
+        parts: what `pieces` gave.
+    """
+    if len(parts) == 1:
+        return answer(parts[0], p)
+    out = torch.empty_like(p)
+    for part in parts:
+        out[part] = answer(part, p[part])
     return out

@@ -60,3 +60,12 @@ def choose_move(
         p, *bank, predicted, recovered, words, slots, epsilon, norm, weight, root
     )
     return place, share
+
+
+def approach(p: Tensor, vectors: Tensor, places: Tensor, shares: Tensor) -> tuple[Tensor, Tensor]:
+    """Rows [N, K] a share [N] of the way to the vectors at places [N], see `reference.choose_move.approach`.
+
+    [N, K] of p's dtype, and how many rows have no vector.
+    """
+    rows, nowhere = torch.ops.mipoison.approach(p, vectors, places, shares)
+    return rows, nowhere

@@ -160,8 +160,24 @@ def keyed_bits(
     rows: Tensor, secret: Key, draw: int, grid: float, words: int, backend: str | None = None
 ) -> Tensor:
     """The operator on the rows, or on the ids that the key is bound to; arguments are not checked."""
-    if isinstance(secret, RequestKey):
-        # At grid 1 each id, which consists of integers, has a cell of its own.
-        rows, grid = secret.of(rows), 1.0
-    bits: Tensor = pick("row_bits", backend, rows)(rows, secret.tensor(), draw, grid, words)
+    seen, grid = _seen(rows, secret, grid)
+    seen = rows if seen is None else seen
+    bits: Tensor = pick("row_bits", backend, rows)(seen, secret.tensor(), draw, grid, words)
     return bits
+
+
+def keyed_step(
+    rows: Tensor, secret: Key, grid: float, *, alpha: float, epsilon: float, norm: str
+) -> Tensor:
+    """One projected step along a keyed direction or its opposite, see `reference.keyed_step`; [N, K]."""
+    seen, grid = _seen(rows, secret, grid)
+    stepped: Tensor = torch.ops.mipoison.keyed_step(
+        rows, seen, secret.tensor(), grid, alpha, epsilon, norm
+    )
+    return stepped
+
+
+def _seen(rows: Tensor, secret: Key, grid: float) -> tuple[Tensor | None, float]:
+    """The ids that the key is bound to, or None for the rows, and the width of the cells that are hashed."""
+    # At grid 1 each id, which consists of integers, has a cell of its own.
+    return (secret.of(rows), 1.0) if isinstance(secret, RequestKey) else (None, grid)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -33,6 +35,17 @@ def distance(q: Tensor, p: Tensor, norm: str) -> Tensor:
     """‖q − p‖ of rows [N, K] of one dtype; float64 [N]."""
     length: Tensor = torch.ops.mipoison.distance(q, p, norm)
     return length
+
+
+def stray(
+    q: Tensor, p: Tensor, norm: str, *, least: float = 0.0, most: float, ahead: float = -math.inf
+) -> tuple[Tensor, Tensor]:
+    """Rows of q not from `least` to `most` away from p's, or led by p's label by less than `ahead`; how many there are.
+
+    bool [N] and int64.
+    """
+    strays, count = torch.ops.mipoison.stray(q, p, norm, least, most, ahead)
+    return strays, count
 
 
 def lose_label(q: Tensor, given: Tensor, label: Tensor, first: int, last: int) -> Tensor:

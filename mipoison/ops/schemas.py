@@ -28,6 +28,9 @@ SCHEMAS: Final = (
     "distance(Tensor q, Tensor p, str norm) -> Tensor",
     "lose_label(Tensor q, Tensor given, Tensor label, int first, int last) -> Tensor",
     "soften(Tensor p, float temperature, float floor) -> Tensor",
+    "stray(Tensor q, Tensor p, str norm, float least, float most, float ahead) -> (Tensor, Tensor)",
+    "keyed_step(Tensor p, Tensor? seen, Tensor key, float grid, float alpha, float epsilon, str norm) -> Tensor",
+    "approach(Tensor p, Tensor vectors, Tensor places, Tensor shares) -> (Tensor, Tensor)",
     "solitary(Tensor p, Tensor vectors, Tensor start, Tensor count, float same, float noise, Tensor spread) -> Tensor",
     "pick_each(Tensor p, Tensor vectors, Tensor start, Tensor count, float same, float noise, Tensor words)"
     " -> (Tensor, Tensor)",

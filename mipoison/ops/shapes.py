@@ -78,6 +78,11 @@ def truth_a_row(q: Tensor, *_: Any) -> Tensor:
     return q.new_empty(q.shape[:1], dtype=torch.bool)
 
 
+def truths_and_status(q: Tensor, *_: Any) -> tuple[Tensor, Tensor]:
+    """Whether something holds, for each row, and a number."""
+    return truth_a_row(q), q.new_empty((), dtype=torch.int64)
+
+
 def softened(p: Tensor, *_: Any) -> Tensor:
     """Rows of float32."""
     return torch.empty_like(p, dtype=torch.float32, memory_format=torch.contiguous_format)
@@ -99,6 +104,6 @@ def chosen(p: Tensor, *_: Any) -> tuple[Tensor, Tensor]:
     return integers(p), p.new_empty(p.shape[:1])
 
 
-def vjp(v: Tensor, *_: Any) -> Tensor:
+def rows(p: Tensor, *_: Any) -> Tensor:
     """Rows like the first argument."""
-    return torch.empty_like(v, memory_format=torch.contiguous_format)
+    return torch.empty_like(p, memory_format=torch.contiguous_format)

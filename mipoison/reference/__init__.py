@@ -6,9 +6,10 @@ mask of valid rows stands where the operators count the invalid ones.
 
 from mipoison.random import row_words as row_bits
 from mipoison.reference.bank import nearest, pick_each, solitary
-from mipoison.reference.choose_move import choose_move
-from mipoison.reference.clean import clean, distance, lead, lose_label, soften
+from mipoison.reference.choose_move import approach, choose_move
+from mipoison.reference.clean import clean, distance, lead, lose_label, soften, stray
 from mipoison.reference.flip import flip
+from mipoison.reference.keyed_step import keyed_step
 from mipoison.reference.move import move
 from mipoison.reference.network import distances, perturb, pull, recover
 from mipoison.reference.project import feasible_rows, prepare, project, project_vjp, solve
@@ -17,12 +18,14 @@ from mipoison.reference.rounding import label_of, valid_rows
 from mipoison.reference.step import step
 
 __all__ = [
+    "approach",
     "choose_move",
     "clean",
     "distance",
     "distances",
     "feasible_rows",
     "flip",
+    "keyed_step",
     "label_of",
     "lead",
     "lose_label",
@@ -41,5 +44,6 @@ __all__ = [
     "solitary",
     "solve",
     "step",
+    "stray",
     "valid_rows",
 ]

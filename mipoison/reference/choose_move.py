@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from mipoison.reference.bank import others
 from mipoison.reference.project import distance as length
+from mipoison.reference.rounding import label_of
 
 # Shares of the way toward a bank vector.
 SHARES: Final = (1.0, 0.5, 0.25)
@@ -73,7 +74,7 @@ def weigh_moves(
             C + 1 numbers; float32 [N, 2C + 1 or more].
         recovered: the adversaries' recovery from the vectors, their deviation, and the squared length of both together,
             float32 [M, C + 2].
-        words: keyed words, int64 [N, at least S / 32]; a vector is left where its bit is one.
+        words: keyed words, int64 [N, a multiple of ⌈S / 32⌉]; a vector is left where all its bits are one.
         slots: S.
         epsilon: radius of the rows' balls.
         norm: their norm.
@@ -104,7 +105,8 @@ def weigh_moves(
     error = (shares * curve).add_(slope).mul_(shares).add_(bare.unsqueeze(1)).clamp_min_(0.0)
     # 3. The key excludes vectors.
     bits = (words.unsqueeze(2) >> torch.arange(BITS, device=p.device)) & 1
-    out = absent | (bits.flatten(1)[:, : place.shape[1]] == 0)
+    left = bits.unflatten(1, (-1, -(-slots // BITS))).amin(1).flatten(1)
+    out = absent | (left[:, : place.shape[1]] == 0)
     if root:
         error, bare = error.sqrt_(), bare.sqrt()
     score = error.masked_fill_(out.unsqueeze(1), -torch.inf)
@@ -152,3 +154,22 @@ def choose_move(
         places.append(torch.where(stays, -1, place).squeeze(1))
         chosen.append(p.new_tensor((0.0, *SHARES))[share.squeeze(1)])
     return torch.cat(places), torch.cat(chosen)
+
+
+def approach(p: Tensor, vectors: Tensor, places: Tensor, shares: Tensor) -> tuple[Tensor, Tensor]:
+    """A share of the way from rows to vectors of their label; the row where rounding loses the label.
+
+    Args:
+        p: rows, [N, K].
+        vectors: float32 [M, K].
+        places: of each row's vector, int64 [N]; negative for none, where the row stays.
+        shares: in [0, 1], float32 [N].
+
+    Returns:
+        [N, K] of p's dtype, computed in float32 or wider; and how many rows have no vector.
+    """
+    start = p if p.dtype.itemsize > 2 else p.to(torch.float32)
+    end = vectors[places.clamp_min(0)].to(start.dtype)
+    target = (start + shares.unsqueeze(1).to(start.dtype) * (end - start)).to(p.dtype)
+    goes = (places >= 0) & (label_of(target) == label_of(p))
+    return torch.where(goes.unsqueeze(1), target, p), (places < 0).sum()

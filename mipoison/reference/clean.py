@@ -45,6 +45,19 @@ def distance(q: Tensor, p: Tensor, norm: str) -> Tensor:
     return length(q.to(torch.float64), p.to(torch.float64), norm)
 
 
+def stray(
+    q: Tensor, p: Tensor, norm: str, least: float, most: float, ahead: float
+) -> tuple[Tensor, Tensor]:
+    """Answers that moved by less than `least` or more than `most`, or in which the label of p leads by too little.
+
+    Returns:
+        bool [N]; and how many they are.
+    """
+    length = distance(q, p, norm)
+    out = ~((length >= least) & (length <= most)) | (lead(q, p) < ahead)
+    return out, out.sum()
+
+
 def lose_label(q: Tensor, given: Tensor, label: Tensor, first: int, last: int) -> Tensor:
     """Rows of q that lose their label where a client casts or rounds them and the given rows keep it; bool [N].
 

@@ -188,7 +188,7 @@ void answer_by_networks(const Batch& batch, const void* p, const void* other, si
 
 // (Without soften: its logarithms and exponentials are those of each system's library.)
 void answer_for_defenses(const Batch& batch, const void* p, const void* other, const void* close,
-                         const Print& print) {
+                         size_t size, const Print& print) {
   const mipoison::Kernels& kernels = mipoison::kernels();
   const int64_t n = kRows;
   Digest cleaned, labelled, led, lost;
@@ -196,6 +196,8 @@ void answer_for_defenses(const Batch& batch, const void* p, const void* other, c
   std::vector<int64_t> labels(n);
   std::vector<double> numbers_a_row(n);
   const std::unique_ptr<bool[]> loses(new bool[n]);
+  const mipoison::Key key{{1, 2147483648u, 4294967295u, 7}};
+  std::vector<char> out(size);
   cleaned.add(kernels.clean({batch, p, clean.data()}));
   add(cleaned, clean);
   kernels.label({batch, p, labels.data()});
@@ -206,10 +208,16 @@ void answer_for_defenses(const Batch& batch, const void* p, const void* other, c
   lost.add(loses.get(), n);
   for (const auto& [norm, name] :
        {std::pair{Norm::kL1, "l1"}, std::pair{Norm::kL2, "l2"}, std::pair{Norm::kLinf, "linf"}}) {
-    Digest measured;
+    Digest measured, strayed, stepped;
     kernels.measure({batch, p, other, norm, numbers_a_row.data()});
     add(measured, numbers_a_row);
+    strayed.add(kernels.stray({batch, other, p, norm, 0.05, 0.6, 0.01, loses.get()}));
+    strayed.add(loses.get(), n);
+    kernels.keyed_step({batch, p, nullptr, 0, key, 0.1, 0.4, 0.2, norm, out.data()});
+    add(stepped, out);
     print("distance", name, measured);
+    print("stray", name, strayed);
+    print("keyed_step", name, stepped);
   }
   print("clean", "-", cleaned);
   print("label_of", "-", labelled);
@@ -253,6 +261,14 @@ void answer_in_banks(const Batch& batch, const float* p, const std::vector<int64
     }
     print("choose_move", name, moves);
   }
+  // Toward vectors of the rows' labels and others, and where there is none.
+  std::vector<int64_t> toward(n);
+  for (int64_t i = 0; i < n; ++i) toward[i] = i % (bank.size + 1) - 1;
+  Digest approached;
+  approached.add(
+      kernels.approach({batch, p, vectors.data(), toward.data(), shares.data(), chosen.data()}));
+  approached.add(chosen.data(), n * k * sizeof(float));
+  print("approach", "-", approached);
   print("pick_each", "-", picked);
   print("nearest", "-", nearest);
 }
@@ -316,7 +332,7 @@ void answer(DType dtype, const char* dtype_name, int64_t k) {
   print("row_bits", "-", drawn);
   answer_by_networks(batch, p.data(), other.data(), p.size(), print);
   const auto close = stored(close_labels(confidences(k, 1), k), dtype);
-  answer_for_defenses(batch, p.data(), other.data(), close.data(), print);
+  answer_for_defenses(batch, p.data(), other.data(), close.data(), p.size(), print);
   if (dtype == DType::kFloat32)
     answer_in_banks(batch, reinterpret_cast<const float*>(p.data()), words, print);
 }

@@ -6,11 +6,11 @@ from typing import Any, ClassVar, Final
 
 from torch import Tensor
 
-from mipoison.defenses.lpa.direction import keyed_step
-from mipoison.defenses.lpa.objective import Objective
+from mipoison.defenses.lpa.objective import GRID, Objective
 from mipoison.defenses.storage import below
 from mipoison.keys import Key
 from mipoison.ops import unchecked
+from mipoison.ops.keyed import keyed_step
 from mipoison.ops.validation import as_part
 from mipoison.surrogate import Surrogate
 
@@ -42,7 +42,7 @@ class Ascent(Objective):
         """See `Objective.poison`."""
         clean = unchecked.recover(p, self.surrogate)
         return unchecked.perturb(
-            keyed_step(p, key=key, alpha=_STEP * epsilon, epsilon=epsilon, norm=norm),
+            keyed_step(p, key, GRID, alpha=_STEP * epsilon, epsilon=epsilon, norm=norm),
             clean,
             self.surrogate,
             center=p,

@@ -41,7 +41,7 @@ from mipoison.exporting import exporting
 from mipoison.keys import Key, KeyLike, resolve_key
 from mipoison.neutral import neutrally
 from mipoison.ops import unchecked
-from mipoison.ops.rows import distance, label_of
+from mipoison.ops.rows import label_of, stray
 from mipoison.ops.validation import (
     NORMS,
     as_choice,
@@ -412,20 +412,19 @@ class LPA(Defense):
         """See `Defense.answer`."""
         if not exporting() and len(p) == 0:
             return p
-        q = self.objective.poison(p, key=self._key, epsilon=self.epsilon, norm=self.norm)
+        objective, epsilon = self.objective, self.epsilon
+        q = objective.poison(p, key=self._key, epsilon=epsilon, norm=self.norm)
         if exporting():
             # (Only a codebook is exported, whose answers cannot leave the ball.)
             return q
-        length = distance(q, p, self.norm)
-        # Numbers of a network that overflow leave the safe answer, which may lie out of the ball.
-        move = ~(length <= self.epsilon + _BEYOND)
-        if not self.objective.may_stay:
-            # A gradient can vanish, and a direction can point out of the set.
-            move = move | (length < _BARE * self.epsilon)
-        if in_memory(p) and not bool(move.any()):
+        # A gradient can vanish, and a direction can point out of the set. Numbers of a network that overflow leave the
+        # safe answer, which may lie out of the ball.
+        least = 0.0 if objective.may_stay else _BARE * epsilon
+        move, count = stray(q, p, self.norm, least=least, most=epsilon + _BEYOND)
+        if in_memory(p) and int(count) == 0:
             return q
         goal = away(p, label_of(p))
-        moved = unchecked.move(p, goal, epsilon=self.epsilon, norm=self.norm, style="straight")
+        moved = unchecked.move(p, goal, epsilon=epsilon, norm=self.norm, style="straight")
         return torch.where(move.unsqueeze(-1), moved, q)
 
     def save(self, file: File) -> None:

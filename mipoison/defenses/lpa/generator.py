@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Iterator
 from typing import Any, ClassVar, Final
 
@@ -11,7 +10,6 @@ from torch import Tensor
 
 from mipoison.defenses.bank import Bank, away
 from mipoison.defenses.clean import as_dtype, in_memory
-from mipoison.defenses.lpa.candidates import kept
 from mipoison.defenses.lpa.game import Rules, Table, gumbel, play
 from mipoison.defenses.lpa.key_cells import KeyCells
 from mipoison.defenses.lpa.penalized import (
@@ -27,6 +25,7 @@ from mipoison.keys import Key
 from mipoison.nn import Network
 from mipoison.ops import banks, unchecked
 from mipoison.ops.rows import label_of
+from mipoison.ops.unchecked import Packed
 from mipoison.ops.validation import as_part
 from mipoison.progress import Progress
 from mipoison.reference.choose_move import BITS, SHARES, Moves, weigh_moves
@@ -81,6 +80,7 @@ class Generator(Penalized):
         super().__init__()
         self.bank = as_part("bank", bank, Bank, "mp.LPA.fit")
         self.network = as_part("network", network, Network, "mp.LPA.fit")
+        self._shape = (network.members, network.width, network.outputs)
         self.register_buffer("recovered", recovered)
         self.penalty_weight = penalty_weight
         self.sharpness = 1.0
@@ -171,24 +171,23 @@ class Generator(Penalized):
 
     def poison(self, p: Tensor, *, key: Key, epsilon: float, norm: str) -> Tensor:
         """See `Objective.poison`."""
-        label = label_of(p)
-        single = as_dtype(p, torch.float32, label)
+        single, bank = as_dtype(p, torch.float32), self.bank
         place, share = banks.choose_move(
             single,
-            self.bank.grouped,
+            bank.grouped,
             self._predicted(single),
             self.recovered,
             self._words(single, key),
-            slots=self.bank.slots(_SLOTS),
+            slots=bank.slots(_SLOTS),
             epsilon=epsilon,
             norm=norm,
             weight=self.penalty_weight,
             root=self.error == "root",
         )
-        target = _between(p, self.bank.vectors[place.clamp_min(0)], share.unsqueeze(1), label)
-        alone = place < 0
-        if not (in_memory(p) and not bool(alone.any())):
-            target = torch.where(alone.unsqueeze(1), _aside(p, label, self.budget), target)
+        target, alone = banks.approach(p, bank.vectors, place, share)
+        if not (in_memory(p) and int(alone) == 0):
+            aside = _aside(p, label_of(p), self.budget)
+            target = torch.where((place < 0).unsqueeze(1), aside, target)
         return unchecked.move(p, target, epsilon=epsilon, norm=norm, style="straight")
 
     def weigh(self, p: Tensor, *, key: Key, epsilon: float, norm: str) -> Weighed:
@@ -213,16 +212,18 @@ class Generator(Penalized):
 
     def _predicted(self, p: Tensor) -> Tensor:
         """The clean surrogate's recovery from float32 rows, the adversaries' and their deviation."""
-        predicted: Tensor = self.network(p)
-        return predicted[:, : 2 * COMPONENTS + 1].contiguous()
+        return unchecked.recover(p, self._packed)
+
+    @property
+    def _packed(self) -> Packed:
+        """The network; reading its shape anew would take as long as an operator."""
+        return Packed(self.network.packed, *self._shape)
 
     def _words(self, p: Tensor, key: Key) -> Tensor:
-        """Keyed words whose bits tell which vectors are left to each row; int64 [N, slots / BITS]."""
+        """Keyed words whose bits tell which vectors are left to each row, one bit for each halving; int64 [N, W]."""
         slots = self.bank.slots(_SLOTS)
         halvings = max(1, (slots // _LEFT).bit_length() - 1)
-        words = self.key_cells.words(p, halvings * -(-slots // BITS), key=key)
-        # A vector is kept where all its bits are one.
-        return functools.reduce(torch.bitwise_and, words.chunk(halvings, dim=1))
+        return self.key_cells.words(p, halvings * -(-slots // BITS), key=key)
 
     @classmethod
     def restore(cls, settings: dict[str, Any], tensors: dict[str, Tensor]) -> Generator:
@@ -262,21 +263,16 @@ def _trials(
         answers = [p]
         for order in (*near, *some):
             least, slot = order.min(1, keepdim=True)
-            vector = bank.vectors[place.gather(1, slot).squeeze(1)]
-            vector = torch.where(torch.isinf(least), p, vector)
+            there = torch.where(torch.isinf(least), -1, place.gather(1, slot)).squeeze(1)
             for share in SHARES:
-                target = _between(p, vector, p.new_full((len(p), 1), share), label)
+                shares = p.new_full((len(p),), share)
+                target, _ = banks.approach(p, bank.vectors, there, shares)
                 target = torch.where(without_bank, aside, target)
                 answers.append(
                     unchecked.move(p, target, epsilon=epsilon, norm=norm, style="straight")
                 )
         made.append(torch.stack(answers, 1))
     return torch.cat(made)
-
-
-def _between(p: Tensor, vector: Tensor, share: Tensor, label: Tensor) -> Tensor:
-    """A share [N, 1] of the way from rows to vectors of their label; the row where rounding loses the label."""
-    return kept(p + share.to(p.dtype) * (vector.to(p.dtype) - p), p, label)
 
 
 def _aside(p: Tensor, label: Tensor, budget: float) -> Tensor:
