@@ -1,0 +1,140 @@
+"""The command `mipoison serve`: checks everything, opens the port, and drains it on SIGTERM."""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import os
+import shutil
+import signal
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final, NoReturn
+
+import uvicorn
+from starlette.applications import Starlette
+from uvicorn.supervisors import Multiprocess
+
+from mipoison.serve.config.options import add_flags, read
+from mipoison.serve.config.settings import Settings
+from mipoison.serve.loading import load
+from mipoison.serve.proxy.application import application
+from mipoison.serve.proxy.logs import configure
+from mipoison.serve.proxy.metrics import FOLDER
+
+# Most seconds that a worker takes to start.
+_STARTING_S: Final = 120
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Runs `mipoison serve`.
+
+    Exits with 0 after SIGTERM, when all open requests are answered; with 2 and one line for a mistake in the settings;
+    and with 3 if the port cannot be opened.
+
+    Args:
+        arguments: of the command line, without the command; the process's by default.
+    """
+    parser = _parser()
+    given = parser.parse_args(arguments)
+    try:
+        settings = read(given.config, given)
+        fingerprint = _checked(settings)
+    except OSError as error:
+        _stop(f"{error.filename or 'the settings'}: {error.strerror or error}")
+    except (ValueError, TypeError) as error:
+        _stop(str(error))
+    if given.check:
+        print(f"the settings are right; key {fingerprint or 'none'}")
+        return
+    _serve(settings)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="mipoison serve",
+        allow_abbrev=False,
+        description=(
+            "A reverse proxy in front of a model server: it defends the confidence vectors of its answers. Settings "
+            "come from a TOML file, from flags, or both; a flag overrides the file. The key is never given here, but "
+            "in a variable or a file."
+        ),
+    )
+    parser.add_argument("--config", type=Path, metavar="FILE", help="TOML file with the settings")
+    parser.add_argument(
+        "--check", action="store_true", help="check settings, key and defense, and exit"
+    )
+    add_flags(parser)
+    return parser
+
+
+def _checked(settings: Settings) -> str | None:
+    """The key's fingerprint, once everything that the settings name has been read.
+
+    Raises:
+        ValueError: for what cannot be served.
+        OSError: for a file that cannot be read.
+    """
+    return load(settings).fingerprint
+
+
+def make(settings: Settings) -> Starlette:
+    """The application in a worker."""
+    configure()
+    return application(settings, load(settings))
+
+
+def _serve(settings: Settings) -> None:
+    folder = None
+    if settings.listen.workers > 1 and not os.environ.get(FOLDER):
+        folder = os.environ[FOLDER] = tempfile.mkdtemp(prefix="mipoison-metrics-")
+    try:
+        _run(settings)
+    finally:
+        if folder is not None:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _run(settings: Settings) -> None:
+    configure()
+    listen = settings.listen
+    config = uvicorn.Config(
+        functools.partial(make, settings),
+        factory=True,
+        host=listen.host,
+        port=listen.port,
+        workers=listen.workers,
+        lifespan="on",
+        ws="none",
+        log_config=None,
+        access_log=False,
+        # The address of a connection is that of its other end, whatever a header says.
+        proxy_headers=False,
+        server_header=False,
+        # A worker that still imports torch answers no health check, and would be killed for it.
+        timeout_worker_healthcheck=_STARTING_S,
+        timeout_graceful_shutdown=max(1, round(listen.drain_s)),
+    )
+    socket = config.bind_socket()
+    if listen.workers > 1:
+        Multiprocess(config, sockets=[socket]).run()
+        return
+    server = uvicorn.Server(config)
+
+    def terminated(number: int, frame: object) -> None:
+        # Uvicorn raises the signal again once it has drained; to end by it would not be told from a crash.
+        if not server.should_exit:
+            sys.exit(0)
+
+    signal.signal(signal.SIGTERM, terminated)
+    server.run(sockets=[socket])
+    if not server.started:
+        sys.exit(3)
+
+
+def _stop(said: str) -> NoReturn:
+    line = " ".join(said.splitlines())
+    print(f"mipoison: {line}", file=sys.stderr, flush=True)
+    sys.exit(2)

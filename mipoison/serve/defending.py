@@ -1,0 +1,139 @@
+"""From the rows of the upstream to what goes out: checks of each request, the softmax, the defense, the last check."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Final, TypeAlias
+
+import numpy as np
+import torch
+
+from mipoison.defenses.base import Defense
+from mipoison.reference import valid_rows
+from mipoison.reference.rounding import SUM_TOLERANCE
+from mipoison.serve.documents.vectors import Answered, Array
+from mipoison.serve.failures import Refused
+
+# float64 rows [N, K] and the identities of their requests → what goes out.
+Answer: TypeAlias = "Callable[[Array, Sequence[str] | None], Answered]"
+_SUM_TOLERANCE: Final = SUM_TOLERANCE[torch.float64]
+# Of sums and signs of what goes out, whose decimals are rounded.
+_SLACK: Final = 1e-6
+
+
+class Prepare:
+    """Probability vectors of one request's rows, checked before they share a batch with rows of others.
+
+    Args:
+        defense: what the rows are meant for.
+        gives: what the upstream answers with, "probabilities" or "logits".
+        temperature: of the softmax over logits.
+        most: rows that one request may have.
+    """
+
+    def __init__(self, defense: Defense, *, gives: str, temperature: float, most: int) -> None:
+        self.classes = defense.classes
+        self.safe = defense.on_invalid == "label"
+        self.gives = gives
+        self.temperature = temperature
+        self.most = most
+
+    def __call__(self, rows: Array) -> Array:
+        """The rows, or their softmax; float64 [N, K].
+
+        Raises:
+            Refused: if they are too many, of another K than the defense was fitted on, or no probability vectors.
+        """
+        n, k = rows.shape
+        if n > self.most:
+            raise Refused(
+                "too_many_rows",
+                f"expected at most {self.most} inputs in a request, got {n}; send them in several requests",
+            )
+        if self.classes is not None and k != self.classes:
+            raise Refused(
+                "upstream_classes",
+                f"expected vectors of the K={self.classes} classes that the defense was fitted on, got K={k}",
+            )
+        p = torch.from_numpy(rows)
+        if self.gives == "logits":
+            return torch.softmax(p / self.temperature, dim=-1).numpy()
+        bad = n - int(valid_rows(p).sum())
+        if bad and not self.safe:
+            raise Refused(
+                "upstream_not_probabilities",
+                f"expected probability vectors (>= 0, sum 1 within {_SUM_TOLERANCE:g}) from the upstream, got {bad} of "
+                f'{n} rows otherwise; logits need [answers] gives = "logits", and an answer cut to the top k, or '
+                "rounded, cannot be defended",
+            )
+        return rows
+
+
+class Defend:
+    """Defends a batch, checks what comes out, and measures how far it moved.
+
+    Args:
+        defense: a defense, or a meter around one.
+        decimals: of what goes out; None for all digits.
+        top_k: how many entries go out; None for all.
+        moved: told each batch's l1 moves, float64 [N], where all entries go out.
+    """
+
+    def __init__(
+        self,
+        defense: Callable[..., Any],
+        *,
+        decimals: int | None,
+        top_k: int | None,
+        moved: Callable[[Array], None] = lambda _: None,
+    ) -> None:
+        self.defense = defense
+        self.decimals = decimals
+        self.top_k = top_k
+        self.moved = moved
+
+    def __call__(self, rows: Array, ids: Sequence[str] | None) -> Answered:
+        """What goes out for the rows [N, K].
+
+        Raises:
+            Refused: if the defense meets a drift that it refuses.
+            RuntimeError: if what comes out of the defense is no answer to these rows.
+        """
+        answered = self._answered(rows, ids)
+        _require_answer(answered, rows, self.top_k)
+        if answered.classes is None:
+            self.moved(np.abs(answered.values - rows).sum(axis=1))
+        return answered
+
+    def _answered(self, rows: Array, ids: Sequence[str] | None) -> Answered:
+        from mipoison.defenses.wire import on_the_wire
+
+        options = {} if ids is None else {"ids": list(ids)}
+        wired = on_the_wire(self.defense, rows, decimals=self.decimals, top_k=self.top_k, **options)
+        if self.top_k is None:
+            return Answered(np.asarray(wired, dtype=np.float64))
+        return Answered(
+            np.asarray(wired.values, dtype=np.float64),
+            np.asarray(wired.classes, dtype=np.int64),
+            np.asarray(wired.rest, dtype=np.float64),
+        )
+
+
+def _require_answer(answered: Answered, rows: Array, top_k: int | None) -> None:
+    """Raises RuntimeError unless this is an answer to so many rows, finite, >= 0, and of sum 1."""
+    n, k = rows.shape
+    values = answered.values
+    width = k if top_k is None else min(top_k, k)
+    shaped = values.shape == (n, width)
+    total = values.sum(axis=1) if shaped else np.zeros(0)
+    if top_k is not None:
+        shaped = (
+            shaped
+            and answered.classes is not None
+            and answered.rest is not None
+            and answered.classes.shape == (n, width)
+            and answered.rest.shape == (n,)
+        )
+        total = total + answered.rest if shaped and answered.rest is not None else total
+    if not shaped or not (values >= 0).all() or not (np.abs(total - 1) <= _SLACK).all():
+        raise RuntimeError(f"expected answers to {n} rows of K={k} from the defense, got others")
