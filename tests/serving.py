@@ -63,7 +63,7 @@ async def proxied(
     acting = defense or Rounding(2)
     app = application(
         settings,
-        Loaded(acting, acting, None),
+        Loaded(acting, None),
         transport=httpx.MockTransport(_streaming(handler)),
         answer=answer,
     )

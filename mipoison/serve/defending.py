@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Final, TypeAlias
+from typing import Final, TypeAlias
 
 import numpy as np
 import torch
 
 from mipoison.defenses.base import Defense
+from mipoison.defenses.wire import TopK, on_the_wire
 from mipoison.reference import valid_rows
 from mipoison.reference.rounding import SUM_TOLERANCE
 from mipoison.serve.documents.vectors import Answered, Array
 from mipoison.serve.failures import Refused
+from mipoison.serve.meter import Drift
 
 # float64 rows [N, K] and the identities of their requests → what goes out.
 Answer: TypeAlias = "Callable[[Array, Sequence[str] | None], Answered]"
@@ -76,12 +78,12 @@ class Defend:
         defense: a defense, or a meter around one.
         decimals: of what goes out; None for all digits.
         top_k: how many entries go out; None for all.
-        moved: told each batch's l1 moves, float64 [N], where all entries go out.
+        moved: told the l1 moves of each batch's probability vectors, float64 [n], where all entries go out.
     """
 
     def __init__(
         self,
-        defense: Callable[..., Any],
+        defense: Defense,
         *,
         decimals: int | None,
         top_k: int | None,
@@ -102,15 +104,26 @@ class Defend:
         answered = self._answered(rows, ids)
         _require_answer(answered, rows, self.top_k)
         if answered.classes is None:
-            self.moved(np.abs(answered.values - rows).sum(axis=1))
+            valid = valid_rows(torch.from_numpy(rows)).numpy()
+            self.moved(np.abs(answered.values - rows).sum(axis=1)[valid])
         return answered
 
     def _answered(self, rows: Array, ids: Sequence[str] | None) -> Answered:
-        from mipoison.defenses.wire import on_the_wire
-
-        options = {} if ids is None else {"ids": list(ids)}
-        wired = on_the_wire(self.defense, rows, decimals=self.decimals, top_k=self.top_k, **options)
-        if self.top_k is None:
+        try:
+            wired = on_the_wire(
+                self.defense,
+                rows,
+                decimals=self.decimals,
+                top_k=self.top_k,
+                ids=None if ids is None else list(ids),
+            )
+        except Drift:
+            raise Refused(
+                "drift",
+                "expected vectors like those that the defense was fitted on, got a drift, on which it answers nothing; "
+                "the operator fits it anew, or sets [defense] on_drift",
+            ) from None
+        if not isinstance(wired, TopK):
             return Answered(np.asarray(wired, dtype=np.float64))
         return Answered(
             np.asarray(wired.values, dtype=np.float64),

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import mipoison as mp
 from mipoison.defenses.base import Defense
+from mipoison.defenses.wire import require_wire
 from mipoison.keys import Key
 from mipoison.serve.config.settings import Guard, Settings
+from mipoison.serve.meter import Meter
+from mipoison.serve.readings import Readings
 
 
 @dataclass(frozen=True)
@@ -17,12 +20,10 @@ class Loaded:
 
     Args:
         defense: of the file.
-        served: what is called: the defense, or a meter around it.
         fingerprint: of the key, by which workers and deployments are compared; None without a key.
     """
 
     defense: Defense
-    served: Any
     fingerprint: str | None
 
 
@@ -41,16 +42,41 @@ def load(settings: Settings) -> Loaded:
             f"[defense] identity_header: expected a defense with a key, got {defense.name}, which has none and answers "
             "all accounts alike; leave it out"
         )
+    try:
+        require_wire(defense, answers.decimals, answers.top_k)
+    except ValueError as error:
+        raise ValueError(f"[answers]: {error}") from None
     k = defense.classes
     if k is not None and answers.labels and len(answers.labels) != k:
         raise ValueError(
             f"[answers] labels: expected the {k} classes of the defense, got {len(answers.labels)}"
         )
-    if k is not None and answers.top_k is not None and answers.top_k > k:
-        raise ValueError(
-            f"[answers] top_k: expected at most the {k} classes of the defense, got {answers.top_k}"
+    meter_of(guard, defense)
+    return Loaded(defense, None if key is None else key.fingerprint())
+
+
+def meter_of(
+    guard: Guard, defense: Defense, callbacks: Sequence[Callable[[Readings], object]] = ()
+) -> Meter:
+    """A meter around the defense.
+
+    Args:
+        guard: what is done on drift, and over how many rows it is measured.
+        defense: of the file.
+        callbacks: told when drift begins and ends.
+
+    Raises:
+        ValueError: if drift is to be acted on, and the defense does not tell what fresh rows do.
+    """
+    try:
+        return Meter(
+            defense, window=guard.drift_window, on_drift=guard.on_drift, callbacks=callbacks
         )
-    return Loaded(defense, defense, None if key is None else key.fingerprint())
+    except ValueError:
+        raise ValueError(
+            f'[defense] on_drift: expected "continue" with a defense that does not tell what fresh rows do, got '
+            f"{guard.on_drift!r}; fit it anew with this version"
+        ) from None
 
 
 def _key(guard: Guard) -> Key | None:

@@ -192,8 +192,8 @@ class Guard:
         ),
     )
     drift_window: int = field(
-        default=1000,
-        metadata=_told("rows over which drift is measured", kind="int", low=1, high=2**24),
+        default=10_000,
+        metadata=_told("rows over which drift is measured", kind="int", low=100, high=2**24),
     )
     threads: int = field(
         default=1,

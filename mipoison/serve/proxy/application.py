@@ -19,7 +19,7 @@ from mipoison.serve.config.settings import Settings
 from mipoison.serve.defending import Answer, Defend, Prepare
 from mipoison.serve.documents.protocols import protocol_of
 from mipoison.serve.failures import Refused
-from mipoison.serve.loading import Loaded
+from mipoison.serve.loading import Loaded, meter_of
 from mipoison.serve.proxy.logs import log, request_id
 from mipoison.serve.proxy.metrics import CONTENT_TYPE, Metrics
 from mipoison.serve.proxy.requests import Proxy
@@ -46,10 +46,13 @@ def application(
     """
     counted = metrics or Metrics()
     answers, guard = settings.answers, settings.defense
-    defend = Defend(
-        loaded.served, decimals=answers.decimals, top_k=answers.top_k, moved=counted.moved
-    )
-    batcher_ = Batcher(answer or defend, settings.batching, counted.defended)
+    meter = meter_of(guard, loaded.defense, [counted.drifted])
+    defend = Defend(meter, decimals=answers.decimals, top_k=answers.top_k, moved=counted.moved)
+
+    def defended(rows: int, seconds: float) -> None:
+        counted.defended(rows, seconds, label_only=meter.failures)
+
+    batcher_ = Batcher(answer or defend, settings.batching, defended)
     upstream = Upstream(settings.upstream, settings.listen.max_concurrent, transport)
     proxy = Proxy(
         settings,

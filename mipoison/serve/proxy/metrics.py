@@ -23,6 +23,7 @@ from prometheus_client import (
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
 from mipoison.serve.documents.vectors import Array
+from mipoison.serve.readings import Readings
 
 FOLDER: Final = "PROMETHEUS_MULTIPROC_DIR"
 _SECONDS: Final = (
@@ -74,9 +75,15 @@ class Metrics:
         alive: dict[str, Any] = {"multiprocess_mode": "livesum", **made}
         self.in_flight = Gauge("requests_in_flight", "Requests being answered", **alive)
         self.queued = Gauge("queue_rows", "Rows that wait or are being defended", **alive)
-        self.drift = Gauge(
-            "drift", "Largest drift that a worker measures", multiprocess_mode="livemax", **made
-        )
+        self.drift = Gauge("drifting", "Workers that see drift", **alive)
+        self.drifts = Counter("drifts", "Times that a worker saw drift begin", **made)
+        self._label_only = 0
+
+    def drifted(self, readings: Readings) -> None:
+        """Notes that drift has begun or ended."""
+        self.drift.set(readings.drifting)
+        if readings.drifting:
+            self.drifts.inc()
 
     def moved(self, l1: Array) -> None:
         """Counts the l1 moves of some rows, [N]."""
@@ -84,8 +91,16 @@ class Metrics:
             self.l1.observe(move)
         self.unchanged.inc(int((l1 < 1e-12).sum()))
 
-    def defended(self, rows: int, seconds: float) -> None:
-        """Counts a batch."""
+    def defended(self, rows: int, seconds: float, *, label_only: int) -> None:
+        """Counts a batch.
+
+        Args:
+            rows: how many.
+            seconds: that it took.
+            label_only: rows since the start that were answered with their label alone.
+        """
+        self.safe.inc(label_only - self._label_only)
+        self._label_only = label_only
         self.rows.inc(rows)
         self.batch.observe(rows)
         self.defense.observe(seconds)
