@@ -19,7 +19,7 @@ COMMANDS: Final[Mapping[str, str]] = {
     "serve": "defend the answers of an HTTP model server, as a reverse proxy",
 }
 # What each extra installs, by the name that it is imported by.
-_NEEDED: Final[Mapping[str, Sequence[str]]] = {
+_NEEDED: Final[Mapping[str, tuple[str, ...]]] = {
     "eval": ("sklearn", "torchmetrics", "matplotlib", "rich", "tyro", "joblib", "jinja2"),
     "serve": ("starlette", "uvicorn", "httpx", "prometheus_client"),
 }

@@ -43,7 +43,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         settings = read(given.config, given)
         fingerprint = _checked(settings)
     except OSError as error:
-        _stop(f"{error.filename or 'the settings'}: {error.strerror or error}")
+        # (The package's own errors say more than the system's.)
+        own = error.errno is None or error.strerror is None
+        _stop(str(error) if own else f"{error.filename}: {error.strerror}")
     except (ValueError, TypeError) as error:
         _stop(str(error))
     if given.check:
