@@ -13,7 +13,7 @@ import pytest
 import torch
 from serving import moved, run
 
-from mipoison.defenses import LFP
+from mipoison.defenses import GaussianNoise
 from mipoison.keys import Key
 from mipoison.serve.batching import Batcher
 from mipoison.serve.config.settings import Batching
@@ -48,7 +48,7 @@ async def answers(
 @pytest.mark.parametrize("top_k", [None, 2])
 def test_answers_do_not_depend_on_batches(top_k: int | None, named: bool) -> None:
     # (Every keyed draw of this defense shows in its answer.)
-    defend = Defend(LFP(rate=0.5, key=Key(b"0" * 16)), decimals=4, top_k=top_k)
+    defend = Defend(GaussianNoise(key=Key(b"0" * 16)), decimals=4, top_k=top_k)
     asked = requests(30)
     ids = [f"account {i % 7}" for i in range(30)] if named else None
     alone = [

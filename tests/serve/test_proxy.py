@@ -90,6 +90,52 @@ def test_other_request_ids_are_replaced(given: str) -> None:
     assert len(got.headers["x-request-id"]) == 32
 
 
+@pytest.mark.parametrize("query", ["a=[1]&b=%5B|{}", "x'y^`\\", "&&==", "a=b?c=d/e"])
+def test_queries_pass_or_are_refused(query: str) -> None:
+    seen: list[bytes] = []
+
+    def handle(request: httpx.Request) -> httpx.Response:
+        seen.append(request.url.raw_path)
+        return httpx.Response(200, json={"predictions": P})
+
+    got = raw(settings_of(), handle, query.encode())
+    assert got == 200 and seen == [f"{PATH}?{query}".encode()]
+
+
+@pytest.mark.parametrize("query", [b"a=\xe4", b"a b", b"a\x7f", b"a\r\nb"])
+def test_queries_of_other_bytes_are_refused(query: bytes) -> None:
+    assert raw(settings_of(), GOOD, query) == 400
+
+
+def raw(settings: Any, handler: Any, query: bytes) -> int:
+    """The status of a request whose query no client has touched."""
+    statuses: list[int] = []
+
+    async def send(message: Any) -> None:
+        if message["type"] == "http.response.start":
+            statuses.append(message["status"])
+
+    async def receive() -> dict[str, Any]:
+        if not asked_for:
+            asked_for.append(True)
+            return {"type": "http.request", "body": b"", "more_body": False}
+        await asyncio.sleep(60)
+        raise AssertionError
+
+    asked_for: list[bool] = []
+    scope = {
+        **{"type": "http", "method": "POST", "path": PATH, "raw_path": PATH.encode()},
+        **{"query_string": query, "headers": [], "client": ("127.0.0.1", 1)},
+    }
+
+    async def work() -> None:
+        async with proxied(settings, handler) as client:
+            await client._transport.app(scope, receive, send)  # type: ignore[attr-defined]
+
+    run(work())
+    return statuses[0]
+
+
 # Failures: (what is changed in the settings, the upstream, the request, reason, a part of the sentence)
 def raising(error: type[Exception]) -> Any:
     def handle(request: httpx.Request) -> httpx.Response:

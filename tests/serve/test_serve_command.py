@@ -25,7 +25,7 @@ from starlette.responses import JSONResponse
 from starlette.routing import Route
 
 import mipoison as mp
-from mipoison.defenses import Rounding
+from mipoison.defenses import GaussianNoise, Rounding
 from mipoison.serve import command
 
 SECRET = "00112233445566778899aabbccddeeff"
@@ -65,7 +65,7 @@ def upstream() -> Iterator[str]:
 def saved(tmp_path: Path) -> Path:
     """A keyed defense."""
     file = tmp_path / "defense.safetensors"
-    mp.LFP(rate=0.9, key=mp.Key(bytes.fromhex(SECRET))).save(file)
+    GaussianNoise(key=mp.Key(bytes.fromhex(SECRET))).save(file)
     return file
 
 
@@ -168,7 +168,7 @@ def test_what_cannot_be_served_is_told_in_one_line(
     for arguments, expected in (
         (["--config", str(tmp_path / "none.toml")], "none.toml: No such file"),
         (needed(tmp_path / "none"), "No such file"),
-        (needed(saved), "expected the key of this LFP"),
+        (needed(saved), "expected the key of this GaussianNoise"),
         ([*needed(saved), "--key-env", "NO_KEY"], "NO_KEY"),
         ([*needed(saved), "--key-file", str(tmp_path / "short")], "short"),
         ([*needed(saved), "--key-file", str(tmp_path / "none")], "expected the path of a file"),

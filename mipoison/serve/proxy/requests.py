@@ -253,8 +253,14 @@ def _raw_path(scope: Scope) -> str:
 def _call(request: Request, route: Route, id: str, body: bytes) -> Call:
     scope: Any = request.scope
     target = _raw_path(scope).encode("latin-1")
-    if scope["query_string"]:
-        target += b"?" + scope["query_string"]
+    query: bytes = scope["query_string"]
+    if query:
+        if not query.isascii() or any(byte <= 32 or byte == 127 for byte in query):
+            raise Refused(
+                "bad_path",
+                "expected a query of printable ASCII, got other bytes; percent-encode them",
+            )
+        target += b"?" + query
     sent = headers.to_upstream(scope["headers"], id, defended=route.defended)
     return Call(request.method, target, sent, body)
 
