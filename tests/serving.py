@@ -68,9 +68,11 @@ async def proxied(
         answer=answer,
     )
     transport = httpx.ASGITransport(app=app, client=(address, 1))
+    # (An id that is drawn could hold any digits.)
+    named = {"x-request-id": "a-test"}
     async with (
         app.router.lifespan_context(app),
-        httpx.AsyncClient(transport=transport, base_url="http://proxy") as client,
+        httpx.AsyncClient(transport=transport, base_url="http://proxy", headers=named) as client,
     ):
         yield client
 
