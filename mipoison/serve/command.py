@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import functools
+import logging
 import os
 import shutil
 import signal
@@ -21,9 +22,11 @@ from mipoison.serve.config.options import add_flags, read
 from mipoison.serve.config.settings import Settings
 from mipoison.serve.loading import load
 from mipoison.serve.proxy.application import application
-from mipoison.serve.proxy.logs import configure
+from mipoison.serve.proxy.logs import configure, log
 from mipoison.serve.proxy.metrics import FOLDER
 
+# What uvicorn exits with where the port cannot be opened.
+_FAILED: Final = 3
 # Most seconds that a worker takes to start.
 _STARTING_S: Final = 120
 
@@ -83,9 +86,13 @@ def _checked(settings: Settings) -> str | None:
 
 
 def make(settings: Settings) -> Starlette:
-    """The application in a worker."""
+    """The application in a worker; a mistake ends the process with 3, after which no other worker is started."""
     configure()
-    return application(settings, load(settings))
+    try:
+        return application(settings, load(settings))
+    except (OSError, TypeError, ValueError) as error:
+        log("error", level=logging.ERROR, error=error)
+        sys.exit(_FAILED)
 
 
 def _serve(settings: Settings) -> None:
@@ -133,7 +140,7 @@ def _run(settings: Settings) -> None:
     signal.signal(signal.SIGTERM, terminated)
     server.run(sockets=[socket])
     if not server.started:
-        sys.exit(3)
+        sys.exit(_FAILED)
 
 
 def _stop(said: str) -> NoReturn:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from typing import Final
 
 import httpx
 import torch
@@ -25,6 +26,9 @@ from mipoison.serve.proxy.metrics import CONTENT_TYPE, Metrics
 from mipoison.serve.proxy.requests import Proxy
 from mipoison.serve.proxy.responses import refusal
 from mipoison.serve.proxy.upstream import Upstream
+
+# An IPv4 address as a socket of both kinds has it.
+_MAPPED: Final = "::ffff:"
 
 
 def application(
@@ -125,7 +129,7 @@ def _require_allowed(request: Request, networks: tuple[str, ...]) -> None:
     forwarded = {"forwarded", "x-forwarded-for", "x-real-ip"} & set(request.headers)
     host = request.client.host if request.client else ""
     try:
-        address = ipaddress.ip_address(host)
+        address = ipaddress.ip_address(host.removeprefix(_MAPPED))
         allowed = any(address in ipaddress.ip_network(network) for network in networks)
     except ValueError:
         allowed = False

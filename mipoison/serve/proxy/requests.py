@@ -7,6 +7,7 @@ which nothing looks like a score) and `_pass` (paths that are listed as untouche
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
@@ -129,7 +130,7 @@ class Proxy:
             return None
         except Exception as error:
             told.reason = "internal"
-            log("error", level=40, error=error, request_id=told.id)
+            log("error", level=logging.ERROR, error=error, request_id=told.id)
             return refusal(
                 Refused(
                     "internal",

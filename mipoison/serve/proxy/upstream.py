@@ -14,8 +14,8 @@ from mipoison.serve.config.settings import Upstream as Settings
 from mipoison.serve.failures import Refused
 from mipoison.serve.proxy.headers import Headers
 
-# Idle connections are closed before servers of Python close theirs, after five seconds.
-_IDLE_S: Final = 3.0
+# Idle connections are closed before servers of Python close theirs, after two seconds (gunicorn) or five (uvicorn).
+_IDLE_S: Final = 1.5
 _READY_S: Final = 2.0
 _Result = TypeVar("_Result")
 
