@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import argparse
+import base64
 import functools
 import logging
 import os
+import pickle
 import shutil
 import signal
 import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final, NoReturn
+from typing import Any, Final, NoReturn
 
 import uvicorn
 from starlette.applications import Starlette
-from uvicorn.supervisors import Multiprocess
 
 from mipoison.serve.config.options import add_flags, read
 from mipoison.serve.config.settings import Settings
@@ -27,6 +28,7 @@ from mipoison.serve.proxy.metrics import FOLDER
 
 # What uvicorn exits with where the port cannot be opened.
 _FAILED: Final = 3
+_SETTINGS: Final = "MIPOISON_SERVE_SETTINGS"
 # Most seconds that a worker takes to start.
 _STARTING_S: Final = 120
 
@@ -85,52 +87,41 @@ def _checked(settings: Settings) -> str | None:
     return load(settings).fingerprint
 
 
-def make(settings: Settings) -> Starlette:
-    """The application in a worker; a mistake ends the process with 3, after which no other worker is started."""
+def worker() -> Starlette:
+    """The application in one of several workers, whose settings the first process has left in the environment."""
+    return _made(pickle.loads(base64.b64decode(os.environ[_SETTINGS])))
+
+
+def _made(settings: Settings) -> Starlette:
+    """The application; a mistake ends the process with 3, after which uvicorn starts no other worker."""
     configure()
     try:
         return application(settings, load(settings))
     except (OSError, TypeError, ValueError) as error:
-        log("error", level=logging.ERROR, error=error)
+        log("error", level=logging.ERROR, error=error, said=str(error))
         sys.exit(_FAILED)
 
 
 def _serve(settings: Settings) -> None:
-    folder = None
-    if settings.listen.workers > 1 and not os.environ.get(FOLDER):
-        folder = os.environ[FOLDER] = tempfile.mkdtemp(prefix="mipoison-metrics-")
-    try:
-        _run(settings)
-    finally:
-        if folder is not None:
-            shutil.rmtree(folder, ignore_errors=True)
-
-
-def _run(settings: Settings) -> None:
     configure()
     listen = settings.listen
-    config = uvicorn.Config(
-        functools.partial(make, settings),
-        factory=True,
-        host=listen.host,
-        port=listen.port,
-        workers=listen.workers,
-        lifespan="on",
-        ws="none",
-        log_config=None,
-        access_log=False,
+    options: dict[str, Any] = {
+        "factory": True,
+        "host": listen.host,
+        "port": listen.port,
+        "lifespan": "on",
+        "ws": "none",
+        "log_config": None,
+        "access_log": False,
         # The address of a connection is that of its other end, whatever a header says.
-        proxy_headers=False,
-        server_header=False,
-        # A worker that still imports torch answers no health check, and would be killed for it.
-        timeout_worker_healthcheck=_STARTING_S,
-        timeout_graceful_shutdown=max(1, round(listen.drain_s)),
-    )
-    socket = config.bind_socket()
+        "proxy_headers": False,
+        "server_header": False,
+        "timeout_graceful_shutdown": max(1, round(listen.drain_s)),
+    }
     if listen.workers > 1:
-        Multiprocess(config, sockets=[socket]).run()
+        _serve_several(settings, options)
         return
-    server = uvicorn.Server(config)
+    server = uvicorn.Server(uvicorn.Config(functools.partial(_made, settings), **options))
 
     def terminated(number: int, frame: object) -> None:
         # Uvicorn raises the signal again once it has drained; to end by it would not be told from a crash.
@@ -138,9 +129,29 @@ def _run(settings: Settings) -> None:
             sys.exit(0)
 
     signal.signal(signal.SIGTERM, terminated)
-    server.run(sockets=[socket])
+    server.run()
     if not server.started:
         sys.exit(_FAILED)
+
+
+def _serve_several(settings: Settings, options: dict[str, Any]) -> None:
+    """Serves with several processes, which keep their metrics in files of one folder."""
+    # (Without the key, which each of them reads where the settings say.)
+    os.environ[_SETTINGS] = base64.b64encode(pickle.dumps(settings)).decode()
+    folder = None
+    if not os.environ.get(FOLDER):
+        folder = os.environ[FOLDER] = tempfile.mkdtemp(prefix="mipoison-metrics-")
+    try:
+        uvicorn.run(
+            f"{__name__}:{worker.__name__}",
+            workers=settings.listen.workers,
+            # A worker that still imports torch answers no health check, and would be killed for it.
+            timeout_worker_healthcheck=_STARTING_S,
+            **options,
+        )
+    finally:
+        if folder is not None:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _stop(said: str) -> NoReturn:
