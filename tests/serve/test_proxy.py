@@ -152,6 +152,14 @@ def test_listed_paths_pass_untouched() -> None:
     assert asked(settings, handle, method="GET", path=PATH).status_code == 405
 
 
+def test_preflights_pass_where_they_are_listed() -> None:
+    settings = settings_of(pass_paths=(f"OPTIONS {PATH}",))
+    upstream = body_of(b"", 204, access_control_allow_origin="*")
+    got = asked(settings, upstream, method="OPTIONS")
+    assert (got.status_code, got.headers["access-control-allow-origin"]) == (204, "*")
+    assert asked(settings, GOOD).json() != {"predictions": P}
+
+
 def test_a_defended_path_is_defended_whatever_else_is_listed() -> None:
     settings = settings_of(pass_paths=("POST /v1/models/*",), defend=("POST /v1/models/*:predict",))
     assert asked(settings, GOOD).json() != {"predictions": P}
