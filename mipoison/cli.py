@@ -1,4 +1,4 @@
-"""The console script: help and version need only the package, commands need the extra [eval]."""
+"""The console script: help and version need only the package, commands need the extra [eval] or [serve]."""
 
 from __future__ import annotations
 
@@ -16,9 +16,13 @@ COMMANDS: Final[Mapping[str, str]] = {
     "choose": "pick a run's best defense within a distortion, or for a gain",
     "certify": "bound the error of every adversary against a saved defense, on vectors of yours",
     "leaderboard": "add finished runs to a leaderboard and write its page anew",
+    "serve": "defend the answers of an HTTP model server, as a reverse proxy",
 }
-_NEEDED: Final = ("sklearn", "torchmetrics", "matplotlib", "rich", "tyro", "joblib", "jinja2")
-_INSTALL: Final = "pip install 'mipoison[eval]'"
+# What each extra installs, by the name that it is imported by.
+_NEEDED: Final[Mapping[str, tuple[str, ...]]] = {
+    "eval": ("sklearn", "torchmetrics", "matplotlib", "rich", "tyro", "joblib", "jinja2"),
+    "serve": ("starlette", "uvicorn", "httpx", "prometheus_client"),
+}
 _HELP: Final = ("-h", "--help")
 _INTERRUPTED: Final = 130
 
@@ -72,30 +76,45 @@ def _run(given: list[str]) -> None:
 
 
 def _run_command(command: str, given: list[str]) -> None:
-    missing = [name for name in _NEEDED if _is_missing(name)]
+    extra = _extra_of(command)
+    install = _install(extra)
+    missing = [name for name in _NEEDED[extra] if _is_missing(name)]
     if missing and any(flag in given for flag in _HELP):
         print(
             f"usage: mipoison {command} [-h] ...\n\n{COMMANDS[command]}\n\n"
-            f"It needs {', '.join(missing)}, and lists its options once they are installed: {_INSTALL}"
+            f"It needs {', '.join(missing)}, and lists its options once they are installed: {install}"
         )
         return
     if missing:
-        _stop(f"{command} needs {', '.join(missing)}; install them with: {_INSTALL}", 2)
-    # Figures are drawn into files. A notebook's backend, which its terminals inherit, may not be installed here.
-    os.environ["MPLBACKEND"] = "agg"
+        _stop(f"{command} needs {', '.join(missing)}; install them with: {install}", 2)
     try:
-        from mipoison.eval.cli import main as evaluate
+        if extra == "serve":
+            from mipoison.serve.command import main as run
+
+            given = given[1:]
+        else:
+            # Figures are drawn into files. A notebook's backend, which its terminals inherit, may not be installed.
+            os.environ["MPLBACKEND"] = "agg"
+            from mipoison.eval.cli import main as run
     except ImportError as error:
         if (error.name or "").startswith("mipoison"):
             raise
         if error.name and _is_missing(error.name):
-            _stop(f"{command} needs {error.name}; install it with: {_INSTALL}", 2)
+            _stop(f"{command} needs {error.name}; install it with: {install}", 2)
         _stop(
             f"{command}: {error.name or 'a package'} is installed and does not load ({error}); install it anew with: "
-            f"{_INSTALL}",
+            f"{install}",
             2,
         )
-    evaluate(given)
+    run(given)
+
+
+def _extra_of(command: str) -> str:
+    return "serve" if command == "serve" else "eval"
+
+
+def _install(extra: str) -> str:
+    return f"pip install 'mipoison[{extra}]'"
 
 
 def _is_missing(module: str) -> bool:
@@ -111,7 +130,8 @@ def _print_help(stream: TextIO) -> None:
         "usage: mipoison [-h] [--version] COMMAND ...\n\n"
         "Measure how well confidence vectors can be inverted, and what a defense wins.\n\n"
         f"commands:\n{lines}\n\n"
-        f"`mipoison COMMAND --help` lists a command's options. The commands need the extra [eval]: {_INSTALL}",
+        "`mipoison COMMAND --help` lists a command's options. "
+        f"The commands need the extra [eval] ({_install('eval')}), serve needs [serve] ({_install('serve')}).",
         file=stream,
     )
 

@@ -18,17 +18,21 @@ from mipoison import cli
 HEAVY = (
     "cvxpy",
     "entmax",
+    "httpx",
     "jinja2",
     "joblib",
     "matplotlib",
     "pandas",
+    "prometheus_client",
     "rich",
     "scipy",
     "sklearn",
+    "starlette",
     "torchmetrics",
     "torchvision",
     "triton",
     "tyro",
+    "uvicorn",
     "mipoison.eval",
     "mipoison.kernels",
 )
@@ -103,26 +107,40 @@ def test_the_console_script_is_declared() -> None:
     assert script.value == "mipoison.cli:main"
 
 
-def test_eval_extra_installs_what_the_harness_imports() -> None:
-    extra = [line for line in requires("mipoison") or () if re.search("extra == .eval.", line)]
-    names = {re.split(r"[<>=!~\[; ]", line)[0] for line in extra}
-    assert {name.replace("scikit-learn", "sklearn") for name in names} == set(cli._NEEDED)
+# Packages that are imported under another name, and those that only old Pythons need.
+IMPORTED = {"scikit-learn": "sklearn", "prometheus-client": "prometheus_client"}
 
 
-@pytest.mark.parametrize("missing", [*later(["rich"]), ["sklearn", "tyro"]])
-@pytest.mark.parametrize("command", unless(("evaluate",), cli.COMMANDS))
-def test_without_the_harness_a_command_says_what_to_install(
-    command: str, missing: list[str], tmp_path: Path
+@pytest.mark.parametrize("extra", ["eval", "serve"])
+def test_extras_install_what_their_commands_import(extra: str) -> None:
+    lines = [line for line in requires("mipoison") or () if re.search(f"extra == .{extra}.", line)]
+    names = {re.split(r"[<>=!~\[; ]", line)[0] for line in lines if "python_version" not in line}
+    assert {IMPORTED.get(name, name) for name in names} == set(cli._NEEDED[extra])
+
+
+EVALUATING = tuple(name for name in cli.COMMANDS if name != "serve")
+
+
+@pytest.mark.parametrize(
+    ("command", "missing", "extra"),
+    [
+        *((name, ["sklearn", "tyro"], "eval") for name in unless(("evaluate",), EVALUATING)),
+        *later(*((name, ["rich"], "eval") for name in EVALUATING)),
+        ("serve", ["uvicorn", "httpx"], "serve"),
+    ],
+)
+def test_without_an_extra_a_command_says_what_to_install(
+    command: str, missing: list[str], extra: str, tmp_path: Path
 ) -> None:
     done = run(f"{REFUSING.format(missing)}main(['{command}'])", tmp_path)
     assert done.returncode == 2 and done.stdout == ""
     assert done.stderr == (
         f"mipoison: {command} needs {', '.join(missing)}; "
-        "install them with: pip install 'mipoison[eval]'\n"
+        f"install them with: pip install 'mipoison[{extra}]'\n"
     )
 
 
-INSTALL = r"pip install 'mipoison\[eval\]'"
+INSTALL = r"pip install 'mipoison\[(eval|serve)\]'"
 # Refuses modules as an environment without them does, before anything has asked for them.
 REFUSING = """
 import sys
@@ -147,7 +165,7 @@ from mipoison.cli import main
     ids=lambda given: " ".join(given) if isinstance(given, list) else "",
 )
 def test_help_and_version_need_no_extra(given: list[str], said: str, tmp_path: Path) -> None:
-    done = run(f"{REFUSING.format(list(cli._NEEDED))}main({given})", tmp_path)
+    done = run(f"{REFUSING.format(sum(cli._NEEDED.values(), ()))}main({given})", tmp_path)
     assert (done.returncode, done.stderr) == (0, "") and re.search(said, done.stdout)
 
 

@@ -1,0 +1,1 @@
+"""Settings: a TOML file and flags, checked before the port opens."""

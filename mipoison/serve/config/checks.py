@@ -1,0 +1,140 @@
+"""Checks across settings, made before the port opens."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+from mipoison.serve.config.routes import Route
+from mipoison.serve.config.settings import Settings
+from mipoison.serve.documents import paths
+
+_HEADER: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~\-]+")
+# Fields that hold the vectors themselves.
+_HOLDERS: Final = {
+    "v2": {"outputs", "data"},
+    "tfserving": {"predictions", "outputs"},
+    "mlflow": {"predictions"},
+}
+# Headers of a response that belong to its bytes or its connection, which are new.
+_OF_BYTES: Final = frozenset(
+    (
+        *(
+            "connection",
+            "content-encoding",
+            "content-length",
+            "content-range",
+            "content-type",
+            "digest",
+            "etag",
+        ),
+        *("keep-alive", "te", "trailer", "transfer-encoding", "upgrade", "x-request-id"),
+    )
+)
+
+
+def routes_of(settings: Settings) -> tuple[Route, ...]:
+    """The routes of the settings, defended ones first.
+
+    Raises:
+        ValueError: for a wrong one.
+    """
+    given = settings.routes
+    return tuple(
+        Route.parse(text, defended=defended)
+        for listed, defended in ((given.defend, True), (given.pass_paths, False))
+        for text in listed
+    )
+
+
+def check(settings: Settings) -> None:
+    """Raises ValueError for settings that are wrong, or do not go together."""
+    _check_upstream(settings)
+    _check_answers(settings)
+    guard = settings.defense
+    if guard.key_env is not None and guard.key_file is not None:
+        raise ValueError("expected one of key_env and key_file in [defense], got both")
+    for name in (guard.identity_header, *settings.answers.pass_headers):
+        if name is not None and _HEADER.fullmatch(name) is None:
+            raise ValueError(f"expected the name of a header, got {name!r}")
+    for name in settings.answers.pass_headers:
+        if name.lower() in _OF_BYTES:
+            raise ValueError(
+                f"[answers] pass_headers: expected headers that hold for a new body, got {name!r}; leave it out"
+            )
+    if not settings.routes.defend:
+        raise ValueError("[routes] defend: expected at least one path, got none")
+    seen: set[tuple[str, str]] = set()
+    for route in routes_of(settings):
+        if (route.method, route.pattern) in seen:
+            raise ValueError(f'[routes]: expected "{route}" once, got it twice')
+        seen.add((route.method, route.pattern))
+    for network in settings.listen.metrics_allow:
+        _network(network)
+
+
+def _network(text: str) -> None:
+    try:
+        ipaddress.ip_network(text)
+    except ValueError:
+        raise ValueError(
+            f"[listen] metrics_allow: expected networks such as 10.0.0.0/8, got {text!r}"
+        ) from None
+
+
+def _check_upstream(settings: Settings) -> None:
+    upstream = settings.upstream
+    try:
+        parts = urlsplit(upstream.url)
+        port: Any = parts.port
+    except ValueError:
+        parts, port = urlsplit(""), None
+    if parts.scheme not in ("http", "https") or not parts.hostname or port == 0:
+        raise ValueError(
+            "[upstream] url: expected one such as http://127.0.0.1:8080, got another text"
+        )
+    if parts.username is not None or parts.query or parts.fragment:
+        raise ValueError(
+            "[upstream] url: expected no user, query or fragment, got one; headers of the client pass as they are"
+        )
+    if upstream.ca_file is not None and parts.scheme != "https":
+        raise ValueError("[upstream] ca_file: expected an https url, got http; leave ca_file out")
+    if upstream.ready_path is not None and not upstream.ready_path.startswith("/"):
+        raise ValueError(
+            f"[upstream] ready_path: expected a path that begins with /, got {upstream.ready_path!r}"
+        )
+
+
+def _check_answers(settings: Settings) -> None:
+    answers = settings.answers
+    is_path = answers.protocol == "path"
+    if is_path != (answers.path is not None):
+        got = "none" if is_path else f"one with {answers.protocol!r}"
+        raise ValueError(
+            f'[answers] path: expected one with protocol "path", and with no other, got {got}'
+        )
+    keys = set(_HOLDERS.get(answers.protocol, set()))
+    if answers.path is not None:
+        try:
+            keys |= {step for step in paths.parse(answers.path) if isinstance(step, str)}
+        except ValueError as error:
+            raise ValueError(f"[answers] path: {error}") from None
+    if answers.output is not None:
+        if answers.protocol in ("path", "torchserve"):
+            raise ValueError(
+                f"[answers] output: expected none with protocol {answers.protocol!r}, got one; leave it out"
+            )
+        keys.add(answers.output)
+    both = sorted(keys & set(answers.pass_fields))
+    if both:
+        raise ValueError(
+            f"[answers] pass_fields: expected fields beside the vectors, got {', '.join(both)}, which hold them"
+        )
+    if answers.temperature != 1.0 and answers.gives != "logits":
+        raise ValueError(
+            '[answers] temperature: expected 1 with gives = "probabilities", got another; it acts on logits'
+        )
+    if len(set(answers.labels)) < len(answers.labels) or len(answers.labels) == 1:
+        raise ValueError("[answers] labels: expected two or more different texts, got others")

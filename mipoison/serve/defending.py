@@ -1,0 +1,178 @@
+"""From the rows of the upstream to what goes out: checks of each request, the softmax, the defense, the last check."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Final, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from mipoison.defenses.base import Defense
+from mipoison.defenses.wire import TopK, on_the_wire
+from mipoison.reference import valid_rows
+from mipoison.reference.rounding import SUM_TOLERANCE
+from mipoison.serve.documents.vectors import Answered, Array
+from mipoison.serve.failures import Refused
+from mipoison.serve.meter import Drift, Meter
+
+# float64 rows [N, K] and the identities of their requests → what goes out.
+Answer: TypeAlias = "Callable[[Array, Sequence[str] | None], Answered]"
+_SUM_TOLERANCE: Final = SUM_TOLERANCE[torch.float64]
+# Of sums and signs of what goes out, whose decimals are rounded.
+_SLACK: Final = 1e-6
+
+
+class Prepare:
+    """Probability vectors of one request's rows, checked before they share a batch with rows of others.
+
+    Args:
+        defense: what the rows are meant for.
+        gives: what the upstream answers with, "probabilities" or "logits".
+        temperature: of the softmax over logits.
+        most: rows that one request may have.
+    """
+
+    def __init__(self, defense: Defense, *, gives: str, temperature: float, most: int) -> None:
+        self.classes = defense.classes
+        self.safe = defense.on_invalid == "label"
+        self.gives = gives
+        self.temperature = temperature
+        self.most = most
+
+    def __call__(self, rows: Array) -> Array:
+        """The rows, or their softmax; float64 [N, K].
+
+        Raises:
+            Refused: if they are too many, of another K than the defense was fitted on, or no probability vectors.
+        """
+        n, k = rows.shape
+        if n > self.most:
+            raise Refused(
+                "too_many_rows",
+                f"expected at most {self.most} inputs in a request, got {n}; send them in several requests",
+            )
+        if self.classes is not None and k != self.classes:
+            raise Refused(
+                "upstream_classes",
+                f"expected vectors of the K={self.classes} classes that the defense was fitted on, got K={k}",
+            )
+        p = torch.from_numpy(rows)
+        if self.gives == "logits":
+            return torch.softmax(p / self.temperature, dim=-1).numpy()
+        bad = n - int(valid_rows(p).sum())
+        if bad and not self.safe:
+            raise Refused(
+                "upstream_not_probabilities",
+                f"expected probability vectors (>= 0, sum 1 within {_SUM_TOLERANCE:g}) from the upstream, got {bad} of "
+                f'{n} rows otherwise; logits need [answers] gives = "logits", and an answer cut to the top k, or '
+                "rounded, cannot be defended",
+            )
+        return rows
+
+
+class Defend:
+    """Defends a batch, checks what comes out, and measures how far it moved.
+
+    Args:
+        defense: a defense, or a meter around one.
+        decimals: of what goes out; None for all digits.
+        top_k: how many entries go out; None for all.
+        moved: told the l1 moves of each batch's probability vectors, float64 [n], where all entries go out.
+    """
+
+    def __init__(
+        self,
+        defense: Defense,
+        *,
+        decimals: int | None,
+        top_k: int | None,
+        moved: Callable[[Array], None] = lambda _: None,
+    ) -> None:
+        self.defense = defense
+        self.decimals = decimals
+        self.top_k = top_k
+        self.moved = moved
+
+    def __call__(self, rows: Array, ids: Sequence[str] | None) -> Answered:
+        """What goes out for the rows [N, K].
+
+        Raises:
+            Refused: if the defense meets a drift that it refuses.
+            RuntimeError: if what comes out of the defense is no answer to these rows.
+        """
+        answered = self._answered(rows, ids)
+        _require_answer(answered, rows, self.top_k)
+        if answered.classes is None:
+            valid = valid_rows(torch.from_numpy(rows)).numpy()
+            self.moved(np.abs(answered.values - rows).sum(axis=1)[valid])
+        return answered
+
+    def _answered(self, rows: Array, ids: Sequence[str] | None) -> Answered:
+        try:
+            wired = on_the_wire(
+                self.defense,
+                rows,
+                decimals=self.decimals,
+                top_k=self.top_k,
+                ids=None if ids is None else list(ids),
+            )
+        except Drift:
+            raise Refused(
+                "drift",
+                "expected vectors like those that the defense was fitted on, got a drift, on which it answers nothing; "
+                "the operator fits it anew, or sets [defense] on_drift",
+            ) from None
+        if not isinstance(wired, TopK):
+            answered = np.asarray(wired, dtype=np.float64)
+            labels = answered.argmax(axis=1)
+            if self._gives_labels_alone():
+                return _labels_alone(labels, rows.shape[1], None)
+            return Answered(answered)
+        if self._gives_labels_alone():
+            return _labels_alone(np.asarray(wired.classes)[:, 0], rows.shape[1], self.top_k)
+        return Answered(
+            np.asarray(wired.values, dtype=np.float64),
+            np.asarray(wired.classes, dtype=np.int64),
+            np.asarray(wired.rest, dtype=np.float64),
+        )
+
+    def _gives_labels_alone(self) -> bool:
+        """Whether the last answers are labels alone, because of drift.
+
+        A meter answers so itself; but rounding to decimals moves its answers back into the defense's ball, near the
+        undefended rows.
+        """
+        meter = self.defense
+        return isinstance(meter, Meter) and meter.on_drift == "label" and meter.read().drifting > 0
+
+
+def _labels_alone(labels: npt.NDArray[np.int64], k: int, top_k: int | None) -> Answered:
+    """One-hot answers [N, K]; with top-k the other classes stand in their own order."""
+    hot = np.eye(k)[labels]
+    if top_k is None:
+        return Answered(hot)
+    classes = np.argsort(-hot, axis=1, kind="stable")[:, :top_k].astype(np.int64)
+    values = np.take_along_axis(hot, classes, axis=1)
+    return Answered(values, classes, np.zeros(len(labels)))
+
+
+def _require_answer(answered: Answered, rows: Array, top_k: int | None) -> None:
+    """Raises RuntimeError unless this is an answer to so many rows, finite, >= 0, and of sum 1."""
+    n, k = rows.shape
+    values = answered.values
+    width = k if top_k is None else min(top_k, k)
+    shaped = values.shape == (n, width)
+    total = values.sum(axis=1) if shaped else np.zeros(0)
+    if top_k is not None:
+        shaped = (
+            shaped
+            and answered.classes is not None
+            and answered.rest is not None
+            and answered.classes.shape == (n, width)
+            and answered.rest.shape == (n,)
+        )
+        total = total + answered.rest if shaped and answered.rest is not None else total
+    if not shaped or not (values >= 0).all() or not (np.abs(total - 1) <= _SLACK).all():
+        raise RuntimeError(f"expected answers to {n} rows of K={k} from the defense, got others")

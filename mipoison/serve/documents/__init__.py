@@ -1,0 +1,1 @@
+"""JSON documents of model servers: where the vectors are, and what may pass beside them."""

@@ -1,0 +1,87 @@
+"""The defense that the settings name, with its key; every mistake is found before the port opens."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import mipoison as mp
+from mipoison.defenses.base import Defense
+from mipoison.defenses.wire import require_wire
+from mipoison.keys import Key
+from mipoison.serve.config.settings import Guard, Settings
+from mipoison.serve.meter import Meter
+from mipoison.serve.readings import Readings
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A defense, ready to serve.
+
+    Args:
+        defense: of the file.
+        fingerprint: of the key, by which workers and deployments are compared; None without a key.
+    """
+
+    defense: Defense
+    fingerprint: str | None
+
+
+def load(settings: Settings) -> Loaded:
+    """Reads the key and the file.
+
+    Raises:
+        ValueError: for a missing, short or needless key, another kind of file, or settings that do not fit the defense.
+        OSError: if a file cannot be read.
+    """
+    guard, answers = settings.defense, settings.answers
+    key = _key(guard)
+    defense = mp.load(str(guard.file), key=key)
+    if guard.identity_header is not None and key is None:
+        raise ValueError(
+            f"[defense] identity_header: expected a defense with a key, got {defense.name}, which has none and answers "
+            "all accounts alike; leave it out"
+        )
+    try:
+        require_wire(defense, answers.decimals, answers.top_k)
+    except ValueError as error:
+        raise ValueError(f"[answers]: {error}") from None
+    k = defense.classes
+    if k is not None and answers.labels and len(answers.labels) != k:
+        raise ValueError(
+            f"[answers] labels: expected the {k} classes of the defense, got {len(answers.labels)}"
+        )
+    meter_of(guard, defense)
+    return Loaded(defense, None if key is None else key.fingerprint())
+
+
+def meter_of(
+    guard: Guard, defense: Defense, callbacks: Sequence[Callable[[Readings], object]] = ()
+) -> Meter:
+    """A meter around the defense.
+
+    Args:
+        guard: what is done on drift, and over how many rows it is measured.
+        defense: of the file.
+        callbacks: told when drift begins and ends.
+
+    Raises:
+        ValueError: if drift is to be acted on, and the defense does not tell what fresh rows do.
+    """
+    try:
+        return Meter(
+            defense, window=guard.drift_window, on_drift=guard.on_drift, callbacks=callbacks
+        )
+    except ValueError:
+        raise ValueError(
+            f'[defense] on_drift: expected "continue" with a defense that does not tell what fresh rows do, got '
+            f"{guard.on_drift!r}; fit it anew with this version"
+        ) from None
+
+
+def _key(guard: Guard) -> Key | None:
+    if guard.key_env is not None:
+        return Key.from_env(guard.key_env)
+    if guard.key_file is not None:
+        return Key.from_file(guard.key_file)
+    return None

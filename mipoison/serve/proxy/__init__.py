@@ -1,0 +1,1 @@
+"""The HTTP side: requests, the upstream, headers, metrics and logs."""

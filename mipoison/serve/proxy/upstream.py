@@ -1,0 +1,216 @@
+"""Calls to the model server: time limits, size limits, and a reason for each way in which it can fail."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+from typing import Final, TypeVar
+
+import httpx
+
+from mipoison.serve.config.settings import Upstream as Settings
+from mipoison.serve.failures import Refused
+from mipoison.serve.proxy.headers import Headers
+
+# Idle connections are closed before servers of Python close theirs, after two seconds (gunicorn) or five (uvicorn).
+_IDLE_S: Final = 1.5
+_READY_S: Final = 2.0
+_Result = TypeVar("_Result")
+
+
+@dataclass(frozen=True)
+class Call:
+    """A request to the upstream.
+
+    Args:
+        method: in capitals.
+        target: path and query, as the client sent them.
+        headers: to send.
+        body: to send.
+    """
+
+    method: str
+    target: bytes
+    headers: Headers
+    body: bytes
+
+
+@dataclass(frozen=True)
+class Reply:
+    """A whole answer of the upstream."""
+
+    status: int
+    headers: Headers
+    content_type: str
+    body: bytes
+
+
+class Upstream:
+    """The model server.
+
+    Args:
+        settings: where it is, and its limits.
+        connections: most at a time.
+        transport: in place of the network, for tests.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        connections: int,
+        transport: httpx.AsyncBaseTransport | None = None,
+    ) -> None:
+        self.settings = settings
+        base = httpx.URL(settings.url)
+        self._prefix = base.raw_path.rstrip(b"/")
+        self._base = base
+        # (Redirects are not followed, so http stays http. To read the usual certificates takes a tenth of a second.)
+        verify: ssl.SSLContext | bool = False
+        if base.scheme == "https":
+            verify = ssl.create_default_context(cafile=settings.ca_file)
+        self._client = httpx.AsyncClient(
+            transport=transport,
+            verify=verify,
+            timeout=httpx.Timeout(settings.timeout_s, connect=settings.connect_timeout_s),
+            limits=httpx.Limits(
+                max_connections=connections,
+                max_keepalive_connections=connections,
+                keepalive_expiry=_IDLE_S,
+            ),
+            follow_redirects=False,
+            # No proxy or certificate of the environment comes between.
+            trust_env=False,
+        )
+
+    async def close(self) -> None:
+        """Closes all connections."""
+        await self._client.aclose()
+
+    async def fetch(self, call: Call) -> Reply:
+        """The whole answer.
+
+        Raises:
+            Refused: if the upstream cannot be reached, breaks off, redirects, compresses, or is too slow or too large.
+        """
+        return await self._timed(lambda: self._fetched(call))
+
+    async def begin(self, call: Call) -> httpx.Response:
+        """The status and headers of an answer; its body is still to be read, and the answer to be closed.
+
+        Raises:
+            Refused: if there is none.
+        """
+        return await self._timed(lambda: self._sent(call))
+
+    async def body(self, response: httpx.Response) -> AsyncIterator[bytes]:
+        """The bytes of an answer as they arrive, and closes it.
+
+        Raises:
+            Refused: if the upstream breaks off.
+        """
+        try:
+            with _reasons(self.settings):
+                async for chunk in response.aiter_raw():
+                    yield chunk
+        finally:
+            await response.aclose()
+
+    async def is_ready(self) -> bool:
+        """Whether the upstream answers 200 at its path for that; True if there is no such path."""
+        if self.settings.ready_path is None:
+            return True
+        url = self._url(self.settings.ready_path.encode())
+        try:
+            response = await self._client.get(url, timeout=_READY_S)
+        except httpx.HTTPError:
+            return False
+        return response.status_code == 200
+
+    async def _fetched(self, call: Call) -> Reply:
+        response = await self._sent(call)
+        try:
+            encoding = response.headers.get("content-encoding", "identity").strip().lower()
+            if encoding not in ("", "identity"):
+                raise Refused(
+                    "upstream_encoding",
+                    "expected an answer that is not compressed, as was asked for, got a compressed one; turn "
+                    "compression off in the upstream",
+                )
+            body = bytearray()
+            with _reasons(self.settings):
+                async for chunk in response.aiter_raw():
+                    body += chunk
+                    if len(body) > self.settings.max_response_bytes:
+                        raise Refused(
+                            "upstream_too_large",
+                            f"expected an answer of at most {self.settings.max_response_bytes} bytes from the "
+                            "upstream, got a larger one; raise [upstream] max_response_bytes",
+                        )
+        finally:
+            await response.aclose()
+        return Reply(
+            response.status_code,
+            list(response.headers.raw),
+            response.headers.get("content-type", ""),
+            bytes(body),
+        )
+
+    async def _sent(self, call: Call) -> httpx.Response:
+        request = self._client.build_request(
+            call.method, self._url(call.target), headers=call.headers, content=call.body or None
+        )
+        with _reasons(self.settings):
+            response = await self._client.send(request, stream=True)
+        if response.has_redirect_location or 300 <= response.status_code < 400:
+            await response.aclose()
+            raise Refused(
+                "upstream_redirect",
+                "expected an answer from the upstream, got a redirect, which is not followed; list the path that it "
+                "leads to",
+            )
+        return response
+
+    def _url(self, target: bytes) -> httpx.URL:
+        return self._base.copy_with(raw_path=self._prefix + target)
+
+    async def _timed(self, call: Callable[[], Awaitable[_Result]]) -> _Result:
+        try:
+            return await asyncio.wait_for(call(), self.settings.timeout_s)
+        except asyncio.TimeoutError:
+            raise _too_slow(self.settings) from None
+
+
+class _reasons:
+    """Turns errors of the connection into reasons; their messages may quote what came."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: type[BaseException] | None, error: object, trace: object) -> None:
+        if kind is None:
+            return
+        if issubclass(kind, httpx.TimeoutException):
+            raise _too_slow(self.settings) from None
+        if issubclass(kind, httpx.ConnectError):
+            raise Refused(
+                "upstream_unreachable",
+                "expected a connection to the upstream, got none; it may be down or starting",
+            ) from None
+        if issubclass(kind, httpx.HTTPError | httpx.StreamError):
+            raise Refused(
+                "upstream_broke",
+                "expected a whole HTTP answer from the upstream, got a broken one or none",
+            ) from None
+
+
+def _too_slow(settings: Settings) -> Refused:
+    return Refused(
+        "upstream_timeout",
+        f"expected the upstream to answer within {settings.timeout_s:g} s (and to accept a connection within "
+        f"{settings.connect_timeout_s:g} s), got nothing or a part",
+    )
