@@ -8,19 +8,27 @@ from typing import Final
 import torch
 from torch import Tensor
 
+from mipoison.defenses.clean import in_memory
+from mipoison.defenses.workers import side_by_side
+
 # Entries of a piece: of row operations, which take some 70 bytes for each, and large enough for many threads; and of
 # networks, which take up to 600.
 ROWS: Final = 1 << 18
 NETWORKS: Final = 1 << 15
+# Pieces of networks are computed beside each other, on a thread each. So many rows are worth a thread.
+_FEWEST: Final = 128
 
 
 def pieces(p: Tensor, entries: int) -> Iterator[slice]:
     """Consecutive rows of p [N, K], about so many entries at a time; all of them where they are few.
 
-    An answer does not depend on the rows beside it, so it does not matter where one piece ends.
+    An answer does not depend on the rows beside it, so it does not matter where one piece ends. Where that makes a
+    piece for each thread, there are fewer entries.
     """
     n, k = p.shape
     height = max(1, entries // k)
+    if _threaded(p, entries):
+        height = min(height, max(_FEWEST, -(-n // torch.get_num_threads())))
     if n <= height:
         yield slice(None)
         return
@@ -30,13 +38,22 @@ def pieces(p: Tensor, entries: int) -> Iterator[slice]:
 
 def in_pieces(answer: Callable[[slice], Tensor], p: Tensor, entries: int) -> Tensor:
     """The answers to rows p [N, K], each piece of which is computed by itself: [N, K] of p's dtype."""
-    out = None
-    for part in pieces(p, entries):
-        found = answer(part)
-        if part == slice(None):
-            return found
-        if out is None:
-            out = torch.empty_like(p)
-        out[part] = found
-    assert out is not None
+    parts = list(pieces(p, entries))
+    if parts == [slice(None)]:
+        return answer(slice(None))
+    out = torch.empty_like(p)
+
+    def write(part: slice) -> None:
+        out[part] = answer(part)
+
+    if _threaded(p, entries):
+        side_by_side(write, parts)
+    else:
+        for part in parts:
+            write(part)
     return out
+
+
+def _threaded(p: Tensor, entries: int) -> bool:
+    """Whether pieces of so many entries are computed beside each other."""
+    return entries <= NETWORKS and in_memory(p) and torch.get_num_threads() > 1
