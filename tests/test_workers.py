@@ -16,7 +16,7 @@ from torch import Tensor
 import mipoison as mp
 from mipoison.defenses import Rounding
 from mipoison.defenses.base import Defense
-from mipoison.defenses.pieces import in_pieces
+from mipoison.defenses.pieces import NETWORKS, in_pieces, pieces
 from mipoison.defenses.workers import side_by_side
 
 K, N = 10, 600
@@ -92,6 +92,17 @@ def test_inference_mode_goes_with_the_work(threads: int) -> None:
     with torch.inference_mode():
         q = in_pieces(lambda part: p[part] * 1, p, 150 * K)
     assert q.is_inference() and torch.equal(q, p)
+
+
+def test_pieces_are_shorter_for_threads(threads: int) -> None:
+    def heights(n: int, k: int) -> list[int]:
+        return [part.stop - part.start for part in pieces(torch.zeros(n, k), NETWORKS)]
+
+    # One for each thread, of 128 rows or more; of many classes as many rows as before.
+    assert heights(1024, 10)[0] == -(-1024 // threads) and len(heights(1024, 10)) == threads
+    assert heights(200, 10) == [128, 72]
+    assert heights(64, 1000) == ([32, 32] if threads == 2 else [21, 21, 21, 1])
+    assert heights(32, 2000) == [16, 16]
 
 
 def test_invalid_rows_are_named_by_their_place_in_the_batch(threads: int) -> None:

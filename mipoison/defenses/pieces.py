@@ -15,20 +15,23 @@ from mipoison.defenses.workers import side_by_side
 # networks, which take up to 600.
 ROWS: Final = 1 << 18
 NETWORKS: Final = 1 << 15
-# Pieces of networks are computed beside each other, on a thread each. So many rows are worth a thread.
+# Pieces of networks are computed beside each other, on a thread each. So many rows are worth a thread; where there are
+# many threads, so many rows of many classes are worth a piece.
 _FEWEST: Final = 128
+_SHORTEST: Final = 16
 
 
 def pieces(p: Tensor, entries: int) -> Iterator[slice]:
     """Consecutive rows of p [N, K], about so many entries at a time; all of them where they are few.
 
-    An answer does not depend on the rows beside it, so it does not matter where one piece ends. Where that makes a
-    piece for each thread, there are fewer entries.
+    An answer does not depend on the rows beside it, so it does not matter where one piece ends. Those that threads
+    compute beside each other are shorter, so that every thread has one, and many take little more memory than two.
     """
     n, k = p.shape
     height = max(1, entries // k)
     if _threaded(p, entries):
-        height = min(height, max(_FEWEST, -(-n // torch.get_num_threads())))
+        threads = torch.get_num_threads()
+        height = min(height, max(_SHORTEST, 2 * height // threads), max(_FEWEST, -(-n // threads)))
     if n <= height:
         yield slice(None)
         return
