@@ -15,7 +15,6 @@ from mipoison.random import uniforms
 from mipoison.reference.choose_move import penalty
 from mipoison.reference.network import Layers, features
 
-_WIDTH: Final = 192
 _FIRST_EPOCHS: Final = 5
 _EPOCHS: Final = 2
 _BATCH: Final = 128
@@ -38,12 +37,14 @@ class Rules:
         memory: how many of the last rounds' adversaries count; None: all.
         error: "root" or "squared" error of the adversaries, a key of EXPONENTS.
         without: kinds of candidates that are left out.
+        width: units of each hidden layer of an adversary.
     """
 
     rounds: int = 10
     memory: int | None = None
     error: str = "root"
     without: tuple[str, ...] = ()
+    width: int = 128
 
     @property
     def sharpness(self) -> float:
@@ -167,7 +168,7 @@ def play(
     kinds = torch.stack((raw, flat))
     generator = torch.Generator().manual_seed(seed)
     depth = table.clean.shape[1]
-    shape = flat.shape[1], _WIDTH, depth
+    shape = flat.shape[1], rules.width, depth
     state = initial(*shape, members=len(kinds), generator=generator, device=flat.device)
     nothing = torch.zeros_like(table.moved)
     past = _Memory(rules.memory, (nothing, nothing.new_zeros((lines, count, depth)), nothing))
