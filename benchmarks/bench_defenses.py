@@ -17,7 +17,7 @@ K = 10
 # Rows that a defense is fitted on, with --record and without.
 FITTED, FEW = 1000, 200
 # Networks of the equilibrium's scorer, on as many candidates as it has for a row.
-SCORER_WIDTH, SCORER_OUTPUTS = 128, 32
+SCORER_WIDTH, SCORER_OUTPUTS = 64, 32
 CALLS = 50
 
 

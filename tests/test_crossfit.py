@@ -12,6 +12,7 @@ from worlds import world
 import mipoison as mp
 from mipoison.defenses.lpa import crossfit
 from mipoison.defenses.lpa.crossfit import _half, _kept_out, _parts
+from mipoison.defenses.lpa.equilibrium import Equilibrium
 from mipoison.defenses.lpa.penalized import Penalized
 from mipoison.reference import label_of
 
@@ -94,6 +95,31 @@ def test_copies_of_a_row_that_is_kept_out_leave_the_bank_with_it() -> None:
     assert len(parts) == 4 and torch.equal(torch.stack(parts).sum(0), out.long())
     assert all(part[group == number].unique().numel() == 1 for part in parts for number in group)
     assert _parts(out, p, None, seed=0)[0] is out
+
+
+@pytest.mark.parametrize(
+    ("many", "exact", "grouped", "fits"),
+    # The fit on all rows, and on one half or both.
+    [(150, 1.0, False, 2), (150, 0.0, False, 3), (150, 1.0, True, 3), (201, 1.0, False, 3)],
+)
+def test_one_half_is_fitted_where_it_is_large_and_tells_exactly(
+    monkeypatch: pytest.MonkeyPatch, many: int, exact: float, grouped: bool, fits: int
+) -> None:
+    seen: list[int] = []
+    fit = Equilibrium.fit.__func__  # type: ignore[attr-defined]
+
+    def counted(cls: type[Equilibrium], rows: Tensor, *given: Any, **named: Any) -> Equilibrium:
+        seen.append(len(rows))
+        played: Equilibrium = fit(cls, rows, *given, **named)
+        return played
+
+    monkeypatch.setattr(Equilibrium, "fit", classmethod(counted))
+    for name, value in (("_FEW", 100), ("_MANY", many), ("_EXACT", exact)):
+        monkeypatch.setattr(crossfit, name, value)
+    p, x = world(200, K, 4, seed=1)
+    served = mp.LPA.fit(p, x, budget=BUDGET, key=1, groups=torch.arange(200) if grouped else None)
+    assert seen == [200, 100, 100][:fits]
+    assert served.realised == pytest.approx(BUDGET, rel=0.2)
 
 
 @pytest.mark.parametrize("objective", ["equilibrium", "generator"])

@@ -230,7 +230,9 @@ class Defense(Saved):
                 for part in parts:
                     if not bool(read_back(valid_rows(p[part]).all())):
                         require_probabilities("outputs", p)
-            answered = in_pieces(lambda part, rows: self._checked(acting._on(part), rows), p, parts)
+            answered = in_pieces(
+                lambda part, rows: self._checked(acting._on(part), rows), p, self.piece, parts
+            )
             return like(answered, outputs)
 
     def _checked(self, acting: Defense, p: Tensor) -> Tensor:
@@ -250,7 +252,10 @@ class Defense(Saved):
             return self._safely(p)
         with neutral(p.device, recorded=False):
             return in_pieces(
-                lambda part, rows: self._on(part)._safely(rows), p, pieces(p, self.piece)
+                lambda part, rows: self._on(part)._safely(rows),
+                p,
+                self.piece,
+                pieces(p, self.piece),
             )
 
     def _safely(self, p: Tensor) -> Tensor:

@@ -26,6 +26,8 @@ _Fit: TypeAlias = Callable[[Tensor, Tensor, Progress], Penalized]
 
 # From this many rows on, halves are worth fitting.
 _FEW: Final = 1000
+# From this many on, one of them tells as much as both of fewer rows, if its rows' mean move is as exact as below.
+_MANY: Final = 2000
 # From so many rows or groups on, a share is kept out where labels have fewer rows than this on average.
 _KEPT_OUT: Final = ((1000, 100), (256, 40), (128, 10))
 # One in three is kept out of a fit, or one in two where the game plays on a share of the rows anyway; but no more than
@@ -62,9 +64,9 @@ def fit_cross(
        without a third or a half of the rows; then these join the bank, and the weight is set so that they spend the
        budget. Where their moves differ too much for their mean to tell, others are kept out of another fit. The first
        fit serves, at the weight where its rows spend the mean of what those of all fits do.
-    2. *Halves*: with many rows a label, all of them are worth playing on. Each half of the rows is fitted: at the
-       weight where the other half spends the budget, how much does the half spend? The weight of the fit on all rows
-       is then set so that all rows spend the mean of these two amounts.
+    2. *Halves*: with many rows a label, all of them are worth playing on. Each half of the rows is fitted, or one of
+       them where it is large enough: at the weight where the other half spends the budget, how much does the half
+       spend? The weight of the fit on all rows is then set so that all rows spend the mean of these amounts.
     3. *Neither*: with few rows, either would err more than it corrects, and the fitted rows spend the budget. What they
        spend under other keys is then the estimate.
 
@@ -99,7 +101,8 @@ def fit_cross(
         return _fit_without(fold, fit, rows, inputs, groups, budget, epsilon, norm, seed, progress)
     half = _half(rows, groups, seed)
     if half is not None:
-        return _fit_halves(half, fit, rows, inputs, budget, epsilon, norm, progress)
+        both = groups is not None or len(rows) < _MANY
+        return _fit_halves(half, fit, rows, inputs, both, budget, epsilon, norm, progress)
     on_all = fit(rows, inputs, progress)
     on_all.realised = on_all.spent_at(on_all.penalty_weight, rows, epsilon=epsilon, norm=norm)
     return on_all
@@ -139,8 +142,7 @@ def _fit_without(
             # A row's move is the mean of those under its keys.
             chosen = [part.chosen(final.penalty_weight, final.sharpness) for part in parts]
             moves += [part.view(KEYS, -1).mean(0) for part in chosen]
-            of_rows = torch.cat(moves)
-            if float(of_rows.std()) / math.sqrt(len(of_rows)) <= _EXACT * budget:
+            if _exact(torch.cat(moves), budget):
                 break
         final = finals[0]
         final.realised = fresh[0]
@@ -181,32 +183,42 @@ def _fit_halves(
     fit: _Fit,
     rows: Tensor,
     inputs: Tensor,
+    both: bool,
     budget: float,
     epsilon: float,
     norm: str,
     progress: Progress,
 ) -> Penalized:
-    """The second way of `fit_cross`, for one half as a mask [N]."""
+    """The second way of `fit_cross`, for one half as a mask [N]; the other is fitted if it must be, or to be exact."""
     on_all = fit(rows, inputs, progress.part(0.0, 0.5))
     sharpness = on_all.sharpness
-    spent, fresh = 0.0, 0.0
+    spent, fresh = [], []
     kept: list[tuple[Penalized, Tensor]] = []
     for i, held in enumerate((half, ~half)):
         start = 0.5 + 0.25 * i
         on_half = fit(rows[~held], inputs[~held], progress.part(start, start + 0.25))
         weighed = on_half.weighed(rows[held], epsilon=epsilon, norm=norm)
         weight = bisect_penalty_weight(*weighed, budget, sharpness)
-        fresh += weighed.spent_at(weight, sharpness) / 2
+        moves = weighed.chosen(weight, sharpness)
+        fresh.append(float(moves.mean()))
+        spent.append(on_half.spent_at(weight, rows[~held], epsilon=epsilon, norm=norm))
         on_half.penalty_weight = weight
         kept.append((on_half, rows[held]))
-        spent += on_half.spent_at(weight, rows[~held], epsilon=epsilon, norm=norm) / 2
+        if not both and _exact(moves.view(KEYS, -1).mean(0), budget):
+            break
+    goal = sum(spent) / len(spent)
     weighed = on_all.weighed(rows, epsilon=epsilon, norm=norm)
-    on_all.penalty_weight = bisect_penalty_weight(*weighed, spent, sharpness)
+    on_all.penalty_weight = bisect_penalty_weight(*weighed, goal, sharpness)
     # Fresh rows spend what they do of the halves, but for what the weight of the fit on all rows misses.
-    missed = weighed.spent_at(on_all.penalty_weight, sharpness) - spent
-    on_all.realised = max(0.0, fresh + missed)
+    missed = weighed.spent_at(on_all.penalty_weight, sharpness) - goal
+    on_all.realised = max(0.0, sum(fresh) / len(fresh) + missed)
     on_all.fresh = kept
     return on_all
+
+
+def _exact(moves: Tensor, budget: float) -> bool:
+    """Whether the mean of the rows' moves [n] has a small standard error."""
+    return float(moves.std()) / math.sqrt(len(moves)) <= _EXACT * budget
 
 
 def _kept_out(rows: Tensor, groups: Tensor | None, seed: int, candidates: int) -> Tensor | None:

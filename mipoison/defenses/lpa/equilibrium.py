@@ -37,8 +37,14 @@ from mipoison.ops.validation import as_part
 from mipoison.progress import Progress
 from mipoison.surrogate import Surrogate
 
-_GUIDE: Final = {"width": 64, "epochs": 8, "batch": 256}
-_SCORER: Final = {"width": 128, "epochs": 12, "batch": 256}
+# Twice these widths protect no better (decision 21).
+_SURROGATE: Final = {"width": 128}
+_GUIDE: Final = {"width": 32, "batch": 256}
+_SCORER: Final = {"width": 64, "batch": 256}
+# The fewest passes of guide and scorer, and how many rows they see in all passes together where that makes more.
+_GUIDED: Final = 8, 1 << 19
+_SCORED: Final = 12, 3 << 18
+_MOST_PASSES: Final = 20
 # At most this many entries of candidates are weighed at a time: more would allocate new memory at every step.
 _ENTRIES: Final = 1 << 21
 
@@ -108,7 +114,8 @@ class Equilibrium(Penalized):
     ) -> Equilibrium:
         """Plays the game on the defender's rows [N, K] and their inputs, by default rules or others."""
         rules = Rules(error=error) if rules is None else rules
-        surrogate = Surrogate.fit(rows, inputs, seed=seed, progress=progress.part(0.0, 0.1))
+        part = progress.part(0.0, 0.1)
+        surrogate = Surrogate.fit(rows, inputs, **_SURROGATE, seed=seed, progress=part)
         single = as_dtype(rows, torch.float32)
         with torch.inference_mode(False), torch.no_grad():
             single = single.clone()
@@ -134,6 +141,7 @@ class Equilibrium(Penalized):
                 recovery.reduced(recovered),
                 seed=seed,
                 progress=progress.part(0.1, 0.3),
+                epochs=_passes(len(places), *_GUIDED),
                 **_GUIDE,
             )
             candidates.follow(guide)
@@ -148,12 +156,13 @@ class Equilibrium(Penalized):
             everyone = single.repeat(draws, 1)
             moved = (answers - everyone.unsqueeze(1)).abs().sum(-1)
             require_reachable(float(moved.amax(1).double().mean()), budget, epsilon)
-            table = Table(answers, moved, clean.repeat(draws, 1), noise)
+            # The adversaries learn no more than the scorer can tell apart.
+            table = Table(answers, moved, recovery.reduced(clean).repeat(draws, 1), noise)
             mean, deviation = play(
                 table,
                 rules,
                 budget=budget,
-                spread=recovery.spread,
+                spread=1.0,
                 seed=seed,
                 progress=progress.part(0.3, 0.7),
             )
@@ -161,9 +170,10 @@ class Equilibrium(Penalized):
             # 3. The scorer, one network in place of all adversaries.
             scorer = Network.fit(
                 answers.flatten(0, 1),
-                recovery.of_game(mean, deviation),
+                torch.cat((mean, deviation.sqrt().unsqueeze(-1)), -1).flatten(0, 1),
                 seed=seed + 1,
                 progress=progress.part(0.7, 0.95),
+                epochs=_passes(answers.shape[:2].numel(), *_SCORED),
                 **_SCORER,
             )
             fitted = cls(
@@ -252,3 +262,8 @@ class Equilibrium(Penalized):
         made["key_cells"] = KeyCells(settings["grid"], settings["temperature"])
         chosen = {name: settings[name] for name in ("penalty_weight", "error", "sharpness")}
         return cls(Candidates(bank, guide, **made), Network(below("scorer", tensors)), **chosen)
+
+
+def _passes(rows: int, fewest: int, seen: int) -> int:
+    """How often to pass over so many rows: few rows more often, until so many are seen."""
+    return max(fewest, min(_MOST_PASSES, seen // rows))

@@ -15,7 +15,6 @@ from mipoison.random import uniforms
 from mipoison.reference.choose_move import penalty
 from mipoison.reference.network import Layers, features
 
-_WIDTH: Final = 192
 _FIRST_EPOCHS: Final = 5
 _EPOCHS: Final = 2
 _BATCH: Final = 128
@@ -25,6 +24,8 @@ _HALVINGS: Final = 30
 _LARGEST_WEIGHT: Final = 1e6
 # How sharply the best candidate is preferred, per round of the game.
 SHARPNESS: Final = 20.0
+# Numbers that are recovered at a time.
+_ENTRIES: Final = 1 << 17
 
 
 @dataclass(frozen=True)
@@ -36,12 +37,14 @@ class Rules:
         memory: how many of the last rounds' adversaries count; None: all.
         error: "root" or "squared" error of the adversaries, a key of EXPONENTS.
         without: kinds of candidates that are left out.
+        width: units of each hidden layer of an adversary.
     """
 
     rounds: int = 10
     memory: int | None = None
     error: str = "root"
     without: tuple[str, ...] = ()
+    width: int = 128
 
     @property
     def sharpness(self) -> float:
@@ -165,14 +168,8 @@ def play(
     kinds = torch.stack((raw, flat))
     generator = torch.Generator().manual_seed(seed)
     depth = table.clean.shape[1]
-    shape = flat.shape[1], _WIDTH, depth
+    shape = flat.shape[1], rules.width, depth
     state = initial(*shape, members=len(kinds), generator=generator, device=flat.device)
-    clean = table.clean.unsqueeze(1)
-
-    def harm(recovered: Tensor) -> Tensor:
-        squared = (recovered - clean).square().sum(-1) / spread
-        return squared ** EXPONENTS[rules.error]
-
     nothing = torch.zeros_like(table.moved)
     past = _Memory(rules.memory, (nothing, nothing.new_zeros((lines, count, depth)), nothing))
     here = torch.arange(lines, device=flat.device)
@@ -185,20 +182,41 @@ def play(
         state = train(
             state, kinds[:, chosen], table.clean, epochs=epochs, batch=_BATCH, generator=generator
         )
-        total, mean_of, square_of = past.begin()
+        sums = tuple(x.clone() for x in past.begin())
         for member, seen in enumerate((k, 2 * k)):
             first, *one = (value[member : member + 1] for value in state)
             # One adversary sees no logarithms.
             first = first * (torch.arange(first.shape[1], device=first.device) < seen).view(-1, 1)
             packed = Layers.of(mean, scale, [first, *one]).packed()
             networks = unchecked.Packed(packed, 1, first.shape[2], depth)
-            recovered = unchecked.recover(rows, networks).reshape(lines, count, depth)
-            share = 1 / len(kinds)
-            total = total + harm(recovered) * share
-            mean_of = mean_of + recovered * share
-            square_of = square_of + recovered.square().sum(-1) * share
-        past.end(total, mean_of, square_of)
+            _add(sums, table, networks, spread, EXPONENTS[rules.error], 1 / len(kinds))
+        past.end(*sums)
         progress((turn + 1) / rules.rounds)
     recovery = past.mean(1)
     deviation = (past.mean(2) - recovery.square().sum(-1)).clamp_min(0.0)
     return recovery, deviation
+
+
+def _add(
+    sums: tuple[Tensor, ...],
+    table: Table,
+    networks: unchecked.Packed,
+    spread: float,
+    exponent: float,
+    share: float,
+) -> None:
+    """Adds a share of what an adversary makes of each candidate to the sums of `play`, in place.
+
+    Few enough lines at a time stay in the cache.
+    """
+    total, mean_of, square_of = sums
+    lines, count, k = table.candidates.shape
+    depth = networks.outputs
+    for some in torch.arange(lines).split(max(1, _ENTRIES // (count * depth))):
+        part = slice(int(some[0]), int(some[-1]) + 1)
+        recovered = unchecked.recover(table.candidates[part].reshape(-1, k), networks)
+        recovered = recovered.view(-1, count, depth)
+        squared = (recovered - table.clean[part].unsqueeze(1)).square().sum(-1) / spread
+        total[part] += squared**exponent * share
+        mean_of[part] += recovered * share
+        square_of[part] += recovered.square().sum(-1) * share

@@ -39,6 +39,7 @@ _LEFT: Final = 8
 # vectors.
 _NEAREST: Final = 4
 _RANDOM: Final = 3
+_ADVERSARY: Final = 192
 _NETWORK: Final = {"width": 128, "epochs": 20, "batch": 256}
 # At most this many entries are weighed at a time.
 _ENTRIES: Final = 1 << 20
@@ -131,7 +132,7 @@ class Generator(Penalized):
             table = Table(answers, moved, clean.repeat(draws, 1), gumbel(words))
             mean, deviation = play(
                 table,
-                Rules(error=error),
+                Rules(error=error, width=_ADVERSARY),
                 budget=budget,
                 spread=recovery.spread,
                 seed=seed,
