@@ -57,7 +57,8 @@ def decimal_counts(
        equal ones to the label first, then to the lowest index. No grid point of that sum is nearer, in any norm.
     2. A label that ties gets one more unit, from the entry that loses least by it.
     3. A row that is out of the ball then is moved toward p before it is rounded: first by what it was too far, then so
-       far that no rounding leaves the ball. That needs `farthest(K, decimals, norm) <= epsilon`.
+       far that no rounding leaves the ball. That needs `farthest(K, decimals, norm) <= epsilon`. A label alone that is
+       farther out than q's dtype explains stays: a meter answers so in place of its defense.
 
     Args:
         q: answers, [N, K] of any dtype, the safe answer where p is no probability vector.
@@ -78,6 +79,8 @@ def decimal_counts(
         return counts
     center = torch.where(valid.unsqueeze(-1), _normalised(p), x)
     least = max(0.0, epsilon - farthest(q.shape[-1], decimals, norm))
+    explained = epsilon + torch.finfo(q.dtype).eps
+    alone = (q.amax(-1) == 1) & (distance(x, center, norm) > explained)
 
     def nearer(back: float) -> Callable[..., tuple[Tensor]]:
         def again(
@@ -95,7 +98,7 @@ def decimal_counts(
 
     for back in (_BACK, math.inf):
         excess = distance(counts.to(torch.float64) / 10**decimals, center, norm) - epsilon
-        out, rows = excess > _SLACK, (x, center, label, valid, excess)
+        out, rows = (excess > _SLACK) & ~alone, (x, center, label, valid, excess)
         if everywhere:
             counts = torch.where(out.unsqueeze(-1), nearer(back)(*rows)[0], counts)
         elif bool(out.any()):

@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from typing import Final, TypeAlias
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
 from mipoison.defenses.base import Defense
@@ -15,7 +14,7 @@ from mipoison.reference import valid_rows
 from mipoison.reference.rounding import SUM_TOLERANCE
 from mipoison.serve.documents.vectors import Answered, Array
 from mipoison.serve.failures import Refused
-from mipoison.serve.meter import Drift, Meter
+from mipoison.serve.meter import Drift
 
 # float64 rows [N, K] and the identities of their requests → what goes out.
 Answer: TypeAlias = "Callable[[Array, Sequence[str] | None], Answered]"
@@ -125,37 +124,12 @@ class Defend:
                 "the operator fits it anew, or sets [defense] on_drift",
             ) from None
         if not isinstance(wired, TopK):
-            answered = np.asarray(wired, dtype=np.float64)
-            labels = answered.argmax(axis=1)
-            if self._gives_labels_alone():
-                return _labels_alone(labels, rows.shape[1], None)
-            return Answered(answered)
-        if self._gives_labels_alone():
-            return _labels_alone(np.asarray(wired.classes)[:, 0], rows.shape[1], self.top_k)
+            return Answered(np.asarray(wired, dtype=np.float64))
         return Answered(
             np.asarray(wired.values, dtype=np.float64),
             np.asarray(wired.classes, dtype=np.int64),
             np.asarray(wired.rest, dtype=np.float64),
         )
-
-    def _gives_labels_alone(self) -> bool:
-        """Whether the last answers are labels alone, because of drift.
-
-        A meter answers so itself; but rounding to decimals moves its answers back into the defense's ball, near the
-        undefended rows.
-        """
-        meter = self.defense
-        return isinstance(meter, Meter) and meter.on_drift == "label" and meter.read().drifting > 0
-
-
-def _labels_alone(labels: npt.NDArray[np.int64], k: int, top_k: int | None) -> Answered:
-    """One-hot answers [N, K]; with top-k the other classes stand in their own order."""
-    hot = np.eye(k)[labels]
-    if top_k is None:
-        return Answered(hot)
-    classes = np.argsort(-hot, axis=1, kind="stable")[:, :top_k].astype(np.int64)
-    values = np.take_along_axis(hot, classes, axis=1)
-    return Answered(values, classes, np.zeros(len(labels)))
 
 
 def _require_answer(answered: Answered, rows: Array, top_k: int | None) -> None:
