@@ -1,4 +1,7 @@
-"""Argmin ‖q − z‖² over C(p, t, ε, m), and the fused step: the kernel and its launch."""
+"""Argmin ‖q − z‖² over C(p, t, ε, m), and the fused step: the kernel and its launch.
+
+The balls are in `l1.py`, `l2.py` and `linf.py`.
+"""
 
 from __future__ import annotations
 

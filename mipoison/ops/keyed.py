@@ -1,4 +1,7 @@
-"""The keyed operations: label flips, and the random words of a row."""
+"""The keyed operations: label flips, and the random words of a row.
+
+`mipoison.random` is the reference: it says how a row is hashed to a cell, and how words are drawn for the cell.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Key cells: rows of one cell share their keyed words."""
+"""Key cells: rows of one cell share their keyed words.
+
+Here rows are softened and the width of cells is set; `mipoison.random` decides which cell a row is in.
+"""
 
 from __future__ import annotations
 
