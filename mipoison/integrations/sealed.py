@@ -1,0 +1,67 @@
+"""Keep the key of a defense out of what an object shows of itself, and out of how it is pickled."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import numpy as np
+
+from mipoison.defenses import Defense, load
+from mipoison.key_text import as_name
+from mipoison.keys import Key
+
+
+class Sealed:
+    """An object with the attributes key, key_env, defense and options, and defense_ once it is fitted.
+
+    A raw key becomes a `Key`, which does not show, as soon as it is set. A defense that was fitted here is pickled
+    without its key, which is read from the variable key_env where it is unpickled.
+    """
+
+    key: Any
+    key_env: Any
+    defense: Any
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == "key" and isinstance(value, int | np.integer | bytes | bytearray | memoryview):
+            value = Key(value)
+        elif name in ("key", "key_env") and isinstance(value, str):
+            # Refuses what looks like the key itself, and does not show it.
+            as_name(value)
+        elif name == "options" and isinstance(value, dict) and "key" in value:
+            raise ValueError("expected no key in options, which show, got one; pass key or key_env")
+        super().__setattr__(name, value)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What is pickled.
+
+        Raises:
+            TypeError: for a key that no variable holds.
+        """
+        state: dict[str, Any] = super().__getstate__()  # type: ignore[assignment]
+        fitted = state.get("defense_") if isinstance(self.defense, type) else None
+        keyed = isinstance(fitted, Defense) and fitted._key is not None
+        if self.key is not None or (keyed and self.key_env is None):
+            raise TypeError(
+                f"expected key_env to pickle or copy this {type(self).__name__}, got "
+                f"{'none' if self.key is None else 'the key itself'}, which is never serialised; pass the name of a "
+                "variable that holds the key, or a mipoison.Deferred as the defense"
+            )
+        if isinstance(fitted, Defense):
+            file = io.BytesIO()
+            fitted.save(file)
+            state = state | {"defense_": file.getvalue()}
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Reads the key of a keyed defense.
+
+        Raises:
+            ValueError: if key_env holds none.
+        """
+        saved = state.get("defense_")
+        if isinstance(saved, bytes):
+            key = None if state["key_env"] is None else Key.from_env(state["key_env"])
+            state = state | {"defense_": load(io.BytesIO(saved), key=key)}
+        super().__setstate__(state)  # type: ignore[misc]
