@@ -20,7 +20,7 @@ CPP = csrc/*.h csrc/*.cpp tests/aarch64/*.cpp
 INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt $(PIP_ARGS)
 
 .DELETE_ON_ERROR:
-.PHONY: demo test test-full test-scale test-torch-range bench bench-gpu render resources sanitize compare-aarch64 soak study study-defenses docs docs-site lint help format clean
+.PHONY: demo test test-full test-scale test-integrations test-torch-range bench bench-gpu render resources sanitize compare-aarch64 soak study study-defenses docs docs-site lint help format clean
 
 demo: $(VENV)/.eval
 	@if [ -e $(RUN)/.finished ]; then \
@@ -42,6 +42,12 @@ test-full: $(VENV)/.test
 test-scale: $(VENV)/.test
 	$(INSTALL) -e '.[eval,test,scale]'
 	$(BIN)/python -m pytest tests/eval/test_frozen_run.py -k engines
+
+# The adapters, against the libraries that they are for, and the servers of examples/servers: an environment of its own.
+INTEGRATIONS ?= build/integrations
+test-integrations:
+	$(MAKE) $(INTEGRATIONS)/.integrations VENV=$(INTEGRATIONS)
+	$(INTEGRATIONS)/bin/python -m pytest tests/integrations --integrations
 
 # One file a machine and day; `make render` takes them into docs/performance.md.
 bench: $(VENV)/.test
@@ -131,6 +137,7 @@ help:
 	@echo "make soak              ten million random rows against the guarantees"
 	@echo "make test-torch-range  every version of torch that is declared (gigabytes)"
 	@echo "make test-scale        experiments on a Ray and a Dask cluster"
+	@echo "make test-integrations every adapter against its library, and the servers (a gigabyte)"
 	@echo "make bench-gpu         on a GPU: the tests there, then the benchmarks"
 	@echo "make resources         what each Triton kernel takes of a GPU"
 	@echo "Variables, such as PIP_ARGS, stand at the top of the Makefile."
@@ -161,6 +168,10 @@ $(VENV)/.eval: $(SOURCES) | $(VENV)/bin/python
 $(VENV)/.test: $(SOURCES) | $(VENV)/bin/python
 	$(INSTALL) -e '.[eval,test]'
 	@touch $@ $(VENV)/.eval
+
+$(VENV)/.integrations: $(SOURCES) | $(VENV)/bin/python
+	$(INSTALL) -e '.[eval,test,onnx,integrations]'
+	@touch $@
 
 $(VENV)/.docs: $(SOURCES) docs/conf.py | $(VENV)/bin/python
 	$(INSTALL) -e '.[docs]'

@@ -34,6 +34,7 @@ HEAVY = (
     "tyro",
     "uvicorn",
     "mipoison.eval",
+    "mipoison.integrations",
     "mipoison.kernels",
 )
 

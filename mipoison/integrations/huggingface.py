@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from typing import Any, Final, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 
@@ -11,8 +11,6 @@ from mipoison.defenses import Defense, Deferred
 from mipoison.defenses.eval_mode import require_eval_mode, to_eval_mode
 from mipoison.defenses.wire import on_the_wire, require_wire
 from mipoison.ops.validation import as_choice, as_part
-
-TASKS: Final = ("text-classification", "image-classification")
 
 
 def defend(
@@ -38,7 +36,7 @@ def defend(
         ValueError: for another task, for scores that are not a softmax over the labels, or a wrong number.
     """
     config = pipeline.model.config
-    as_choice("pipeline.task", pipeline.task, TASKS)
+    as_choice("pipeline.task", pipeline.task, ("text-classification", "image-classification"))
     if config.num_labels < 2 or config.problem_type not in (None, "single_label_classification"):
         raise ValueError(
             f"expected a model that chooses one of two labels or more, got {config.num_labels} labels and "
