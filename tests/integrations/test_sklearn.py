@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import pickle
 import secrets
-import tempfile
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -31,21 +31,28 @@ from mipoison.integrations.sklearn import DefendedClassifier
 SECRET = secrets.token_hex(32)
 VARIABLE = "KEY_OF_THE_SKLEARN_TESTS"
 DIRECTION = {"objective": "direction", "epsilon": 0.1}
-# Of the check that hashes what an estimator was given, which a key refuses.
-FOLDER = tempfile.TemporaryDirectory()
-SAVED = f"{FOLDER.name}/lpa.safetensors"
-mp.LPA(Direction(), epsilon=0.1, key=0).save(SAVED)
 LINEAR = make_pipeline(StandardScaler(), LogisticRegression())
 
 
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where a saved defense is."""
+    path = tmp_path_factory.mktemp("saved")
+    mp.LPA(Direction(), epsilon=0.1, key=0).save(path / "lpa.safetensors")
+    return path
+
+
 @pytest.fixture(autouse=True)
-def _variable(monkeypatch: pytest.MonkeyPatch) -> None:
+def _deployment(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(VARIABLE, SECRET)
+    monkeypatch.chdir(folder)
 
 
+# One of the checks hashes what an estimator was given, which a key refuses. The path is relative, since the names of
+# tests have to be alike in all processes.
 @parametrize_with_checks(
     [
-        DefendedClassifier(LogisticRegression(), mp.Deferred(SAVED, key_env=VARIABLE)),
+        DefendedClassifier(LogisticRegression(), mp.Deferred("lpa.safetensors", key_env=VARIABLE)),
         DefendedClassifier(GaussianNB(), options=DIRECTION, held_out=0.3, key_env=VARIABLE),
     ]
 )
