@@ -47,7 +47,7 @@ test-scale: $(VENV)/.test
 INTEGRATIONS ?= build/integrations
 test-integrations:
 	$(MAKE) $(INTEGRATIONS)/.integrations VENV=$(INTEGRATIONS)
-	$(INTEGRATIONS)/bin/python -m pytest tests/integrations --integrations
+	$(INTEGRATIONS)/bin/python -m pytest tests/integrations tests/test_art.py --integrations
 
 # One file a machine and day; `make render` takes them into docs/performance.md.
 bench: $(VENV)/.test

@@ -19,14 +19,19 @@ theirs = pytest.importorskip(
     reason="needs pip install adversarial-robustness-toolbox",
 )
 
+# Theirs know no margin.
 PAIRS = [
-    (LabelOnly(), "ClassLabels", {}),
-    (Rounding(1), "Rounded", {"decimals": 1}),
-    (Rounding(3), "Rounded", {"decimals": 3}),
-    (HighConfidence(cutoff=0.05), "HighConfidence", {"cutoff": 0.05}),
-    (HighConfidence(cutoff=0.4), "HighConfidence", {"cutoff": 0.4}),
-    (ReverseSigmoid(), "ReverseSigmoid", {}),
-    (ReverseSigmoid(beta=0.3, gamma=0.5), "ReverseSigmoid", {"beta": 0.3, "gamma": 0.5}),
+    (LabelOnly(margin=0.0), "ClassLabels", {}),
+    (Rounding(1, margin=0.0), "Rounded", {"decimals": 1}),
+    (Rounding(3, margin=0.0), "Rounded", {"decimals": 3}),
+    (HighConfidence(cutoff=0.05, margin=0.0), "HighConfidence", {"cutoff": 0.05}),
+    (HighConfidence(cutoff=0.4, margin=0.0), "HighConfidence", {"cutoff": 0.4}),
+    (ReverseSigmoid(margin=0.0), "ReverseSigmoid", {}),
+    (
+        ReverseSigmoid(beta=0.3, gamma=0.5, margin=0.0),
+        "ReverseSigmoid",
+        {"beta": 0.3, "gamma": 0.5},
+    ),
 ]
 
 

@@ -134,6 +134,14 @@ def test_decimals_sum_to_one() -> None:
     assert (thousandths.round().astype(int).sum(1) == 1000).all()
 
 
+def test_clone_has_the_same_fitted_defense() -> None:
+    X, y, own = iris()
+    outputs = LINEAR.fit(X, y).predict_proba(own)
+    defense = mp.LPA.fit(outputs, own, objective="decoy", epsilon=0.1, key=0)
+    given = DefendedClassifier(LINEAR, defense)
+    assert np.array_equal(clone(given).fit(X, y).predict_proba(X), given.fit(X, y).predict_proba(X))
+
+
 def test_in_a_pipeline() -> None:
     X, y, _ = iris()
     inner = DefendedClassifier(
