@@ -14,13 +14,15 @@ SERVERS = Path(__file__).parents[2] / "examples" / "servers"
 pytestmark = pytest.mark.usefixtures("asked_for")
 
 
-def test_no_library_of_the_extra_is_missing() -> None:
+def test_no_library_of_the_extras_is_missing() -> None:
     """Where one is, its tests are skipped, and nobody would know."""
     lines = [
-        line for line in requires("mipoison") or () if re.search("extra == .integrations.", line)
+        line
+        for line in requires("mipoison") or ()
+        if re.search("extra == .(integrations|onnx).", line)
     ]
     names = [re.split(r"[<>=!~\[; ]", line)[0] for line in lines]
-    assert len(names) >= 7 and all(version(name) for name in names)
+    assert len(names) >= 10 and all(version(name) for name in names)
 
 
 @pytest.mark.parametrize("path", sorted(SERVERS.glob("with_*.py")), ids=lambda path: path.stem)
