@@ -28,8 +28,7 @@ from mipoison.defenses import Rounding
 from mipoison.defenses.lpa.direction import Direction
 from mipoison.integrations.sklearn import DefendedClassifier
 
-SECRET = secrets.token_hex(32)
-VARIABLE = "KEY_OF_THE_SKLEARN_TESTS"
+SECRET, VARIABLE = secrets.token_hex(32), "KEY_OF_THE_SKLEARN_TESTS"
 DIRECTION = {"objective": "direction", "epsilon": 0.1}
 LINEAR = make_pipeline(StandardScaler(), LogisticRegression())
 
@@ -90,9 +89,8 @@ def test_other_methods_of_the_classifier_are_not_reached() -> None:
     told = {name for name in public if hasattr(fitted, name)}
     assert {"decision_function", "predict_log_proba", "coef_"} <= public - told
     own = {"fit", "predict", "predict_proba", "score", "classes_", "n_features_in_"}
-    of_sklearn = {"get_params", "set_params", "get_metadata_routing"}
-    of_sklearn |= {"set_fit_request", "set_score_request"}
-    assert told == own | of_sklearn
+    of_settings = {"get_params", "set_params", "get_metadata_routing"}
+    assert told == own | of_settings | {"set_fit_request", "set_score_request"}
 
 
 def test_lfp_labels_are_those_of_its_probabilities() -> None:
@@ -144,9 +142,8 @@ def test_clone_has_the_same_fitted_defense() -> None:
 
 def test_in_a_pipeline() -> None:
     X, y, _ = iris()
-    inner = DefendedClassifier(
-        LogisticRegression(), options=DIRECTION, held_out=0.3, key_env=VARIABLE
-    )
+    settings = {"options": DIRECTION, "held_out": 0.3, "key_env": VARIABLE}
+    inner = DefendedClassifier(LogisticRegression(), **settings)
     pipeline = make_pipeline(StandardScaler(), inner).fit(X, y)
     scaled = pipeline[0].transform(X)
     assert np.array_equal(pipeline.predict_proba(X), pipeline[1].predict_proba(scaled))
@@ -159,10 +156,8 @@ def test_grid_search() -> None:
         "options": [DIRECTION | {"epsilon": epsilon} for epsilon in (0.1, 0.2)],
         "estimator__logisticregression__C": [0.1, 1.0],
     }
-    search = GridSearchCV(
-        DefendedClassifier(LINEAR, key_env=VARIABLE), grid, cv=2, scoring="neg_log_loss"
-    )
-    search.fit(X, y, defender=own)
+    given = DefendedClassifier(LINEAR, key_env=VARIABLE)
+    search = GridSearchCV(given, grid, cv=2, scoring="neg_log_loss").fit(X, y, defender=own)
     assert len(set(search.cv_results_["mean_test_score"])) == 4
     assert search.best_estimator_.defense_.epsilon == search.best_params_["options"]["epsilon"]
     assert np.array_equal(search.predict_proba(X), search.best_estimator_.predict_proba(X))
@@ -175,7 +170,6 @@ def test_inputs_of_several_kinds() -> None:
     table, own_table = pandas.DataFrame(X).add_prefix("x"), pandas.DataFrame(own).add_prefix("x")
     settings: dict[str, Any] = {"options": DIRECTION, "key_env": VARIABLE}
     of_table = DefendedClassifier(LINEAR, **settings).fit(table, y, defender=own_table)
-    # (Sums over another memory layout have other last bits.)
     np.testing.assert_allclose(of_table.predict_proba(table), expected, rtol=0, atol=1e-9)
     assert list(of_table.feature_names_in_) == ["x0", "x1", "x2", "x3"]
     of_sparse = DefendedClassifier(LogisticRegression(), **settings)
@@ -235,11 +229,8 @@ def test_pickled_with_the_name_of_a_variable(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_defense_without_a_key_is_pickled() -> None:
     X, _, _ = iris()
-    codebook = {"objective": "codebook"}
-    for fitted in (
-        defended(options=codebook, key_env=None),
-        DefendedClassifier(LINEAR, Rounding(2)).fit(*iris()[:2]),
-    ):
+    codebook = defended(options={"objective": "codebook"}, key_env=None)
+    for fitted in (codebook, DefendedClassifier(LINEAR, Rounding(2)).fit(*iris()[:2])):
         again = pickle.loads(pickle.dumps(fitted))
         assert np.array_equal(again.predict_proba(X), fitted.predict_proba(X))
 
@@ -265,9 +256,7 @@ def test_defense_without_a_key_is_pickled() -> None:
         ({"key": [1], "defender": True}, TypeError, "expected key to be an int, bytes or None"),
         ({"key_env": "NOT_SET_AT_ALL", "defender": True}, ValueError, "NOT_SET_AT_ALL, got none"),
         ({"options": {"wish": 1}, "defender": True}, TypeError, "unexpected keyword argument"),
-        ({"options": {"rate": 1}, "defender": True}, TypeError, "unexpected keyword argument"),
         ({"estimator": LinearSVC(), "defender": True}, AttributeError, "predict_proba"),
-        ({"defense": Rounding(2), "decimals": 0}, ValueError, "decimals"),
         ({"defense": Rounding(2), "decimals": 12}, ValueError, r"expected decimals in \[1, 9\]"),
     ],
     ids=str,
