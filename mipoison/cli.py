@@ -1,4 +1,4 @@
-"""The console script: help and version need only the package, commands need the extra [eval] or [serve]."""
+"""The console script: help and version need only the package, commands need an extra."""
 
 from __future__ import annotations
 
@@ -17,12 +17,16 @@ COMMANDS: Final[Mapping[str, str]] = {
     "certify": "bound the error of every adversary against a saved defense, on vectors of yours",
     "leaderboard": "add finished runs to a leaderboard and write its page anew",
     "serve": "defend the answers of an HTTP model server, as a reverse proxy",
+    "defend": "defend the confidence vectors in Parquet files",
 }
 # What each extra installs, by the name that it is imported by.
 _NEEDED: Final[Mapping[str, tuple[str, ...]]] = {
     "eval": ("sklearn", "torchmetrics", "matplotlib", "rich", "tyro", "joblib", "jinja2"),
     "serve": ("starlette", "uvicorn", "httpx", "prometheus_client"),
+    "arrow": ("pyarrow",),
 }
+# Of the commands that need another one than [eval].
+_EXTRAS: Final[Mapping[str, str]] = {"serve": "serve", "defend": "arrow"}
 _HELP: Final = ("-h", "--help")
 _INTERRUPTED: Final = 130
 
@@ -92,6 +96,10 @@ def _run_command(command: str, given: list[str]) -> None:
             from mipoison.serve.command import main as run
 
             given = given[1:]
+        elif extra == "arrow":
+            from mipoison.integrations.arrow.command import main as run
+
+            given = given[1:]
         else:
             # Figures are drawn into files. A notebook's backend, which its terminals inherit, may not be installed.
             os.environ["MPLBACKEND"] = "agg"
@@ -110,7 +118,7 @@ def _run_command(command: str, given: list[str]) -> None:
 
 
 def _extra_of(command: str) -> str:
-    return "serve" if command == "serve" else "eval"
+    return _EXTRAS.get(command, "eval")
 
 
 def _install(extra: str) -> str:
@@ -131,7 +139,8 @@ def _print_help(stream: TextIO) -> None:
         "Measure how well confidence vectors can be inverted, and what a defense wins.\n\n"
         f"commands:\n{lines}\n\n"
         "`mipoison COMMAND --help` lists a command's options. "
-        f"The commands need the extra [eval] ({_install('eval')}), serve needs [serve] ({_install('serve')}).",
+        f"The commands need the extra [eval] ({_install('eval')}), serve needs [serve] ({_install('serve')}), and "
+        f"defend needs [arrow] ({_install('arrow')}).",
         file=stream,
     )
 

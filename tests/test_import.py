@@ -24,6 +24,7 @@ HEAVY = (
     "matplotlib",
     "pandas",
     "prometheus_client",
+    "pyarrow",
     "rich",
     "scipy",
     "sklearn",
@@ -112,14 +113,14 @@ def test_the_console_script_is_declared() -> None:
 IMPORTED = {"scikit-learn": "sklearn", "prometheus-client": "prometheus_client"}
 
 
-@pytest.mark.parametrize("extra", ["eval", "serve"])
+@pytest.mark.parametrize("extra", cli._NEEDED)
 def test_extras_install_what_their_commands_import(extra: str) -> None:
     lines = [line for line in requires("mipoison") or () if re.search(f"extra == .{extra}.", line)]
     names = {re.split(r"[<>=!~\[; ]", line)[0] for line in lines if "python_version" not in line}
     assert {IMPORTED.get(name, name) for name in names} == set(cli._NEEDED[extra])
 
 
-EVALUATING = tuple(name for name in cli.COMMANDS if name != "serve")
+EVALUATING = tuple(name for name in cli.COMMANDS if name not in cli._EXTRAS)
 
 
 @pytest.mark.parametrize(
@@ -128,6 +129,7 @@ EVALUATING = tuple(name for name in cli.COMMANDS if name != "serve")
         *((name, ["sklearn", "tyro"], "eval") for name in unless(("evaluate",), EVALUATING)),
         *later(*((name, ["rich"], "eval") for name in EVALUATING)),
         ("serve", ["uvicorn", "httpx"], "serve"),
+        ("defend", ["pyarrow"], "arrow"),
     ],
 )
 def test_without_an_extra_a_command_says_what_to_install(
@@ -141,7 +143,7 @@ def test_without_an_extra_a_command_says_what_to_install(
     )
 
 
-INSTALL = r"pip install 'mipoison\[(eval|serve)\]'"
+INSTALL = r"pip install 'mipoison\[(eval|serve|arrow)\]'"
 # Refuses modules as an environment without them does, before anything has asked for them.
 REFUSING = """
 import sys

@@ -18,7 +18,6 @@ from mipoison.eval.data.vectors import certify_file
 from mipoison.eval.options import (
     GivenConfiguration,
     naming_options,
-    of_system,
     parsed,
     refuse_ignored,
 )
@@ -30,6 +29,7 @@ from mipoison.eval.report.results_file import RESULTS, expecting_results, read_r
 from mipoison.eval.run.engines import ENGINES, caught_signals
 from mipoison.eval.run.experiment import Outcome, run
 from mipoison.eval.run.merge import merge
+from mipoison.system_errors import of_system
 
 _INTERRUPTED: Final = 130
 NAMED: Final = dict(PRESETS)

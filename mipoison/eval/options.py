@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import io
 import os
 import re
@@ -167,16 +166,3 @@ def _message(boxed: str, given: Sequence[str]) -> str:
     plain = " ".join(_HELP.sub("", _BOX.sub(" ", body)).split())
     command = f" {given[0]}" if given else ""
     return f"{plain.removeprefix('Error parsing ')}; see mipoison{command} --help"
-
-
-def of_system(error: OSError) -> str:
-    """What the system said, beginning with the file; of our own errors their message."""
-    if error.errno is None or error.strerror is None:
-        return str(error)
-    advice = {
-        errno.EACCES: "; give the right to it, or choose another path",
-        errno.EROFS: "; choose another path",
-        errno.ENOSPC: "; make room, the same command goes on from there",
-    }.get(error.errno, "")
-    where = error.filename if error.filename is not None else "output"
-    return f"{where}: {error.strerror}{advice}"
