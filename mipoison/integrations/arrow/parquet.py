@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import io
+import json
 from collections.abc import Iterable, Iterator
 from importlib.metadata import version
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any, BinaryIO, Final, NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from mipoison.defenses import Defense, Deferred
+from mipoison.defenses import Defense, Deferred, storage
 from mipoison.integrations.arrow.batches import Batches, Names, as_names
 from mipoison.integrations.arrow.unfinished import Unfinished
 from mipoison.integrations.arrow.written import entries, settings_like
@@ -124,18 +125,31 @@ def _run(
     names: list[Path], files: list[_File], defense: Defense, options: dict[str, Any]
 ) -> dict[str, Any]:
     """What the answers depend on, as JSON."""
-    saved = io.BytesIO()
-    defense.save(saved)
     columns = {name: list(as_names(options[name])) for name in ("column", "drop", "keep")}
     identities = [file.identity for file in files]
     return {
         "files": dict(zip(map(str, names), identities, strict=True)),
-        "defense": hashlib.blake2b(saved.getvalue(), digest_size=16).hexdigest(),
+        "defense": _hash(defense),
         "key": None if defense._key is None else defense._key.fingerprint(),
         **options,
         **columns,
         "mipoison": version("mipoison"),
     }
+
+
+def _hash(defense: Defense) -> str:
+    """What tells defenses apart, whatever their keys."""
+    file = io.BytesIO()
+    defense.save(file)
+    file.seek(0)
+    # (The order of names in a file is not always the same.)
+    content = storage.load(file)
+    made = hashlib.blake2b(digest_size=16)
+    made.update(json.dumps([content.kind, content.settings], sort_keys=True).encode())
+    for name, tensor in sorted(content.tensors.items()):
+        made.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        made.update(tensor.contiguous().numpy())
+    return made.hexdigest()
 
 
 class _File:
@@ -209,7 +223,8 @@ class _File:
         try:
             yield
         except (TypeError, ValueError) as error:
-            raise type(error)(f"{self._path}: {error}") from error
+            kind = TypeError if isinstance(error, TypeError) else ValueError
+            raise kind(f"{self._path}: {error}") from error
 
 
 def _tables(part: Path, schema: pa.Schema) -> Iterator[pa.Table]:
