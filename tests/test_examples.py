@@ -12,9 +12,12 @@ import mipoison as mp
 from mipoison import defenses
 
 ROOT = Path(__file__).parents[1]
+# Those of clusters are tested in integrations/test_clusters.py.
+CLUSTERS = ("defend_ray_data", "defend_dask", "defend_spark")
+ALONE = [path for path in sorted((ROOT / "examples").glob("*.py")) if path.stem not in CLUSTERS]
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "examples").glob("*.py")), ids=lambda p: p.stem)
+@pytest.mark.parametrize("path", ALONE, ids=lambda p: p.stem)
 def test_example_runs(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     runpy.run_path(str(path), run_name="__main__")
     assert capsys.readouterr().out.count("\n") == 1

@@ -278,7 +278,7 @@ def test_wrong_arguments_are_found_before_a_row_is_read(p: Tensor) -> None:
     with pytest.raises(TypeError, match=r"expected defense .* got function"):
         defend(reader(given), lambda p: p)  # type: ignore[arg-type]
     for data in (3, "p", {"p": [[0.5, 0.5]]}, [], [3]):
-        with pytest.raises(TypeError, match="expected (a table|record batches of pyarrow)"):
+        with pytest.raises(TypeError, match=r"expected (a table|record batches of pyarrow)"):
             defend(data, NOISE)
 
 

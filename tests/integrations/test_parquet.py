@@ -271,19 +271,19 @@ def test_one_process_at_a_time(source: Path, out: Path) -> None:
 
 
 def test_paths_that_are_refused(source: Path, folder: Path, out: Path, tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match="got nothing at .*nowhere"):
+    with pytest.raises(FileNotFoundError, match=r"got nothing at .*nowhere"):
         defend_parquet(tmp_path / "nowhere", out, NOISE)
     with pytest.raises(FileNotFoundError, match="a path in a folder that exists"):
         defend_parquet(source, tmp_path / "no folder" / "out", NOISE)
     with pytest.raises(FileExistsError, match=r"a path where nothing is, got .*in\.parquet"):
         defend_parquet(source, source, NOISE)
-    with pytest.raises(ValueError, match="expected an output outside .*data"):
+    with pytest.raises(ValueError, match=r"expected an output outside .*data"):
         defend_parquet(folder, folder / "out", NOISE)
     (tmp_path / "empty").mkdir()
     with pytest.raises(ValueError, match=r"expected files \*\.parquet in .*empty, got none"):
         defend_parquet(tmp_path / "empty", out, NOISE)
     (tmp_path / "text").write_text("no Parquet")
-    with pytest.raises(ValueError, match="expected a Parquet file, got .*text"):
+    with pytest.raises(ValueError, match=r"expected a Parquet file, got .*text"):
         defend_parquet(tmp_path / "text", out, NOISE)
     (tmp_path / "out.parquet.partial").mkdir()
     (tmp_path / "out.parquet.partial/mine").touch()
