@@ -92,7 +92,7 @@ def rows_of(name: str, column: pa.Array) -> Tensor:
             )
     entries = lists.flatten()
     if entries.null_count:
-        missing = _mask(entries).reshape(-1, k).any(1)
+        missing = np.asarray(_mask(entries).reshape(-1, k).any(1))
         raise ValueError(
             f"expected column {name} without missing entries, got some in {_named(missing)}; fill them, or leave their "
             "rows out"

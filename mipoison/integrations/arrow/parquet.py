@@ -79,7 +79,7 @@ def defend_parquet(
         keep: columns that hold nothing to be defended.
         rows_per_batch: rows that are read at once; by default about a million numbers, and 65,536 rows at most. The
             answers do not depend on it.
-        progress: called with the share of rows done, in (0, 1], after each row group.
+        progress: called with the share of rows that are answered, in (0, 1], after each batch.
 
     Returns:
         how many rows there are.
@@ -95,25 +95,30 @@ def defend_parquet(
     as_part("defense", defense, Defense, "mp.LPA.fit")  # type: ignore[type-abstract]
     if rows_per_batch is not None:
         rows_per_batch = as_count("rows_per_batch", rows_per_batch, 1)
-    report = as_report(progress)
+    told = as_report(progress)
     source, out = Path(source), Path(out)
     folder, names = _files(source, out)
     options = {"column": column, "decimals": decimals, "ids": ids, "drop": drop, "keep": keep}
     files = [_File(folder / name, defense, options) for name in names]
     total, done = sum(file.rows for file in files), 0
+
+    def report(rows: int) -> None:
+        if told is not None and rows > 0:
+            told(rows / total)
+
     with Unfinished(out, _run(names, files, defense, options)) as unfinished:
         for number, (name, file) in enumerate(zip(names, files, strict=True)):
             with file.opened() as opened:
                 for group in range(file.groups):
+                    if not unfinished.has(number, group):
+                        before = defense.failures
+                        with unfinished.writing(number, group) as stream:
+                            for rows in file.answer(opened, group, stream, rows_per_batch):
+                                if rows < file.rows_of(group):
+                                    report(done + rows)
+                        unfinished.keep_part(number, defense.failures - before)
+                        report(done + file.rows_of(group))
                     done += file.rows_of(group)
-                    if unfinished.has(number, group):
-                        continue
-                    before = defense.failures
-                    with unfinished.writing(number, group) as stream:
-                        file.answer(opened, group, stream, rows_per_batch)
-                    unfinished.keep_part(number, defense.failures - before)
-                    if report is not None and total > 0:
-                        report(done / total)
             if unfinished.finished <= number:
                 file.join(unfinished.parts(number), unfinished.file(name))
                 unfinished.keep_file(number, name)
@@ -148,7 +153,7 @@ def _hash(defense: Defense) -> str:
     made.update(json.dumps([content.kind, content.settings], sort_keys=True).encode())
     for name, tensor in sorted(content.tensors.items()):
         made.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        made.update(tensor.contiguous().numpy())
+        made.update(tensor.contiguous().numpy().tobytes())
     return made.hexdigest()
 
 
@@ -190,19 +195,22 @@ class _File:
         """Rows of a row group."""
         return self._rows[group]
 
-    def answer(self, file: pq.ParquetFile, group: int, stream: BinaryIO, rows: int | None) -> None:
-        """Writes the answers to a row group.
+    def answer(
+        self, file: pq.ParquetFile, group: int, stream: BinaryIO, rows: int | None
+    ) -> Iterator[int]:
+        """Writes the answers to a row group, and yields after each batch how many of its rows are done.
 
         Raises:
             ValueError: for rows that cannot be defended.
         """
         rows = rows or max(1, min(_ROWS, _NUMBERS // max(1, self._width)))
-        first = sum(self._rows[:group])
+        first, done = sum(self._rows[:group]), 0
         with pa.ipc.new_stream(stream, self._batches.schema) as sink:
             for batch in file.iter_batches(rows, row_groups=[group]):
                 with self._named():
-                    sink.write_batch(self._batches(batch, first))
-                first += batch.num_rows
+                    sink.write_batch(self._batches(batch, first + done))
+                done += batch.num_rows
+                yield done
 
     def join(self, parts: Iterable[Path], path: Path) -> None:
         """Writes the answers to all row groups as one Parquet file."""
