@@ -44,6 +44,31 @@ def test_answers_are_those_of_the_defense(name: str, decimals: int | None, p: Te
         assert sums == [1000] * N
 
 
+class Tensors(pa.ExtensionType):  # type: ignore[misc]
+    """The tensors of another library."""
+
+    shape = (K,)
+
+    def __init__(self) -> None:
+        super().__init__(pa.list_(pa.float32()), "another library's")
+
+    def __arrow_ext_serialize__(self) -> bytes:
+        return b""
+
+    @classmethod
+    def __arrow_ext_deserialize__(cls, storage_type: Any, serialized: bytes) -> Tensors:
+        return cls()
+
+
+def test_tensors_of_other_libraries(p: Tensor) -> None:
+    given = table(p, Tensors())
+    found = defend(given, NOISE)
+    assert found.schema == given.schema and (read(found["p"]) == NOISE(p).numpy()).all()
+    found = defend(given, NOISE, decimals=2)
+    assert found.schema.field("p").type == pa.list_(pa.float64())
+    assert (read(found["p"]) == on_the_wire(NOISE, p, decimals=2).numpy()).all()  # type: ignore[union-attr]
+
+
 @pytest.mark.parametrize("name", TYPES)
 def test_slices_and_chunks(name: str, p: Tensor) -> None:
     given = table(p, TYPES[name])

@@ -69,7 +69,7 @@ class Batches:
         self._ids_at = None if ids is None else schema.get_field_index(ids)
         for i in self._at:
             (require_vectors if self._lists else require_numbers)(schema[i].name, schema[i].type)
-        if len({schema[i].type for i in self._at}) > 1:
+        if any(schema[i].type != schema[self._at[0]].type for i in self._at):
             raise TypeError(
                 f"expected columns of one type, got {schema[self._at[0]].type} and others in "
                 f"{', '.join(self.vectors)}; cast them"

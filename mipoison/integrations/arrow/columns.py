@@ -37,11 +37,12 @@ def require_vectors(name: str, kind: pa.DataType) -> None:
     plain = (
         kinds.is_list(lists) or kinds.is_large_list(lists) or kinds.is_fixed_size_list(lists)
     ) and kinds.is_floating(lists.value_type)
-    tensors = isinstance(kind, pa.FixedShapeTensorType) and len(kind.shape) == 1
+    # (Also the types of other libraries, such as Ray's.)
+    tensors = len(getattr(kind, "shape", None) or ()) == 1
     if plain and (kind is lists or tensors):
         return
     raise TypeError(
-        f"expected column {name} to be {_LISTS}, or a fixed_shape_tensor of one dimension, got {kind}; cast it, or "
+        f"expected column {name} to be {_LISTS}, or a tensor of one dimension, got {kind}; cast it, or "
         "name the columns of the classes where each has its own"
     )
 
@@ -55,7 +56,10 @@ def require_numbers(name: str, kind: pa.DataType) -> None:
 
 
 def answered(kind: pa.DataType, decimals: int | None) -> pa.DataType:
-    """The type of the answers: that of the outputs, but with float64 where there are decimals."""
+    """The type of the answers: that of the outputs, but with float64 where there are decimals.
+
+    Tensors of other libraries, whose types cannot be changed here, become lists then.
+    """
     if decimals is None:
         return kind
     if kinds.is_floating(kind):
@@ -64,6 +68,7 @@ def answered(kind: pa.DataType, decimals: int | None) -> pa.DataType:
         return pa.fixed_shape_tensor(
             pa.float64(), kind.shape, dim_names=kind.dim_names, permutation=kind.permutation
         )
+    kind = stored(kind)
     entry = kind.value_field.with_type(pa.float64())
     if kinds.is_fixed_size_list(kind):
         return pa.list_(entry, kind.list_size)

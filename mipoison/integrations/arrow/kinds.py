@@ -25,12 +25,12 @@ def defend(
 ) -> Any:
     """Replaces the confidence vectors of a table by defended ones.
 
-    Vectors are a column of lists of float16, float32 or float64, fixed-size ones or of one length, or a
-    `fixed_shape_tensor`; or a column of numbers for each class. Columns of lists are read without a copy. All other
-    columns, their order and the metadata of the schema stay as they are.
+    Vectors are a column of lists of float16, float32 or float64, fixed-size ones or of one length, or a column of
+    tensors of one dimension, as Arrow and Ray have them; or a column of numbers for each class. Columns of lists are
+    read without a copy. All other columns, their order and the metadata of the schema stay as they are.
 
-    Columns that may hold more undefended numbers are refused, by their type: lists, structs and maps of fractions. A
-    single number, such as a confidence, or serialised bytes pass, and are yours to drop.
+    Columns that may hold more undefended numbers are refused, by their type: lists, structs and maps of fractions.
+    Single numbers, such as a confidence or those of one class, and serialised bytes pass, and are yours to drop.
 
     Args:
         data: of pyarrow a RecordBatch, Table, RecordBatchReader, Array or ChunkedArray; an iterable of RecordBatches;
