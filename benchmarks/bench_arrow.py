@@ -1,4 +1,6 @@
-"""Rows a second a core of defended Parquet files, beside Parquet alone: python benchmarks/bench_arrow.py.
+"""Rows a second a core of defended Parquet files, beside reading and writing them alone.
+
+    PYTHONPATH=tests python benchmarks/bench_arrow.py
 
 Each contestant takes its turn in every round, on one thread. Seconds are those of the processor, so that neither other
 processes nor the disk count. Prints the table of docs/guides/big-batches.md.
@@ -17,25 +19,28 @@ from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+import short_fits
 import torch
 from worlds import world
 
 import mipoison as mp
+from mipoison import nn
 from mipoison.defenses import Defense, LaplaceNoise
+from mipoison.defenses.lpa import game
 from mipoison.integrations.arrow import defend_parquet
 
-# K, rows, and rows of a row group.
-SIZES = ((10, 400_000, 65_536), (1000, 20_000, 4096))
-FITTED = 2500
+# K, rows, rows of a row group, and rows that the defenses are fitted on.
+SIZES = ((10, 400_000, 65_536, 400), (1000, 20_000, 4096, 2500))
 
 
-def defenses(k: int) -> dict[str, Defense]:
-    """The defenses that are measured, fitted on random rows."""
-    p, x = world(FITTED, k, 16, seed=7)
-    fitted = {
-        objective: mp.LPA.fit(p, x, objective=objective, budget=0.05, epsilon=0.2, key=3)
-        for objective in ("generator", "equilibrium")
-    }
+def defenses(k: int, rows: int) -> dict[str, Defense]:
+    """The defenses that are measured, fitted on random rows; shortly, which does not change the time of an answer."""
+    p, x = world(rows, k, 16, seed=7)
+    with short_fits.chosen(True):
+        fitted = {
+            objective: mp.LPA.fit(p, x, objective=objective, budget=0.05, epsilon=0.2, key=3)
+            for objective in ("generator", "equilibrium")
+        }
     return {**fitted, "Laplace noise": LaplaceNoise(scale=0.05 / k, key=3)}
 
 
@@ -65,7 +70,7 @@ def medians(contestants: dict[str, Callable[[], object]], rounds: int) -> dict[s
     return {name: statistics.median(found[1:]) for name, found in seconds.items()}
 
 
-def measure(k: int, n: int, group: int, rounds: int, folder: Path) -> list[str]:
+def measure(k: int, n: int, group: int, fitted: int, rounds: int, folder: Path) -> list[str]:
     """Rows of the table for one K."""
     p, _ = world(n, k, seed=8)
     source, out = folder / "in.parquet", folder / "out.parquet"
@@ -76,7 +81,7 @@ def measure(k: int, n: int, group: int, rounds: int, folder: Path) -> list[str]:
         out.unlink()
         defend_parquet(source, out, defense)
 
-    for name, defense in defenses(k).items():
+    for name, defense in defenses(k, fitted).items():
         contestants[name] = lambda defense=defense: defended(defense)
         contestants[f"{name} in memory"] = lambda defense=defense: defense(p)
     found = medians(contestants, rounds)
@@ -94,6 +99,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--share", type=float, default=1.0, help="of the rows")
     given = parser.parse_args()
+    short_fits.install("train", nn, game)
     torch.set_num_threads(1)
     pa.set_cpu_count(1)
     pa.set_io_thread_count(1)
@@ -105,8 +111,10 @@ def main() -> None:
     print("| K | defense | `mipoison defend` | the defense in memory | Parquet read and written |")
     print("|---|---|---|---|---|")
     with tempfile.TemporaryDirectory() as folder:
-        for k, n, group in SIZES:
-            print(*measure(k, round(n * given.share), group, given.rounds, Path(folder)), sep="\n")
+        for k, n, group, fitted in SIZES:
+            rows = round(n * given.share)
+            lines = measure(k, rows, group, fitted, given.rounds, Path(folder))
+            print(*lines, sep="\n", flush=True)
 
 
 if __name__ == "__main__":

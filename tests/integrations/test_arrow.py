@@ -69,9 +69,9 @@ def test_tensors_of_other_libraries(p: Tensor) -> None:
     assert (read(found["p"]) == on_the_wire(NOISE, p, decimals=2).numpy()).all()  # type: ignore[union-attr]
 
 
-@pytest.mark.parametrize("name", TYPES)
-def test_slices_and_chunks(name: str, p: Tensor) -> None:
-    given = table(p, TYPES[name])
+@pytest.mark.parametrize("kind", [*TYPES.values(), Tensors()], ids=str)
+def test_slices_and_chunks(kind: Any, p: Tensor) -> None:
+    given = table(p, kind)
     whole = read(defend(given, NOISE)["p"])
     parts = pa.concat_tables([given.slice(0, 7), given.slice(7, 1), given.slice(8, 40)]).slice(
         3, 42
@@ -79,6 +79,9 @@ def test_slices_and_chunks(name: str, p: Tensor) -> None:
     assert (read(defend(parts, NOISE)["p"]) == whole[3:45]).all()
     none = defend(given.slice(0, 0), NOISE)
     assert len(none) == 0 and none.schema.equals(given.schema, check_metadata=True)
+    batch = given.to_batches()[0].slice(0, 0)
+    assert defend(batch, NOISE, decimals=2).num_rows == 0
+    assert defend(batch, NOISE).schema.equals(given.schema, check_metadata=True)
 
 
 @pytest.mark.parametrize("name", ["fixed", "list", "large", "tensor"])

@@ -12,13 +12,13 @@ from mipoison.defenses.wire import on_the_wire, require_wire
 from mipoison.integrations.arrow.columns import (
     answered,
     column_of,
+    empty_column,
     holds_floats,
     ids_of,
     require_numbers,
     require_vectors,
     rows_of,
     stacked,
-    stored,
 )
 from mipoison.ops.validation import as_part
 
@@ -98,7 +98,7 @@ class Batches:
         """
         columns = dict(enumerate(batch.columns))
         if batch.num_rows == 0:
-            columns |= {i: pa.array([], stored(kind)).cast(kind) for i, kind in self._types.items()}
+            columns |= {i: empty_column(kind) for i, kind in self._types.items()}
         else:
             try:
                 columns |= self._answers(batch)

@@ -132,6 +132,12 @@ def column_of(answers: Tensor, kind: pa.DataType) -> pa.Array:
     return column if kind is lists else pa.ExtensionArray.from_storage(kind, column)
 
 
+def empty_column(kind: pa.DataType) -> pa.Array:
+    """No answers."""
+    column = pa.array([], stored(kind))
+    return column if kind is stored(kind) else pa.ExtensionArray.from_storage(kind, column)
+
+
 def ids_of(name: str, column: pa.Array) -> Any:
     """Identities of requests, as `Defense.forward` takes them.
 

@@ -34,7 +34,7 @@ _READ: Final = 1 << 20
 _FOOTER: Final = 1 << 16
 
 
-class Defended(NamedTuple):
+class Counts(NamedTuple):
     """What became of a file or folder.
 
     Attributes:
@@ -58,7 +58,7 @@ def defend_parquet(
     keep: Names = (),
     rows_per_batch: int | None = None,
     progress: Report | None = None,
-) -> Defended:
+) -> Counts:
     """Defends a Parquet file, or all of a folder, into a new one.
 
     Until it is complete, it lies in a folder `OUT.partial` beside it: the answers to each row group, and what they are
@@ -123,7 +123,7 @@ def defend_parquet(
                 file.join(unfinished.parts(number), unfinished.file(name))
                 unfinished.keep_file(number, name)
         unfinished.finish(None if source.is_dir() else names[0])
-        return Defended(total, unfinished.labels)
+        return Counts(total, unfinished.labels)
 
 
 def _run(
