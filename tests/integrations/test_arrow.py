@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import torch
+from fresh import run
 from integrations.tables import TYPES, K, N, column, read, table, vectors
 from torch import Tensor
 
@@ -318,6 +319,12 @@ def test_ids_that_do_not_fit(p: Tensor) -> None:
         defend(table(p)["p"], NOISE, ids=[1, 2, 3])
     with pytest.raises(ValueError, match="expected no ids for rounding, which has no key"):
         defend(table(p), Rounding(2), ids="user")
+
+
+def test_without_pyarrow_the_import_says_what_to_install() -> None:
+    done = run("import sys; sys.modules['pyarrow'] = None; import mipoison.integrations.arrow")
+    assert done.returncode == 1
+    assert "needs pyarrow; install it with: pip install 'mipoison[arrow]'" in done.stderr
 
 
 def test_no_answer_is_no_table(p: Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
