@@ -137,7 +137,7 @@ help:
 	@echo "make soak              ten million random rows against the guarantees"
 	@echo "make test-torch-range  every version of torch that is declared (gigabytes)"
 	@echo "make test-scale        experiments on a Ray and a Dask cluster"
-	@echo "make test-integrations every adapter against its library, and the servers (3 GB)"
+	@echo "make test-integrations every adapter against its library, servers and clusters (4 GB)"
 	@echo "make bench-gpu         on a GPU: the tests there, then the benchmarks"
 	@echo "make resources         what each Triton kernel takes of a GPU"
 	@echo "Variables, such as PIP_ARGS, stand at the top of the Makefile."
@@ -170,7 +170,7 @@ $(VENV)/.test: $(SOURCES) | $(VENV)/bin/python
 	@touch $@ $(VENV)/.eval
 
 $(VENV)/.integrations: $(SOURCES) | $(VENV)/bin/python
-	$(INSTALL) -e '.[eval,test,onnx,integrations]'
+	$(INSTALL) -e '.[eval,test,onnx,integrations,clusters]'
 	@touch $@
 
 $(VENV)/.docs: $(SOURCES) docs/conf.py | $(VENV)/bin/python
