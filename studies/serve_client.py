@@ -66,6 +66,7 @@ class Expected:
         bare = np.round(undefended, DECIMALS)
         self.answers = dict(zip(numbers, answers, strict=True))
         self._bare = dict(zip(numbers, bare, strict=True))
+        self._labels = dict(zip(numbers, undefended.argmax(1), strict=True))
         self.moved = [
             row
             for row, answer, own in zip(numbers, answers, bare, strict=True)
@@ -90,8 +91,8 @@ class Expected:
         if all(np.array_equal(a, self.answers[r]) for a, r in zip(served, task.rows, strict=True)):
             return "defended"
         if ((served == 1).sum(axis=1) == 1).all() and (served.sum(axis=1) == 1).all():
-            own = np.array([self._bare[row] for row in task.rows])
-            return "label" if (served.argmax(1) == own.argmax(1)).all() else "wrong"
+            labels = [self._labels[row] for row in task.rows]
+            return "label" if served.argmax(1).tolist() == labels else "wrong"
         near = (np.abs(a - self._bare[r]).max() for a, r in zip(served, task.rows, strict=True))
         return "undefended" if min(near) < 10.0**-DECIMALS else "wrong"
 

@@ -1,9 +1,10 @@
 """Measures `mipoison serve` under load and faults, and writes its numbers, `studies/numbers/serve_*.csv`.
 
-    python studies/serve_load.py [--parts overhead faults] [--requests 100000]
+    python studies/serve_load.py [--parts overhead faults] [--vectors 100000]
 
 A process plays the model server, another one the clients, and the proxy has one, two or four workers, all on the
-loopback of one machine. Part of `make study`. `python studies/results_page.py` writes the tables of two guides.
+loopback of one machine. Part of `make study`. `python studies/results_page.py` writes the tables of
+docs/guides/operate.md.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack
-from itertools import cycle, islice
+from itertools import cycle, islice, product
 from pathlib import Path
 from typing import Final, TypeAlias
 
@@ -44,6 +45,8 @@ CLIENTS: Final = {1: 300, 32: 3000, 128: 3000}
 ROUNDS: Final = 5
 # Requests that SIGTERM finds under way, and how long the model server takes for them.
 SLOW, SLOW_S = 64, 4.0
+# Rows of a request of the long run.
+EACH: Final = 4
 
 Process: TypeAlias = "AbstractContextManager[subprocess.Popen[bytes]]"
 
@@ -92,9 +95,12 @@ class Bench:
         return counts(httpx.get(f"http://127.0.0.1:{self.port}/metrics").text)[name]
 
 
-def plain(rows: list[int] | range, count: int, seconds: float = 0.0) -> Iterator[Task]:
-    """Requests for one row each, in turn."""
-    return (Task((row,), seconds=seconds) for row in islice(cycle(rows), count))
+def plain(
+    rows: list[int] | range, count: int, *, each: int = 1, seconds: float = 0.0
+) -> Iterator[Task]:
+    """Requests for so many rows each, in turn."""
+    turns = cycle(rows)
+    return (Task(tuple(islice(turns, each)), seconds=seconds) for _ in range(count))
 
 
 def overhead(bench: Bench) -> list[Row]:
@@ -102,37 +108,39 @@ def overhead(bench: Bench) -> list[Row]:
     found = []
     for workers in (1, 2):
         with bench.model(), bench.proxy(workers):
-            for clients, requests in CLIENTS.items():
-                for round_ in range(ROUNDS + 1):
-                    for way, port in (("bare", bench.upstream), ("proxy", bench.port)):
-                        began = time.perf_counter()
-                        tasks = plain(bench.like, requests)
-                        asked = asyncio.run(ask_all(port, tasks, clients))
-                        took = time.perf_counter() - began
-                        assert asked.statuses == {200}, asked.verdicts
-                        # (The first round warms up.)
-                        if round_ == 0:
-                            continue
-                        p50, p99 = np.percentile(np.array(asked.seconds) * 1000, [50, 99])
+            for clients, round_ in product(CLIENTS, range(ROUNDS + 1)):
+                for way, port in (("bare", bench.upstream), ("proxy", bench.port)):
+                    times = timed(port, bench.like, clients)
+                    # (The first round warms up.)
+                    if round_ > 0:
                         found.append(
                             conditions(workers)
-                            | {
-                                "clients": clients,
-                                "round": round_,
-                                "way": way,
-                                "requests": requests,
-                                "p50_ms": float(p50),
-                                "p99_ms": float(p99),
-                                "per_s": requests / took,
-                            }
+                            | {"clients": clients, "round": round_, "way": way, **times}
                         )
     return found
+
+
+def timed(port: int, rows: list[int], clients: int) -> Row:
+    """Percentiles over the requests of some clients, each for one row."""
+    began = time.perf_counter()
+    asked = asyncio.run(ask_all(port, plain(rows, CLIENTS[clients]), clients))
+    took = time.perf_counter() - began
+    assert asked.statuses == {200}, asked.verdicts
+    p50, p99 = np.percentile(np.array(asked.seconds) * 1000, [50, 99])
+    return {
+        "requests": CLIENTS[clients],
+        "p50_ms": float(p50),
+        "p99_ms": float(p99),
+        "per_s": CLIENTS[clients] / took,
+    }
 
 
 def faults(bench: Bench, requests: int) -> list[Row]:
     """What became of the requests of each run."""
     found = [
-        outcome("a tenth of the answers broken", 4, broken(bench, requests)),
+        outcome(
+            f"a tenth of the answers broken, {EACH} rows a request", 4, broken(bench, requests)
+        ),
         outcome("model server killed three times", 4, killed(bench, requests // 10)),
         outcome(f"SIGTERM with {SLOW} requests under way", 4, drained(bench)),
     ]
@@ -147,9 +155,10 @@ def faults(bench: Bench, requests: int) -> list[Row]:
 def broken(bench: Bench, requests: int) -> Outcome:
     """Four workers, 32 clients; each tenth answer of the model server is one of its broken ones."""
     forms = cycle(BROKEN)
+    asked = plain(bench.like, requests, each=EACH)
     tasks = (
         Task(task.rows, next(forms) if number % 10 == 9 else None)
-        for number, task in enumerate(plain(bench.like, requests))
+        for number, task in enumerate(asked)
     )
     with bench.model(), bench.proxy(4):
         return bench.ask(tasks, 32)
@@ -175,7 +184,7 @@ def drained(bench: Bench) -> Outcome:
     """SIGTERM while the model server has not answered yet."""
     found: list[Outcome] = []
     with bench.model(), bench.proxy(4) as proxy:
-        tasks = plain(bench.like, SLOW, SLOW_S)
+        tasks = plain(bench.like, SLOW, seconds=SLOW_S)
         asking = threading.Thread(target=lambda: found.append(bench.ask(tasks, SLOW)))
         asking.start()
         while bench.metric("mipoison_requests_in_flight") < SLOW:
@@ -235,7 +244,7 @@ def main() -> None:
     """Measures what is asked for."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--parts", nargs="+", default=["overhead", "faults"])
-    parser.add_argument("--requests", type=int, default=100_000)
+    parser.add_argument("--vectors", type=int, default=100_000, help="of the long run")
     parser.add_argument("--folder", type=Path, help="of the fitted defense, which is fitted once")
     parser.add_argument("--jobs", type=int, default=1, help="ignored: times are taken one by one")
     given = parser.parse_args()
@@ -246,7 +255,7 @@ def main() -> None:
         if "overhead" in given.parts:
             write_rows(OVERHEAD, overhead(bench), describe_environment(jobs=1))
         if "faults" in given.parts:
-            write_rows(FAULTS, faults(bench, given.requests), describe_environment(jobs=1))
+            write_rows(FAULTS, faults(bench, given.vectors // EACH), describe_environment(jobs=1))
 
 
 if __name__ == "__main__":

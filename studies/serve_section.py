@@ -23,8 +23,8 @@ def times(rows: Rows) -> str:
         return ""
     rounds = len({row["round"] for row in rows})
     lines = [
-        f"Milliseconds of a request for one row, medians of {rounds} rounds, in each of which the clients ask the model "
-        f"server and then the proxy. {conditions(rows)}\n\n",
+        f"Milliseconds of a request for one row, medians of {rounds} rounds; in each the clients ask the model server "
+        f"and then the proxy. {conditions(rows)}\n\n",
         "| workers | clients | bare p50 | proxy p50 | bare p99 | proxy p99 | bare requests/s | proxy requests/s |\n",
         "|---" * 8 + "|\n",
     ]
