@@ -4,7 +4,7 @@ The servers live in an environment of their own, since some need other versions 
 variable MODEL_SERVERS names its `bin`; a server that is not there is skipped.
 
     python -m venv servers && servers/bin/pip install mlserver-sklearn litserve torchserve torch-model-archiver torch
-    MODEL_SERVERS=servers/bin python -m pytest tests/integrations/test_servers.py
+    MODEL_SERVERS=servers/bin python -m pytest tests/integrations/test_model_servers.py
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ import mipoison as mp
 from mipoison.defenses.wire import on_the_wire
 
 SECRET = "00112233445566778899aabbccddeeff"
-SERVERS = Path(__file__).parent / "servers"
+SERVERS = Path(__file__).parent / "model_servers"
 BIN = os.environ.get("MODEL_SERVERS")
 IMAGES = load_digits().data / 16
 ASKED, OWN = IMAGES[1200:1210], IMAGES[800:1200]
