@@ -43,6 +43,19 @@ test-scale: $(VENV)/.test
 	$(INSTALL) -e '.[eval,test,scale]'
 	$(BIN)/python -m pytest tests/eval/test_frozen_run.py -k engines
 
+# The proxy in front of MLServer, FastAPI, LitServe and TorchServe (which needs Java), in an environment of their own: some
+# need older libraries than the proxy.
+MODEL_SERVERS ?= build/model-servers
+.PHONY: test-model-servers
+test-model-servers: $(VENV)/.test $(MODEL_SERVERS)/.installed
+	MODEL_SERVERS=$(MODEL_SERVERS)/bin $(BIN)/python -m pytest tests/integrations/test_model_servers.py
+
+$(MODEL_SERVERS)/.installed:
+	$(PYTHON) -m venv $(MODEL_SERVERS)
+	$(MODEL_SERVERS)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt $(PIP_ARGS) \
+	  mlserver-sklearn litserve torchserve torch-model-archiver torch
+	@touch $@
+
 # One file a machine and day; `make render` takes them into docs/performance.md.
 bench: $(VENV)/.test
 	$(BIN)/python -m pytest benchmarks --benchmark-only --record --ignore=benchmarks/bench_gpu.py --benchmark-json $(RESULT)
@@ -128,6 +141,7 @@ help:
 	@echo "make docs              takes a finished demo into the README"
 	@echo "make sanitize          the extension under sanitizers (half an hour)"
 	@echo "make compare-aarch64   the kernels of an ARM processor, under an emulator, bit for bit"
+	@echo "make test-model-servers  the proxy in front of MLServer, FastAPI, LitServe and TorchServe"
 	@echo "make soak              ten million random rows against the guarantees"
 	@echo "make test-torch-range  every version of torch that is declared (gigabytes)"
 	@echo "make test-scale        experiments on a Ray and a Dask cluster"

@@ -3,8 +3,7 @@
 The servers live in an environment of their own, since some need other versions of what the proxy is made of. The
 variable MODEL_SERVERS names its `bin`; a server that is not there is skipped.
 
-    python -m venv servers && servers/bin/pip install mlserver-sklearn litserve torchserve torch-model-archiver torch
-    MODEL_SERVERS=servers/bin python -m pytest tests/integrations/test_model_servers.py
+    make test-model-servers
 """
 
 from __future__ import annotations
