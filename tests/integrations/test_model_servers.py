@@ -23,7 +23,11 @@ import httpx
 import numpy as np
 import pytest
 
-pytest.importorskip("sklearn", reason="needs scikit-learn")
+BIN = os.environ.get("MODEL_SERVERS")
+if BIN is None:
+    pytest.skip(
+        "needs model servers; make test-model-servers installs them", allow_module_level=True
+    )
 
 from serve_processes import free_port, running, serving, write_config
 from sklearn.datasets import load_digits
@@ -33,7 +37,6 @@ from mipoison.defenses.wire import on_the_wire
 
 SECRET = "00112233445566778899aabbccddeeff"
 SERVERS = Path(__file__).parent / "model_servers"
-BIN = os.environ.get("MODEL_SERVERS")
 IMAGES = load_digits().data / 16
 ASKED, OWN = IMAGES[1200:1210], IMAGES[800:1200]
 DECIMALS = 4
@@ -41,9 +44,9 @@ DECIMALS = 4
 
 def program(name: str) -> str:
     """The path of a server's program; skips the test where it is not installed."""
-    found = shutil.which(name, path=BIN) if BIN else None
+    found = shutil.which(name, path=BIN)
     if found is None:
-        pytest.skip(f"needs {name} in an environment that MODEL_SERVERS names")
+        pytest.skip(f"needs {name} in the environment that MODEL_SERVERS names")
     return os.path.abspath(found)
 
 
