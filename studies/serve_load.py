@@ -41,8 +41,8 @@ SECRET: Final = "00112233445566778899aabbccddeeff"
 DEFENSE: Final = "LPA equilibrium, budget 0.1"
 FITTED, LIKE, FAR = range(1, 501), range(1001, 5001), range(UNLIKE + 1, UNLIKE + 1001)
 # Of the overhead: clients, with how many requests of each round.
-CLIENTS: Final = {1: 300, 32: 3000, 128: 3000}
-ROUNDS: Final = 5
+CLIENTS: Final = {1: 200, 32: 1000, 128: 1000}
+ROUNDS: Final = 3
 # Requests that SIGTERM finds under way, and how long the model server takes for them.
 SLOW, SLOW_S = 64, 4.0
 # Rows of a request of the long run.

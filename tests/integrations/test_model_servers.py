@@ -16,30 +16,35 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from decimal import Decimal
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import httpx
 import numpy as np
 import pytest
-
-BIN = os.environ.get("MODEL_SERVERS")
-if BIN is None:
-    pytest.skip(
-        "needs model servers; make test-model-servers installs them", allow_module_level=True
-    )
-
 from serve_processes import free_port, running, serving, write_config
-from sklearn.datasets import load_digits
 
 import mipoison as mp
 from mipoison.defenses.wire import on_the_wire
 
+BIN = os.environ.get("MODEL_SERVERS")
+pytestmark = pytest.mark.skipif(
+    BIN is None, reason="needs model servers; make test-model-servers installs them"
+)
 SECRET = "00112233445566778899aabbccddeeff"
-SERVERS = Path(__file__).parent / "model_servers"
-IMAGES = load_digits().data / 16
-ASKED, OWN = IMAGES[1200:1210], IMAGES[800:1200]
+SERVERS = Path(__file__).parents[2] / "examples" / "serve" / "model_servers"
 DECIMALS = 4
+# Images that the classifier was not trained on: the defender's, and those that clients send.
+OWN, ASKED = slice(800, 1200), slice(1200, 1210)
+
+
+@lru_cache(maxsize=1)
+def images() -> np.ndarray:
+    """8x8 digits, [1797, 64]."""
+    from sklearn.datasets import load_digits
+
+    return load_digits().data / 16
 
 
 def program(name: str) -> str:
@@ -111,7 +116,12 @@ def mlserver(folder: Path) -> Server:
     # (Its worker processes do not start under uvloop 0.22.)
     settings = {"host": "127.0.0.1", "parallel_workers": 0, **ports}
     (folder / "settings.json").write_text(json.dumps(settings))
-    sent = {"name": "x", "shape": list(ASKED.shape), "datatype": "FP64", "data": ASKED.tolist()}
+    sent = {
+        "name": "x",
+        "shape": [len(images()[ASKED]), 64],
+        "datatype": "FP64",
+        "data": images()[ASKED].tolist(),
+    }
     ready = "/v2/models/digits/ready"
     return Server(
         running(start, f"http://127.0.0.1:{port}{ready}", folder=folder),
@@ -136,7 +146,7 @@ def fastapi(folder: Path) -> Server:
         "POST /predict",
         'path"\npath = "items[*].confidences',
         "/health",
-        [{"images": ASKED.tolist()}],
+        [{"images": images()[ASKED].tolist()}],
     )
 
 
@@ -152,7 +162,7 @@ def litserve(folder: Path) -> Server:
         "POST /predict",
         'path"\npath = "output',
         "/health",
-        [{"image": image.tolist()} for image in ASKED],
+        [{"image": image.tolist()} for image in images()[ASKED]],
     )
 
 
@@ -186,7 +196,7 @@ def torchserve(folder: Path) -> Server:
         "POST /predictions/digits",
         "torchserve",
         "/ping",
-        [{"image": image.tolist()} for image in ASKED],
+        [{"image": image.tolist()} for image in images()[ASKED]],
     )
 
 
@@ -204,7 +214,9 @@ def test_defended_answers_of(made: Any, trained: Path, tmp_path: Path) -> None:
     server: Server = made(trained)
     key = mp.Key(bytes.fromhex(SECRET))
     own = own_vectors(trained, tmp_path)
-    defense = mp.LPA.fit(own, OWN, objective="direction", budget=0.1, epsilon=0.3, key=key)
+    defense = mp.LPA.fit(
+        own, images()[OWN], objective="direction", budget=0.1, epsilon=0.3, key=key
+    )
     defense.save(tmp_path / "lpa.safetensors")
     port = free_port()
     config = write_config(
@@ -227,7 +239,7 @@ def test_defended_answers_of(made: Any, trained: Path, tmp_path: Path) -> None:
     undefended = np.array([row for one in bare for row in vectors_of(one.json())])
     texts = [row for one in served for row in vectors_of(json.loads(one.text, parse_float=str))]
     answers = np.array([[float(text) for text in row] for row in texts])
-    assert undefended.shape == answers.shape == (len(ASKED), 10)
+    assert undefended.shape == answers.shape == (len(images()[ASKED]), 10)
     loaded = mp.load(tmp_path / "lpa.safetensors", key=key)
     expected = np.asarray(on_the_wire(loaded, undefended, decimals=DECIMALS))
     assert np.array_equal(answers, expected)
@@ -245,7 +257,7 @@ def test_defended_answers_of(made: Any, trained: Path, tmp_path: Path) -> None:
 
 def own_vectors(trained: Path, folder: Path) -> np.ndarray:
     """The classifier's vectors of the defender's own images."""
-    np.save(folder / "own.npy", OWN)
+    np.save(folder / "own.npy", images()[OWN])
     code = (
         "import joblib, sys, numpy as np; "
         "np.save(sys.argv[3], joblib.load(sys.argv[1]).predict_proba(np.load(sys.argv[2])))"
