@@ -47,8 +47,8 @@ def answers(rows: Rows) -> str:
     if not rows:
         return ""
     lines = [
-        "\nWhat became of requests. Every answer was compared with what the defense gives for its rows; the model "
-        "server's numbers carry their row's number in their last six digits, so that one that leaves is known. "
+        "\nWhat became of requests. Every answer was compared with what the defense gives for its rows. The last six "
+        "digits of each of the model server's numbers are its row's number, so that one that leaves is known. "
         f"{conditions(rows)}\n\n",
         "| run | workers | requests | defended | label alone | refused | undefended | wrong | lost | errors |\n",
         "|---" * 10 + "|\n",
