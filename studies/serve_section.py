@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from statistics import median
 from typing import TypeAlias
@@ -23,8 +24,10 @@ def times(rows: Rows) -> str:
         return ""
     rounds = len({row["round"] for row in rows})
     lines = [
-        f"Milliseconds of a request for one row, medians of {rounds} rounds; in each the clients ask the model server "
-        f"and then the proxy. {conditions(rows)}\n\n",
+        paragraph(
+            f"Milliseconds of a request for one row, medians of {rounds} rounds; in each the clients ask the model "
+            f"server and then the proxy. {conditions(rows)}"
+        ),
         "| workers | clients | bare p50 | proxy p50 | bare p99 | proxy p99 | bare requests/s | proxy requests/s |\n",
         "|---" * 8 + "|\n",
     ]
@@ -47,9 +50,12 @@ def answers(rows: Rows) -> str:
     if not rows:
         return ""
     lines = [
-        "\nWhat became of requests. Every answer was compared with what the defense gives for its rows. The last six "
-        "digits of each of the model server's numbers are its row's number, so that one that leaves is known. "
-        f"{conditions(rows)}\n\n",
+        "\n",
+        paragraph(
+            "What became of requests. Every answer was compared with what the defense gives for its rows. The last six "
+            "digits of each of the model server's numbers are its row's number, so that one that leaves is known. "
+            + conditions(rows)
+        ),
         "| run | workers | requests | defended | label alone | refused | undefended | wrong | lost | errors |\n",
         "|---" * 10 + "|\n",
     ]
@@ -59,6 +65,11 @@ def answers(rows: Rows) -> str:
         errors = row["statuses"].replace(" ", ", ").replace(":", ": ") or "none"
         lines.append(f"| {row['run']} | {row['workers']} | {counted} | {errors} |\n")
     return "".join(lines)
+
+
+def paragraph(text: str) -> str:
+    """Text in lines of 120, and an empty one."""
+    return textwrap.fill(text, 120, break_long_words=False, break_on_hyphens=False) + "\n\n"
 
 
 def conditions(rows: Rows) -> str:
