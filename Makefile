@@ -20,7 +20,7 @@ CPP = csrc/*.h csrc/*.cpp tests/aarch64/*.cpp
 INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt $(PIP_ARGS)
 
 .DELETE_ON_ERROR:
-.PHONY: demo test test-full test-scale test-integrations test-torch-range bench bench-gpu render resources sanitize compare-aarch64 soak study study-defenses docs docs-site lint help format clean
+.PHONY: demo test test-full test-scale test-integrations test-model-servers test-torch-range bench bench-gpu render resources sanitize compare-aarch64 soak study study-defenses docs docs-site lint help format clean
 
 demo: $(VENV)/.eval
 	@if [ -e $(RUN)/.finished ]; then \
@@ -45,9 +45,21 @@ test-scale: $(VENV)/.test
 
 # The adapters, against the libraries that they are for, and the servers of examples/servers: an environment of its own.
 INTEGRATIONS ?= build/integrations
-test-integrations:
+test-integrations: test-model-servers
 	$(MAKE) $(INTEGRATIONS)/.integrations VENV=$(INTEGRATIONS)
 	$(INTEGRATIONS)/bin/python -m pytest tests/integrations tests/test_art.py --integrations
+
+# The proxy in front of MLServer, FastAPI, LitServe and TorchServe (which needs Java), in an environment of their own: some
+# need older libraries than the proxy.
+MODEL_SERVERS ?= build/model-servers
+test-model-servers: $(VENV)/.test $(MODEL_SERVERS)/.installed
+	MODEL_SERVERS=$(MODEL_SERVERS)/bin $(BIN)/python -m pytest tests/integrations/test_model_servers.py
+
+$(MODEL_SERVERS)/.installed:
+	$(PYTHON) -m venv $(MODEL_SERVERS)
+	$(MODEL_SERVERS)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt $(PIP_ARGS) \
+	  mlserver-sklearn litserve torchserve torch-model-archiver torch
+	@touch $@
 
 # One file a machine and day; `make render` takes them into docs/performance.md.
 bench: $(VENV)/.test
@@ -105,7 +117,7 @@ COMPARED = standard study-mnist study-mnist-confident study-faces study-faces-co
 REST = more-digits more-mnist more-mnist-confident more-faces more-faces-confident
 DEFENSES = $(COMPARED) $(REST) asked-mnist asked-faces study-decoder study-ablation
 STUDIES ?= $(DEFENSES) study-yang study-strangers study-nls study-vib study-bido
-PARTS ?= keys rotation retrained certified drift
+PARTS ?= keys rotation retrained certified serve_load drift
 study-defenses:
 	$(MAKE) study STUDIES="$(DEFENSES)" PARTS=
 study: $(VENV)/.test
@@ -134,6 +146,7 @@ help:
 	@echo "make docs              takes a finished demo into the README"
 	@echo "make sanitize          the extension under sanitizers (half an hour)"
 	@echo "make compare-aarch64   the kernels of an ARM processor, under an emulator, bit for bit"
+	@echo "make test-model-servers  the proxy in front of MLServer, FastAPI, LitServe and TorchServe"
 	@echo "make soak              ten million random rows against the guarantees"
 	@echo "make test-torch-range  every version of torch that is declared (gigabytes)"
 	@echo "make test-scale        experiments on a Ray and a Dask cluster"

@@ -1,4 +1,4 @@
-"""Writes docs/results.md, its pictures, and the numbers of docs/defenses.md and two guides, out of `studies/numbers`.
+"""Writes docs/results.md, its pictures, and the numbers of docs/defenses.md and three guides, out of `studies/numbers`.
 
 python studies/results_page.py
 """
@@ -17,6 +17,7 @@ from keys_section import draw_keys
 from matplotlib.figure import Figure
 from PIL import Image
 from rotation_section import rotation_section
+from serve_section import serve_section
 
 from mipoison.eval.report.figures import own_style, privacy_utility
 from mipoison.eval.report.glossary import as_markdown
@@ -66,6 +67,7 @@ def write() -> None:
     write_between(DOCS / "defenses.md", *marks, in_numbers(studies))
     write_between(DOCS / "guides" / "certificates.md", *marks, certified_section())
     write_between(DOCS / "guides" / "keys.md", *marks, rotation_section())
+    write_between(DOCS / "guides" / "operate.md", *marks, serve_section())
 
 
 def setting(

@@ -23,6 +23,7 @@ from mipoison.serve.config.options import add_flags, read
 from mipoison.serve.config.settings import Settings
 from mipoison.serve.loading import load
 from mipoison.serve.proxy.application import application
+from mipoison.serve.proxy.connections import Connection
 from mipoison.serve.proxy.logs import configure, log
 from mipoison.serve.proxy.metrics import FOLDER
 
@@ -111,6 +112,7 @@ def _serve(settings: Settings) -> None:
         "port": listen.port,
         "lifespan": "on",
         "ws": "none",
+        "http": f"{Connection.__module__}:{Connection.__name__}",
         "log_config": None,
         "access_log": False,
         # The address of a connection is that of its other end, whatever a header says.

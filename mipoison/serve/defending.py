@@ -78,7 +78,8 @@ class Defend:
         defense: a defense, or a meter around one.
         decimals: of what goes out; None for all digits.
         top_k: how many entries go out; None for all.
-        moved: told the l1 moves of each batch's probability vectors, float64 [n], where all entries go out.
+        moved: told the l1 moves of each batch's probability vectors, float64 [n], where all entries go out; 0 for a
+            vector that was rounded, and moved no further.
     """
 
     def __init__(
@@ -105,7 +106,9 @@ class Defend:
         _require_answer(answered, rows, self.top_k)
         if answered.classes is None:
             valid = valid_rows(torch.from_numpy(rows)).numpy()
-            self.moved(np.abs(answered.values - rows).sum(axis=1)[valid])
+            moves = np.abs(answered.values - rows)[valid]
+            unit = 0.0 if self.decimals is None else 10.0**-self.decimals
+            self.moved(np.where((moves < unit).all(axis=1), 0.0, moves.sum(axis=1)))
         return answered
 
     def _answered(self, rows: Array, ids: Sequence[str] | None) -> Answered:

@@ -9,6 +9,7 @@ from typing import Final
 STATUS: Final[Mapping[str, int]] = {
     "bad_path": 400,
     "identity": 400,
+    "two_lengths": 400,
     "metrics_forbidden": 403,
     "not_listed": 404,
     "method_not_listed": 405,

@@ -174,3 +174,14 @@ def test_accounts_get_answers_of_their_own() -> None:
         for name in ("ann", "bob", "ann")
     )
     assert ann == again != bob
+
+
+@pytest.mark.parametrize("decimals", [4, None])
+def test_rounding_to_decimals_is_no_move(decimals: int | None) -> None:
+    seen: list[np.ndarray] = []
+    for defense in (Rounding(6), GaussianNoise(key=7)):
+        Defend(defense, decimals=decimals, top_k=None, moved=seen.append)(rows(50).numpy(), None)
+    still, noisy = seen
+    assert noisy.shape == (50,) and (noisy > 1e-3).all()
+    # (Without decimals, what the defense itself rounds is a move.)
+    assert (still == 0).all() if decimals else (still > 0).all()

@@ -22,6 +22,12 @@ def test_vectors_go_out_defended() -> None:
     assert got.content == b'{"predictions":[[0.5228,0.2605,0.2167],[0.3167,0.3167,0.3667]]}'
 
 
+def test_an_answer_without_a_type_is_read_as_json() -> None:
+    body = str({"predictions": P}).replace("'", '"').encode()
+    got = asked(settings_of(), lambda _: httpx.Response(200, content=body))
+    assert got.status_code == 200 and got.content == asked(settings_of(), GOOD).content
+
+
 def test_logits_are_softened_at_the_temperature() -> None:
     seen: list[Array] = []
 

@@ -100,7 +100,7 @@ FAILURES: list[tuple[str, dict[str, Any], Any, dict[str, Any], str]] = [
         {},
         "application/json",
     ),
-    ("upstream_content_type", {}, body_of(TEXT, content_type=""), {}, "application/json"),
+    ("upstream_not_json", {}, body_of(b"0.7123 0.2877", content_type=""), {}, "JSON document"),
     ("upstream_content_type", {}, body_of(TEXT, **BINARY), {}, "binary_data"),
     ("upstream_encoding", {}, body_of(TEXT, content_encoding="br"), {}, "compressed"),
     ("upstream_too_large", {"max_response_bytes": 10}, GOOD, {}, "at most 10 bytes"),

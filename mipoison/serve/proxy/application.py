@@ -21,6 +21,7 @@ from mipoison.serve.defending import Answer, Defend, Prepare
 from mipoison.serve.documents.protocols import protocol_of
 from mipoison.serve.failures import Refused
 from mipoison.serve.loading import Loaded, meter_of
+from mipoison.serve.proxy.headers import require_one_length
 from mipoison.serve.proxy.logs import log, request_id
 from mipoison.serve.proxy.metrics import CONTENT_TYPE, Metrics
 from mipoison.serve.proxy.requests import Proxy
@@ -87,6 +88,7 @@ def application(
     ) -> Callable[[Request], Awaitable[Response]]:
         async def answered(request: Request) -> Response:
             try:
+                require_one_length(request.scope["headers"])
                 return await answer(request)
             except Refused as refused:
                 return refusal(refused, request_id(request.headers.get("x-request-id")))

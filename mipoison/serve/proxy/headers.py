@@ -66,6 +66,19 @@ def beside_vectors(given: Iterable[tuple[bytes, bytes]], listed: Sequence[str]) 
     return kept
 
 
+def require_one_length(given: Iterable[tuple[bytes, bytes]]) -> None:
+    """Raises Refused if a request tells its length in two ways.
+
+    A server in front that reads the other one takes two requests for one, and checks the headers of the first alone.
+    """
+    if {b"content-length", b"transfer-encoding"} <= {name.lower() for name, _ in given}:
+        raise Refused(
+            "two_lengths",
+            "expected a content-length or a transfer-encoding, got both, which could hide a second request; send one",
+            {"connection": "close"},
+        )
+
+
 def single(given: Iterable[tuple[bytes, bytes]], name: str) -> str:
     """The value of a header that has to come exactly once.
 

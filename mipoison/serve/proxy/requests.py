@@ -107,6 +107,7 @@ class Proxy:
     async def _answered(self, request: Request, told: _Told) -> Response | None:
         """The response; None if the client has gone."""
         try:
+            headers.require_one_length(request.scope["headers"])
             route = find(self.routes, request.method, _raw_path(request.scope))
             told.route = str(route)
             if self.in_flight > self.settings.listen.max_concurrent:
