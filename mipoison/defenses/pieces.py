@@ -56,7 +56,7 @@ def in_pieces(
         out[part] = answer(part, p[part])
 
     if _threaded(p, entries):
-        side_by_side(write, parts)
+        side_by_side(write, parts, _threads(p, parts))
     else:
         for part in parts:
             write(part)
@@ -66,3 +66,8 @@ def in_pieces(
 def _threaded(p: Tensor, entries: int) -> bool:
     """Whether pieces of so many entries are computed beside each other."""
     return entries <= NETWORKS and in_memory(p) and torch.get_num_threads() > 1
+
+
+def _threads(p: Tensor, parts: Sequence[slice]) -> int:
+    """How many pieces are computed at a time: together they take no more memory than two long ones."""
+    return min(torch.get_num_threads(), max(2, 2 * NETWORKS // p[parts[0]].numel()))
