@@ -19,6 +19,7 @@ import httpx
 import pytest
 import torch
 import uvicorn
+from later import later
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse
@@ -81,7 +82,7 @@ def wait_for(url: str, process: subprocess.Popen[str]) -> None:
     raise TimeoutError
 
 
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("workers", [1, *later(2)])
 def test_workers_agree_and_drain(workers: int, upstream: str, saved: Path, tmp_path: Path) -> None:
     port = free_port()
     arguments = [
