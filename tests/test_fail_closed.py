@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import math
 import multiprocessing
-import sys
-import threading
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
+from at_once import at_once
 from distributions import directions, draw
 from later import later
 from operands import goal_of, packed
@@ -87,23 +86,13 @@ def test_threads_lose_no_counts() -> None:
     defense = LaplaceNoise(key=1, on_invalid="label")
     flips = mp.LFP(rate=1.0, audit=True, key=1)
     bad, good = torch.tensor([[0.5, 0.7, 0.1]]), torch.tensor([[0.5, 0.3, 0.2]])
-    interval = sys.getswitchinterval()
-    # Threads that take turns as often as they can lose counts within the first hundred.
-    sys.setswitchinterval(1e-6)
 
     def ask() -> None:
         for _ in range(100):
             defense(bad)
             flips(good)
 
-    threads = [threading.Thread(target=ask) for _ in range(8)]
-    try:
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-    finally:
-        sys.setswitchinterval(interval)
+    at_once([ask] * 8)
     assert defense.failures == 800
     audit = flips.audit
     assert audit is not None

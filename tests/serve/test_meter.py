@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import functools
 import io
 import json
 import math
 import multiprocessing
 import pickle
-import sys
-import threading
 import time
 from collections.abc import Callable
 from typing import Any
@@ -18,6 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from at_once import at_once
 from distributions import draw
 from torch import Tensor, nn
 
@@ -204,25 +204,6 @@ def test_distance_is_to_the_nearest_other_vector_of_the_bank() -> None:
 # Nothing is lost.
 
 
-def asked_at_once(meter: mp.Meter, parts: list[Tensor]) -> None:
-    """Every part in a thread of its own, row by row; threads take turns as often as they can."""
-    interval = sys.getswitchinterval()
-    sys.setswitchinterval(1e-6)
-
-    def ask(part: Tensor) -> None:
-        for i, row in enumerate(part.split(1)):
-            meter(row, validate=i % 2 == 0)
-
-    threads = [threading.Thread(target=ask, args=(part,)) for part in parts]
-    try:
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-    finally:
-        sys.setswitchinterval(interval)
-
-
 def test_threads_lose_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     count_nonzero = np.count_nonzero
 
@@ -235,7 +216,12 @@ def test_threads_lose_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     p = rows(4000)
     p[::8, 0] = 2.0
     meter = mp.Meter(mp.LFP(rate=0.5, key=1, on_invalid="label"), window=4000)
-    asked_at_once(meter, list(p.split(1000)))
+
+    def ask(part: Tensor) -> None:
+        for i, row in enumerate(part.split(1)):
+            meter(row, validate=i % 2 == 0)
+
+    at_once([functools.partial(ask, part) for part in p.split(1000)])
     alone = mp.Meter(mp.LFP(rate=0.5, key=1, on_invalid="label"), window=4000)
     alone(p)
     seen, expected = meter.read(), alone.read()
