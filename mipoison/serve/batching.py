@@ -7,18 +7,22 @@ of a batch that fails are defended again one request at a time, so that no reque
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import groupby
+from typing import Final
 
 import numpy as np
 
 from mipoison.serve.config.settings import Batching
-from mipoison.serve.defending import Answer
+from mipoison.serve.defending import Answer, NotAnswered
 from mipoison.serve.documents.vectors import Answered, Array
 from mipoison.serve.failures import Refused
+
+_LOG: Final = logging.getLogger("mipoison.serve")
 
 
 @dataclass(eq=False)
@@ -36,7 +40,8 @@ class Batcher:
     Args:
         answer: defends float64 rows [N, K] with the ids of their requests; it is called in one thread.
         settings: sizes and times.
-        observe: told the rows and the seconds of each batch, in the thread.
+        observe: told the rows and the seconds of each batch, in the thread. What it raises is logged, and changes no
+            answer.
 
     Use it as an asynchronous context manager; leaving it finishes what waits.
     """
@@ -94,8 +99,7 @@ class Batcher:
         self._waiting.append(waiting)
         self.queued += len(rows)
         self._arrived.set()
-        if sum(len(other.rows) for other in self._waiting) >= self.settings.max_rows:
-            self._full.set()
+        self._note_full()
         try:
             return await asyncio.wait_for(waiting.answer, self.settings.defense_timeout_s)
         except asyncio.TimeoutError:
@@ -117,12 +121,22 @@ class Batcher:
                 return
             # What the thread raises is set on the futures; the task goes on.
             for waiting, result in await loop.run_in_executor(self._thread, self._defended, batch):
-                if waiting.answer.done():
-                    continue
-                if isinstance(result, Answered):
-                    waiting.answer.set_result(result)
-                else:
-                    waiting.answer.set_exception(result)
+                self._answered_by(waiting, result)
+
+    @staticmethod
+    def _answered_by(waiting: _Waiting, result: Answered | Exception) -> None:
+        if waiting.answer.done():
+            return
+        if isinstance(result, Answered):
+            waiting.answer.set_result(result)
+            return
+        waiting.answer.set_exception(result)
+        # (Read, so that asyncio does not log it, and a row with it, where the client goes before it is.)
+        waiting.answer.exception()
+
+    def _note_full(self) -> None:
+        if sum(len(waiting.rows) for waiting in self._waiting) >= self.settings.max_rows:
+            self._full.set()
 
     async def _wait_for_more(self) -> None:
         """Returns when a batch is full, or its time is over."""
@@ -145,6 +159,7 @@ class Batcher:
             batch.append(self._waiting.pop(0))
             rows += len(first.rows)
         self._full.clear()
+        self._note_full()
         if not self._waiting and not self._closing:
             self._arrived.clear()
         return batch
@@ -168,11 +183,14 @@ class Batcher:
         except Refused as refused:
             # Of the state of the defense, not of these rows.
             return [(waiting, refused) for waiting in batch]
-        except Exception as error:
+        except NotAnswered as error:
+            # Of the defense, not of these rows, which are counted already.
+            return [(waiting, error) for waiting in batch]
+        except BaseException as error:
             if len(batch) == 1:
-                return [(batch[0], error)]
+                return [(batch[0], _as_result(error))]
             return [done for waiting in batch for done in self._together([waiting])]
-        self._observe(len(rows), time.perf_counter() - began)
+        self._tell(len(rows), time.perf_counter() - began)
         done: list[tuple[_Waiting, Answered | Exception]] = []
         start = 0
         for waiting in batch:
@@ -180,6 +198,21 @@ class Batcher:
             done.append((waiting, answered.part(start, stop)))
             start = stop
         return done
+
+    def _tell(self, rows: int, seconds: float) -> None:
+        try:
+            self._observe(rows, seconds)
+        except Exception:
+            _LOG.exception("what counts batches raised")
+
+
+def _as_result(error: BaseException) -> Exception:
+    """What a future can hold: a cancellation or an exit would end more than one request."""
+    if isinstance(error, Exception) and not isinstance(error, StopIteration):
+        return error
+    made = RuntimeError(f"expected an answer or an error of the defense, got {type(error).__name__}")
+    made.__cause__ = error
+    return made
 
 
 def _length(waiting: _Waiting) -> int:

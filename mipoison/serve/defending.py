@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from typing import Final, TypeAlias
 
@@ -21,6 +22,11 @@ Answer: TypeAlias = "Callable[[Array, Sequence[str] | None], Answered]"
 _SUM_TOLERANCE: Final = SUM_TOLERANCE[torch.float64]
 # Of sums and signs of what goes out, whose decimals are rounded.
 _SLACK: Final = 1e-6
+_LOG: Final = logging.getLogger("mipoison.serve")
+
+
+class NotAnswered(RuntimeError):
+    """What came out of the defense is no answer to the rows; another try would count them twice."""
 
 
 class Prepare:
@@ -79,7 +85,7 @@ class Defend:
         decimals: of what goes out; None for all digits.
         top_k: how many entries go out; None for all.
         moved: told the l1 moves of each batch's probability vectors, float64 [n], where all entries go out; 0 for a
-            vector that was rounded, and moved no further.
+            vector that was rounded, and moved no further. What it raises is logged, and changes no answer.
     """
 
     def __init__(
@@ -100,7 +106,7 @@ class Defend:
 
         Raises:
             Refused: if the defense meets a drift that it refuses.
-            RuntimeError: if what comes out of the defense is no answer to these rows.
+            NotAnswered: if what comes out of the defense is no answer to these rows.
         """
         answered = self._answered(rows, ids)
         _require_answer(answered, rows, self.top_k)
@@ -108,8 +114,15 @@ class Defend:
             valid = valid_rows(torch.from_numpy(rows)).numpy()
             moves = np.abs(answered.values - rows)[valid]
             unit = 0.0 if self.decimals is None else 10.0**-self.decimals
-            self.moved(np.where((moves < unit).all(axis=1), 0.0, moves.sum(axis=1)))
+            self._tell(np.where((moves < unit).all(axis=1), 0.0, moves.sum(axis=1)))
         return answered
+
+    def _tell(self, moves: Array) -> None:
+        try:
+            self.moved(moves)
+        except Exception:
+            # The meter has counted these rows: an error here would have them defended, and counted, again.
+            _LOG.exception("what counts moves raised")
 
     def _answered(self, rows: Array, ids: Sequence[str] | None) -> Answered:
         try:
@@ -136,7 +149,7 @@ class Defend:
 
 
 def _require_answer(answered: Answered, rows: Array, top_k: int | None) -> None:
-    """Raises RuntimeError unless this is an answer to so many rows, finite, >= 0, and of sum 1."""
+    """Raises NotAnswered unless this is an answer to so many rows, finite, >= 0, and of sum 1."""
     n, k = rows.shape
     values = answered.values
     width = k if top_k is None else min(top_k, k)
@@ -152,4 +165,4 @@ def _require_answer(answered: Answered, rows: Array, top_k: int | None) -> None:
         )
         total = total + answered.rest if shaped and answered.rest is not None else total
     if not shaped or not (values >= 0).all() or not (np.abs(total - 1) <= _SLACK).all():
-        raise RuntimeError(f"expected answers to {n} rows of K={k} from the defense, got others")
+        raise NotAnswered(f"expected answers to {n} rows of K={k} from the defense, got others")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
 import time
 from collections.abc import Sequence
@@ -13,13 +14,14 @@ import pytest
 import torch
 from serving import moved, run
 
-from mipoison.defenses import GaussianNoise
+from mipoison.defenses import GaussianNoise, Rounding
 from mipoison.keys import Key
-from mipoison.serve.batching import Batcher
+from mipoison.serve.batching import Batcher, _Waiting
 from mipoison.serve.config.settings import Batching
-from mipoison.serve.defending import Answer, Defend
+from mipoison.serve.defending import Answer, Defend, NotAnswered
 from mipoison.serve.documents.vectors import Answered, Array
 from mipoison.serve.failures import Refused
+from mipoison.serve.meter import Meter
 
 
 def requests(count: int, k: int = 5) -> list[Array]:
@@ -195,3 +197,78 @@ def test_leaving_finishes_what_waits_and_then_refuses() -> None:
     began = time.perf_counter()
     run(work())
     assert time.perf_counter() - began < 0.4
+
+
+def test_what_counts_batches_fails_no_request(caplog: pytest.LogCaptureFixture) -> None:
+    def observe(rows: int, seconds: float) -> None:
+        raise OSError("no space left on device")
+
+    async def work() -> None:
+        async with Batcher(moved, Batching(), observe) as batcher:
+            for rows in requests(2):
+                assert np.array_equal(
+                    (await batcher.submit(rows, None)).values, moved(rows, None).values
+                )
+
+    caplog.set_level("ERROR", "mipoison.serve")
+    run(work())
+    assert "what counts batches raised" in caplog.text
+
+
+@pytest.mark.parametrize("kind", [asyncio.CancelledError, StopIteration, SystemExit])
+def test_whatever_a_defense_raises_is_an_error_of_one_request(kind: type[BaseException]) -> None:
+    bad = np.array([[0.9, 0.1, 0, 0, 0]])
+
+    def answer(rows: Array, ids: Any) -> Answered:
+        if (rows[:, 0] == 0.9).any():
+            raise kind
+        return moved(rows, ids)
+
+    async def work() -> None:
+        async with Batcher(answer, Batching()) as batcher:
+            with pytest.raises(RuntimeError, match=kind.__name__):
+                await batcher.submit(bad, None)
+            assert batcher.alive and len(await batcher.submit(requests(1)[0], None)) == 1
+
+    run(work())
+
+
+@pytest.mark.parametrize("fails", ["count", "answer"])
+def test_rows_are_counted_once(fails: str) -> None:
+    meter = Meter(Rounding(2))
+
+    def moved(moves: Array) -> None:
+        raise OSError("no space left on device")
+
+    defend = Defend(meter, decimals=3, top_k=None, moved=moved)
+    if fails == "answer":
+        right = defend._answered
+        defend._answered = lambda rows, ids: Answered(right(rows, ids).values * 2)  # type: ignore[method-assign]
+    got = run(answers(defend, Batching(wait_ms=20), requests(4)))
+    assert [isinstance(one, NotAnswered) for one in got] == [fails == "answer"] * 4
+    assert meter.read().rows == 10
+
+
+def test_rows_left_that_fill_a_batch_wait_no_more() -> None:
+    async def work() -> None:
+        async with Batcher(moved, Batching(max_rows=4, wait_ms=2000)) as batcher:
+            began = time.perf_counter()
+            await asyncio.gather(*(batcher.submit(requests(4)[3], None) for _ in range(3)))
+            assert time.perf_counter() - began < 1
+
+    run(work())
+
+
+def test_an_error_that_nobody_waits_for_is_not_logged_by_asyncio(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def work() -> None:
+        loop = asyncio.get_running_loop()
+        batcher = Batcher(moved, Batching())
+        waiting = _Waiting(requests(1)[0], None, loop.create_future())
+        batcher._answered_by(waiting, ValueError("row 0: [0.7312, 0.2688]"))
+        del waiting
+
+    run(work())
+    gc.collect()
+    assert "0.7312" not in caplog.text
