@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import threading
 from typing import Any
 
 import pytest
@@ -144,8 +145,9 @@ def test_label_alone_while_it_drifts() -> None:
     p = usual(500, 1)
     assert torch.equal(meter(p), Rounding(1)(p))
     odd = peaked(500)
+    # (The call whose rows tell is answered as before: an answer does not depend on other rows of its batch.)
+    assert torch.equal(meter(odd), Rounding(1)(odd)) and meter.read().withheld == 0
     q = meter(odd)
-    # (The call whose rows tell is answered so already.)
     assert torch.equal(q, nn.functional.one_hot(odd.argmax(1), K).float())
     assert meter.read().withheld == 500
     assert meter(odd[:2].half()).dtype == torch.float16
@@ -162,8 +164,11 @@ def test_label_alone_shows_no_label_that_lfp_hides() -> None:
     meter = mp.Meter(flips, expected=told, on_drift="label", window=100)
     p = usual(400, 1)
     p[7, 0] = torch.nan
-    q = meter(p)
+    meter(p)
     assert meter.read().drifting == 1
+    q = meter(p)
+    # An invalid row is a failure, and no row counts twice.
+    assert meter.read().withheld == 399 and meter.failures == 2 and meter.label_only == 401
     valid = torch.arange(400) != 7
     assert torch.equal(q.argmax(1)[valid], flips(p).argmax(1)[valid])
     assert bool((q[valid].amax(1) == 1).all()) and not torch.equal(
@@ -175,12 +180,13 @@ def test_label_alone_shows_no_label_that_lfp_hides() -> None:
 def test_refusal_while_it_drifts() -> None:
     meter = metered(on_drift="refuse")
     meter(usual(500, 1))
+    meter(peaked(500))
     with pytest.raises(mp.Drift, match=r"got mean l1 .* instead of .*; look at what is sent"):
         meter(peaked(500))
     with pytest.raises(mp.Drift):
         meter(usual(1, 1))
     seen = meter.read()
-    assert (seen.rows, seen.withheld, seen.errors) == (1001, 501, 0)
+    assert (seen.rows, seen.withheld, seen.errors) == (1501, 501, 0) and meter.label_only == 0
     for seed in range(10):
         try:
             meter(usual(100, seed))
@@ -189,6 +195,44 @@ def test_refusal_while_it_drifts() -> None:
     assert meter.read().drifting == 0
     meter(usual(1, 1))
     assert issubclass(mp.Drift, RuntimeError)
+
+
+def test_an_answer_does_not_depend_on_the_rows_beside_it() -> None:
+    p = usual(1, 3)
+    beside, alone = metered(on_drift="label"), metered(on_drift="label")
+    assert torch.equal(beside(torch.cat((p, peaked(500))))[:1], alone(p))
+
+
+def test_changes_are_told_in_order() -> None:
+    """A thread whose callback takes long is not overtaken by the thread whose call ends drift."""
+    entered, go_on = threading.Event(), threading.Event()
+    told: list[int] = []
+
+    def slow(readings: Readings) -> None:
+        if readings.drifting:
+            entered.set()
+            assert go_on.wait(10)
+        told.append(readings.drifting)
+
+    meter = metered(callbacks=[slow])
+    thread = threading.Thread(target=meter, args=(peaked(500),))
+    thread.start()
+    assert entered.wait(10)
+    for seed in range(12):
+        meter(usual(100, seed))
+    assert meter.read().drifting == 0
+    go_on.set()
+    thread.join()
+    assert told == [1, 0]
+
+
+def test_a_callback_that_exits_changes_no_answer() -> None:
+    def exits(readings: Readings) -> None:
+        raise SystemExit("no pager")
+
+    meter = metered(callbacks=[exits])
+    assert torch.equal(meter(peaked(500)), Rounding(1)(peaked(500)))
+    assert meter.read().callback_errors == 1
 
 
 def test_nothing_expected_is_never_drift() -> None:

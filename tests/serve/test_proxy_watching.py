@@ -7,8 +7,10 @@ from typing import Any
 
 import httpx
 import pytest
+import torch
 from serving import DEFEND, PATH, asked, json_of, proxied, run, settings_of
 
+import mipoison as mp
 from mipoison.defenses import Rounding
 from mipoison.serve.documents.vectors import Answered, Array
 
@@ -63,6 +65,25 @@ def test_metrics_count_requests_rows_and_moves() -> None:
     assert float(lines["mipoison_rows_total"]) == float(lines["mipoison_row_l1_count"]) == 2
     assert float(lines["mipoison_requests_in_flight"]) == 0
     assert float(lines["mipoison_rows_unchanged_total"]) == 1
+
+
+def test_labels_served_because_of_drift_are_counted() -> None:
+    generator = torch.Generator().manual_seed(4)
+    p = torch.randn(200, 3, generator=generator).mul(0.3).softmax(1)
+    defense = mp.LPA.fit(p, torch.rand(200, 3), objective="decoy", budget=0.1, key=1)
+    odd = json_of({"predictions": [[0.999999, 5e-7, 5e-7]] * 200})
+
+    async def work() -> str:
+        settings = settings_of(on_drift="label", drift_window=100)
+        async with proxied(settings, odd, answer=None, defense=defense) as client:
+            for _ in range(3):
+                assert (await client.post(PATH)).status_code == 200
+            return (await client.get("/metrics")).text
+
+    page = run(work())
+    assert "mipoison_rows_total 600.0" in page and "mipoison_drifting 1.0" in page
+    # (The batch that begins drift is answered by the defense.)
+    assert "mipoison_rows_label_only_total 400.0" in page
 
 
 @pytest.mark.parametrize(

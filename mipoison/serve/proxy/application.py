@@ -55,7 +55,7 @@ def application(
     defend = Defend(meter, decimals=answers.decimals, top_k=answers.top_k, moved=counted.moved)
 
     def defended(rows: int, seconds: float) -> None:
-        counted.defended(rows, seconds, label_only=meter.failures)
+        counted.defended(rows, seconds, label_only=meter.label_only)
 
     batcher_ = Batcher(answer or defend, settings.batching, defended)
     upstream = Upstream(settings.upstream, settings.listen.max_concurrent, transport)

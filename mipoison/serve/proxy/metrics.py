@@ -97,7 +97,7 @@ class Metrics:
         Args:
             rows: how many.
             seconds: that it took.
-            label_only: rows since the start that were answered with their label alone.
+            label_only: rows since the start that were answered with their label alone, because of drift or otherwise.
         """
         self.safe.inc(label_only - self._label_only)
         self._label_only = label_only
