@@ -105,7 +105,7 @@ def as_name(name: str) -> str:
 
     Raises:
         TypeError: if it is no text.
-        ValueError: if it is a key itself, which is not shown.
+        ValueError: if no variable can have it, or it is a key itself, which is not shown.
     """
     if not isinstance(name, str):
         raise TypeError(
@@ -116,6 +116,13 @@ def as_name(name: str) -> str:
         raise ValueError(
             "expected the name of the environment variable that holds the key, got what looks like the key; pass the "
             "name, such as 'MIPOISON_KEY'"
+        )
+    if not name or "=" in name or "\0" in name:
+        # (What follows a "=" may be the key.)
+        got = "one with '=' or a null character" if name else "an empty text"
+        raise ValueError(
+            f"expected the name of the environment variable that holds the key, got {got}, which no variable has; pass "
+            "the name alone, such as 'MIPOISON_KEY'"
         )
     return name
 

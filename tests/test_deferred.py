@@ -231,6 +231,10 @@ def test_wrong_arguments_are_found_where_it_is_made(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="got what looks like the key") as error:
         mp.Deferred(tmp_path, key_env=TEXT)
     assert TEXT not in str(error.value)
+    for name in ("", "A=B", "A\0B", f"MINE={TEXT}"):
+        with pytest.raises(ValueError, match="which no variable has") as error:
+            mp.Deferred(tmp_path, key_env=name)
+        assert TEXT not in str(error.value)
     with pytest.raises(ValueError, match="expected key_env or key_file, got both"):
         mp.Deferred(tmp_path, key_env="MINE", key_file=tmp_path)
     with pytest.raises(TypeError, match=r"expected path to be a text or a pathlib\.Path, got Key"):

@@ -16,6 +16,7 @@ from later import later, unless
 from operands import goal_of, packed
 from table import codewords_of
 from torch import Tensor, nn
+from torch.fx.experimental.proxy_tensor import make_fx
 
 import mipoison as mp
 from mipoison.defenses import (
@@ -189,3 +190,20 @@ def test_aot_inductor_package(x: Tensor, tmp_path: Path) -> None:
         assert torch.allclose(q, expected, rtol=0, atol=1e-6), name
         assert torch.equal(q.argmax(1), expected.argmax(1)), name
         assert float(q.min()) >= 0 and float((q.double().sum(1) - 1).abs().max()) <= 1e-6, name
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.trace:DeprecationWarning", "ignore::torch.jit.TracerWarning")
+@pytest.mark.parametrize("how", ["jit", "make_fx"])
+def test_a_trace_holds_no_check_of_its_example(how: str) -> None:
+    p, odd = draw("plain", 5, K).float(), torch.full((5, K), 0.9)
+    odd[0] = torch.nan
+
+    def traced(validate: bool) -> Callable[[Tensor], Tensor]:
+        def ask(rows: Tensor) -> Tensor:
+            return Rounding(1)(rows, validate=validate)
+
+        return torch.jit.trace(ask, (p,)) if how == "jit" else make_fx(ask)(p)  # type: ignore[no-any-return]
+
+    with pytest.raises(RuntimeError, match=r"expected validate=False under torch\.jit\.trace"):
+        traced(True)
+    assert torch.equal(traced(False)(odd), Rounding(1)(odd, validate=False))

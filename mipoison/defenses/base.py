@@ -160,14 +160,19 @@ class Defense(Saved):
             TypeError: for a wrong kind or dtype.
             ValueError: for a wrong shape or device, for ids where there is no key or, with on_invalid="raise",
                 for rows that are no probability vectors.
-            RuntimeError: under torch.export and make_fx, if the defense has a key; under torch.vmap and torch.func, if
-                they cannot follow it.
+            RuntimeError: under torch.export and make_fx, if the defense has a key; under torch.jit.trace and make_fx
+                with validate=True; under torch.vmap and torch.func, if they cannot follow it.
         """
         validate = as_flag("validate", validate)
         if self._key is not None and not eager() and (exporting() or tracing()):
             raise RuntimeError(
                 f"expected a defense without a key under torch.export and make_fx, got {self.name}: the program "
                 "would hold the key; export the model alone and defend its answers where they are served"
+            )
+        if validate and not eager() and tracing():
+            raise RuntimeError(
+                "expected validate=False under torch.jit.trace and make_fx, got True: the graph would hold that no row "
+                "of the example is invalid, and answer invalid rows later as if they were valid; pass validate=False"
             )
         # Torch sums rows of another memory layout in another order.
         p = as_rows("outputs", outputs).detach().contiguous()

@@ -220,8 +220,11 @@ def test_pickled_with_the_name_of_a_variable(monkeypatch: pytest.MonkeyPatch) ->
     assert bytes.fromhex(SECRET) not in pickled
     for given in (pickle.loads(pickled), copy.deepcopy(fitted)):
         assert np.array_equal(given.predict_proba(X), fitted.predict_proba(X))
-    monkeypatch.setenv(VARIABLE, secrets.token_hex(32))
-    assert not np.array_equal(pickle.loads(pickled).predict_proba(X), fitted.predict_proba(X))
+    other = secrets.token_hex(32)
+    monkeypatch.setenv(VARIABLE, other)
+    with pytest.raises(ValueError, match=rf"fingerprint [0-9a-f]{{16}} .* {VARIABLE}, got [0-9a-f]") as caught:
+        pickle.loads(pickled)
+    assert other not in str(caught.value)
     monkeypatch.delenv(VARIABLE)
     with pytest.raises(ValueError, match=f"environment variable {VARIABLE}, got none"):
         pickle.loads(pickled)
@@ -270,13 +273,27 @@ def test_refused(settings: dict[str, Any], error: type[Exception], said: str) ->
 
 
 def test_secret_in_the_place_of_a_name_is_refused_unseen() -> None:
-    for name in ("key", "key_env"):
-        with pytest.raises(ValueError, match="name of the environment variable") as caught:
-            DefendedClassifier(LINEAR, **{name: SECRET})
-        assert SECRET not in str(caught.value)
+    for name, text in (
+        ("key", SECRET),
+        ("key", "correct horse battery staple"),
+        ("key_env", SECRET),
+        ("key_env", f"{VARIABLE}={SECRET}"),
+    ):
+        error = TypeError if name == "key" else ValueError
+        with pytest.raises(error, match="name of the environment variable") as caught:
+            DefendedClassifier(LINEAR, **{name: text})
+        assert text not in str(caught.value) and SECRET not in str(caught.value)
     with pytest.raises(ValueError, match="expected no key in options") as caught:
         DefendedClassifier(LINEAR, options={"key": SECRET})
     assert SECRET not in str(caught.value)
+    X, y, own = iris()
+    fitted = defended()
+    for later in (DefendedClassifier(LINEAR, options=dict(DIRECTION), key_env=VARIABLE), fitted):
+        later.options["key"] = SECRET
+        with pytest.raises(ValueError, match="expected no key in options"):
+            later.fit(X, y, defender=own)
+    with pytest.raises(ValueError, match="expected no key in options"):
+        pickle.dumps(fitted)
 
 
 def test_rows_that_are_no_probabilities_are_refused() -> None:
