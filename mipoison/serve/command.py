@@ -21,7 +21,7 @@ from starlette.applications import Starlette
 
 from mipoison.serve.config.options import add_flags, read
 from mipoison.serve.config.settings import Settings
-from mipoison.serve.loading import load
+from mipoison.serve.loading import load, require_same
 from mipoison.serve.proxy.application import application
 from mipoison.serve.proxy.connections import Connection
 from mipoison.serve.proxy.logs import configure, log
@@ -30,6 +30,7 @@ from mipoison.serve.proxy.metrics import FOLDER
 # What uvicorn exits with where the port cannot be opened.
 _FAILED: Final = 3
 _SETTINGS: Final = "MIPOISON_SERVE_SETTINGS"
+_IDENTITY: Final = "MIPOISON_SERVE_IDENTITY"
 # Most seconds that a worker takes to start.
 _STARTING_S: Final = 120
 
@@ -38,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Runs `mipoison serve`.
 
     Exits with 0 after SIGTERM, when all open requests are answered; with 2 and one line for a mistake in the settings;
-    and with 3 if the port cannot be opened.
+    and with 3 if the port cannot be opened, or a worker finds another key or file than the first process.
 
     Args:
         arguments: of the command line, without the command; the process's by default.
@@ -47,7 +48,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given = parser.parse_args(arguments)
     try:
         settings = read(given.config, given)
-        fingerprint = _checked(settings)
+        # (And thereby checks what the settings name.)
+        loaded = load(settings)
     except OSError as error:
         # (The package's own errors say more than the system's.)
         own = error.errno is None or error.strerror is None
@@ -55,9 +57,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except (ValueError, TypeError) as error:
         _stop(str(error))
     if given.check:
-        print(f"the settings are right; key {fingerprint or 'none'}")
+        print(f"the settings are right; key {loaded.fingerprint or 'none'}")
         return
-    _serve(settings)
+    _serve(settings, loaded.identity)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -78,32 +80,31 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _checked(settings: Settings) -> str | None:
-    """The key's fingerprint, once everything that the settings name has been read.
-
-    Raises:
-        ValueError: for what cannot be served.
-        OSError: for a file that cannot be read.
-    """
-    return load(settings).fingerprint
-
-
 def worker() -> Starlette:
     """The application in one of several workers, whose settings the first process has left in the environment."""
-    return _made(pickle.loads(base64.b64decode(os.environ[_SETTINGS])))
+    settings = pickle.loads(base64.b64decode(os.environ[_SETTINGS]))
+    return _made(settings, os.environ[_IDENTITY])
 
 
-def _made(settings: Settings) -> Starlette:
-    """The application; a mistake ends the process with 3, after which uvicorn starts no other worker."""
+def _made(settings: Settings, identity: str) -> Starlette:
+    """The application; a mistake ends the process with 3, after which uvicorn starts no other worker.
+
+    Args:
+        settings: all of them.
+        identity: of the key and the file that the first process has checked. A worker that is restarted reads both
+            anew, and they may have been replaced; two workers would then answer one query in two ways.
+    """
     configure()
     try:
-        return application(settings, load(settings))
+        loaded = load(settings)
+        require_same(loaded, identity)
+        return application(settings, loaded)
     except (OSError, TypeError, ValueError) as error:
         log("error", level=logging.ERROR, error=error, said=str(error))
         sys.exit(_FAILED)
 
 
-def _serve(settings: Settings) -> None:
+def _serve(settings: Settings, identity: str) -> None:
     configure()
     listen = settings.listen
     options: dict[str, Any] = {
@@ -121,9 +122,9 @@ def _serve(settings: Settings) -> None:
         "timeout_graceful_shutdown": max(1, round(listen.drain_s)),
     }
     if listen.workers > 1:
-        _serve_several(settings, options)
+        _serve_several(settings, identity, options)
         return
-    server = uvicorn.Server(uvicorn.Config(functools.partial(_made, settings), **options))
+    server = uvicorn.Server(uvicorn.Config(functools.partial(_made, settings, identity), **options))
 
     def terminated(number: int, frame: object) -> None:
         # Uvicorn raises the signal again once it has drained; to end by it would not be told from a crash.
@@ -136,10 +137,11 @@ def _serve(settings: Settings) -> None:
         sys.exit(_FAILED)
 
 
-def _serve_several(settings: Settings, options: dict[str, Any]) -> None:
+def _serve_several(settings: Settings, identity: str, options: dict[str, Any]) -> None:
     """Serves with several processes, which keep their metrics in files of one folder."""
     # (Without the key, which each of them reads where the settings say.)
     os.environ[_SETTINGS] = base64.b64encode(pickle.dumps(settings)).decode()
+    os.environ[_IDENTITY] = identity
     folder = None
     if not os.environ.get(FOLDER):
         folder = os.environ[FOLDER] = tempfile.mkdtemp(prefix="mipoison-metrics-")

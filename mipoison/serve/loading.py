@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import mipoison as mp
 from mipoison.defenses.base import Defense
@@ -21,22 +23,56 @@ class Loaded:
     Args:
         defense: of the file.
         fingerprint: of the key, by which workers and deployments are compared; None without a key.
+        digest: of the file's bytes; likewise.
     """
 
     defense: Defense
     fingerprint: str | None
+    digest: str = ""
+
+    @property
+    def identity(self) -> str:
+        """Of what answers are made of: equal in two processes if they answer alike."""
+        return f"{self.fingerprint} {self.digest}"
+
+
+def require_same(loaded: Loaded, identity: str) -> None:
+    """Raises ValueError unless this key and file are those of another process.
+
+    Args:
+        loaded: of this process.
+        identity: what the other process has loaded.
+    """
+    changed = [
+        name
+        for name, mine, other in zip(
+            ("key", "file"), loaded.identity.split(), identity.split(), strict=True
+        )
+        if mine != other
+    ]
+    if changed:
+        raise ValueError(
+            f"expected the key and the file of the defense that the proxy was started with, got another "
+            f"{' and another '.join(changed)}, under which this worker would answer otherwise; restart the proxy"
+        )
 
 
 def load(settings: Settings) -> Loaded:
     """Reads the key and the file.
 
     Raises:
-        ValueError: for a missing, short or needless key, another kind of file, or settings that do not fit the defense.
+        ValueError: for a missing, short or needless key, another kind of file, one that changes while it is read, or
+            settings that do not fit the defense.
         OSError: if a file cannot be read.
     """
     guard, answers = settings.defense, settings.answers
     key = _key(guard)
+    digest = _digest(guard.file)
     defense = mp.load(str(guard.file), key=key)
+    if _digest(guard.file) != digest:
+        raise ValueError(
+            "[defense] file: expected a file that stays as it is while it is read, got a change; start again"
+        )
     if guard.identity_header is not None and key is None:
         raise ValueError(
             f"[defense] identity_header: expected a defense with a key, got {defense.name}, which has none and answers "
@@ -52,7 +88,7 @@ def load(settings: Settings) -> Loaded:
             f"[answers] labels: expected the {k} classes of the defense, got {len(answers.labels)}"
         )
     meter_of(guard, defense)
-    return Loaded(defense, None if key is None else key.fingerprint())
+    return Loaded(defense, None if key is None else key.fingerprint(), digest)
 
 
 def meter_of(
@@ -77,6 +113,10 @@ def meter_of(
             f'[defense] on_drift: expected "continue" with a defense that does not tell what fresh rows do, got '
             f"{guard.on_drift!r}; fit it anew with this version"
         ) from None
+
+
+def _digest(file: Path) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest()
 
 
 def _key(guard: Guard) -> Key | None:

@@ -185,3 +185,41 @@ def test_what_cannot_be_served_is_told_in_one_line(
             and SECRET not in said
             and "0123" not in said.replace(str(tmp_path), "")
         )
+
+
+def test_a_worker_with_another_key_or_file_ends(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Restarted workers read both anew."""
+    file, key = tmp_path / "lfp.safetensors", tmp_path / "key"
+    other = SECRET[::-1]
+
+    def keep(secret: str, rate: float) -> bytes:
+        key.write_text(secret)
+        mp.LFP(rate=rate, key=bytes.fromhex(secret)).save(file)
+        return file.read_bytes()
+
+    first = keep(SECRET, 1.0)
+    started = [*needed(file), "--key-file", str(key), "--workers", "2"]
+    monkeypatch.setattr(uvicorn, "run", lambda *_, **__: None)
+    for name in (command._SETTINGS, command._IDENTITY, command.FOLDER):
+        monkeypatch.setenv(name, "")
+    # (Other tests read the loggers, which this sets up.)
+    monkeypatch.setattr(command, "configure", lambda: None)
+    caplog.set_level("ERROR", "mipoison.serve")
+    command.main(started)
+    command.worker()
+    for secret, rate, told in (
+        (SECRET, 0.5, "got another file,"),
+        (other, 1.0, "got another key and another file,"),
+    ):
+        keep(secret, rate)
+        caplog.clear()
+        with pytest.raises(SystemExit) as stopped:
+            command.worker()
+        assert stopped.value.code == 3
+        (said,) = [record.mipoison_fields["said"] for record in caplog.records]  # type: ignore[attr-defined]
+        assert told in said and "restart the proxy" in said and secret not in said
+    file.write_bytes(first)
+    key.write_text(SECRET)
+    command.worker()
