@@ -192,7 +192,9 @@ def test_aot_inductor_package(x: Tensor, tmp_path: Path) -> None:
         assert float(q.min()) >= 0 and float((q.double().sum(1) - 1).abs().max()) <= 1e-6, name
 
 
-@pytest.mark.filterwarnings("ignore:.*torch.jit.trace:DeprecationWarning", "ignore::torch.jit.TracerWarning")
+@pytest.mark.filterwarnings(
+    "ignore:.*torch.jit.trace:DeprecationWarning", "ignore::torch.jit.TracerWarning"
+)
 @pytest.mark.parametrize("how", ["jit", "make_fx"])
 def test_a_trace_holds_no_check_of_its_example(how: str) -> None:
     p, odd = draw("plain", 5, K).float(), torch.full((5, K), 0.9)

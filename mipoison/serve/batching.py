@@ -210,7 +210,9 @@ def _as_result(error: BaseException) -> Exception:
     """What a future can hold: a cancellation or an exit would end more than one request."""
     if isinstance(error, Exception) and not isinstance(error, StopIteration):
         return error
-    made = RuntimeError(f"expected an answer or an error of the defense, got {type(error).__name__}")
+    made = RuntimeError(
+        f"expected an answer or an error of the defense, got {type(error).__name__}"
+    )
     made.__cause__ = error
     return made
 

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from mipoison.defenses.base import Defense
-from mipoison.defenses.wire import TopK, on_the_wire
+from mipoison.defenses.wire import TopK, on_the_wire, require_wire
 from mipoison.reference import valid_rows
 from mipoison.reference.rounding import SUM_TOLERANCE
 from mipoison.serve.documents.vectors import Answered, Array
@@ -20,6 +20,7 @@ from mipoison.serve.meter import Drift
 # float64 rows [N, K] and the identities of their requests → what goes out.
 Answer: TypeAlias = "Callable[[Array, Sequence[str] | None], Answered]"
 _SUM_TOLERANCE: Final = SUM_TOLERANCE[torch.float64]
+_HALF_TOLERANCE: Final = SUM_TOLERANCE[torch.float16]
 # Of sums and signs of what goes out, whose decimals are rounded.
 _SLACK: Final = 1e-6
 _LOG: Final = logging.getLogger("mipoison.serve")
@@ -50,7 +51,8 @@ class Prepare:
         """The rows, or their softmax; float64 [N, K].
 
         Raises:
-            Refused: if they are too many, of another K than the defense was fitted on, or no probability vectors.
+            Refused: if they are too many, of another K than the defense was fitted on, no probability vectors, or logits
+                beyond float64 once they are divided.
         """
         n, k = rows.shape
         if n > self.most:
@@ -65,13 +67,19 @@ class Prepare:
             )
         p = torch.from_numpy(rows)
         if self.gives == "logits":
-            return torch.softmax(p / self.temperature, dim=-1).numpy()
+            scaled = p / self.temperature
+            if not bool(torch.isfinite(scaled).all()):
+                raise Refused(
+                    "upstream_document",
+                    "expected logits that [answers] temperature divides into finite numbers, got larger ones; raise it",
+                )
+            return torch.softmax(scaled, dim=-1).numpy()
         bad = n - int(valid_rows(p).sum())
         if bad and not self.safe:
             raise Refused(
                 "upstream_not_probabilities",
-                f"expected probability vectors (>= 0, sum 1 within {_SUM_TOLERANCE:g}) from the upstream, got {bad} of "
-                f'{n} rows otherwise; logits need [answers] gives = "logits", and an answer cut to the top k, or '
+                f"expected probability vectors (>= 0, sum 1 within {_SUM_TOLERANCE:g}, or {_HALF_TOLERANCE:g} in "
+                f'FP16 and BF16) from the upstream, got {bad} of {n} rows otherwise; logits need [answers] gives = "logits", and an answer cut to the top k, or '
                 "rounded, cannot be defended",
             )
         return rows
@@ -105,9 +113,10 @@ class Defend:
         """What goes out for the rows [N, K].
 
         Raises:
-            Refused: if the defense meets a drift that it refuses.
+            Refused: if the defense meets a drift that it refuses, or decimals or top_k do not fit K.
             NotAnswered: if what comes out of the defense is no answer to these rows.
         """
+        self._require_classes(rows.shape[1])
         answered = self._answered(rows, ids)
         _require_answer(answered, rows, self.top_k)
         if answered.classes is None:
@@ -123,6 +132,22 @@ class Defend:
         except Exception:
             # The meter has counted these rows: an error here would have them defended, and counted, again.
             _LOG.exception("what counts moves raised")
+
+    def _require_classes(self, k: int) -> None:
+        """Checks what the start could not, where the defense knows no K."""
+        if self.top_k is not None and self.top_k > k:
+            raise Refused(
+                "upstream_classes",
+                f"expected vectors of {self.top_k} classes or more, as [answers] top_k says, got K={k}; lower it",
+            )
+        try:
+            require_wire(self.defense, self.decimals, self.top_k, k)
+        except ValueError:
+            raise Refused(
+                "upstream_classes",
+                f"expected vectors that {self.decimals} decimals move by half of the defense's epsilon at most, got "
+                f"vectors of K={k} classes, which move farther; raise [answers] decimals",
+            ) from None
 
     def _answered(self, rows: Array, ids: Sequence[str] | None) -> Answered:
         try:

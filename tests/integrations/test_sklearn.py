@@ -222,7 +222,9 @@ def test_pickled_with_the_name_of_a_variable(monkeypatch: pytest.MonkeyPatch) ->
         assert np.array_equal(given.predict_proba(X), fitted.predict_proba(X))
     other = secrets.token_hex(32)
     monkeypatch.setenv(VARIABLE, other)
-    with pytest.raises(ValueError, match=rf"fingerprint [0-9a-f]{{16}} .* {VARIABLE}, got [0-9a-f]") as caught:
+    with pytest.raises(
+        ValueError, match=rf"fingerprint [0-9a-f]{{16}} .* {VARIABLE}, got [0-9a-f]"
+    ) as caught:
         pickle.loads(pickled)
     assert other not in str(caught.value)
     monkeypatch.delenv(VARIABLE)

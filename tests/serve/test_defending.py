@@ -15,6 +15,7 @@ from torch import Tensor
 import mipoison as mp
 from mipoison.defenses import GaussianNoise, Rounding
 from mipoison.defenses.base import Defense
+from mipoison.defenses.lpa.direction import Direction
 from mipoison.serve.config.settings import Guard
 from mipoison.serve.defending import Defend, Prepare
 from mipoison.serve.failures import Refused
@@ -61,6 +62,48 @@ def test_invalid_rows_get_their_label_where_the_defense_says_so() -> None:
     assert got.json() == {"predictions": [[1.0, 0.0, 0.0], [0.2, 0.2, 0.6]]} and safe.failures == 1
 
 
+def test_16_bits_have_their_own_tolerance() -> None:
+    """Nearly no vector of 16 bits has a sum within float64's tolerance."""
+    for kind, dtype in (("FP16", torch.float16), ("BF16", torch.bfloat16)):
+        p = rows(50).to(dtype).double()
+        assert float((p.sum(1) - 1).abs().max()) > 1e-4
+
+        def document(values: Tensor, datatype: str) -> dict[str, Any]:
+            data = values.flatten().tolist()
+            output = {"name": "p", "shape": list(values.shape), "data": data}
+            return {"outputs": [{**output, "datatype": datatype}]}
+
+        def ask(values: Tensor, datatype: str) -> Any:
+            defended = json_of(document(values, datatype))
+            return asked(settings_of("v2"), defended, answer=None, defense=Rounding(9))
+
+        got = torch.tensor(ask(p, kind).json()["outputs"][0]["data"], dtype=torch.float64)
+        assert torch.allclose(got.reshape(50, K), p / p.sum(1, keepdim=True), atol=2e-4, rtol=0)
+        assert ask(p, "FP32").json()["reason"] == "upstream_not_probabilities"
+        assert ask(p * 1.02, kind).json()["reason"] == "upstream_not_probabilities"
+        negative = torch.tensor([[-0.001, 0.501, 0.25, 0.25]])
+        assert ask(negative, kind).json()["reason"] == "upstream_not_probabilities"
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"top_k": 5}, "expected vectors of 5 classes or more"),
+        ({"decimals": 1}, "expected vectors that 1 decimals move"),
+        ({"gives": "logits", "temperature": 1e-4}, "expected logits"),
+    ],
+)
+def test_settings_that_do_not_fit_the_vectors_are_told(options: Any, said: str) -> None:
+    """Where the defense knows no K, they cannot be checked before."""
+    document = json_of(
+        {"predictions": [[1e308, -1e308, 0.0] if "gives" in options else [0.7, 0.2, 0.1]]}
+    )
+    defense = mp.LPA(Direction(), epsilon=0.05, key=3)
+    got = asked(settings_of(**options), document, answer=None, defense=defense)
+    assert got.status_code == 502 and said in got.json()["error"]
+    assert "upstream_" in got.json()["reason"]
+
+
 @pytest.mark.parametrize("protocol", ["mlflow", "v2"])
 def test_top_k_and_decimals_go_over_the_wire(protocol: str, fitted: mp.LPA) -> None:
     p = rows(5)
@@ -93,6 +136,8 @@ def test_drift(on_drift: str, top_k: int | None, fitted: mp.LPA) -> None:
     defend(rows(400, seed=5).numpy(), None)
     assert seen == []
     other = rows(400, scale=30.0).numpy()
+    # (The batch that tells is answered as before.)
+    defend(other, None)
     if on_drift == "refuse":
         with pytest.raises(Refused) as caught:
             defend(other, None)

@@ -6,7 +6,9 @@ from math import prod
 from typing import Any, Final
 
 import numpy as np
+import torch
 
+from mipoison.reference.rounding import SUM_TOLERANCE
 from mipoison.serve.documents.document import is_harmless
 from mipoison.serve.documents.vectors import (
     Answered,
@@ -19,7 +21,9 @@ from mipoison.serve.documents.vectors import (
 )
 from mipoison.serve.failures import Refused
 
-DATATYPES: Final = ("FP16", "BF16", "FP32", "FP64")
+_HALVES: Final = ("FP16", "BF16")
+DATATYPES: Final = (*_HALVES, "FP32", "FP64")
+_HALF_TOLERANCE: Final = SUM_TOLERANCE[torch.float16]
 # Texts of the document that pass where nothing in them looks like a score.
 _TEXTS: Final = ("id", "model_name", "model_version")
 _CONTENT_TYPE: Final = "content_type"
@@ -47,6 +51,8 @@ class V2(Protocol):
         at = self._chosen([output["name"] for output in outputs])
         chosen = outputs[at]
         rows = _rows(chosen)
+        if chosen["datatype"] in _HALVES and self.answers.gives == "probabilities":
+            rows = _renormalised(rows)
 
         made: dict[str, Any] = {
             key: document[key]
@@ -142,6 +148,16 @@ def _rows(output: dict[str, Any]) -> Array:
             "expected as many data as the shape of the output says, got more or fewer",
         )
     return rows if n else np.empty((0, 0))
+
+
+def _renormalised(rows: Array) -> Array:
+    """Rows of 16 bits with sum 1, which has an error of up to 1e-2 in them; others stay as they are.
+
+    Later the rows are float64, whose tolerance is smaller.
+    """
+    total = rows.sum(axis=-1, keepdims=True)
+    close = (rows >= 0).all(axis=-1, keepdims=True) & (np.abs(total - 1) <= _HALF_TOLERANCE)
+    return np.where(close, rows / np.where(close, total, 1.0), rows)
 
 
 def _is_nested(output: dict[str, Any]) -> bool:
