@@ -32,12 +32,13 @@ class Sealed:
     key: Any
     key_env: Any
     defense: Any
+    options: Any
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name == "key" and isinstance(value, str):
             raise TypeError(
-                "expected key to be bytes, an int or a mipoison.Key, got a text, which would show; pass the name of the "
-                "environment variable that holds it as key_env"
+                "expected key to be bytes, an int or a mipoison.Key, got a text, which would show; pass the name of "
+                "the environment variable that holds it as key_env"
             )
         if name == "key" and isinstance(value, int | np.integer | bytes | bytearray | memoryview):
             value = Key(value)

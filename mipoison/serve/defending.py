@@ -51,8 +51,8 @@ class Prepare:
         """The rows, or their softmax; float64 [N, K].
 
         Raises:
-            Refused: if they are too many, of another K than the defense was fitted on, no probability vectors, or logits
-                beyond float64 once they are divided.
+            Refused: if they are too many, of another K than the defense was fitted on, no probability vectors, or
+                logits beyond float64 once they are divided.
         """
         n, k = rows.shape
         if n > self.most:
@@ -78,9 +78,9 @@ class Prepare:
         if bad and not self.safe:
             raise Refused(
                 "upstream_not_probabilities",
-                f"expected probability vectors (>= 0, sum 1 within {_SUM_TOLERANCE:g}, or {_HALF_TOLERANCE:g} in "
-                f'FP16 and BF16) from the upstream, got {bad} of {n} rows otherwise; logits need [answers] gives = "logits", and an answer cut to the top k, or '
-                "rounded, cannot be defended",
+                f"expected probability vectors (>= 0, sum 1 within {_SUM_TOLERANCE:g}, or {_HALF_TOLERANCE:g} in FP16 and "
+                f'BF16) from the upstream, got {bad} of {n} rows otherwise; logits need [answers] gives = "logits", and '
+                "an answer cut to the top k, or rounded, cannot be defended",
             )
         return rows
 

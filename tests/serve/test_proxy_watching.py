@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
 import json
+import logging
 from typing import Any
 
 import httpx
@@ -124,3 +127,27 @@ def test_logs_hold_no_vector_key_or_header(caplog: pytest.LogCaptureFixture) -> 
     errors = [line["error"] for line in told if line["event"] == "error"]
     assert errors == ["ValueError", "KeyError"]
     assert not any(text in line for line in lines for text in ("7123", "s3cret", "token"))
+
+
+def test_what_asyncio_logs_of_an_error_is_not_quoted(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such as a future whose error nobody waits for any more."""
+    from mipoison.serve.proxy import logs
+
+    for name in ("mipoison.serve", "uvicorn.error", "asyncio"):
+        logger = logging.getLogger(name)
+        for attribute in ("handlers", "level", "propagate"):
+            monkeypatch.setattr(logger, attribute, getattr(logger, attribute))
+    monkeypatch.setattr(logging.getLogger("uvicorn.access"), "disabled", False)
+
+    async def lost() -> None:
+        asyncio.get_running_loop().create_future().set_exception(ValueError("got 0.7123"))
+
+    logs.configure()
+    run(lost())
+    gc.collect()
+    (line,) = capsys.readouterr().err.splitlines()
+    told = json.loads(line)
+    assert told["error"] == "ValueError" and told["message"].startswith("asyncio:")
+    assert "0.7123" not in line

@@ -20,6 +20,7 @@ LOGGER: Final = logging.getLogger("mipoison.serve")
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._:\-]{1,128}")
 _FIELDS: Final = "mipoison_fields"
 _PLACES: Final = 3
+_ASYNCIO: Final = "asyncio"
 
 
 class _Lines(logging.Formatter):
@@ -35,7 +36,13 @@ class _Lines(logging.Formatter):
             "worker": record.process,
         }
         fields = getattr(record, _FIELDS, None)
-        if fields is None:
+        if record.name == _ASYNCIO:
+            # Its message quotes tasks and futures, and with them what they raised.
+            line |= {
+                "event": "server",
+                "message": "asyncio: an error that nobody waited for, or a delay",
+            }
+        elif fields is None:
             line |= {"event": "server", "message": record.getMessage()}
         else:
             line |= {"event": record.msg, **fields}
@@ -48,7 +55,7 @@ def configure(*, level: int = logging.INFO) -> None:
     """Sends the logs of the proxy and its server to standard error."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_Lines())
-    for name in ("mipoison.serve", "uvicorn.error"):
+    for name in ("mipoison.serve", "uvicorn.error", _ASYNCIO):
         logger = logging.getLogger(name)
         logger.handlers = [handler]
         logger.setLevel(level)
