@@ -78,9 +78,9 @@ class Prepare:
         if bad and not self.safe:
             raise Refused(
                 "upstream_not_probabilities",
-                f"expected probability vectors (>= 0, sum 1 within {_SUM_TOLERANCE:g}, or {_HALF_TOLERANCE:g} in FP16 and "
-                f'BF16) from the upstream, got {bad} of {n} rows otherwise; logits need [answers] gives = "logits", and '
-                "an answer cut to the top k, or rounded, cannot be defended",
+                f"expected probability vectors (>= 0, sum 1 within {_SUM_TOLERANCE:g}, or {_HALF_TOLERANCE:g} in FP16 "
+                f"and BF16) from the upstream, got {bad} of {n} rows otherwise; logits need [answers] gives = "
+                '"logits", and an answer cut to the top k, or rounded, cannot be defended',
             )
         return rows
 

@@ -6,6 +6,7 @@ import asyncio
 import gc
 import json
 import logging
+import threading
 from typing import Any
 
 import httpx
@@ -68,6 +69,28 @@ def test_metrics_count_requests_rows_and_moves() -> None:
     assert float(lines["mipoison_rows_total"]) == float(lines["mipoison_row_l1_count"]) == 2
     assert float(lines["mipoison_requests_in_flight"]) == 0
     assert float(lines["mipoison_rows_unchanged_total"]) == 1
+
+
+@pytest.mark.parametrize(("rows", "aside"), [(2, False), (60_000, True)])
+def test_large_documents_do_not_stop_the_event_loop(
+    rows: int, aside: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mipoison.serve.proxy import requests
+
+    threads: list[bool] = []
+
+    def watched(original: Any) -> Any:
+        def told(given: Any) -> Any:
+            threads.append(threading.current_thread() is not threading.main_thread())
+            return original(given)
+
+        return told
+
+    for name in ("read_json", "write_json"):
+        monkeypatch.setattr(requests, name, watched(getattr(requests, name)))
+    got = asked(settings_of(), json_of({"predictions": [P[0]] * rows}))
+    assert got.status_code == 200 and len(got.json()["predictions"]) == rows
+    assert threads == [aside, aside]
 
 
 def test_labels_served_because_of_drift_are_counted() -> None:

@@ -20,6 +20,7 @@ from starlette.types import Receive, Scope, Send
 from mipoison.serve.batching import Batcher
 from mipoison.serve.config.routes import Route, find
 from mipoison.serve.config.settings import Settings
+from mipoison.serve.documents.aside import aside
 from mipoison.serve.documents.document import is_harmless_body, read_json, write_json
 from mipoison.serve.documents.vectors import Array, Protocol, nothing
 from mipoison.serve.failures import Refused
@@ -197,7 +198,8 @@ class Proxy:
         if reply.status >= 400:
             return self._error(reply, beside, told)
         require_json(reply)
-        found = self.protocol.read(read_json(reply.body))
+        size = len(reply.body)
+        found = await aside(size, lambda: self.protocol.read(read_json(reply.body)))
         told.rows, told.dropped = len(found.rows), found.dropped
         self.metrics.dropped.inc(found.dropped)
         answered = nothing(self.settings.answers.top_k)
@@ -205,7 +207,8 @@ class Proxy:
             rows = self.prepare(found.rows)
             ids = None if identity is None else [identity] * len(rows)
             answered = await self.batcher.submit(rows, ids)
-        return response_of(200, write_json(found.write(answered)), JSON, beside)
+        body = await aside(size, lambda: write_json(found.write(answered)))
+        return response_of(200, body, JSON, beside)
 
     def _error(self, reply: Reply, beside: Headers, told: _Told) -> Response:
         """An error of the upstream: its status and, if nothing in it looks like a score, its body."""
