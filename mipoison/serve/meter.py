@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import threading
-from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar, Final, NoReturn
 from weakref import WeakSet
 
@@ -27,17 +25,15 @@ from mipoison.ops.rows import label_of
 from mipoison.ops.validation import as_choice, as_count, as_part, as_rows
 from mipoison.reference import valid_rows
 from mipoison.reference.rounding import safe_answer
+from mipoison.serve.callbacks import Callback, Callbacks, as_callbacks
 from mipoison.serve.drift import Sample, alarm, settled
 from mipoison.serve.readings import Readings
 from mipoison.serve.tally import Counted, Tally, counted
-
-Callback = Callable[[Readings], object]
 
 ON_DRIFT: Final = ("continue", "label", "refuse")
 # A window is tested for drift as often as this while it fills once.
 _LOOKS: Final = 10
 _SMALLEST: Final = 100
-_LOG: Final = logging.getLogger("mipoison.serve")
 _METERS: Final[WeakSet[Meter]] = WeakSet()
 
 
@@ -103,7 +99,7 @@ class Meter(Defense):
             raise TypeError("expected a defense to meter, got a Meter; pass its defense")
         self.window = as_count("window", window, _SMALLEST)
         self.on_drift = as_choice("on_drift", on_drift, ON_DRIFT)
-        self.callbacks = _as_callbacks(callbacks)
+        self.callbacks = as_callbacks(callbacks)
         self.defense = defense
         # (In a tuple, so that the bank is no child a second time.)
         self._banks = (bank_of(defense),)
@@ -122,14 +118,12 @@ class Meter(Defense):
         self._tally = Tally(self.window)
         self._looked = 0
         self._reason = ""
-        # Changes that no callback was told yet.
-        self._changes: deque[Readings] = deque()
-        self._telling = False
+        self._changes = Callbacks(self.callbacks)
         _METERS.add(self)
 
     def __getstate__(self) -> dict[str, Any]:
         """A copy has the defense and the settings, and has counted nothing."""
-        left = ("_lock", "_tally", "_looked", "_reason", "_changes", "_telling")
+        left = ("_lock", "_tally", "_looked", "_reason", "_changes")
         return {name: value for name, value in vars(self).items() if name not in left}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -238,7 +232,7 @@ class Meter(Defense):
                 self._tally.errors += 1
             raise
         reason = self._counted(batch, len(p), expected)
-        self._tell_changes()
+        self._changes.tell()
         if reason and self.on_drift != "continue":
             q = self._withheld(p, q, reason)
         return like(q, outputs)
@@ -254,7 +248,7 @@ class Meter(Defense):
             before = self._reason
             self._tally.add(batch)
             if self._look(expected):
-                self._changes.append(self._readings())
+                self._changes.add(self._readings())
             if before and self.on_drift != "continue":
                 # (With "label" an invalid row keeps its safe answer, and is a failure.)
                 self._tally.withheld += rows - batch.invalid * (self.on_drift == "label")
@@ -289,36 +283,6 @@ class Meter(Defense):
             # (The label of the answer: that of the row is what LFP hides. An invalid row has its safe answer.)
             return torch.where(valid_rows(p).unsqueeze(-1), safe_answer(q, label_of(q), q.dtype), q)
 
-    def _tell_changes(self) -> None:
-        """Tells what has changed, in order; returns at once where another call, or one around this, is telling."""
-        while self._changes:
-            with self._lock:
-                if self._telling or not self._changes:
-                    return
-                self._telling = True
-                readings = self._changes.popleft()
-            try:
-                self._tell(readings)
-            finally:
-                with self._lock:
-                    self._telling = False
-
-    def _tell(self, readings: Readings) -> None:
-        """Logs that drift began or ended, and calls the callbacks."""
-        if readings.drifting:
-            _LOG.warning("traffic drifts: %s", readings.reason)
-        else:
-            _LOG.warning("traffic is as expected again")
-        for callback in self.callbacks:
-            try:
-                callback(readings)
-            except KeyboardInterrupt:
-                raise
-            except BaseException:
-                _LOG.exception("a callback of a meter raised")
-                with self._lock:
-                    self._tally.callback_errors += 1
-
     # Reading.
 
     def read(self) -> Readings:
@@ -339,7 +303,7 @@ class Meter(Defense):
             failures=tally.failures,
             errors=tally.errors,
             withheld=tally.withheld,
-            callback_errors=tally.callback_errors,
+            callback_errors=self._changes.errors,
             alarms=tally.alarms,
             drifting=int(bool(self._reason)),
             reason=self._reason,
@@ -351,18 +315,6 @@ class Meter(Defense):
     def extra_repr(self) -> str:
         """Settings."""
         return f"window={self.window}, on_drift={self.on_drift!r}"
-
-
-def _as_callbacks(given: Sequence[Callback]) -> tuple[Callback, ...]:
-    """Raises TypeError for anything but functions."""
-    if callable(given) or not isinstance(given, Sequence):
-        raise TypeError(
-            f"expected callbacks to be a list of functions, got {type(given).__name__}; write callbacks=[f]"
-        )
-    for one in given:
-        if not callable(one):
-            raise TypeError(f"expected callbacks to be functions, got {type(one).__name__}")
-    return tuple(given)
 
 
 def _begin_anew() -> None:

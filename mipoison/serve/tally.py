@@ -97,7 +97,7 @@ class Tally:
 
     def __init__(self, window: int) -> None:
         self.batches = self.failures = self.errors = self.withheld = 0
-        self.callback_errors = self.alarms = 0
+        self.alarms = 0
         self.measured = self.unchanged = self.far = 0
         self.distances = False
         self.l1, self.distance = _Sum(), _Sum()
