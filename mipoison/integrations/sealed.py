@@ -16,17 +16,19 @@ from mipoison.keys import Key
 _FINGERPRINT: Final = "_fingerprint"
 
 
-def require_no_key(options: Any) -> None:
-    """Raises ValueError for a key among the options of a fit."""
-    if isinstance(options, Mapping) and "key" in options:
-        raise ValueError("expected no key in options, which show, got one; pass key or key_env")
+class _Text:
+    """Stands for a text that was given as a key: it would show, and is forgotten."""
+
+    def __repr__(self) -> str:
+        return "<a text, which is no key>"
 
 
 class Sealed:
     """An object with the attributes key, key_env, defense and options, and defense_ once it is fitted.
 
-    A raw key becomes a `Key`, which does not show, as soon as it is set; a text is refused. A defense that was fitted
-    here is pickled without its key, which is read from the variable key_env where it is unpickled.
+    A raw key becomes a `Key`, which does not show, as soon as it is set; a text is forgotten, and refused by
+    `require_sealed`. A defense that was fitted here is pickled without its key, which is read from the variable key_env
+    where it is unpickled.
     """
 
     key: Any
@@ -36,18 +38,31 @@ class Sealed:
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name == "key" and isinstance(value, str):
-            raise TypeError(
-                "expected key to be bytes, an int or a mipoison.Key, got a text, which would show; pass the name of "
-                "the environment variable that holds it as key_env"
-            )
+            # Says so of what looks like a key. Any other text waits for `fit`: scikit-learn wants no errors here.
+            as_name(value)
+            value = _Text()
         if name == "key" and isinstance(value, int | np.integer | bytes | bytearray | memoryview):
             value = Key(value)
         elif name == "key_env" and isinstance(value, str):
             # Refuses what looks like the key itself, and does not show it.
             as_name(value)
         elif name == "options":
-            require_no_key(value)
+            _require_no_key(value)
         super().__setattr__(name, value)
+
+    def require_sealed(self) -> None:
+        """Checks what may have been set without a check, before anything is fitted.
+
+        Raises:
+            TypeError: for a text as key.
+            ValueError: for a key that was put into options.
+        """
+        if isinstance(self.key, _Text):
+            raise TypeError(
+                "expected key to be an int, bytes or None, got a text, which would show; pass the name of the "
+                "environment variable that holds it as key_env"
+            )
+        _require_no_key(self.options)
 
     def __getstate__(self) -> dict[str, Any]:
         """What is pickled.
@@ -56,7 +71,7 @@ class Sealed:
             TypeError: for a key that no variable holds.
             ValueError: for a key that was put into options.
         """
-        require_no_key(self.options)
+        _require_no_key(self.options)
         state: dict[str, Any] = super().__getstate__()  # type: ignore[assignment]
         fitted = state.get("defense_") if isinstance(self.defense, type) else None
         keyed = isinstance(fitted, Defense) and fitted._key is not None
@@ -93,3 +108,8 @@ class Sealed:
                 )
             state = state | {"defense_": load(io.BytesIO(saved), key=key)}
         super().__setstate__(state)  # type: ignore[misc]
+
+
+def _require_no_key(options: Any) -> None:
+    if isinstance(options, Mapping) and "key" in options:
+        raise ValueError("expected no key in options, which show, got one; pass key or key_env")

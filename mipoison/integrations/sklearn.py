@@ -13,7 +13,7 @@ from sklearn.utils.validation import check_is_fitted
 from mipoison.defenses import LPA
 from mipoison.defenses.wire import on_the_wire, require_wire
 from mipoison.integrations.fitting import fitted, require_settings
-from mipoison.integrations.sealed import Sealed, require_no_key
+from mipoison.integrations.sealed import Sealed
 
 
 class DefendedClassifier(Sealed, ClassifierMixin, MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]
@@ -46,7 +46,7 @@ class DefendedClassifier(Sealed, ClassifierMixin, MetaEstimatorMixin, BaseEstima
 
     def fit(self, X: Any, y: Any, defender: Any = None) -> DefendedClassifier:
         """Fits the classifier to X and y, and a defense to inputs of the defender's own, none of them in X."""
-        require_no_key(self.options)
+        self.require_sealed()
         secret = {"options": self.options, "key": self.key, "key_env": self.key_env}
         require_settings(self.defense, held_out=self.held_out, defender=defender, **secret)
         check_classification_targets(y)

@@ -275,20 +275,19 @@ def test_refused(settings: dict[str, Any], error: type[Exception], said: str) ->
 
 
 def test_secret_in_the_place_of_a_name_is_refused_unseen() -> None:
-    for name, text in (
-        ("key", SECRET),
-        ("key", "correct horse battery staple"),
-        ("key_env", SECRET),
-        ("key_env", f"{VARIABLE}={SECRET}"),
-    ):
-        error = TypeError if name == "key" else ValueError
-        with pytest.raises(error, match="name of the environment variable") as caught:
-            DefendedClassifier(LINEAR, **{name: text})
-        assert text not in str(caught.value) and SECRET not in str(caught.value)
+    for given in ({"key": SECRET}, {"key_env": SECRET}, {"key_env": f"{VARIABLE}={SECRET}"}):
+        with pytest.raises(ValueError, match="name of the environment variable") as caught:
+            DefendedClassifier(LINEAR, **given)  # type: ignore[arg-type]
+        assert SECRET not in str(caught.value)
     with pytest.raises(ValueError, match="expected no key in options") as caught:
         DefendedClassifier(LINEAR, options={"key": SECRET})
     assert SECRET not in str(caught.value)
     X, y, own = iris()
+    text = "correct horse battery staple"
+    worded = DefendedClassifier(LINEAR, key=text)
+    assert text not in shown(worded) and text not in shown(clone(worded))
+    with pytest.raises(TypeError, match=r"expected key to be .* got a text, which would show"):
+        worded.fit(X, y, defender=own)
     fitted = defended()
     for later in (DefendedClassifier(LINEAR, options=dict(DIRECTION), key_env=VARIABLE), fitted):
         later.options["key"] = SECRET
