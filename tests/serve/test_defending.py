@@ -230,3 +230,22 @@ def test_rounding_to_decimals_is_no_move(decimals: int | None) -> None:
     assert noisy.shape == (50,) and (noisy > 1e-3).all()
     # (Without decimals, what the defense itself rounds is a move.)
     assert (still == 0).all() if decimals else (still > 0).all()
+
+
+def test_a_file_that_changes_while_it_is_read_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "rounding.safetensors"
+    Rounding(2).save(file)
+    settings = settings_of(file=file)
+    assert load(settings).digest
+    read = mp.load
+
+    def replaced(*given: Any, **named: Any) -> Defense:
+        found: Defense = read(*given, **named)
+        Rounding(1).save(file)
+        return found
+
+    monkeypatch.setattr(mp, "load", replaced)
+    with pytest.raises(ValueError, match="stays as it is while it is read"):
+        load(settings)
