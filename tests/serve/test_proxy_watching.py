@@ -7,6 +7,7 @@ import gc
 import json
 import logging
 import threading
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -17,6 +18,7 @@ from serving import DEFEND, PATH, asked, json_of, proxied, run, settings_of
 import mipoison as mp
 from mipoison.defenses import Rounding
 from mipoison.serve.documents.vectors import Answered, Array
+from mipoison.serve.proxy import upstream
 
 P = [[0.7123, 0.1877, 0.1], [0.3, 0.3, 0.4]]
 GOOD = json_of({"predictions": P})
@@ -31,7 +33,8 @@ def unreadable(_: httpx.Request) -> httpx.Response:
     raise KeyError("0.7123")
 
 
-def test_health_and_readiness() -> None:
+def test_health_and_readiness(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(upstream, "_READY_KEPT_S", 0.0)
     up = {"ready": True}
 
     def handle(request: httpx.Request) -> httpx.Response:
@@ -52,6 +55,23 @@ def test_health_and_readiness() -> None:
             assert (await client.post("/healthz")).status_code == 404
 
     run(work())
+
+
+def test_readiness_is_asked_once_at_a_time_and_takes_no_connection() -> None:
+    asked: list[str] = []
+
+    async def handle(request: httpx.Request) -> httpx.Response:
+        asked.append(request.url.path)
+        await asyncio.sleep(0.05)
+        return httpx.Response(200, content=b"x" * 10)
+
+    async def work() -> None:
+        async with proxied(settings_of(ready_path="/ready"), handle) as client:
+            got = await asyncio.gather(*(client.get("/readyz") for _ in range(20)))
+            assert {response.status_code for response in got} == {200}
+
+    run(work())
+    assert asked == ["/ready"]
 
 
 def test_metrics_count_requests_rows_and_moves() -> None:
@@ -122,6 +142,9 @@ def test_labels_served_because_of_drift_are_counted() -> None:
         ("192.0.2.1", {}, 403),
         ("testclient", {}, 403),
         ("127.0.0.1", {"x-forwarded-for": "127.0.0.1"}, 403),
+        ("127.0.0.1", {"X-Forwarded-Proto": "https"}, 403),
+        ("127.0.0.1", {"via": "1.1 a"}, 403),
+        ("127.0.0.1", {"cf-ray": "1"}, 403),
     ],
 )
 def test_metrics_are_for_listed_networks(
@@ -130,6 +153,24 @@ def test_metrics_are_for_listed_networks(
     settings = settings_of(metrics_allow=("127.0.0.1/32", "10.0.0.0/8"))
     got = asked(settings, GOOD, method="GET", path="/metrics", headers=headers, address=address)
     assert got.status_code == status
+
+
+def test_metrics_are_for_who_has_the_token(tmp_path: Path) -> None:
+    file = tmp_path / "token"
+    file.write_text("0123456789abcdef\n")
+    settings = settings_of(metrics_token_file=file)
+    for given, status in (
+        ({}, 403),
+        ({"authorization": "Bearer 0123456789abcdee"}, 403),
+        ({"authorization": "Bearer é"}, 403),
+        ({"authorization": "Bearer 0123456789abcdef"}, 200),
+    ):
+        headers = [(name, value.encode("latin-1")) for name, value in given.items()]
+        got = asked(settings, GOOD, method="GET", path="/metrics", headers=headers)  # type: ignore[arg-type]
+        assert got.status_code == status
+    file.write_text("short")
+    with pytest.raises(ValueError, match="16 characters"):
+        settings_of(metrics_token_file=file)
 
 
 def test_logs_hold_no_vector_key_or_header(caplog: pytest.LogCaptureFixture) -> None:

@@ -73,8 +73,10 @@ class Upstream:
         metadata=_told("path that answers 200 when the upstream is ready; /readyz asks it"),
     )
     pass_error_bodies: bool = field(
-        default=True,
-        metadata=_told("pass bodies of errors in which nothing looks like a score", kind="switch"),
+        default=False,
+        metadata=_told(
+            "pass short bodies of errors in which no number has a fraction", kind="switch"
+        ),
     )
 
 
@@ -110,6 +112,10 @@ class Listen:
     )
     metrics_allow: tuple[str, ...] = field(
         default=_LOOPBACK, metadata=_told("networks that may read /metrics", kind="texts")
+    )
+    metrics_token_file: Path | None = field(
+        default=None,
+        metadata=_told("file with a token that /metrics then asks for", kind="path"),
     )
     access_log: bool = field(
         default=True, metadata=_told("log a line for each request", kind="switch")
