@@ -78,6 +78,23 @@ def test_the_request_reaches_the_upstream_as_it_was_sent() -> None:
     assert got.headers["x-request-id"] == "abc-1"
 
 
+def test_cookies_of_one_client_stay_with_it() -> None:
+    seen: list[str | None] = []
+
+    def handle(request: httpx.Request) -> httpx.Response:
+        seen.append(request.headers.get("cookie"))
+        return httpx.Response(200, json={"predictions": P}, headers={"set-cookie": "s=ann; Path=/"})
+
+    async def work() -> None:
+        async with proxied(settings_of(), handle) as client:
+            await client.post(PATH)
+            await client.post(PATH)
+            await client.post(PATH, headers={"cookie": "s=bob"})
+
+    run(work())
+    assert seen == [None, None, "s=bob"]
+
+
 def test_a_base_path_of_the_upstream_comes_first() -> None:
     def handle(request: httpx.Request) -> httpx.Response:
         assert request.url.path == f"/base{PATH}"
@@ -175,6 +192,13 @@ def test_a_redirect_on_a_listed_path_is_refused() -> None:
     settings = settings_of(pass_paths=("GET /docs",))
     got = asked(settings, body_of(b"", 307, location="/x"), method="GET", path="/docs")
     assert got.json()["reason"] == "upstream_redirect"
+
+
+def test_nothing_changed_on_a_listed_path_passes() -> None:
+    settings = settings_of(pass_paths=("GET /docs",))
+    upstream = body_of(b"", 304, etag="1")
+    got = asked(settings, upstream, method="GET", path="/docs", headers={"if-none-match": "1"})
+    assert (got.status_code, got.headers["etag"], got.content) == (304, "1", b"")
 
 
 # Identities and headers, and clients that go.

@@ -264,7 +264,7 @@ def _call(request: Request, route: Route, id: str, body: bytes) -> Call:
             )
         target += b"?" + query
     sent = headers.to_upstream(scope["headers"], id, defended=route.defended)
-    return Call(request.method, target, sent, body)
+    return Call(request.method, target, sent, body, route.defended)
 
 
 async def _while_connected(work: Awaitable[Response], request: Request) -> Response:

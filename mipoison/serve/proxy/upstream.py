@@ -6,6 +6,7 @@ import asyncio
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
+from http.cookiejar import DefaultCookiePolicy
 from typing import Final, TypeVar
 
 import httpx
@@ -29,12 +30,14 @@ class Call:
         target: path and query, as the client sent them.
         headers: to send.
         body: to send.
+        defended: whether its answer is; one that passes untouched may say that nothing has changed (304).
     """
 
     method: str
     target: bytes
     headers: Headers
     body: bytes
+    defended: bool = True
 
 
 @dataclass(frozen=True)
@@ -83,6 +86,8 @@ class Upstream:
             # No proxy or certificate of the environment comes between.
             trust_env=False,
         )
+        # What the upstream sets for one client never goes along with a request of another.
+        self._client.cookies.jar.set_policy(DefaultCookiePolicy(allowed_domains=[]))
 
     async def close(self) -> None:
         """Closes all connections."""
@@ -163,7 +168,8 @@ class Upstream:
         )
         with _reasons(self.settings):
             response = await self._client.send(request, stream=True)
-        if response.has_redirect_location or 300 <= response.status_code < 400:
+        is_unchanged = response.status_code == 304 and not call.defended
+        if not is_unchanged and 300 <= response.status_code < 400:
             await response.aclose()
             raise Refused(
                 "upstream_redirect",
