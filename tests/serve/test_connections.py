@@ -1,14 +1,20 @@
-"""Connections of clients send small packets at once, whichever way their socket was made."""
+"""Connections of clients: small packets are sent at once, and clients that do not read are cut off."""
 
 from __future__ import annotations
 
 import asyncio
 import socket
+from collections.abc import AsyncIterator
 
+import pytest
 import uvicorn
 from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import StreamingResponse
+from starlette.routing import Route
 from uvicorn.server import ServerState
 
+from mipoison.serve.proxy import connections
 from mipoison.serve.proxy.connections import Connection
 
 
@@ -37,3 +43,36 @@ def test_packets_are_sent_at_once() -> None:
         return int(told)
 
     assert asyncio.run(asyncio.wait_for(option(), 20)) != 0
+
+
+def test_a_client_that_does_not_read_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connections, "STALLED_S", 0.2)
+    ended = asyncio.Event()
+
+    async def large(_: Request) -> StreamingResponse:
+        async def parts() -> AsyncIterator[bytes]:
+            try:
+                while True:
+                    yield b"x" * 2**20
+                    await asyncio.sleep(0)
+            finally:
+                ended.set()
+
+        return StreamingResponse(parts())
+
+    async def work() -> None:
+        app = Starlette(routes=[Route("/", large)])
+        config = uvicorn.Config(app, lifespan="off", log_config=None)
+        config.load()
+        state = ServerState()
+        server = await asyncio.get_running_loop().create_server(
+            lambda: Connection(config, state, {}), "127.0.0.1", 0
+        )
+        async with server:
+            with socket.create_connection(server.sockets[0].getsockname()) as client:
+                client.sendall(b"GET / HTTP/1.1\r\nhost: h\r\n\r\n")
+                await ended.wait()
+                while state.connections:
+                    await asyncio.sleep(0.01)
+
+    asyncio.run(asyncio.wait_for(work(), 20))

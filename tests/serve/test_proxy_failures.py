@@ -92,6 +92,7 @@ FAILURES: list[tuple[str, dict[str, Any], Any, dict[str, Any], str]] = [
     ("upstream_redirect", {}, body_of(b"", 304), {}, "not followed"),
     ("upstream_status", {}, body_of(TEXT, 206), {}, "got 206"),
     ("upstream_status", {}, body_of(b"", 204), {}, "got 204"),
+    ("upstream_status", {}, body_of(b"", 700), {}, "200 to 599"),
     ("upstream_content_type", {}, body_of(TEXT, content_type="text/plain"), {}, "application/json"),
     (
         "upstream_content_type",
@@ -217,6 +218,30 @@ def test_too_many_requests_are_refused() -> None:
             assert (await first).status_code == 200
             assert (second.status_code, second.json()["reason"]) == (503, "too_busy")
             assert second.headers["retry-after"] == "1"
+            assert (await client.post(PATH)).status_code == 200
+
+    run(work())
+
+
+def test_bodies_that_arrive_slowly_keep_no_other_request_out() -> None:
+    async def work() -> None:
+        rest = asyncio.Event()
+
+        async def slowly() -> AsyncIterator[bytes]:
+            yield b"{"
+            await rest.wait()
+            yield b"}"
+
+        async with proxied(settings_of(max_concurrent=1), GOOD) as client:
+            waiting = [asyncio.create_task(client.post(PATH, content=slowly())) for _ in range(3)]
+            await asyncio.sleep(0.05)
+            assert (await client.post(PATH)).status_code == 200
+            waiting.append(asyncio.create_task(client.post(PATH, content=slowly())))
+            await asyncio.sleep(0.05)
+            assert (await client.post(PATH)).json()["reason"] == "too_busy"
+            rest.set()
+            for response in await asyncio.gather(*waiting):
+                assert response.status_code in (200, 503)
             assert (await client.post(PATH)).status_code == 200
 
     run(work())

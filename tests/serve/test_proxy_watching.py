@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import Any
 
@@ -11,6 +12,7 @@ from serving import DEFEND, PATH, asked, json_of, proxied, run, settings_of
 
 from mipoison.defenses import Rounding
 from mipoison.serve.documents.vectors import Answered, Array
+from mipoison.serve.proxy import upstream
 
 P = [[0.7123, 0.1877, 0.1], [0.3, 0.3, 0.4]]
 GOOD = json_of({"predictions": P})
@@ -25,7 +27,8 @@ def unreadable(_: httpx.Request) -> httpx.Response:
     raise KeyError("0.7123")
 
 
-def test_health_and_readiness() -> None:
+def test_health_and_readiness(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(upstream, "_READY_KEPT_S", 0.0)
     up = {"ready": True}
 
     def handle(request: httpx.Request) -> httpx.Response:
@@ -46,6 +49,23 @@ def test_health_and_readiness() -> None:
             assert (await client.post("/healthz")).status_code == 404
 
     run(work())
+
+
+def test_readiness_is_asked_once_at_a_time_and_takes_no_connection() -> None:
+    asked: list[str] = []
+
+    async def handle(request: httpx.Request) -> httpx.Response:
+        asked.append(request.url.path)
+        await asyncio.sleep(0.05)
+        return httpx.Response(200, content=b"x" * 10)
+
+    async def work() -> None:
+        async with proxied(settings_of(ready_path="/ready"), handle) as client:
+            got = await asyncio.gather(*(client.get("/readyz") for _ in range(20)))
+            assert {response.status_code for response in got} == {200}
+
+    run(work())
+    assert asked == ["/ready"]
 
 
 def test_metrics_count_requests_rows_and_moves() -> None:

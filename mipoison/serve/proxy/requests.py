@@ -32,15 +32,18 @@ from mipoison.serve.proxy.upstream import Call, Reply, Upstream
 
 # Of bodies of errors that are looked through.
 _LONGEST_ERROR: Final = 16 * 1024
+# Requests whose bodies are still to arrive, for each one that may be answered at a time.
+_READING: Final = 4
 # Written into logs and metrics where the client has closed the connection; it is never sent.
 _GONE: Final = 499
 
 
 @dataclass
 class _Told:
-    """What the log line of a request says."""
+    """What the log line of a request says, and whether it counts as one that is answered."""
 
     id: str
+    answering: bool = False
     route: str = ""
     rows: int = 0
     reason: str = "ok"
@@ -80,14 +83,14 @@ class Proxy:
         self.batcher = batcher
         self.upstream = upstream
         self.metrics = metrics
-        self.in_flight = 0
+        self.reading = 0
+        self.answering = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers one request, counts it and logs it."""
         request = Request(scope, receive)
         told = _Told(request_id(request.headers.get("x-request-id")))
         self.metrics.in_flight.inc()
-        self.in_flight += 1
         status = _GONE
         try:
             response = await self._answered(request, told)
@@ -100,7 +103,7 @@ class Proxy:
             told.reason = error.reason if isinstance(error, Refused) else "client_gone"
             raise
         finally:
-            self.in_flight -= 1
+            self.answering -= told.answering
             self.metrics.in_flight.dec()
             self._tell(request, told, status)
 
@@ -110,15 +113,14 @@ class Proxy:
             headers.require_one_length(request.scope["headers"])
             route = find(self.routes, request.method, _raw_path(request.scope))
             told.route = str(route)
-            if self.in_flight > self.settings.listen.max_concurrent:
-                raise Refused(
-                    "too_busy",
-                    f"expected at most {self.settings.listen.max_concurrent} requests at a time, got more; send it "
-                    "again later",
-                )
+            self._require_room(self.answering, 1)
             identity = self._identity(request, route)
             body = await self._body(request)
             call = _call(request, route, told.id, body)
+            # (From here on, so that a slow sender keeps nobody else out.)
+            self._require_room(self.answering, 1)
+            self.answering += 1
+            told.answering = True
             if not route.defended:
                 return await self._pass(call)
             work = self._defended(call, identity, told)
@@ -141,6 +143,14 @@ class Proxy:
                 told.id,
             )
 
+    def _require_room(self, taken: int, times: int) -> None:
+        most = times * self.settings.listen.max_concurrent
+        if taken >= most:
+            raise Refused(
+                "too_busy",
+                f"expected at most {most} requests at a time, got more; send it again later",
+            )
+
     def _identity(self, request: Request, route: Route) -> str | None:
         name = self.settings.defense.identity_header
         if name is None or not route.defended:
@@ -151,7 +161,7 @@ class Proxy:
         """The body of the request.
 
         Raises:
-            Refused: if it is too large, or does not arrive in time.
+            Refused: if it is too large, does not arrive in time, or too many others are arriving.
             ClientDisconnect: if the client has gone.
         """
         listen = self.settings.listen
@@ -172,6 +182,8 @@ class Proxy:
                     raise too_large
             return bytes(body)
 
+        self._require_room(self.reading, _READING)
+        self.reading += 1
         try:
             return await asyncio.wait_for(read(), listen.request_timeout_s)
         except asyncio.TimeoutError:
@@ -180,6 +192,8 @@ class Proxy:
                 f"expected the body within {listen.request_timeout_s:g} s, got a part",
                 {"connection": "close"},
             ) from None
+        finally:
+            self.reading -= 1
 
     async def _defended(self, call: Call, identity: str | None, told: _Told) -> Response:
         """The upstream's answer with its vectors defended.
@@ -257,10 +271,10 @@ def _call(request: Request, route: Route, id: str, body: bytes) -> Call:
     target = _raw_path(scope).encode("latin-1")
     query: bytes = scope["query_string"]
     if query:
-        if not query.isascii() or any(byte <= 32 or byte == 127 for byte in query):
+        if not query.isascii() or any(byte in b"#\x7f" or byte <= 32 for byte in query):
             raise Refused(
                 "bad_path",
-                "expected a query of printable ASCII, got other bytes; percent-encode them",
+                "expected a query of printable ASCII without #, got other bytes; percent-encode them",
             )
         target += b"?" + query
     sent = headers.to_upstream(scope["headers"], id, defended=route.defended)

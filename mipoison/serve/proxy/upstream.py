@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import ssl
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from http.cookiejar import DefaultCookiePolicy
@@ -17,7 +19,9 @@ from mipoison.serve.proxy.headers import Headers
 
 # Idle connections are closed before servers of Python close theirs, after two seconds (gunicorn) or five (uvicorn).
 _IDLE_S: Final = 1.5
+# Seconds in which the upstream has to say that it is ready, and in which others get what it said.
 _READY_S: Final = 2.0
+_READY_KEPT_S: Final = 1.0
 _Result = TypeVar("_Result")
 
 
@@ -73,25 +77,35 @@ class Upstream:
         verify: ssl.SSLContext | bool = False
         if base.scheme == "https":
             verify = ssl.create_default_context(cafile=settings.ca_file)
-        self._client = httpx.AsyncClient(
-            transport=transport,
-            verify=verify,
-            timeout=httpx.Timeout(settings.timeout_s, connect=settings.connect_timeout_s),
-            limits=httpx.Limits(
-                max_connections=connections,
-                max_keepalive_connections=connections,
-                keepalive_expiry=_IDLE_S,
-            ),
-            follow_redirects=False,
-            # No proxy or certificate of the environment comes between.
-            trust_env=False,
-        )
-        # What the upstream sets for one client never goes along with a request of another.
-        self._client.cookies.jar.set_policy(DefaultCookiePolicy(allowed_domains=[]))
+
+        def client(connections: int) -> httpx.AsyncClient:
+            made = httpx.AsyncClient(
+                transport=transport,
+                verify=verify,
+                timeout=httpx.Timeout(settings.timeout_s, connect=settings.connect_timeout_s),
+                limits=httpx.Limits(
+                    max_connections=connections,
+                    max_keepalive_connections=connections,
+                    keepalive_expiry=_IDLE_S,
+                ),
+                follow_redirects=False,
+                # No proxy or certificate of the environment comes between.
+                trust_env=False,
+            )
+            # What the upstream sets for one client never goes along with a request of another.
+            made.cookies.jar.set_policy(DefaultCookiePolicy(allowed_domains=[]))
+            return made
+
+        self._client = client(connections)
+        # Whoever asks /readyz takes no connection from requests.
+        self._asking = client(1)
+        self._asks = asyncio.Lock()
+        self._ready, self._ready_until = False, -math.inf
 
     async def close(self) -> None:
         """Closes all connections."""
         await self._client.aclose()
+        await self._asking.aclose()
 
     async def fetch(self, call: Call) -> Reply:
         """The whole answer.
@@ -123,15 +137,26 @@ class Upstream:
             await response.aclose()
 
     async def is_ready(self) -> bool:
-        """Whether the upstream answers 200 at its path for that; True if there is no such path."""
-        if self.settings.ready_path is None:
+        """Whether the upstream answered 200 at its path for that a moment ago; True if there is no such path."""
+        path = self.settings.ready_path
+        if path is None:
             return True
-        url = self._url(self.settings.ready_path.encode())
+        async with self._asks:
+            if time.monotonic() >= self._ready_until:
+                self._ready = await self._is_ready(path)
+                self._ready_until = time.monotonic() + _READY_KEPT_S
+            return self._ready
+
+    async def _is_ready(self, path: str) -> bool:
+        async def asked() -> bool:
+            # (The body is left unread, whatever its size.)
+            async with self._asking.stream("GET", self._url(path.encode())) as response:
+                return response.status_code == 200
+
         try:
-            response = await self._client.get(url, timeout=_READY_S)
-        except httpx.HTTPError:
+            return await asyncio.wait_for(asked(), _READY_S)
+        except (httpx.HTTPError, asyncio.TimeoutError):
             return False
-        return response.status_code == 200
 
     async def _fetched(self, call: Call) -> Reply:
         response = await self._sent(call)
@@ -168,6 +193,12 @@ class Upstream:
         )
         with _reasons(self.settings):
             response = await self._client.send(request, stream=True)
+        if not 200 <= response.status_code < 600:
+            await response.aclose()
+            raise Refused(
+                "upstream_status",
+                "expected a status of 200 to 599 from the upstream, got another, which HTTP does not have",
+            )
         is_unchanged = response.status_code == 304 and not call.defended
         if not is_unchanged and 300 <= response.status_code < 400:
             await response.aclose()
