@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, ClassVar, Final, NoReturn
 from weakref import WeakSet
@@ -64,10 +65,11 @@ class Meter(Defense):
         on_drift: what is served while traffic drifts: "continue", the defense's answers; "label", the label of each
             answer alone (one-hot); "refuse", nothing, the call raises `Drift`. The defense's answers are computed and
             measured in any case, which is how the end of drift is noticed. With the last two, the answer to a row
-            depends on the traffic before it.
-        callbacks: functions that are called with the readings when drift begins and when it ends, outside all locks, in
-            the thread whose call brought it about and before that call returns. What they raise is logged under
-            "mipoison.serve" and counted, and changes no answer.
+            depends on the batches before its own: the batch that begins drift still gets the defense's answers.
+        callbacks: functions that are called with the readings when drift begins and when it ends, one change at a time
+            and in their order, outside all locks. The thread whose call brought a change about calls them before that
+            call returns, or leaves it to the thread that is telling an earlier change. What they raise, SystemExit
+            too, is logged under "mipoison.serve" and counted, and changes no answer.
         expected: what fresh rows do: `mipoison.serve.Expected`, or outputs [N, K] that the defense was not fitted on,
             N ≥ 2, on which it is measured. By default what the fit tells. Without any, nothing is drift.
 
@@ -120,11 +122,14 @@ class Meter(Defense):
         self._tally = Tally(self.window)
         self._looked = 0
         self._reason = ""
+        # Changes that no callback was told yet.
+        self._changes: deque[Readings] = deque()
+        self._telling = False
         _METERS.add(self)
 
     def __getstate__(self) -> dict[str, Any]:
         """A copy has the defense and the settings, and has counted nothing."""
-        left = ("_lock", "_tally", "_looked", "_reason")
+        left = ("_lock", "_tally", "_looked", "_reason", "_changes", "_telling")
         return {name: value for name, value in vars(self).items() if name not in left}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -152,6 +157,12 @@ class Meter(Defense):
     def failures(self) -> int:  # type: ignore[override]
         """Rows that the defense answered by their label so far; with validate=False only `read` counts them."""
         return self.defense.failures
+
+    @property
+    def withheld(self) -> int:
+        """Rows that on_drift kept the defense's answer from so far; see `Readings.withheld`."""
+        with self._lock:
+            return self._tally.withheld
 
     @property
     def on_invalid(self) -> str:  # type: ignore[override]
@@ -225,9 +236,8 @@ class Meter(Defense):
             with self._lock:
                 self._tally.errors += 1
             raise
-        reason, event = self._counted(batch, len(p), expected)
-        if event is not None:
-            self._tell(event)
+        reason = self._counted(batch, len(p), expected)
+        self._tell_changes()
         if reason and self.on_drift != "continue":
             q = self._withheld(p, q, reason)
         return like(q, outputs)
@@ -237,16 +247,16 @@ class Meter(Defense):
         parts = [measure(p[part], q[part], bank) for part in pieces(p, ROWS)]
         return counted(parts, None if expected is None else expected.far)
 
-    def _counted(
-        self, batch: Counted, rows: int, expected: Expected | None
-    ) -> tuple[str, Readings | None]:
-        """Counts a batch; what drifts after it, and the readings if drift began or ended with it."""
+    def _counted(self, batch: Counted, rows: int, expected: Expected | None) -> str:
+        """Counts a batch; what drifted before it, so that no row's answer depends on the other rows of its batch."""
         with self._lock:
+            before = self._reason
             self._tally.add(batch)
-            changed = self._look(expected)
-            if self._reason and self.on_drift != "continue":
+            if self._look(expected):
+                self._changes.append(self._readings())
+            if before and self.on_drift != "continue":
                 self._tally.withheld += rows
-            return self._reason, self._readings() if changed else None
+            return before
 
     def _look(self, expected: Expected | None) -> bool:
         """Compares the window with what is expected, where it is time to; whether drift began or ended."""
@@ -277,6 +287,20 @@ class Meter(Defense):
             # (The label of the answer: that of the row is what LFP hides. An invalid row has its safe answer.)
             return torch.where(valid_rows(p).unsqueeze(-1), safe_answer(q, label_of(q), q.dtype), q)
 
+    def _tell_changes(self) -> None:
+        """Tells what has changed, in order; returns at once where another call, or one around this, is telling."""
+        while self._changes:
+            with self._lock:
+                if self._telling or not self._changes:
+                    return
+                self._telling = True
+                readings = self._changes.popleft()
+            try:
+                self._tell(readings)
+            finally:
+                with self._lock:
+                    self._telling = False
+
     def _tell(self, readings: Readings) -> None:
         """Logs that drift began or ended, and calls the callbacks."""
         if readings.drifting:
@@ -286,7 +310,9 @@ class Meter(Defense):
         for callback in self.callbacks:
             try:
                 callback(readings)
-            except Exception:
+            except KeyboardInterrupt:
+                raise
+            except BaseException:
                 _LOG.exception("a callback of a meter raised")
                 with self._lock:
                     self._tally.callback_errors += 1

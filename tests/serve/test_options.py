@@ -253,13 +253,34 @@ def test_paths_with_two_readings_are_refused(path: str) -> None:
 
 
 def test_defended_routes_come_first() -> None:
-    made = routes_of(settings_of(defend=("POST /a/*",), pass_paths=("POST /a/b", "GET /a/b")))
+    made = routes_of(settings_of(defend=("POST /a/*",), pass_paths=("GET /a/b",)))
     assert (
         routes.find(made, "POST", "/a/b").defended and not routes.find(made, "GET", "/a/b").defended
     )
     with pytest.raises(Refused) as caught:
         routes.find(made, "PUT", "/a/b")
     assert caught.value.headers == {"allow": "GET, POST"}
+
+
+@pytest.mark.parametrize(
+    ("passed", "defended", "overlap"),
+    [
+        ("POST /m/*", "POST /m/infer", True),
+        ("POST /m/infer", "POST /m/*", True),
+        ("POST /*/a", "POST /m/*", True),
+        ("POST /m/*:predict", "POST /m/x:*", True),
+        ("GET /m/*", "POST /m/infer", False),
+        ("POST /m/*", "POST /m/*/infer", False),
+        ("POST /m/*", "POST /m/*:predict", False),
+        ("POST /m/*/ready", "POST /m/*/infer", False),
+    ],
+)
+def test_no_path_that_is_defended_may_pass(passed: str, defended: str, overlap: bool) -> None:
+    if not overlap:
+        settings_of(defend=(defended,), pass_paths=(passed,))
+        return
+    with pytest.raises(ValueError, match="expected no path that is defended"):
+        settings_of(defend=(defended,), pass_paths=(passed,))
 
 
 def test_every_section_is_a_field_of_the_settings() -> None:

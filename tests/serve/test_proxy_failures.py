@@ -56,6 +56,9 @@ FAILURES: list[tuple[str, dict[str, Any], Any, dict[str, Any], str]] = [
     ("bad_path", {}, GOOD, {"path": "/v1/models/%2e%2e/x"}, "plain segments"),
     ("bad_path", {}, GOOD, {"path": "/v1//models"}, "plain segments"),
     ("bad_path", {}, GOOD, {"path": "/v1/models/m%3Apredict"}, "plain segments"),
+    ("bad_path", {}, GOOD, {"path": f"{PATH};x"}, "plain segments"),
+    ("bad_path", {}, GOOD, {"path": f"{PATH}."}, "plain segments"),
+    ("bad_path", {}, GOOD, {"path": "/v1/.../m"}, "plain segments"),
     ("not_listed", {}, GOOD, {"path": "/v1/models/m"}, "[routes] defend or pass_paths"),
     ("not_listed", {}, GOOD, {"path": "/V1/models/m:predict"}, "[routes] defend"),
     ("method_not_listed", {}, GOOD, {"method": "GET"}, "expected POST"),
@@ -76,6 +79,13 @@ FAILURES: list[tuple[str, dict[str, Any], Any, dict[str, Any], str]] = [
         GOOD,
         {"headers": [("x-account", "a"), ("X-Account", "b")]},
         "got 2 of them",
+    ),
+    (
+        "identity",
+        {"identity_header": "X-Account"},
+        GOOD,
+        {"headers": {"x-account": "eve-1, alice"}},
+        "without a comma",
     ),
     ("request_too_large", {"max_request_bytes": 10}, GOOD, {"content": b"x" * 11}, "10 bytes"),
     ("too_many_rows", {"max_queued_rows": 1}, GOOD, {}, "at most 1 inputs"),
@@ -253,7 +263,10 @@ def test_bodies_that_arrive_slowly_keep_no_other_request_out() -> None:
 @pytest.mark.parametrize("status", [400, 401, 404, 422, 429, 500, 503])
 def test_harmless_errors_pass_unchanged(status: int) -> None:
     body = b'{ "error": "model m is not ready" }'
-    got = asked(settings_of(), body_of(body, status, retry_after="7", set_cookie="a=1"))
+    got = asked(
+        settings_of(pass_error_bodies=True),
+        body_of(body, status, retry_after="7", set_cookie="a=1"),
+    )
     assert (got.status_code, got.content) == (status, body)
     assert set(got.headers) == ALLOWED | {"retry-after"} and got.headers["retry-after"] == "7"
 
@@ -268,11 +281,13 @@ def test_harmless_errors_pass_unchanged(status: int) -> None:
     ],
 )
 def test_other_errors_keep_their_status_alone(body: bytes, kind: str) -> None:
-    got = asked(settings_of(), body_of(body, 500, kind, retry_after="0.7123"))
+    got = asked(settings_of(pass_error_bodies=True), body_of(body, 500, kind, retry_after="0.7123"))
     assert got.status_code == 500 and got.json()["reason"] == "upstream_error"
     assert body not in got.content and "7123" not in str(got.headers) and b"7123" not in got.content
 
 
-def test_no_error_body_passes_where_that_is_off() -> None:
-    got = asked(settings_of(pass_error_bodies=False), json_of({"error": "busy"}, 503))
-    assert got.status_code == 503 and b"busy" not in got.content
+@pytest.mark.parametrize("body", [b'{"cat":73,"dog":27}', b'["cat","dog"]', b'{"error": "busy"}'])
+def test_no_error_body_passes_unless_that_is_on(body: bytes) -> None:
+    got = asked(settings_of(), body_of(body, 503))
+    assert got.status_code == 503 and got.json()["reason"] == "upstream_error"
+    assert body not in got.content

@@ -24,6 +24,8 @@ from mipoison.defenses import Rounding
 TAGS = ("7391", "4826")
 # Probability vectors of tagged numbers.
 TAGGED = [[0.57391, 0.14826, 0.27783], [0.14826, 0.27783, 0.57391]]
+# (As NumPy prints arrays.)
+NUMPY = ["[7391.e-04 4826.e-04]", "7391.E-04", "[4826. 7391.]"]
 SCORES = [f"{x:.5f}" for row in TAGGED for x in row]
 DOCUMENTS: dict[str, tuple[Any, dict[str, Any]]] = {
     "v2": (
@@ -56,7 +58,7 @@ LEAVES = st.one_of(
     st.sampled_from([x for row in TAGGED for x in row]),
     st.sampled_from(SCORES),
     st.sampled_from(
-        [f"score {SCORES[0]}", f"[{SCORES[0]},{SCORES[1]}]", SCORES[1][1:], "5.7391e-1"]
+        [f"score {SCORES[0]}", f"[{SCORES[0]},{SCORES[1]}]", SCORES[1][1:], "5.7391e-1", *NUMPY]
     ),
     st.sampled_from([TAGGED, TAGGED[0], [], {}, None, True, "", "probs", 0, 1, -1, 2.57391, 1e300]),
     st.sampled_from(SCORES).map(lambda score: {score: 1, "name": score}),
@@ -76,6 +78,7 @@ NAMES = st.sampled_from(
         "shape",
         "x",
         *SCORES,
+        *NUMPY,
     ]
 )
 HEADERS = st.dictionaries(
@@ -91,7 +94,7 @@ HEADERS = st.dictionaries(
             "set-cookie",
         ]
     ),
-    st.sampled_from([*SCORES, "7", "no-store"]),
+    st.sampled_from([*SCORES, *NUMPY, "7", "no-store"]),
     max_size=3,
 )
 
@@ -152,7 +155,7 @@ def served(
         return httpx.Response(status, content=body, headers={"content-type": kind, **headers})
 
     async def ask() -> httpx.Response:
-        made = settings_of(protocol, pass_headers=("X-Scores",), **options)
+        made = settings_of(protocol, pass_headers=("X-Scores",), pass_error_bodies=True, **options)
         async with proxied(made, handle, answer=None, defense=Rounding(1)) as client:
             return await client.post(PATH)
 

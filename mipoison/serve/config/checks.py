@@ -67,10 +67,17 @@ def check(settings: Settings) -> None:
     if not settings.routes.defend:
         raise ValueError("[routes] defend: expected at least one path, got none")
     seen: set[tuple[str, str]] = set()
-    for route in routes_of(settings):
+    routes = routes_of(settings)
+    for route in routes:
         if (route.method, route.pattern) in seen:
             raise ValueError(f'[routes]: expected "{route}" once, got it twice')
         seen.add((route.method, route.pattern))
+        for defended in routes:
+            if defended.defended and not route.defended and route.overlaps(defended):
+                raise ValueError(
+                    f'[routes] pass_paths: expected no path that is defended, got "{route}" beside "{defended}"; name '
+                    "the paths that pass one by one"
+                )
     for network in settings.listen.metrics_allow:
         _network(network)
 

@@ -11,8 +11,9 @@ from mipoison.serve.failures import Refused
 METHODS: Final = ("GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS")
 # Answered by the proxy itself.
 OWN: Final = ("/healthz", "/readyz", "/metrics")
-# Escapes, dot segments and doubled slashes could lead the upstream to another place than the one that was compared.
-_PATH: Final = re.compile(r"(?:/(?!\.{1,2}(?:/|$))[A-Za-z0-9._~!$&'()+,;=:@\-]+)*/?")
+# Escapes, dot segments, parameters after a semicolon, dots at an end and doubled slashes could lead the upstream to
+# another place than the one that was compared.
+_PATH: Final = re.compile(r"(?:/[A-Za-z0-9._~!$&'()+,=:@\-]+(?<!\.))*/?")
 
 
 @dataclass(frozen=True)
@@ -55,8 +56,24 @@ class Route:
         pattern = re.escape(self.pattern).replace(r"\*", "[^/:]+")
         return re.fullmatch(pattern, path) is not None
 
+    def overlaps(self, other: Route) -> bool:
+        """Whether one request can be of both; also where that is not sure."""
+        mine, others = (re.split("([/:])", route.pattern) for route in (self, other))
+        return (
+            self.method == other.method
+            and len(mine) == len(others)
+            and all(map(_overlap, mine, others))
+        )
+
     def __str__(self) -> str:
         return f"{self.method} {self.pattern}"
+
+
+def _overlap(a: str, b: str) -> bool:
+    if "*" in a and "*" in b:
+        return True
+    pattern, text = (a, b) if "*" in a else (b, a)
+    return re.fullmatch(re.escape(pattern).replace(r"\*", ".+"), text) is not None
 
 
 def _is_pattern(pattern: str) -> bool:
@@ -72,7 +89,7 @@ def find(routes: tuple[Route, ...], method: str, path: str) -> Route:
     if not path.startswith("/") or _PATH.fullmatch(path) is None:
         raise Refused(
             "bad_path",
-            "expected a path of plain segments, got percent-escapes, dot segments, doubled slashes or other "
+            "expected a path of plain segments, got percent-escapes, dots at an end, semicolons, doubled slashes or other "
             "characters; send the path as it is listed",
         )
     fitting = [route for route in routes if route.fits(path)]

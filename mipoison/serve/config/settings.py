@@ -73,8 +73,10 @@ class Upstream:
         metadata=_told("path that answers 200 when the upstream is ready; /readyz asks it"),
     )
     pass_error_bodies: bool = field(
-        default=True,
-        metadata=_told("pass bodies of errors in which nothing looks like a score", kind="switch"),
+        default=False,
+        metadata=_told(
+            "pass short bodies of errors in which no number has a fraction", kind="switch"
+        ),
     )
 
 

@@ -9,8 +9,8 @@ from typing import Any, Final, NoReturn
 from mipoison.serve.failures import Refused
 
 _LONGEST: Final = 256
-# A fraction, a list of digits or a negative exponent.
-_SCORE: Final = re.compile(r"\.\d|\d,\d|\d[eE]-\d", re.ASCII)
+# A fraction, a point after which NumPy leaves the zero out, a list of digits or a signed exponent.
+_SCORE: Final = re.compile(r"\.\d|\d\.(?!\w)|\d,\d|\d[eE][+-]\d|\d\.[eE][+-]?\d", re.ASCII)
 # Three parts or more of few digits.
 _VERSION: Final = re.compile(r"(?<![\d.])\d{1,3}(?:\.\d{1,3}){2,}(?![\d.])", re.ASCII)
 _UUID: Final = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
@@ -54,9 +54,9 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def is_harmless(text: str, *, longest: int = _LONGEST) -> bool:
-    """Whether a text is short and nothing in it looks like a score: a number with a fraction, or a negative exponent.
+    """Whether a text is short and nothing in it looks like a score.
 
-    Versions and addresses of three parts or more, such as 1.2.3, are none.
+    A number with a point, or with a signed exponent, does. Versions and addresses of three parts or more, such as 1.2.3, are none.
 
     Example:
         >>> [is_harmless(text) for text in ("resnet-50", "v1.2.3", "0.73", "[.2, .8]", "7e-05")]

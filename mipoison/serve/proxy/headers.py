@@ -17,7 +17,8 @@ _HOP: Final = frozenset(
 )
 # With which a listed request could become another one.
 _OVERRIDES: Final = frozenset(
-    b"x-http-method x-http-method-override x-method-override x-original-url x-rewrite-url".split()
+    b"x-http-method x-http-method-override x-method-override x-original-url x-original-uri x-rewrite-url "
+    b"x-forwarded-uri x-forwarded-path".split()
 )
 # With which the answer could be no JSON, a part of it, or none.
 _SHAPING: Final = frozenset(
@@ -35,7 +36,10 @@ def to_upstream(
     left_out = _HOP | _OVERRIDES | _named_by_connection(headers) | {ID}
     if defended:
         left_out |= _SHAPING
-    kept = [(name, value) for name, value in headers if name not in left_out]
+    # (Gateways such as WSGI's read an underscore as a hyphen.)
+    kept = [
+        (name, value) for name, value in headers if not {name, name.replace(b"_", b"-")} & left_out
+    ]
     kept.append((ID, request_id.encode()))
     if defended:
         kept += [(b"accept", b"application/json"), (b"accept-encoding", b"identity")]
@@ -83,14 +87,20 @@ def single(given: Iterable[tuple[bytes, bytes]], name: str) -> str:
     """The value of a header that has to come exactly once.
 
     Raises:
-        Refused: if it is missing, empty, or comes several times, one of which a client may have added.
+        Refused: if it is missing, empty, or comes several times, one of which a client may have added; also where a
+            server in front has joined them with a comma.
     """
     wanted = name.lower().encode()
-    values = [value.decode("latin-1").strip() for key, value in given if key.lower() == wanted]
+    values = [value.decode("latin-1").strip(" \t") for key, value in given if key.lower() == wanted]
     if len(values) != 1 or not values[0]:
         got = f"{len(values)} of them" if len(values) != 1 else "an empty one"
         raise Refused(
             "identity", f"expected the header {name} once, which names the account, got {got}"
+        )
+    if "," in values[0]:
+        raise Refused(
+            "identity",
+            f"expected the header {name} without a comma, which joins two of them, got one with it",
         )
     return values[0]
 
