@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -95,6 +96,9 @@ def test_metrics_count_requests_rows_and_moves() -> None:
         ("192.0.2.1", {}, 403),
         ("testclient", {}, 403),
         ("127.0.0.1", {"x-forwarded-for": "127.0.0.1"}, 403),
+        ("127.0.0.1", {"X-Forwarded-Proto": "https"}, 403),
+        ("127.0.0.1", {"via": "1.1 a"}, 403),
+        ("127.0.0.1", {"cf-ray": "1"}, 403),
     ],
 )
 def test_metrics_are_for_listed_networks(
@@ -103,6 +107,24 @@ def test_metrics_are_for_listed_networks(
     settings = settings_of(metrics_allow=("127.0.0.1/32", "10.0.0.0/8"))
     got = asked(settings, GOOD, method="GET", path="/metrics", headers=headers, address=address)
     assert got.status_code == status
+
+
+def test_metrics_are_for_who_has_the_token(tmp_path: Path) -> None:
+    file = tmp_path / "token"
+    file.write_text("0123456789abcdef\n")
+    settings = settings_of(metrics_token_file=file)
+    for given, status in (
+        ({}, 403),
+        ({"authorization": "Bearer 0123456789abcdee"}, 403),
+        ({"authorization": "Bearer é"}, 403),
+        ({"authorization": "Bearer 0123456789abcdef"}, 200),
+    ):
+        headers = [(name, value.encode("latin-1")) for name, value in given.items()]
+        got = asked(settings, GOOD, method="GET", path="/metrics", headers=headers)  # type: ignore[arg-type]
+        assert got.status_code == status
+    file.write_text("short")
+    with pytest.raises(ValueError, match="16 characters"):
+        settings_of(metrics_token_file=file)
 
 
 def test_logs_hold_no_vector_key_or_header(caplog: pytest.LogCaptureFixture) -> None:

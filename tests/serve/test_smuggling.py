@@ -101,6 +101,23 @@ def test_a_forwarded_request_has_one_length(proxy: tuple[int, list[httpx.Request
     assert "transfer-encoding" not in request.headers
 
 
+@pytest.mark.parametrize("target", ["*", "http://other/x", f"http://other{PATH}"])
+def test_targets_that_are_no_paths_are_refused_and_counted(
+    target: str, proxy: tuple[int, list[httpx.Request]]
+) -> None:
+    port, seen = proxy
+    seen.clear()
+    ask = "HTTP/1.1\r\nhost: h\r\nconnection: close\r\n\r\n"
+    assert b'"bad_path"' in told(port, f"OPTIONS {target} {ask}") and seen == []
+    assert b'{reason="bad_path",status="400"}' in told(port, f"GET /metrics {ask}")
+
+
+def test_metrics_are_not_for_proxies_of_http_1_0(proxy: tuple[int, list[httpx.Request]]) -> None:
+    """As nginx forwards where it is told nothing else."""
+    said = told(proxy[0], "GET /metrics HTTP/1.0\r\nhost: h\r\nconnection: close\r\n\r\n")
+    assert b'"metrics_forbidden"' in said
+
+
 @pytest.mark.parametrize("path", ["/healthz", "/metrics"])
 def test_nothing_hides_behind_the_proxys_own_paths(
     path: str, proxy: tuple[int, list[httpx.Request]]

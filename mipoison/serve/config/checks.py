@@ -12,6 +12,7 @@ from mipoison.serve.config.settings import Settings
 from mipoison.serve.documents import paths
 
 _HEADER: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~\-]+")
+_TOKEN: Final = re.compile(rb"[!-~]{16,}")
 # Fields that hold the vectors themselves.
 _HOLDERS: Final = {
     "v2": {"outputs", "data"},
@@ -80,6 +81,26 @@ def check(settings: Settings) -> None:
                 )
     for network in settings.listen.metrics_allow:
         _network(network)
+    token_of(settings)
+
+
+def token_of(settings: Settings) -> bytes | None:
+    """The token that /metrics asks for; None for none.
+
+    Raises:
+        ValueError: if it is short, or holds other characters than printable ASCII.
+        OSError: if its file cannot be read.
+    """
+    file = settings.listen.metrics_token_file
+    if file is None:
+        return None
+    token = file.read_bytes().strip()
+    if _TOKEN.fullmatch(token) is None:
+        raise ValueError(
+            "[listen] metrics_token_file: expected 16 characters of printable ASCII or more, without spaces, got "
+            "another content"
+        )
+    return token
 
 
 def _network(text: str) -> None:

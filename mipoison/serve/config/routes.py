@@ -89,8 +89,8 @@ def find(routes: tuple[Route, ...], method: str, path: str) -> Route:
     if not path.startswith("/") or _PATH.fullmatch(path) is None:
         raise Refused(
             "bad_path",
-            "expected a path of plain segments, got percent-escapes, dots at an end, semicolons, doubled slashes or other "
-            "characters; send the path as it is listed",
+            "expected a path of plain segments, got percent-escapes, dots at an end, semicolons, doubled slashes or "
+            "other characters; send the path as it is listed",
         )
     fitting = [route for route in routes if route.fits(path)]
     found = [route for route in fitting if route.method == method]

@@ -113,6 +113,10 @@ class Listen:
     metrics_allow: tuple[str, ...] = field(
         default=_LOOPBACK, metadata=_told("networks that may read /metrics", kind="texts")
     )
+    metrics_token_file: Path | None = field(
+        default=None,
+        metadata=_told("file with a token that /metrics then asks for", kind="path"),
+    )
     access_log: bool = field(
         default=True, metadata=_told("log a line for each request", kind="switch")
     )

@@ -56,7 +56,8 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 def is_harmless(text: str, *, longest: int = _LONGEST) -> bool:
     """Whether a text is short and nothing in it looks like a score.
 
-    A number with a point, or with a signed exponent, does. Versions and addresses of three parts or more, such as 1.2.3, are none.
+    A number with a point, or with a signed exponent, does. Versions and addresses of three parts or more, such as
+    1.2.3, do not.
 
     Example:
         >>> [is_harmless(text) for text in ("resnet-50", "v1.2.3", "0.73", "[.2, .8]", "7e-05")]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hmac
 import ipaddress
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Final
@@ -15,7 +17,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route as Served
 
 from mipoison.serve.batching import Batcher
-from mipoison.serve.config.checks import routes_of
+from mipoison.serve.config.checks import routes_of, token_of
 from mipoison.serve.config.settings import Settings
 from mipoison.serve.defending import Answer, Defend, Prepare
 from mipoison.serve.documents.protocols import protocol_of
@@ -30,6 +32,12 @@ from mipoison.serve.proxy.upstream import Upstream
 
 # An IPv4 address as a socket of both kinds has it.
 _MAPPED: Final = "::ffff:"
+# Headers that proxies, load balancers and content networks add. (Nginx adds none where it is not told to, but speaks
+# HTTP/1.0.)
+_FORWARDED: Final = re.compile(
+    "forwarded|via|x-forwarded|x-real-ip|x-client-ip|x-cluster-client-ip|x-original-|x-envoy-|x-amzn-|true-client-ip|"
+    "cf-|cdn-loop|fastly-|proxy-"
+)
 
 
 def application(
@@ -58,6 +66,7 @@ def application(
         counted.defended(rows, seconds, label_only=meter.failures)
 
     batcher_ = Batcher(answer or defend, settings.batching, defended)
+    token = token_of(settings)
     upstream = Upstream(settings.upstream, settings.listen.max_concurrent, transport)
     proxy = Proxy(
         settings,
@@ -106,11 +115,11 @@ def application(
         return JSONResponse({"status": "ready"})
 
     async def read_metrics(request: Request) -> Response:
-        _require_allowed(request, settings.listen.metrics_allow)
+        _require_allowed(request, settings.listen.metrics_allow, token)
         counted.queued.set(batcher_.queued)
         return Response(counted.page(), headers={"content-type": CONTENT_TYPE})
 
-    return Starlette(
+    made = Starlette(
         routes=[
             Served("/healthz", own(health), methods=["GET"]),
             Served("/readyz", own(ready), methods=["GET"]),
@@ -120,15 +129,20 @@ def application(
         ],
         lifespan=lifespan,
     )
+    # Targets that do not begin with a slash, such as * or a whole URL.
+    made.router.default = proxy
+    return made
 
 
-def _require_allowed(request: Request, networks: tuple[str, ...]) -> None:
+def _require_allowed(request: Request, networks: tuple[str, ...], token: bytes | None) -> None:
     """Raises Refused unless the client may read metrics.
 
     Sums of moves tell a client who is alone how far their own vector moved. A request that another proxy forwards has
-    that proxy's address, so it is refused.
+    that proxy's address, so it is refused; one that adds no header (and speaks HTTP/1.1) only a token keeps out.
     """
-    forwarded = {"forwarded", "x-forwarded-for", "x-real-ip"} & set(request.headers)
+    forwarded = request.scope.get("http_version") == "1.0" or any(
+        _FORWARDED.match(name) for name in request.headers
+    )
     host = request.client.host if request.client else ""
     try:
         address = ipaddress.ip_address(host.removeprefix(_MAPPED))
@@ -140,4 +154,10 @@ def _require_allowed(request: Request, networks: tuple[str, ...]) -> None:
             "metrics_forbidden",
             "expected a request from a network in [listen] metrics_allow, got another one; moves that are counted "
             "tell of single vectors",
+        )
+    given = request.headers.get("authorization", "").encode("latin-1")
+    if token is not None and not hmac.compare_digest(given, b"Bearer " + token):
+        raise Refused(
+            "metrics_forbidden",
+            "expected the token of [listen] metrics_token_file as Authorization: Bearer, got another or none",
         )

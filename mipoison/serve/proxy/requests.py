@@ -113,12 +113,12 @@ class Proxy:
             headers.require_one_length(request.scope["headers"])
             route = find(self.routes, request.method, _raw_path(request.scope))
             told.route = str(route)
-            self._require_room(self.answering, 1)
+            self._require_room(self.answering)
             identity = self._identity(request, route)
             body = await self._body(request)
             call = _call(request, route, told.id, body)
             # (From here on, so that a slow sender keeps nobody else out.)
-            self._require_room(self.answering, 1)
+            self._require_room(self.answering)
             self.answering += 1
             told.answering = True
             if not route.defended:
@@ -143,13 +143,11 @@ class Proxy:
                 told.id,
             )
 
-    def _require_room(self, taken: int, times: int) -> None:
+    def _require_room(self, taken: int, times: int = 1) -> None:
         most = times * self.settings.listen.max_concurrent
         if taken >= most:
-            raise Refused(
-                "too_busy",
-                f"expected at most {most} requests at a time, got more; send it again later",
-            )
+            said = f"expected at most {most} requests at a time, got more; send it again later"
+            raise Refused("too_busy", said)
 
     def _identity(self, request: Request, route: Route) -> str | None:
         name = self.settings.defense.identity_header
@@ -272,10 +270,8 @@ def _call(request: Request, route: Route, id: str, body: bytes) -> Call:
     query: bytes = scope["query_string"]
     if query:
         if not query.isascii() or any(byte in b"#\x7f" or byte <= 32 for byte in query):
-            raise Refused(
-                "bad_path",
-                "expected a query of printable ASCII without #, got other bytes; percent-encode them",
-            )
+            said = "expected a query of printable ASCII without #, got other bytes; percent-encode them"
+            raise Refused("bad_path", said)
         target += b"?" + query
     sent = headers.to_upstream(scope["headers"], id, defended=route.defended)
     return Call(request.method, target, sent, body, route.defended)
