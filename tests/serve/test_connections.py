@@ -10,7 +10,7 @@ import pytest
 import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import StreamingResponse
+from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 from uvicorn.server import ServerState
 
@@ -43,6 +43,34 @@ def test_packets_are_sent_at_once() -> None:
         return int(told)
 
     assert asyncio.run(asyncio.wait_for(option(), 20)) != 0
+
+
+def test_a_client_that_reads_slowly_gets_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A large answer takes longer than the time without progress that is allowed."""
+    monkeypatch.setattr(connections, "STALLED_S", 0.2)
+    size = 2**25
+
+    async def whole(_: Request) -> Response:
+        return Response(b"x" * size)
+
+    async def work() -> None:
+        config = uvicorn.Config(Starlette(routes=[Route("/", whole)]), lifespan="off")
+        config.load()
+        server = await asyncio.get_running_loop().create_server(
+            lambda: Connection(config, ServerState(), {}), "127.0.0.1", 0
+        )
+        async with server:
+            address = server.sockets[0].getsockname()
+            reader, writer = await asyncio.open_connection(*address, limit=2**16)
+            writer.write(b"GET / HTTP/1.1\r\nhost: h\r\nconnection: close\r\n\r\n")
+            got = 0
+            while part := await reader.read(2**20):
+                got += len(part)
+                await asyncio.sleep(0.002)
+            assert got > size
+            writer.close()
+
+    asyncio.run(asyncio.wait_for(work(), 20))
 
 
 def test_a_client_that_does_not_read_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from mipoison.serve.documents.document import is_harmless, is_harmless_body, read_json
+from mipoison.serve.documents.document import is_harmless, is_harmless_body, read_json, write_json
 from mipoison.serve.failures import Refused
 
 
@@ -31,6 +31,13 @@ def test_a_body_that_is_no_strict_json_is_refused(body: bytes) -> None:
     with pytest.raises(Refused) as caught:
         read_json(body)
     assert caught.value.reason == "upstream_not_json"
+
+
+@pytest.mark.parametrize("body", [b'{"x": 1e400}', b'{"x": "\\ud800"}', b'{"\\udc00": 1}'])
+def test_what_json_cannot_hold_is_not_written(body: bytes) -> None:
+    with pytest.raises(Refused) as caught:
+        write_json(read_json(body))
+    assert caught.value.reason == "upstream_document"
 
 
 @pytest.mark.parametrize(

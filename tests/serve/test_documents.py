@@ -200,6 +200,10 @@ def test_top_k_of_each_protocol() -> None:
         ([2], [2, 1]),
         ([1], [0.2]),
     ]
+    none = {"name": "p", "datatype": "FP32", "shape": [0, 3], "data": []}
+    for top_k, width in ((2, 2), (9, 3)):
+        empty = read("v2", {"top_k": top_k}, {"outputs": [none]}).write(nothing(top_k))["outputs"]
+        assert [part["shape"] for part in empty] == [[0, width], [0, width], [0]]
 
 
 REFUSED: list[tuple[str, dict[str, Any], Any, str]] = [

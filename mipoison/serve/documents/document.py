@@ -37,9 +37,21 @@ def read_json(body: bytes) -> Any:
 
 
 def write_json(document: Any) -> bytes:
-    """The body of a document; never NaN or Infinity."""
-    text = json.dumps(document, allow_nan=False, ensure_ascii=False, separators=(",", ":"))
-    return text.encode("utf-8")
+    """The body of a document.
+
+    Raises:
+        Refused: if a field that passes holds what JSON in UTF-8 cannot: a number beyond float64, or half of a pair of
+            surrogates.
+    """
+    try:
+        text = json.dumps(document, allow_nan=False, ensure_ascii=False, separators=(",", ":"))
+        return text.encode("utf-8")
+    except ValueError:
+        raise Refused(
+            "upstream_document",
+            "expected finite numbers and whole characters in the fields that pass, got others; see [answers] "
+            "pass_fields",
+        ) from None
 
 
 def _no_constant(_: str) -> NoReturn:

@@ -70,7 +70,7 @@ class V2(Protocol):
             listed: list[Any] = []
             for i, output in enumerate(outputs):
                 if i == at:
-                    listed += _written(chosen, answered)
+                    listed += _written(chosen, answered, self.answers.top_k)
                 elif kept_outputs[i]:
                     listed.append(output)
             return {**made, "outputs": listed}
@@ -164,7 +164,7 @@ def _is_nested(output: dict[str, Any]) -> bool:
     return bool(output["data"]) and isinstance(output["data"][0], list)
 
 
-def _written(output: dict[str, Any], answered: Answered) -> list[dict[str, Any]]:
+def _written(output: dict[str, Any], answered: Answered, top_k: int | None) -> list[dict[str, Any]]:
     """The output or, with top-k, the three outputs that go out."""
     parameters = _content_type(output)
     beside = {"parameters": parameters} if parameters else {}
@@ -178,7 +178,9 @@ def _written(output: dict[str, Any], answered: Answered) -> list[dict[str, Any]]
         return {"name": name, "datatype": datatype, "shape": shape, **beside, "data": data}
 
     n = len(answered)
-    k = answered.values.shape[1] if n else output["shape"][-1]
+    classes = output["shape"][-1]
+    # (No rows have no width of their own.)
+    k = answered.values.shape[1] if n else min(top_k or classes, classes)
     if answered.classes is None or answered.rest is None:
         return [tensor(name, datatype, answered.values, [n, k])]
     rest = tensor(f"{name}_rest", datatype, answered.rest, [n])

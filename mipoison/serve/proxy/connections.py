@@ -8,8 +8,9 @@ from typing import Final
 
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-# Seconds in which a client has to take what waits for it; above 64 KiB answers wait, and go on below 16 KiB.
+# Seconds in which a client has to take so many bytes of what waits for it, or all but 16 KiB.
 STALLED_S: Final = 30.0
+LEAST_BYTES: Final = 64 * 1024
 
 
 class Connection(H11Protocol):
@@ -34,8 +35,7 @@ class Connection(H11Protocol):
     def pause_writing(self) -> None:
         """Gives the client a time to read."""
         super().pause_writing()
-        # (To close would wait for the client once more.)
-        self._stalled = self.loop.call_later(STALLED_S, self.transport.abort)
+        self._watch()
 
     def resume_writing(self) -> None:
         """The client has read."""
@@ -46,6 +46,18 @@ class Connection(H11Protocol):
         """The client has gone."""
         self._forget_stall()
         super().connection_lost(exc)
+
+    def _watch(self) -> None:
+        most = self.transport.get_write_buffer_size() - LEAST_BYTES
+
+        def look() -> None:
+            if self.transport.get_write_buffer_size() > most:
+                # (To close would wait for the client once more.)
+                self.transport.abort()
+            else:
+                self._watch()
+
+        self._stalled = self.loop.call_later(STALLED_S, look)
 
     def _forget_stall(self) -> None:
         if self._stalled is not None:

@@ -124,8 +124,7 @@ class Proxy:
             told.answering = True
             if not route.defended:
                 return await self._pass(call)
-            work = self._defended(call, identity, told)
-            return await _while_connected(work, request)
+            return await _while_connected(self._defended(call, identity, told), request)
         except Refused as refused:
             told.reason = refused.reason
             return refusal(refused, told.id)
@@ -272,7 +271,7 @@ def _call(request: Request, route: Route, id: str, body: bytes) -> Call:
     target = _raw_path(scope).encode("latin-1")
     query: bytes = scope["query_string"]
     if query:
-        if not query.isascii() or any(byte in b"#\x7f" or byte <= 32 for byte in query):
+        if any(byte <= 32 or byte >= 127 or byte == ord("#") for byte in query):
             said = "expected a query of printable ASCII without #, got other bytes; percent-encode them"
             raise Refused("bad_path", said)
         target += b"?" + query
