@@ -181,9 +181,9 @@ def keyed_steps(p: Tensor, seen: Tensor | None, *how: Any) -> tuple[Tensor, Tens
 
 
 @pytest.mark.parametrize("norm", NORMS)
-@pytest.mark.parametrize("k", (*CLASSES, 321))
+@pytest.mark.parametrize("k", unless((2, 17), (*CLASSES, 321)))
 def test_keyed_step(k: int, norm: str) -> None:
-    for dtype in DTYPES:
+    for dtype in fewer((torch.float32, torch.float16), DTYPES):
         p = rows(k, dtype)
         close = {"rtol": 0, "atol": 2e-6 if dtype.itemsize > 2 else 2.0**-7}
         found, expected = keyed_steps(p, None, 0.1, 0.4, 0.2, norm)
@@ -192,6 +192,11 @@ def test_keyed_step(k: int, norm: str) -> None:
         seen = torch.ones(196, 3)
         found, expected = keyed_steps(p, seen, 0.1, 0.4, 0.2, norm)
         assert torch.allclose(found.double(), expected.double(), **close)
+
+
+def test_keyed_step_of_a_line() -> None:
+    """Rows of many classes, which lie in memory one after the other; l2 is the ball whose reference is soon done."""
+    test_keyed_step(321, "l2")
 
 
 def test_keyed_step_goes_back_where_that_is_farther() -> None:

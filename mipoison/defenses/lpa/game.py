@@ -212,8 +212,9 @@ def _add(
     total, mean_of, square_of = sums
     lines, count, k = table.candidates.shape
     depth = networks.outputs
-    for some in torch.arange(lines).split(max(1, _ENTRIES // (count * depth))):
-        part = slice(int(some[0]), int(some[-1]) + 1)
+    few = max(1, _ENTRIES // (count * depth))
+    for start in range(0, lines, few):
+        part = slice(start, start + few)
         recovered = unchecked.recover(table.candidates[part].reshape(-1, k), networks)
         recovered = recovered.view(-1, count, depth)
         squared = (recovered - table.clean[part].unsqueeze(1)).square().sum(-1) / spread
