@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import httpx
 
@@ -60,7 +60,7 @@ def running(
             start_new_session=True,
         )
     try:
-        _wait_for(ready, process)
+        wait_for(ready, process)
         yield process
     finally:
         end(process)
@@ -129,7 +129,7 @@ file = "{defense}"
     return file
 
 
-def end(process: subprocess.Popen[bytes]) -> None:
+def end(process: subprocess.Popen[Any]) -> None:
     """Ends a process as its operator would, and kills what is left of it and its children."""
     if process.poll() is None:
         process.terminate()
@@ -138,14 +138,20 @@ def end(process: subprocess.Popen[bytes]) -> None:
     kill(process)
 
 
-def kill(process: subprocess.Popen[bytes]) -> None:
+def kill(process: subprocess.Popen[Any]) -> None:
     """Kills a process and its children at once, as a crash would."""
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
 
 
-def _wait_for(url: str, process: subprocess.Popen[bytes]) -> None:
+def wait_for(url: str, process: subprocess.Popen[Any]) -> None:
+    """Returns when the process answers 200 at a URL.
+
+    Raises:
+        RuntimeError: if it ends before that.
+        TimeoutError: if it takes too long.
+    """
     until = time.monotonic() + _STARTING_S
     while time.monotonic() < until:
         if process.poll() is not None:

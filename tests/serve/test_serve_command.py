@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -20,6 +19,7 @@ import pytest
 import torch
 import uvicorn
 from later import later
+from serve_processes import free_port, wait_for
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse
@@ -32,12 +32,6 @@ from mipoison.serve import command
 SECRET = "00112233445566778899aabbccddeeff"
 P = [[0.6123, 0.2877, 0.1], [0.3, 0.3, 0.4]]
 MOVED = {"predictions": P}
-
-
-def free_port() -> int:
-    with socket.socket() as bound:
-        bound.bind(("127.0.0.1", 0))
-        return int(bound.getsockname()[1])
 
 
 @pytest.fixture
@@ -68,18 +62,6 @@ def saved(tmp_path: Path) -> Path:
     file = tmp_path / "defense.safetensors"
     GaussianNoise(key=mp.Key(bytes.fromhex(SECRET))).save(file)
     return file
-
-
-def wait_for(url: str, process: subprocess.Popen[str]) -> None:
-    for _ in range(600):
-        assert process.poll() is None
-        try:
-            if httpx.get(url).status_code == 200:
-                return
-        except httpx.TransportError:
-            pass
-        time.sleep(0.1)
-    raise TimeoutError
 
 
 @pytest.mark.parametrize("workers", [1, *later(2)])
