@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from typing import TypeVar
 
 import pytest
@@ -26,6 +26,6 @@ def later(*values: object) -> list[object]:
     ]
 
 
-def unless(kept: tuple[object, ...], values: Iterable[object]) -> list[object]:
+def unless(kept: Container[object], values: Iterable[object]) -> list[object]:
     """All values with `--full`, else those that are to be kept."""
     return [value for value in values if full or value in kept]

@@ -160,8 +160,9 @@ def test_answers_do_not_depend_on_process_settings(
 def test_operations_do_not_depend_on_process_settings(operation: str, backend: str) -> None:
     usual = OPERATIONS[operation](backend)
     changed = []
-    for name, switch in SWITCHES.items():
-        with switch():
+    # (The reference is loops of torch, which only some settings reach.)
+    for name in unless(SWITCHES if backend == "cpp" else FIT_SWITCHES, SWITCHES):
+        with SWITCHES[name]():
             there = OPERATIONS[operation](backend)
         if not same(there, usual):
             changed.append(name)
