@@ -11,7 +11,7 @@ from details_section import details
 from kept import TITLES
 
 from mipoison.eval.report.markdown import COLUMNS, described, equal_l1_table, row, worst_cases_table
-from mipoison.eval.scores.frontier import budget_of, budgets_of
+from mipoison.eval.scores.frontier import budget_of, budgets_of, errors_of_variants
 
 
 def section(name: str, kept: dict[str, Any]) -> str:
@@ -78,13 +78,7 @@ def strongest(part: dict[str, Any]) -> str:
     """Behind how many of the defenses each variant of the adaptive adversary errs least."""
     behind: Counter[str] = Counter()
     for name, measured in part["defenses"].items():
-        errors = {
-            key.removeprefix("variant."): value["mean"]
-            for key, value in measured.items()
-            if key.startswith("variant.")
-            and not key.endswith("trained clean")
-            and "denoiser" not in key
-        }
+        errors = errors_of_variants(measured)
         behind.update(dict.fromkeys(errors, 0))
         if name != "none":
             behind[min(errors, key=errors.__getitem__)] += 1

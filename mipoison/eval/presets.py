@@ -87,14 +87,16 @@ DEMO = Configuration(
         LABEL_ONLY,
         rounding(1),
         rounding(2),
-        swept("laplace", 0.2),
-        swept("gaussian", 0.2),
-        of_budget("equilibrium", 0.05),
-        of_budget("equilibrium", 0.1),
-        of_budget("equilibrium", 0.2),
-        _lpa("decoy", 0.1),
+        *(
+            of(kind, budget)
+            for budget in (0.05, 0.1, 0.2)
+            for of, kind in (
+                (of_budget, "equilibrium"),
+                (swept, "laplace"),
+                (swept, "high_confidence"),
+            )
+        ),
         _lpa("decoy", 0.2),
-        _lpa("ascent", 0.2),
         codebook(certified=0.7),
         codebook(),
         lfp(0.05),

@@ -2,7 +2,7 @@
 
 import pytest
 
-from mipoison.eval.scores.frontier import at_equal_l1, efficient
+from mipoison.eval.scores.frontier import at_equal_l1, efficient, strongest_variant
 
 
 def method(name, family, l1=None, *, keeps=True):
@@ -26,26 +26,35 @@ def world(*defenses):
     return group, methods
 
 
-def test_curves_are_read_between_no_defense_and_the_farthest_member():
+def test_curves_are_read_between_measured_members_alone():
     group, methods = world(
         ("none", "none", None, 0.0, 0.0),
         ("a-1", "a", 0.1, 0.1, 0.4),
         ("a-2", "a", 0.2, 0.22, 0.7),
+        ("a-3", "a", 0.05, 0.06, 0.3),
         ("b", "b", None, 0.15, 0.3),
     )
     curves = at_equal_l1(group, methods)
-    assert list(curves) == ["a", "b"]
-    assert curves["a"] == pytest.approx({0.1: 0.4, 0.2: 0.4 + 0.3 * 0.1 / 0.12})
-    assert curves["b"][0.1] == pytest.approx(0.2) and curves["b"][0.2] is None
+    # One member is no curve, and nothing is read off a line to no defense.
+    assert list(curves) == ["a"]
+    assert curves["a"][0.05] is None
+    assert curves["a"] == pytest.approx({0.05: None, 0.1: 0.4, 0.2: 0.4 + 0.3 * 0.1 / 0.12})
 
 
 def test_a_member_stands_for_a_mean_l1_that_it_hardly_misses():
     group, methods = world(
         ("none", "none", None, 0.0, 0.0),
         ("near", "near", 0.2, 0.195, 0.5),
+        ("beyond", "beyond", 0.2, 0.208, 0.6),
         ("far", "far", 0.2, 0.18, 0.5),
     )
-    assert at_equal_l1(group, methods) == {"near": {0.2: 0.5}, "far": {0.2: None}}
+    assert at_equal_l1(group, methods) == {"near": {0.2: 0.5}, "beyond": {0.2: 0.6}}
+
+
+def test_the_strongest_variant_errs_least_and_is_adaptive():
+    errors = {"raw": 0.3, "wide": 0.2, "raw, trained clean": 0.1, "denoiser, raw": 0.1}
+    measured = {f"variant.{name}": {"mean": error} for name, error in errors.items()}
+    assert strongest_variant({**measured, "adaptive.mse": {"mean": 0.0}}) == "wide"
 
 
 def test_the_beaten_are_left_out():
@@ -67,4 +76,4 @@ def test_twins_beat_each_other_not():
 
 def test_without_budgets_there_is_no_table():
     group, methods = world(("none", "none", None, 0.0, 0.0), ("r", "r", None, 0.2, 0.5))
-    assert at_equal_l1(group, methods) == {"r": {}}
+    assert at_equal_l1(group, methods) == {}

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from mipoison.eval.report.figures import privacy_utility
-from mipoison.eval.report.markdown import summary_page
-from mipoison.eval.report.report import compose, draw, write_report
-from mipoison.eval.report.tables import with_deviation
+from mipoison.eval.report.markdown import summary_page, with_deviation
+from mipoison.eval.report.report import compose, draw, tabs, write_report
+from mipoison.eval.report.verdict import ahead, leak
 
 
 @pytest.fixture(scope="module")
@@ -59,8 +59,8 @@ def test_pictures_are_also_files(folder):
         "learning-T1.5.png",
         "learning-T3.png",
         "privacy-utility.png",
-        "victims-T1.5.png",
-        "victims-T3.png",
+        "victims-T1.5-no-budget.png",
+        "victims-T3-no-budget.png",
     ]
 
 
@@ -69,6 +69,40 @@ def test_numbers_come_from_the_results_alone(folder, drawn):
     assert compose(results, drawn) == (folder / "report.html").read_text()
     results["summary"]["3"]["defenses"]["rounding-1"]["adaptive.gain"]["mean"] = 0.4242
     assert "0.42" in compose(results, drawn)
+
+
+def test_victims_are_shown_a_budget_at_a_time():
+    methods = [_of(name, b) for name, b in (("a", 0.1), ("b", 0.1), ("c", 0.2), ("d", None))]
+    assert tabs(methods) == {"budget 0.1": ["a", "b"], "budget 0.2": ["c"], "no budget": ["d"]}
+
+
+def test_the_verdict_compares_where_two_were_measured():
+    measured = {"a": (0.1, 0.4), "b": (0.1, 0.2), "c": (0.2, 0.9)}
+    group = {
+        "floors": {"label_only": {"mean": 0.4}},
+        "defenses": {
+            name: {
+                "utility.l1_mean": {"mean": l1},
+                "utility.labels_changed": {"max": 0},
+                "adaptive.gain": {"mean": gain},
+            }
+            for name, (l1, gain) in measured.items()
+        }
+        | {"none": {"adaptive.mse": {"mean": 0.3}, "variant.wide": {"mean": 0.3}}},
+    }
+    assert leak(group) == (
+        "Without a defense, the strongest adversary reconstructs a victim from one vector with 25% less error than "
+        "from the label alone (MSE 0.3000 against 0.4000; wide)."
+    )
+    methods = [_of("a", 0.1), _of("b", 0.1), _of("c", 0.2)]
+    assert ahead(group, methods) == [
+        "At a mean l1 of 0.1, a hides 40% of that (g3 0.40), and b, the next, 20%."
+    ]
+
+
+def _of(name, budget):
+    options = {} if budget is None else {"budget": budget}
+    return {"name": name, "family": name, "options": options, "label_preserving": True}
 
 
 def test_an_interrupted_run_says_so(folder):
@@ -106,7 +140,7 @@ def test_a_run_without_its_images_is_reported_by_its_numbers(finished, tmp_path)
     shutil.copy(finished / "results.json", tmp_path)
     text = write_report(tmp_path).read_text()
     assert "no reconstructions.npz is beside the numbers" in text and "g3" in text
-    assert not (tmp_path / "figures/victims-T3.png").exists()
+    assert not list((tmp_path / "figures").glob("victims-*"))
 
 
 def test_no_results_no_report(tmp_path):

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from mipoison.eval.report.markdown import described
-from mipoison.eval.report.tables import with_deviation
+from mipoison.eval.report.markdown import described, with_deviation
 
 _NETWORKS: Final = {
     "mlp": "one hidden layer of 128",

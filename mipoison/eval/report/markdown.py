@@ -7,11 +7,12 @@ from typing import Any, Final
 
 from mipoison.eval.data.catalogue import describe
 from mipoison.eval.report.glossary import COLUMN_TERMS, as_markdown
-from mipoison.eval.scores.frontier import efficient, equal_l1_cells, fresh
+from mipoison.eval.report.verdict import ahead, leak
+from mipoison.eval.scores.frontier import efficient, equal_l1_cells, fresh, strongest_variant
 
 COLUMNS = (
     "| defense | l1 | largest | g2 | g3 | certified | median | worst tenth | denoiser | all | identity | unchanged "
-    "| labels changed | fit, s | µs |\n" + "|---" * 15 + "|\n"
+    "| labels changed | fit, s | µs | strongest adversary |\n" + "|---" * 16 + "|\n"
 )
 
 
@@ -47,6 +48,16 @@ def mean_alone(statistic: Mapping[str, Any]) -> str:
     return spread({"mean": statistic["mean"], "sd": None})
 
 
+def with_deviation(statistic: Mapping[str, Any], digits: int = 2, *, scale: float = 1.0) -> str:
+    """Formats mean ± sd times a scale, and a dash where there is none.
+
+    Example:
+        >>> with_deviation({"mean": 0.5, "sd": 0.25}, 0, scale=100)
+        '50 ± 25'
+    """
+    return spread({part: value and value * scale for part, value in statistic.items()}, digits)
+
+
 def row(title: str, measured: Mapping[str, Any]) -> str:
     """One line under `COLUMNS`."""
     cells = [
@@ -63,6 +74,7 @@ def row(title: str, measured: Mapping[str, Any]) -> str:
         f"{measured['utility.labels_changed']['max']:.0f}",
         f"{measured['cost.fit_seconds']['mean']:.1f}",
         f"{measured['cost.microseconds_per_row']['mean']:.0f}",
+        strongest_variant(measured),
     ]
     return "| " + " | ".join(cells) + " |\n"
 
@@ -155,6 +167,7 @@ def summary_page(results: Mapping[str, Any]) -> str:
         bare, floors = group["defenses"]["none"], group["floors"]
         parts.append(
             f"\n## Served at T = {temperature}\n\n"
+            f"{' '.join((leak(group), *ahead(group, methods)))}\n\n"
             f"Seeds {', '.join(map(str, group['seeds']))}; accuracy {group['target']['accuracy']['mean']:.1%}. "
             f"Undefended MSE: standard {spread(bare['standard.mse'], 4)}, adaptive {spread(bare['adaptive.mse'], 4)}; "
             f"label only {spread(floors['label_only'], 4)}.\n\n"
@@ -169,8 +182,8 @@ def summary_page(results: Mapping[str, Any]) -> str:
         table = equal_l1_table(group, methods)
         if table:
             parts.append(
-                "\n**g3 at equal realised mean l1**, read off each family's curve between no defense and its farthest "
-                f"member\n\n{table}"
+                "\n**g3 at equal realised mean l1**, read off each family's curve between its measured members\n\n"
+                f"{table}"
             )
     versions = ", ".join(f"{name} {number}" for name, number in environment["versions"].items())
     parts.append(

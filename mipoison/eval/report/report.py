@@ -33,7 +33,8 @@ from mipoison.eval.report.results_file import (
     read_results,
     write_text,
 )
-from mipoison.eval.scores.frontier import at_one_budget
+from mipoison.eval.report.verdict import ahead, leak
+from mipoison.eval.scores.frontier import by_budget, strongest_variant
 
 
 def write_report(out: Path) -> Path:
@@ -88,13 +89,14 @@ def draw(
             if name.startswith(prefix)
         }
         if own:
-            shown = [name for name in at_one_budget(methods) if name != "label-only"]
-            attacks = {name: cell["defenses"][name]["attacks"]["adaptive"] for name in shown}
-            captions = {name: f"g3 {attack['gain']:.2f}" for name, attack in attacks.items()}
-            title = f"Victims as the strongest adversary sees them (T = {temperature}, seed {seed})"
-            drawn[f"victims-T{temperature}"] = png_of(
-                figures.victims(own, shown, captions, title=title)
-            )
+            for tab, named in tabs(methods).items():
+                shown = ["none", *(name for name in named if name != "label-only")]
+                attacks = {name: cell["defenses"][name]["attacks"]["adaptive"] for name in shown}
+                captions = {name: f"g3 {attack['gain']:.2f}" for name, attack in attacks.items()}
+                title = f"T = {temperature}, seed {seed}, {tab}"
+                drawn[_picture(temperature, tab)] = png_of(
+                    figures.victims(own, shown, captions, title=title)
+                )
         strongest = tables.strongest_of_families(group, methods)
         drawn[f"learning-T{temperature}"] = png_of(
             figures.learning_curves(cell, ["none", *strongest], methods)
@@ -123,6 +125,8 @@ def compose(results: Mapping[str, Any], drawn: Mapping[str, bytes]) -> str:
         title=f"How much do the confidences leak? ({configuration['dataset']})",
         unfinished=unfinished(results),
         temperatures=list(summary),
+        tabs=list(tabs(methods)),
+        picture_of=_picture,
         verdicts=[_verdict(group, methods, temperature=t) for t, group in summary.items()],
         drawn={name: base64.b64encode(png).decode() for name, png in drawn.items()},
         pictures_file=PICTURES,
@@ -140,6 +144,20 @@ def compose(results: Mapping[str, Any], drawn: Mapping[str, bytes]) -> str:
     )
 
 
+def tabs(methods: Sequence[Mapping[str, Any]]) -> dict[str, list[str]]:
+    """The defenses whose victims are shown together: those of one budget, and those without."""
+    return {
+        "no budget" if budget is None else f"budget {budget:g}": names
+        for budget, names in by_budget(methods).items()
+        if names != ["label-only"]
+    }
+
+
+def _picture(temperature: str, tab: str) -> str:
+    """The name of a picture of victims."""
+    return f"victims-T{temperature}-{tab.replace(' ', '-')}"
+
+
 def _verdict(
     group: Mapping[str, Any], methods: Sequence[Mapping[str, Any]], *, temperature: str
 ) -> dict[str, Any]:
@@ -153,19 +171,21 @@ def _verdict(
             f"{row['adaptive.worst_decile']['mean']:.2f}",
             f"{row['utility.l1_mean']['mean']:.3f}",
             f"{row['utility.labels_changed']['mean'] * len(group['seeds']):.0f}",
+            strongest_variant(row),
         ]
         for name in tables.strongest_of_families(group, methods)
         for row in (defenses[name],)
     ]
     caption = (
-        f"T = {temperature}. Without a defense the strongest adversary reconstructs the victims with MSE "
-        f"{defenses['none']['adaptive.mse']['mean']:.4f}; an adversary who sees the label alone reaches "
-        f"{group['floors']['label_only']['mean']:.4f}. Gain: {definition('gain')} Of each family "
-        "of defenses, the member with the largest g3 (at its own distortion, not at an equal one):"
+        f"T = {temperature}. Gain: {definition('gain')} Of each family of defenses, the member with the largest g3 "
+        "(at its own distortion, not at an equal one):"
     )
     heads = ["defense", "g2", "g3", "g3 of the worst tenth", "mean l1", "labels changed"]
+    heads.append("strongest adversary")
     return {
         "temperature": temperature,
+        "leak": leak(group),
+        "ahead": ahead(group, methods),
         "table": tables.Table(heads, rows, caption),
         "warning": asked_again(group),
     }

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
-from mipoison.eval.report.markdown import spread
-from mipoison.eval.scores.frontier import efficient, equal_l1_cells
+from mipoison.eval.report.markdown import with_deviation
+from mipoison.eval.scores.frontier import efficient, equal_l1_cells, strongest_variant
 
 
 @dataclass(frozen=True)
@@ -55,16 +55,6 @@ REFERENCE_TOLERANCE = 0.05
 DOUBLING_TOLERANCE = 0.02
 
 
-def with_deviation(statistic: Mapping[str, Any], digits: int = 2, *, scale: float = 1.0) -> str:
-    """Formats mean ± sd times a scale, and a dash where there is none.
-
-    Example:
-        >>> with_deviation({"mean": 0.5, "sd": 0.25}, 0, scale=100)
-        '50 ± 25'
-    """
-    return spread({part: value and value * scale for part, value in statistic.items()}, digits)
-
-
 def privacy_table(group: Mapping[str, Any], *, caption: str) -> Table:
     """Returns MSE, SSIM and gain under each adversary, and how the gain is spread over victims."""
     families = ("clean", "standard", "adaptive")
@@ -88,6 +78,7 @@ def privacy_table(group: Mapping[str, Any], *, caption: str) -> Table:
                 for part in ("gain", "median", "worst_decile")
             ),
             with_deviation(row["utility.unchanged"], 0, scale=100) + " %",
+            strongest_variant(row),
         ]
         for name, row in group["defenses"].items()
     ]
@@ -101,10 +92,12 @@ def privacy_table(group: Mapping[str, Any], *, caption: str) -> Table:
         ("gain of a victim, adaptive", 2),
         ("denoiser", 3),
         ("rows", 1),
+        ("adaptive", 1),
     ]
     heads = ["defense", *families, *families, "identity", "distance", "g1", "g2", "g3"]
     heads += ["g3 chosen", "all", "certified"]
     heads += ["median", "worst tenth"] * 2 + ["gain", "median", "worst tenth", "unchanged"]
+    heads.append("strongest on average")
     return Table(heads, rows, caption, groups)
 
 
@@ -160,9 +153,9 @@ def equal_l1_table(
     rows = [[family, *cells] for family, cells in families.items()]
     names = ", ".join(name for name in efficient(group, methods) if name != "none")
     caption = (
-        f"T = {temperature}: g3 at equal realised mean l1, read off the straight lines between no defense and the "
-        "family's members; nothing is claimed beyond the farthest. Of single label-preserving defenses none has a "
-        f"larger g3 at a smaller l1 than {names}."
+        f"T = {temperature}: g3 at equal realised mean l1, read off the straight lines between the family's measured "
+        "members; nothing is claimed beyond them, and a family is left out where it was not measured. Of single "
+        f"label-preserving defenses none has a larger g3 at a smaller l1 than {names}."
     )
     return Table(["family", *(f"l1 {budget:g}" for budget in budgets)], rows, caption)
 

@@ -7,8 +7,11 @@ from typing import Any, Final, TypeAlias
 
 import numpy as np
 
-# What was asked for on the defender's rows is realised on the victims within so much.
+# A measured member stands for a mean l1 that it misses by so much.
 _REACH: Final = 1.05
+# Variants that are no part of the adaptive adversary.
+_OTHER_ADVERSARIES: Final = (", trained clean", "denoiser")
+_VARIANT: Final = "variant."
 
 Methods: TypeAlias = Sequence[Mapping[str, Any]]
 
@@ -25,18 +28,19 @@ def budgets_of(methods: Methods) -> list[float]:
     return sorted({budget for method in methods if (budget := budget_of(method)) is not None})
 
 
-def at_one_budget(methods: Methods, *, most: int = 20) -> list[str]:
-    """Names all methods, or where there are more than most: those of the largest budget but one, and those of none.
+def by_budget(methods: Methods) -> dict[float | None, list[str]]:
+    """Names the methods of each budget, growing, and last those of none, which are under None; "none" is left out.
 
     Example:
-        >>> few = [{"name": "none", "options": {}}, {"name": "a", "options": {"budget": 0.1}}]
-        >>> at_one_budget(few), at_one_budget([*few, {"name": "b", "options": {"mean_l1": 0.2}}], most=2)
-        (['none', 'a'], ['none', 'a'])
+        >>> by_budget([{"name": "none", "options": {}}, {"name": "a", "options": {"budget": 0.1}}])
+        {0.1: ['a']}
     """
-    budgets = budgets_of(methods)
-    if len(methods) <= most or not budgets:
-        return [method["name"] for method in methods]
-    return [m["name"] for m in methods if budget_of(m) in (None, budgets[-2:][0])]
+    named: dict[float | None, list[str]] = {}
+    for budget in (*budgets_of(methods), None):
+        names = [m["name"] for m in methods if budget_of(m) == budget and m["name"] != "none"]
+        if names:
+            named[budget] = names
+    return named
 
 
 def keeps_labels(group: Mapping[str, Any], method: Mapping[str, Any]) -> bool:
@@ -81,28 +85,34 @@ def efficient(group: Mapping[str, Any], methods: Methods) -> list[str]:
 def at_equal_l1(group: Mapping[str, Any], methods: Methods) -> dict[str, dict[float, float | None]]:
     """Reads every family's g3 off its curve at the same realised mean l1.
 
-    The curve joins the family's members by straight lines and begins at no defense, which is g3 0 at l1 0. It ends
-    at its farthest member: beyond, nothing is claimed, but that one stands for a mean l1 that it misses by a twentieth.
+    The curve joins the family's measured members by straight lines. It begins at the nearest of them and ends at the
+    farthest, which stand for a mean l1 that they miss by a twentieth; elsewhere nothing is claimed. A family with one
+    member has no curve: it is compared where it was measured, or left out.
 
     Args:
         group: a temperature's part of the summary in results.json.
         methods: the configuration's.
 
     Returns:
-        Family to mean l1 to g3, for each mean l1 that a method of the run aims at; None beyond the curve.
+        Family to mean l1 to g3, for each mean l1 that a method of the run aims at; None beyond the curve. Families
+        that are nowhere on their curve are left out.
     """
     wanted = budgets_of(methods)
     families: dict[str, list[tuple[float, float]]] = {}
     for method in methods:
         if method["name"] != "none" and keeps_labels(group, method):
-            families.setdefault(method["family"], [(0.0, 0.0)]).append(_point(group, method))
+            families.setdefault(method["family"], []).append(_point(group, method))
     curves = {}
     for family, points in families.items():
         l1, gain = np.array(sorted(points)).T
-        curves[family] = {
-            budget: float(np.interp(budget, l1, gain)) if budget <= _REACH * l1[-1] else None
+        curve = {
+            budget: float(np.interp(budget, l1, gain))
+            if l1[0] <= _REACH * budget and budget <= _REACH * l1[-1]
+            else None
             for budget in wanted
         }
+        if any(value is not None for value in curve.values()):
+            curves[family] = curve
     return curves
 
 
@@ -116,6 +126,29 @@ def equal_l1_cells(
         for family, curve in curves.items()
     }
     return list(next(iter(curves.values()), {})), cells
+
+
+def errors_of_variants(measured: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
+    """The mean error over seeds of each variant of the adaptive adversary against one defense.
+
+    Args:
+        measured: a defense's part of a summary.
+
+    Example:
+        >>> errors_of_variants({"variant.MLP, raw": {"mean": 0.2}, "variant.MLP, raw, trained clean": {"mean": 0.1}})
+        {'MLP, raw': 0.2}
+    """
+    return {
+        key.removeprefix(_VARIANT): value["mean"]
+        for key, value in measured.items()
+        if key.startswith(_VARIANT) and not any(other in key for other in _OTHER_ADVERSARIES)
+    }
+
+
+def strongest_variant(measured: Mapping[str, Mapping[str, Any]]) -> str:
+    """Names the variant of the adaptive adversary with the least mean error over seeds against one defense."""
+    errors = errors_of_variants(measured)
+    return min(errors, key=errors.__getitem__)
 
 
 def _point(group: Mapping[str, Any], method: Mapping[str, Any]) -> tuple[float, float]:
