@@ -113,7 +113,7 @@ soak: $(VENV)/.test
 
 # Every defense at equal mean l1 on all data sets, and the rest of docs/results.md: hours. A study goes on where it was
 # interrupted, and its cells that are finished are not run again. What the defenses are compared by alone: study-defenses.
-COMPARED = standard study-mnist study-mnist-confident study-faces study-faces-confident
+COMPARED = standard study-mnist study-mnist-confident study-fashion study-faces study-faces-confident
 REST = more-digits more-mnist more-mnist-confident more-faces more-faces-confident
 DEFENSES = $(COMPARED) $(REST) asked-mnist asked-faces study-decoder study-ablation
 STUDIES ?= $(DEFENSES) study-yang study-strangers study-nls study-vib study-bido

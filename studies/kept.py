@@ -12,6 +12,7 @@ TITLES = {
     "standard": "Digits",
     "study-mnist": "MNIST-5k, softened",
     "study-mnist-confident": "MNIST-5k, confident",
+    "study-fashion": "Fashion-MNIST",
     "study-faces": "ORL faces, softened",
     "study-faces-confident": "ORL faces, confident",
     "study-decoder": "Digits, with other losses and decoders among the adversaries",

@@ -30,10 +30,19 @@ FEW = ("swap", "contract", "laplace")
 # move by .8 to become the label alone, confident ones by .06.
 _SMALL = (0.003, 0.01, 0.03, 0.06)
 _SOFTENED = compared_at(BUDGETS, OBJECTIVES, BASELINES)
+# Where both kinds of vectors are served.
+_BOTH = compared_at(
+    (0.01, 0.03, 0.1, 0.2),
+    ("equilibrium", "generator"),
+    ("laplace", "high_confidence", "top_k", "contract"),
+)
 _CONFIDENT = compared_at(_SMALL, OBJECTIVES, BASELINES)
 
 MNIST_SOFTENED = replace(MNIST, temperatures=(4.0,), methods=_SOFTENED, checked_methods=("none",))
 MNIST_CONFIDENT = replace(MNIST, temperatures=(1.0,), methods=_CONFIDENT, checked_methods=("none",))
+FASHION = replace(
+    MNIST, dataset="fashion", temperatures=(1.0, 4.0), methods=_BOTH, checked_methods=("none",)
+)
 FACES_SOFTENED = replace(FACES, methods=_SOFTENED, checked_methods=("none",))
 FACES_CONFIDENT = replace(FACES, temperatures=(1.0,), methods=_CONFIDENT, checked_methods=("none",))
 
@@ -119,6 +128,7 @@ STUDIES: dict[str, Configuration] = {
     "standard": STANDARD,
     "study-mnist": MNIST_SOFTENED,
     "study-mnist-confident": MNIST_CONFIDENT,
+    "study-fashion": FASHION,
     "study-faces": FACES_SOFTENED,
     "study-faces-confident": FACES_CONFIDENT,
     "more-digits": _rest(STANDARD, BUDGETS),

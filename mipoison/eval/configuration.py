@@ -29,8 +29,8 @@ class Configuration:
         checked_methods: defenses for which the adversaries are also trained twice as long.
         worst_case_methods: keyed defenses that are also attacked by repeated queries, by an adversary who knows all but
             the key, and by one who holds it, see `adversaries.repeated`; each takes as long as twenty other defenses.
-        dataset: digits, mnist, orl, orl-64, npz:FILE, folder:FOLDER, torchvision:NAME or huggingface:NAME; the last two
-            download. See `mipoison.eval.data.loading.split`.
+        dataset: digits, mnist, fashion, orl, orl-64, npz:FILE, folder:FOLDER, idx:FOLDER, torchvision:NAME or
+            huggingface:NAME; the last two download. See `mipoison.eval.data.loading.split`.
         adversary: how hard the adversaries try.
         target: the target classifier: mlp, cnn, yang or resnet, alone or retrained to leak less: mlp+nls
             (negative label smoothing), mlp+vib (information bottleneck), mlp+bido (bilateral dependency), at a strength

