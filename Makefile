@@ -117,7 +117,7 @@ COMPARED = standard study-mnist study-mnist-confident study-fashion study-faces 
 REST = more-digits more-mnist more-mnist-confident more-faces more-faces-confident
 DEFENSES = $(COMPARED) $(REST) asked-mnist asked-faces study-decoder study-ablation
 STUDIES ?= $(DEFENSES) study-yang study-strangers study-nls study-vib study-bido
-PARTS ?= keys rotation retrained certified serve_load drift
+PARTS ?= keys rotation retrained certified serve_load drift unlike
 study-defenses:
 	$(MAKE) study STUDIES="$(DEFENSES)" PARTS=
 study: $(VENV)/.test

@@ -1,4 +1,4 @@
-"""Writes docs/results.md, its pictures, and the numbers of docs/defenses.md and three guides, out of `studies/numbers`.
+"""Writes docs/results.md, its pictures, and the numbers of docs/defenses.md and four guides, out of `studies/numbers`.
 
 python studies/results_page.py
 """
@@ -18,6 +18,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 from rotation_section import rotation_section
 from serve_section import serve_section
+from unlike_section import unlike_section
 
 from mipoison.eval.report.figures import own_style, privacy_utility
 from mipoison.eval.report.glossary import as_markdown
@@ -74,6 +75,7 @@ def write() -> None:
     write_between(DOCS / "guides" / "certificates.md", *marks, certified_section())
     write_between(DOCS / "guides" / "keys.md", *marks, rotation_section())
     write_between(DOCS / "guides" / "operate.md", *marks, serve_section())
+    write_between(DOCS / "guides" / "watch-the-traffic.md", *marks, unlike_section())
 
 
 def setting(

@@ -15,7 +15,9 @@ from kept import joined
 from study_section import strongest
 
 ROOT = Path(__file__).parents[2]
-GUIDES = ("docs/guides/certificates.md", "docs/guides/keys.md", "docs/guides/operate.md")
+GUIDES = tuple(
+    f"docs/guides/{name}.md" for name in ("certificates", "keys", "operate", "watch-the-traffic")
+)
 # Runs a script whose figures come out empty: pictures are not compared, and take most of the time.
 WITHOUT_PICTURES = """
 import runpy, sys
