@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -13,7 +13,8 @@ import mipoison as mp
 from mipoison.defenses.lpa import crossfit
 from mipoison.defenses.lpa.crossfit import _half, _kept_out, _parts
 from mipoison.defenses.lpa.equilibrium import Equilibrium
-from mipoison.defenses.lpa.penalized import Penalized
+from mipoison.defenses.lpa.penalized import KEYS, Penalized, Weighed
+from mipoison.progress import Progress
 from mipoison.reference import label_of
 
 K = 5
@@ -98,12 +99,12 @@ def test_copies_of_a_row_that_is_kept_out_leave_the_bank_with_it() -> None:
 
 
 @pytest.mark.parametrize(
-    ("many", "exact", "grouped", "fits"),
+    ("many", "exact", "copies_each", "fits"),
     # The fit on all rows, and on one half or both.
-    [(150, 1.0, False, 2), (150, 0.0, False, 3), (150, 1.0, True, 3), (201, 1.0, False, 3)],
+    [(150, 1.0, 0, 2), (150, 1.0, 1, 2), (150, 0.0, 0, 3), (150, 1.0, 2, 3), (201, 1.0, 0, 3)],
 )
 def test_one_half_is_fitted_where_it_is_large_and_tells_exactly(
-    monkeypatch: pytest.MonkeyPatch, many: int, exact: float, grouped: bool, fits: int
+    monkeypatch: pytest.MonkeyPatch, many: int, exact: float, copies_each: int, fits: int
 ) -> None:
     seen: list[int] = []
     fit = Equilibrium.fit.__func__  # type: ignore[attr-defined]
@@ -117,9 +118,81 @@ def test_one_half_is_fitted_where_it_is_large_and_tells_exactly(
     for name, value in (("_FEW", 100), ("_MANY", many), ("_EXACT", exact)):
         monkeypatch.setattr(crossfit, name, value)
     p, x = world(200, K, 4, seed=1)
-    served = mp.LPA.fit(p, x, budget=BUDGET, key=1, groups=torch.arange(200) if grouped else None)
+    groups = torch.arange(200) // copies_each if copies_each else None
+    served = mp.LPA.fit(p, x, budget=BUDGET, key=1, groups=groups)
     assert seen == [200, 100, 100][:fits]
     assert served.realised == pytest.approx(BUDGET, rel=0.2)
+
+
+class Memorising(Penalized):
+    """Moves a row by STEP or not at all, for an error that is uniform over rows.
+
+    On the rows of the fit the error is larger, the more so the fewer they are.
+    """
+
+    candidates_a_row = 2
+    STEP = 4 * BUDGET
+    # Of 1200 rows these spend a fifth more of the budget than fresh ones, and of 600 two fifths.
+    MORE = 30.0
+    weighed_beside: ClassVar[list[tuple[Tensor, Tensor]]] = []
+
+    def __init__(self, seen: Tensor, bank: Tensor) -> None:
+        super().__init__()
+        self.seen, self.bank, self.penalty_weight, self.sharpness = seen, bank, 0.0, 1.0
+
+    @classmethod
+    def fit(cls, rows: Tensor, inputs: Any, **settings: Any) -> Memorising:
+        return cls(rows, rows)
+
+    def with_bank(self, vectors: Tensor) -> Memorising:
+        return Memorising(self.seen, vectors)
+
+    def weigh(self, p: Tensor, *, key: Any, epsilon: float, norm: str) -> Weighed:
+        self.weighed_beside.append((self.bank, p))
+        more = torch.isin(p[:, 0], self.seen[:, 0]) * self.MORE / len(self.seen)
+        score = torch.stack((torch.zeros(len(p)), p[:, 0] + more), 1)
+        spent = torch.tensor([[0.0, self.STEP]]).expand(len(p), 2)
+        return Weighed(score, spent, torch.zeros(len(p), 2))
+
+    def poison(self, p: Tensor, **settings: Any) -> Tensor:
+        raise NotImplementedError
+
+    @classmethod
+    def restore(cls, *parts: Any) -> Memorising:
+        raise NotImplementedError
+
+
+@pytest.mark.parametrize("each", [1, 2])
+def test_rows_that_the_adversaries_memorised_may_spend_more(
+    each: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def grid(count: int) -> Tensor:
+        top = 0.5 + (torch.arange(count) + 0.5) / (2 * count)
+        return torch.stack((top, 1 - top), 1)
+
+    rows, how = grid(1200), {"epsilon": 1.0, "norm": "l1"}
+    group = torch.arange(1200) // each
+    beside: list[tuple[Tensor, Tensor]] = []
+    monkeypatch.setattr(Memorising, "weighed_beside", beside)
+    served = crossfit.fit_cross(
+        Memorising,
+        rows,
+        rows,
+        group,
+        budget=BUDGET,
+        error="root",
+        seed=0,
+        progress=Progress(None),
+        **how,
+    )
+    asked = served.spent_at(served.penalty_weight, grid(10001), **how)
+    assert asked == pytest.approx(BUDGET, rel=0.03)
+    assert served.realised == pytest.approx(BUDGET, rel=0.01)
+    # Each row was compared with all vectors; with none of its group where it has copies.
+    for bank, some in beside[:-KEYS]:
+        place = torch.isin(rows[:, 0], some[:, 0])
+        left = ~torch.isin(group, group[place]) if each > 1 else torch.ones(1200, dtype=torch.bool)
+        assert torch.equal(bank, rows[left])
 
 
 @pytest.mark.parametrize("objective", ["equilibrium", "generator"])

@@ -38,6 +38,8 @@ _MOST: Final = 1000
 # mean move is this share of the budget.
 _FITS: Final = 3
 _EXACT: Final = 0.05
+# The share of what half of the rows spend by being memorised, which all rows do.
+_MEMORISED: Final = 0.5
 # Groups that are kept out are weighed in so many parts.
 _PARTS: Final = 4
 
@@ -65,8 +67,9 @@ def fit_cross(
        budget. Where their moves differ too much for their mean to tell, others are kept out of another fit. The first
        fit serves, at the weight where its rows spend the mean of what those of all fits do.
     2. *Halves*: with many rows a label, all of them are worth playing on. Each half of the rows is fitted, or one of
-       them where it is large enough: at the weight where the other half spends the budget, how much does the half
-       spend? The weight of the fit on all rows is then set so that all rows spend the mean of these amounts.
+       them where it is large enough, and compared with all rows: at the weight where the other half spends the budget,
+       how much more does the half spend? Adversaries who see twice as many rows memorise half as much of each. So the
+       rows of the fit on all of them may spend half as much more.
     3. *Neither*: with few rows, either would err more than it corrects, and the fitted rows spend the budget. What they
        spend under other keys is then the estimate.
 
@@ -96,13 +99,18 @@ def fit_cross(
         )
 
     require_pairs(rows)
+    if groups is not None and len(groups.unique()) == len(rows):
+        # No row has a copy.
+        groups = None
     fold = _kept_out(rows, groups, seed, kind.candidates_a_row)
     if fold is not None:
         return _fit_without(fold, fit, rows, inputs, groups, budget, epsilon, norm, seed, progress)
     half = _half(rows, groups, seed)
     if half is not None:
         both = groups is not None or len(rows) < _MANY
-        return _fit_halves(half, fit, rows, inputs, both, budget, epsilon, norm, progress)
+        return _fit_halves(
+            half, fit, rows, inputs, groups, both, budget, epsilon, norm, seed, progress
+        )
     on_all = fit(rows, inputs, progress)
     on_all.realised = on_all.spent_at(on_all.penalty_weight, rows, epsilon=epsilon, norm=norm)
     return on_all
@@ -128,13 +136,12 @@ def _fit_without(
         for i in range(most):
             out = fold == i
             fitted = fit(rows[~out], inputs[~out], progress.part(i / most, (i + 1) / most))
-            parts = []
-            for some in _parts(out, rows, groups, seed):
-                # A row of no group is compared with all vectors but itself, as a fresh row is. The other rows of a
-                # group are near each other, and a fresh row has none such: they leave the bank.
-                bank = vectors if groups is None else vectors[~some]
-                parts.append(fitted.with_bank(bank).weighed(rows[some], epsilon=epsilon, norm=norm))
-            weighed = Weighed(*(torch.cat(tensors) for tensors in zip(*parts, strict=True)))
+            fold_parts = _parts(out, rows, groups, seed)
+            parts = [
+                one.weighed(some, epsilon=epsilon, norm=norm)
+                for one, some in _as_fresh(fitted, fold_parts, rows, vectors, groups)
+            ]
+            weighed = _joined(parts)
             final = fitted.with_bank(vectors)
             final.penalty_weight = bisect_penalty_weight(*weighed, budget, final.sharpness)
             finals.append(final)
@@ -157,10 +164,7 @@ def _fit_without(
             final.penalty_weight = bisect_penalty_weight(*weighed, goal, final.sharpness)
             missed = weighed.spent_at(final.penalty_weight, final.sharpness) - goal
             final.realised = max(0.0, sum(fresh) / len(fresh) + missed)
-        final.fresh = [
-            (final if groups is None else final.with_bank(vectors[~some]), rows[some])
-            for some in _parts(fold == 0, rows, groups, seed)
-        ]
+        final.fresh = _as_fresh(final, _parts(fold == 0, rows, groups, seed), rows, vectors, groups)
         return final
 
 
@@ -178,42 +182,65 @@ def _parts(out: Tensor, rows: Tensor, groups: Tensor | None, seed: int) -> list[
     return made
 
 
+def _as_fresh(
+    fitted: Penalized, parts: list[Tensor], rows: Tensor, vectors: Tensor, groups: Tensor | None
+) -> list[tuple[Penalized, Tensor]]:
+    """The rows of each part, and the fit with the bank that these are compared with as fresh rows are.
+
+    A row of no group is compared with all vectors but itself. The other rows of a group are near each other, and a
+    fresh row has none such: they leave the bank.
+    """
+    banks = [vectors if groups is None else vectors[~some] for some in parts]
+    return [(fitted.with_bank(bank), rows[some]) for bank, some in zip(banks, parts, strict=True)]
+
+
+def _joined(parts: list[Weighed]) -> Weighed:
+    return Weighed(*(torch.cat(tensors) for tensors in zip(*parts, strict=True)))
+
+
 def _fit_halves(
     half: Tensor,
     fit: _Fit,
     rows: Tensor,
     inputs: Tensor,
+    groups: Tensor | None,
     both: bool,
     budget: float,
     epsilon: float,
     norm: str,
+    seed: int,
     progress: Progress,
 ) -> Penalized:
     """The second way of `fit_cross`, for one half as a mask [N]; the other is fitted if it must be, or to be exact."""
-    on_all = fit(rows, inputs, progress.part(0.0, 0.5))
-    sharpness = on_all.sharpness
-    spent, fresh = [], []
-    kept: list[tuple[Penalized, Tensor]] = []
-    for i, held in enumerate((half, ~half)):
-        start = 0.5 + 0.25 * i
-        on_half = fit(rows[~held], inputs[~held], progress.part(start, start + 0.25))
-        weighed = on_half.weighed(rows[held], epsilon=epsilon, norm=norm)
-        weight = bisect_penalty_weight(*weighed, budget, sharpness)
-        moves = weighed.chosen(weight, sharpness)
-        fresh.append(float(moves.mean()))
-        spent.append(on_half.spent_at(weight, rows[~held], epsilon=epsilon, norm=norm))
-        on_half.penalty_weight = weight
-        kept.append((on_half, rows[held]))
-        if not both and _exact(moves.view(KEYS, -1).mean(0), budget):
-            break
-    goal = sum(spent) / len(spent)
-    weighed = on_all.weighed(rows, epsilon=epsilon, norm=norm)
-    on_all.penalty_weight = bisect_penalty_weight(*weighed, goal, sharpness)
-    # Fresh rows spend what they do of the halves, but for what the weight of the fit on all rows misses.
-    missed = weighed.spent_at(on_all.penalty_weight, sharpness) - goal
-    on_all.realised = max(0.0, sum(fresh) / len(fresh) + missed)
-    on_all.fresh = kept
-    return on_all
+    with torch.inference_mode(False), torch.no_grad():
+        vectors = as_dtype(rows, torch.float32).clone()
+        halves = [_parts(held, rows, groups, seed) for held in (half, ~half)]
+
+        def weighed(fitted: Penalized, parts: list[Tensor]) -> Weighed:
+            beside = _as_fresh(fitted, parts, rows, vectors, groups)
+            return _joined([one.weighed(some, epsilon=epsilon, norm=norm) for one, some in beside])
+
+        on_all = fit(rows, inputs, progress.part(0.0, 0.5))
+        sharpness = on_all.sharpness
+        memorised = []
+        kept: list[tuple[Penalized, Tensor]] = []
+        for i, (held, parts) in enumerate(zip((half, ~half), halves, strict=True)):
+            start = 0.5 + 0.25 * i
+            on_half = fit(rows[~held], inputs[~held], progress.part(start, start + 0.25))
+            others = weighed(on_half, parts)
+            on_half.penalty_weight = bisect_penalty_weight(*others, budget, sharpness)
+            moves = others.chosen(on_half.penalty_weight, sharpness)
+            seen = weighed(on_half, halves[1 - i]).spent_at(on_half.penalty_weight, sharpness)
+            memorised.append(seen - float(moves.mean()))
+            kept += _as_fresh(on_half, parts, rows, vectors, groups)
+            if not both and _exact(moves.view(KEYS, -1).mean(0), budget):
+                break
+        more = _MEMORISED * sum(memorised) / len(memorised)
+        everyone = weighed(on_all, halves[0] + halves[1])
+        on_all.penalty_weight = bisect_penalty_weight(*everyone, budget + more, sharpness)
+        on_all.realised = max(0.0, everyone.spent_at(on_all.penalty_weight, sharpness) - more)
+        on_all.fresh = kept
+        return on_all
 
 
 def _exact(moves: Tensor, budget: float) -> bool:
