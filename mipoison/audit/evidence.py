@@ -63,6 +63,7 @@ class Evidence:
         classes: names of the K classes, or empty.
         skipped: what was left out, and why.
         source: how the data is called on the page: names of files, never folders above them.
+        notes: what a reader of the page should know of the data: what was renormalised, resized, sampled or looks odd.
     """
 
     kind: str
@@ -74,6 +75,7 @@ class Evidence:
     classes: tuple[str, ...] = ()
     skipped: tuple[Skipped, ...] = ()
     source: str = ""
+    notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.inputs)

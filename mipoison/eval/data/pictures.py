@@ -40,19 +40,26 @@ def grey(picture: Image.Image, side: int) -> Tensor:
     """Returns an open picture's luminance, as `grey_square` does.
 
     Raises:
+        ValueError: as `luminance`.
+    """
+    return interpolate(luminance(picture)[None, None], size=(side, side), mode="area")[0, 0]
+
+
+def luminance(picture: Image.Image) -> Tensor:
+    """Returns an open picture's luminance, float32 ``[H, W]`` in [0, 1].
+
+    Raises:
         ValueError: if its numbers have no range that is known: neither 8 nor 16 bits.
     """
     # Older versions of Pillow read a PNG of 16 bits into 32.
     if picture.mode.startswith("I;16") or (picture.mode, picture.format) == ("I", "PNG"):
-        pixels = torch.from_numpy(np.array(picture, dtype=np.float32)) / _DEEP
-    elif picture.mode in ("I", "F"):
+        return torch.from_numpy(np.array(picture, dtype=np.float32)) / _DEEP
+    if picture.mode in ("I", "F"):
         # Pillow would cut them off at 255.
         raise ValueError(
             f"expected a picture of 8 or 16 bits, got numbers of 32 (mode {picture.mode}); save it with 8 or 16"
         )
-    else:
-        pixels = torch.from_numpy(np.array(picture.convert("L"), dtype=np.float32)) / 255.0
-    return interpolate(pixels[None, None], size=(side, side), mode="area")[0, 0]
+    return torch.from_numpy(np.array(picture.convert("L"), dtype=np.float32)) / 255.0
 
 
 SIDE = 32

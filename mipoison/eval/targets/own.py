@@ -47,10 +47,7 @@ def outside_target(target: str, parts: Split, *, seed: int) -> nn.Module:
         ValueError: if the name refers to no classifier, or to one of another number of classes; also where its own
             code raises something.
     """
-    found = _imported(target) if ":" in target else _loaded(target)
-    # What torch.export wrote is in one mode for good, and says so.
-    if isinstance(found, nn.Module) and not target.endswith(".pt2"):
-        found.eval()
+    found = named_classifier(target)
     answer: Callable[[Tensor], Any]
     if inspect.isclass(found) and hasattr(found, "predict_proba"):
         with in_one_line(f"target: {target}, fitted on the private rows,"):
@@ -69,6 +66,24 @@ def outside_target(target: str, parts: Split, *, seed: int) -> nn.Module:
             f"target: expected {target} to be callable or to have predict_proba, got {type(found).__name__}"
         )
     return _Target(target, answer, parts)
+
+
+def named_classifier(name: str, option: str = "target") -> Any:
+    """Imports or loads what a name refers to, in eval mode where it is a network.
+
+    Args:
+        name: "module:name", or a file of TorchScript or torch.export; see `outside_target`.
+        option: what gave the name, for messages.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if the name refers to nothing that loads.
+    """
+    found = _imported(name, option) if ":" in name else _loaded(name, option)
+    # What torch.export wrote is in one mode for good, and says so.
+    if isinstance(found, nn.Module) and not name.endswith(".pt2"):
+        found.eval()
+    return found
 
 
 class _Target(nn.Module):
@@ -90,7 +105,7 @@ class _Target(nn.Module):
                     f"expected {len(example)} images to be answered with {[len(example), parts.classes]} numbers, "
                     f"got {list(shape)}"
                 )
-            self._gives = _gives(scores)
+            self._gives = kind_of_scores(scores)
         except ValueError as error:
             raise ValueError(f"target: {name}: {error}") from error
 
@@ -99,7 +114,7 @@ class _Target(nn.Module):
         return outputs if self._gives == "logits" else outputs.clamp_min(_FLOOR).log()
 
 
-def _gives(scores: Tensor) -> str:
+def kind_of_scores(scores: Tensor) -> str:
     """Whether scores ``[n, K]`` are all probabilities, or all logits."""
     if not bool(scores.isfinite().all()):
         raise ValueError("expected finite scores, got NaN or Inf")
@@ -112,16 +127,16 @@ def _gives(scores: Tensor) -> str:
     return "probabilities" if valid else "logits"
 
 
-def _imported(target: str) -> Any:
+def _imported(target: str, option: str) -> Any:
     try:
         return imported(target)
     except ValueError as error:
-        raise ValueError(f"target: {error}") from error
+        raise ValueError(f"{option}: {error}") from error
 
 
-def _loaded(file: str) -> Any:
+def _loaded(file: str, option: str) -> Any:
     if not Path(file).is_file():
-        raise FileNotFoundError(f"target: expected a file {file}, found none")
+        raise FileNotFoundError(f"{option}: expected a file {file}, found none")
     exported = file.endswith(".pt2")
     wanted = "torch.export.save" if exported else "the save of torch.jit.script or torch.jit.trace"
     advice = (
@@ -131,7 +146,7 @@ def _loaded(file: str) -> Any:
     # Torch logs whole tracebacks of files that it cannot read.
     logging.disable(logging.WARNING)
     try:
-        with in_one_line(f"target: {file}, loaded,", advice=advice):
+        with in_one_line(f"{option}: {file}, loaded,", advice=advice):
             return (
                 torch.export.load(file).module()
                 if exported

@@ -1,0 +1,231 @@
+"""Read CSV and Parquet files, and find the vectors among the columns."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv
+import pyarrow.parquet as pq
+import pyarrow.types as kinds
+
+from mipoison.audit.found import Array, listed, require_known, sampled
+from mipoison.audit.options import FILES, VECTORS, Options
+from mipoison.audit.vectors import Vectors, ends
+from mipoison.integrations.arrow.columns import rows_of, stored
+
+_PARQUET: Final = (".parquet", ".pq")
+_MOST_BYTES: Final = 1 << 31
+# The name of a class's column begins so, where no option says otherwise.
+_PREFIX: Final = "p_"
+
+
+def read_table(
+    file: Path, missing: tuple[str, ...], notes: list[str] | None = None
+) -> tuple[Any, npt.NDArray[np.int64] | None, int]:
+    """An Arrow table, the positions of its rows in the file (None: all rows), and how many rows that has.
+
+    Args:
+        file: CSV or Parquet.
+        missing: see `Options`.
+        notes: gets a line where rows are left out, of tables that are too long; None: all rows are read.
+
+    Raises:
+        ValueError: if the file is damaged, too large, no table, or has two columns of one name.
+    """
+    try:
+        if ends(file, _PARQUET):
+            table, keep, count = _parquet(file, notes)
+        else:
+            table = _csv(file, missing)
+            count = table.num_rows
+            keep = None if notes is None else sampled(count, 1, notes)
+            table = table if keep is None else table.take(keep)
+    except (pa.ArrowException, UnicodeDecodeError) as error:
+        said = str(error).partition("\n")[0]
+        kind = "Parquet" if ends(file, _PARQUET) else "CSV in UTF-8 with a line of names first"
+        raise ValueError(
+            f"{file.name}: expected {kind}, got a file that is damaged or another ({said[:200]})"
+        ) from error
+    names = table.column_names
+    if repeated := sorted({name for name in names if names.count(name) > 1}):
+        raise ValueError(
+            f"{file.name}: expected columns of different names, got several called {listed(repeated)}; rename them"
+        )
+    return table, keep, count
+
+
+def _parquet(file: Path, notes: list[str] | None) -> tuple[Any, npt.NDArray[np.int64] | None, int]:
+    opened = pq.ParquetFile(file)
+    count = opened.metadata.num_rows
+    keep = None if notes is None else sampled(count, 1, notes)
+    if keep is None:
+        groups = (opened.metadata.row_group(i) for i in range(opened.metadata.num_row_groups))
+        _require_size(file, sum(group.total_byte_size for group in groups))
+        return opened.read(), None, count
+    parts, first = [], 0
+    for batch in opened.iter_batches(batch_size=1 << 13):
+        low, high = np.searchsorted(keep, (first, first + len(batch)))
+        parts.append(batch.take(pa.array(keep[low:high] - first)))
+        first += len(batch)
+    return pa.Table.from_batches(parts), keep, count
+
+
+def _csv(file: Path, missing: tuple[str, ...]) -> Any:
+    _require_size(file, file.stat().st_size)
+    tabs = ends(file, (".tsv", ".tsv.gz"))
+    convert = pa.csv.ConvertOptions(
+        null_values=[*pa.csv.ConvertOptions().null_values, *missing], strings_can_be_null=True
+    )
+    table = pa.csv.read_csv(
+        file, parse_options=_delimited("\t" if tabs else ","), convert_options=convert
+    )
+    # (As spreadsheets write it where the decimal sign is a comma.)
+    if table.num_columns == 1 and ";" in table.column_names[0]:
+        table = pa.csv.read_csv(file, parse_options=_delimited(";"), convert_options=convert)
+    return table
+
+
+def _delimited(sign: str) -> Any:
+    return pa.csv.ParseOptions(delimiter=sign, newlines_in_values=True)
+
+
+def _require_size(file: Path, size: int) -> None:
+    if size > _MOST_BYTES:
+        raise ValueError(
+            f"{file.name}: expected at most 2 GiB, got {size / 2**30:.1f} GiB; save fewer rows, of inputs as Parquet"
+        )
+
+
+def is_list(kind: Any) -> bool:
+    """Whether each row has a list of numbers."""
+    kind = stored(kind)
+    lists = kinds.is_list(kind) or kinds.is_large_list(kind) or kinds.is_fixed_size_list(kind)
+    return lists and is_number(kind.value_type)
+
+
+def is_number(kind: Any) -> bool:
+    """Whether each row has one number."""
+    return bool(kinds.is_integer(kind) or kinds.is_floating(kind) or kinds.is_decimal(kind))
+
+
+def vector_columns(table: Any, file: Path, options: Options) -> list[str]:
+    """The columns that hold the vectors: one of lists, or one a class.
+
+    Raises:
+        ValueError: if there are none; the columns that there are are named.
+    """
+    names = table.column_names
+    if options.vectors_name is not None:
+        require_known("vectors_name", [options.vectors_name], names, file.name)
+        return [options.vectors_name]
+    prefix = options.vectors_prefix
+    found = [name for name in names if name.startswith(_PREFIX if prefix is None else prefix)]
+    if prefix is not None and not found:
+        raise ValueError(
+            f"vectors_prefix: expected columns of {file.name} that begin with {prefix}, got {listed(names)}"
+        )
+    if prefix is not None or len(found) > 1:
+        return found
+    lists = [name for name in VECTORS if name in names and is_list(table.schema.field(name).type)]
+    if not lists:
+        raise ValueError(
+            f"vectors: expected the vectors of {file.name}, got columns {listed(names)}; say which they are with "
+            "--vectors-prefix or --vectors-name, name their file with --vectors, or what answers with --model"
+        )
+    return lists[:1]
+
+
+def matrix(file: Path, table: Any, names: list[str]) -> Array:
+    """Columns without missing entries as rows [N, K]: one of lists, or one a number.
+
+    Raises:
+        ValueError: if they are no numbers, or lists of several lengths.
+    """
+    for name in names:
+        kind = table.schema.field(name).type
+        if not is_number(kind) and not (len(names) == 1 and is_list(kind)):
+            raise ValueError(
+                f"{file.name}: expected column {name} of numbers, got {kind}; leave it out, or name others"
+            )
+    column = table.column(names[0])
+    if len(names) > 1 or not is_list(column.type):
+        return np.stack([numbers(table.column(name)) for name in names], 1)
+    plain = column.combine_chunks()
+    plain = plain.storage if isinstance(plain, pa.ExtensionArray) else plain
+    if not kinds.is_floating(plain.type.value_type):
+        plain = plain.cast(pa.list_(pa.float64()))
+    if not len(plain):
+        return np.empty((0, 1))
+    try:
+        return rows_of(names[0], plain).numpy()
+    except ValueError as error:
+        raise ValueError(f"{file.name}: {error}") from error
+
+
+def numbers(column: Any) -> Array:
+    """A column of numbers as an array; nothing is missing."""
+    if kinds.is_decimal(column.type):
+        column = column.cast(pa.float64())
+    found: Array = column.to_numpy()
+    return found
+
+
+def missing_in(column: Any) -> npt.NDArray[np.bool_]:
+    """Rows that are null, or NaN; bool [N]."""
+    absent = pc.is_null(column, nan_is_null=kinds.is_floating(column.type))
+    found: npt.NDArray[np.bool_] = absent.to_numpy()
+    return found
+
+
+def class_names(columns: list[str], prefix: str | None) -> tuple[str, ...]:
+    """What the columns of the classes are called after their prefix; empty if these are mere numbers."""
+    begins = _PREFIX if prefix is None else prefix
+    names = tuple(name.removeprefix(begins) for name in columns)
+    plain = len(names) < 2 or all(name.isdecimal() for name in names)
+    return () if plain else names
+
+
+def own_vectors(file: Path, options: Options) -> Vectors:
+    """Vectors of a table of their own: a column of lists, or one a class, and perhaps one that names files."""
+    table, _, _ = read_table(file, ())
+    names = table.column_names
+    try:
+        columns = vector_columns(table, file, options)
+    except ValueError:
+        if options.vectors_name is not None or options.vectors_prefix is not None:
+            raise
+        # Whatever are fractions; whole numbers are positions or labels.
+        columns = [
+            f.name for f in table.schema if kinds.is_floating(f.type) or kinds.is_decimal(f.type)
+        ]
+        lists = [f.name for f in table.schema if is_list(f.type)]
+        columns = lists if len(lists) == 1 else columns
+        if not columns:
+            raise
+    absent = np.any([missing_in(table.column(name)) for name in columns], axis=0)
+    if absent.any():
+        raise ValueError(
+            f"{file.name}: expected a vector in each row, got missing entries in row {int(absent.argmax())} and "
+            f"{int(absent.sum()) - 1} others; leave these rows out, and their inputs"
+        )
+    found = matrix(file, table, columns)
+    texts = [
+        f.name for f in table.schema if kinds.is_string(f.type) or kinds.is_large_string(f.type)
+    ]
+    files = [name for name in FILES if name in texts] or (texts if len(texts) == 1 else [])
+    group = options.group if options.group in names else None
+    return Vectors(
+        f"{file.name}: {columns[0]}" if len(columns) == 1 else file.name,
+        found.shape,
+        lambda keep: found if keep is None else found[keep],
+        names=[str(one) for one in table.column(files[0]).to_pylist()] if files else None,
+        classes=class_names(columns, options.vectors_prefix),
+        groups=None
+        if group is None
+        else np.array([str(one) for one in table.column(group).to_pylist()]),
+    )

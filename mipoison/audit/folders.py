@@ -1,0 +1,277 @@
+"""Read a folder of pictures, and match them with their vectors by name or in sorted order."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import torch
+from PIL import Image, UnidentifiedImageError
+from torch import Tensor
+
+from mipoison.audit.confidences import require_count
+from mipoison.audit.evidence import Skipped
+from mipoison.audit.found import Array, Found, listed, sampled
+from mipoison.audit.images import as_size, grey_where_equal, resized, target_size
+from mipoison.audit.options import Options
+from mipoison.audit.vectors import Vectors, vectors_of
+from mipoison.eval.data.files import SUFFIXES
+from mipoison.eval.data.pictures import luminance
+from mipoison.progress import Progress
+
+_BATCH: Final = 64
+_GREY: Final = ("1", "L", "LA", "La", "I", "F")
+_BY_FOLDER: Final = "folder"
+
+
+@dataclass(frozen=True)
+class _Picture:
+    """A file that Pillow knows; its pixels are not read yet."""
+
+    file: Path
+    name: str
+    size: tuple[int, int]
+    grey: bool
+    transparent: bool
+
+
+def read_folder(folder: Path, options: Options, progress: Progress) -> Found:
+    """What a folder of pictures has, in it or in folders of it; what is hidden is not looked at.
+
+    Pictures of one size of at most `images.LARGEST` pixels a side stay as they are; others are averaged to `SIDE`, or
+    to the option's size. A model gets them in the size that they have. Vectors are matched by a column or array of file
+    names; without one, in the order of the sorted paths, of all picture files or of those that can be read.
+
+    Raises:
+        ValueError: if there are no pictures, or their vectors are not as many.
+    """
+    size = as_size(options.size)
+    files, skipped = _listed(folder)
+    vectors = vectors_of(options) if options.vectors is not None else None
+    if vectors is None and options.model is None:
+        raise ValueError(
+            f"vectors: expected a file with the vectors of the pictures in {folder.name}, got none; name it with "
+            "--vectors, or what answers with --model"
+        )
+    opened = [_opened(folder, file) for file in files]
+    pictures = [one for one in opened if isinstance(one, _Picture)]
+    skipped += [one for one in opened if isinstance(one, Skipped)]
+    notes: list[str] = []
+    places = None
+    if vectors is not None:
+        pictures, places, lost = _matched(vectors, files, pictures, folder, notes)
+        skipped += lost
+    if not pictures:
+        raise ValueError(_none(folder, skipped))
+    target = target_size({one.size for one in pictures}, size)
+    colour = not all(one.grey for one in pictures)
+    numbers = target[0] * target[1] * (3 if colour else 1)
+    keep = sampled(len(pictures), numbers + (vectors.width if vectors else 0), notes, "pictures")
+    if keep is not None:
+        pictures = [pictures[i] for i in keep]
+        places = None if places is None else places[keep]
+    _tell(pictures, target, colour, notes)
+    images, good, damaged = _read(pictures, target, colour, progress)
+    pictures = [one for one, fits in zip(pictures, good, strict=True) if fits]
+    places = None if places is None else places[good]
+    return Found(
+        "images",
+        grey_where_equal(images, notes) if len(images) else images,
+        [one.name for one in pictures],
+        partial(_batches, pictures, colour),
+        outputs=None if vectors is None else vectors.take(None)[places],
+        groups=_groups(options, vectors, pictures, places),
+        classes=() if vectors is None else vectors.classes,
+        called=folder.name,
+        vectors_called="" if vectors is None else vectors.called,
+        logits=vectors is not None and vectors.logits,
+        skipped=skipped + damaged,
+        notes=notes,
+    )
+
+
+def _listed(folder: Path) -> tuple[list[Path], list[Skipped]]:
+    """Files of pictures, sorted by the parts of their paths, and other files."""
+    found = [
+        file
+        for file in folder.rglob("*")
+        if file.is_file() and not any(x.startswith(".") for x in file.relative_to(folder).parts)
+    ]
+    found.sort(key=lambda file: file.relative_to(folder).parts)
+    files = [file for file in found if file.suffix.lower() in SUFFIXES]
+    others = [
+        Skipped(_name(folder, file), f"no picture ({', '.join(SUFFIXES)})")
+        for file in found
+        if file.suffix.lower() not in SUFFIXES
+    ]
+    return files, others
+
+
+def _name(folder: Path, file: Path) -> str:
+    return file.relative_to(folder).as_posix()
+
+
+def _none(folder: Path, skipped: list[Skipped]) -> str:
+    some = listed(f"{one.name}: {one.reason}" for one in skipped[:3]) if skipped else "no files"
+    return (
+        f"{folder.name}: expected pictures ({', '.join(SUFFIXES)}), in it or in one folder a class, found none that "
+        f"could be used ({some})"
+    )
+
+
+def _opened(folder: Path, file: Path) -> _Picture | Skipped:
+    name = _name(folder, file)
+    try:
+        with Image.open(file) as picture:
+            grey = picture.mode in _GREY or picture.mode.startswith("I;16")
+            clear = (
+                picture.mode in ("LA", "La", "RGBA", "RGBa", "PA") or "transparency" in picture.info
+            )
+            return _Picture(file, name, (picture.height, picture.width), grey, clear)
+    # Pillow's plugins raise whatever a broken file brings them to.
+    except Exception as error:
+        return _unreadable(name, error)
+
+
+def _unreadable(name: str, error: Exception) -> Skipped:
+    said = str(error).partition("\n")[0]
+    if isinstance(error, UnidentifiedImageError):
+        said = "cannot identify what kind of picture it is"
+    return Skipped(name, f"unreadable: {said}")
+
+
+def _matched(
+    vectors: Vectors, files: list[Path], pictures: list[_Picture], folder: Path, notes: list[str]
+) -> tuple[list[_Picture], Array, list[Skipped]]:
+    """Pictures that have a vector, the positions of these, and what has no counterpart."""
+    if vectors.names is None:
+        return (*_in_order(vectors, files, pictures, notes), [])
+    counts = Counter(vectors.names)
+    if twice := [name for name, times in counts.items() if times > 1]:
+        raise ValueError(
+            f"{vectors.called}: expected one vector a file, got several for {listed(twice)}; leave the others out"
+        )
+    known = {_name(folder, file) for file in files}
+    # Mere names tell files apart where no two folders have one of the same name.
+    short = {file.name: _name(folder, file) for file in files}
+    short = short if len(short) == len(files) else {}
+    place: dict[str, int] = {}
+    lost = []
+    for i, given in enumerate(vectors.names):
+        plain = given.replace("\\", "/")
+        name = _within(plain, known) or short.get(plain.rpartition("/")[2])
+        if name is None:
+            lost.append(Skipped(given, f"in {vectors.called}, but no such picture"))
+        else:
+            place[name] = i
+    if not place:
+        raise ValueError(
+            f"{vectors.called}: expected names of the pictures in {folder.name}, such as {listed(sorted(known)[:2])}, "
+            "got "
+            f"{listed(vectors.names[:2])}; write their paths within the folder"
+        )
+    lost += [Skipped(one.name, "no vector") for one in pictures if one.name not in place]
+    kept = [one for one in pictures if one.name in place]
+    return kept, np.array([place[one.name] for one in kept], np.int64), lost
+
+
+def _within(given: str, known: set[str]) -> str | None:
+    """The file whose path is the given one or its end."""
+    parts = given.split("/")
+    return next((end for i in range(len(parts)) if (end := "/".join(parts[i:])) in known), None)
+
+
+def _in_order(
+    vectors: Vectors, files: list[Path], pictures: list[_Picture], notes: list[str]
+) -> tuple[list[_Picture], Array]:
+    """As many vectors as picture files, or as those that can be read."""
+    if vectors.shape[:1] == (len(files),):
+        place = {file: i for i, file in enumerate(files)}
+        places = np.array([place[one.file] for one in pictures], np.int64)
+    else:
+        require_count(vectors.called, vectors.shape, len(pictures), "pictures")
+        places = np.arange(len(pictures))
+    if pictures:
+        notes.append(
+            "vectors were given to the pictures in the order of their sorted paths, from "
+            f"{pictures[0].name} to {pictures[-1].name}"
+        )
+    return pictures, places
+
+
+def _tell(
+    pictures: list[_Picture], target: tuple[int, int], colour: bool, notes: list[str]
+) -> None:
+    sizes = {one.size for one in pictures}
+    if sizes != {target}:
+        most = f"{len(sizes)} sizes" if len(sizes) > 1 else "x".join(map(str, next(iter(sizes))))
+        notes.append(
+            f"pictures of {most} were averaged to {target[0]}x{target[1]}, proportions not kept; --size chooses another"
+        )
+    if clear := sum(one.transparent for one in pictures):
+        notes.append(f"the transparency of {clear} pictures was dropped")
+    if colour and (grey := sum(one.grey for one in pictures)):
+        notes.append(f"{grey} grey pictures are among {len(pictures)}; all were taken as colour")
+
+
+def _read(
+    pictures: list[_Picture], target: tuple[int, int], colour: bool, progress: Progress
+) -> tuple[Array, Array, list[Skipped]]:
+    """Images [n, *target, C], which of the pictures could be read, and the others."""
+    images = np.empty((len(pictures), *target, 3 if colour else 1), np.float32)
+    good = np.ones(len(pictures), bool)
+    damaged = []
+    for i, one in enumerate(pictures):
+        try:
+            images[i] = resized(_pixels(one.file, colour)[None], target)[0].numpy()
+        except Exception as error:
+            good[i] = False
+            damaged.append(_unreadable(one.name, error))
+        progress((i + 1) / len(pictures))
+    return images[good], good, damaged
+
+
+def _pixels(file: Path, colour: bool) -> Tensor:
+    """A picture [H, W, C] in [0, 1]."""
+    with Image.open(file) as picture:
+        picture.load()
+        grey = picture.mode in _GREY or picture.mode.startswith("I;16")
+        if grey or not colour:
+            plain = picture.convert("L") if picture.mode in ("LA", "La") else picture
+            return luminance(plain)[..., None].expand(-1, -1, 3 if colour else 1)
+        return torch.from_numpy(np.array(picture.convert("RGB"), dtype=np.float32)) / 255.0
+
+
+def _batches(pictures: list[_Picture], colour: bool) -> Iterator[Tensor]:
+    """Pictures as a model takes them, [n, C, H, W], those of one size that follow each other together."""
+    together: list[Tensor] = []
+    for one in pictures:
+        pixels = _pixels(one.file, colour).movedim(-1, 0)
+        if together and (len(together) == _BATCH or pixels.shape != together[0].shape):
+            yield torch.stack(together)
+            together = []
+        together.append(pixels)
+    if together:
+        yield torch.stack(together)
+
+
+def _groups(
+    options: Options, vectors: Vectors | None, pictures: list[_Picture], places: Array | None
+) -> Array | None:
+    if options.group == _BY_FOLDER:
+        return np.array([one.name.rpartition("/")[0] for one in pictures])
+    given = None if vectors is None else vectors.groups
+    if given is not None and places is not None:
+        return given[places]
+    if options.group is not None:
+        raise ValueError(
+            f"group: expected {_BY_FOLDER}, or a column beside the vectors, got {options.group}; of a folder of "
+            "pictures, "
+            f"{_BY_FOLDER} keeps those of one folder together"
+        )
+    return None

@@ -1,0 +1,219 @@
+"""Read what an audit looks at, and tell every mistake in it before anything is trained."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from mipoison.audit.arrays import read_arrays
+from mipoison.audit.callables import answered
+from mipoison.audit.checks import (
+    groups_of,
+    require_inputs,
+    require_rows,
+    standardized,
+    tell_labels,
+)
+from mipoison.audit.confidences import as_columns, as_probabilities
+from mipoison.audit.evidence import Column, Evidence
+from mipoison.audit.found import Array, Found, sampled
+from mipoison.audit.options import Options
+from mipoison.audit.vectors import ARRAYS, TABLES, ends
+from mipoison.progress import Progress, Report, as_report
+
+_ARROW = "pip install 'mipoison[arrow]'"
+
+
+def read(
+    inputs: str | Path,
+    *,
+    vectors: str | Path | None = None,
+    model: str | None = None,
+    inputs_name: str | None = None,
+    vectors_name: str | None = None,
+    vectors_prefix: str | None = None,
+    categorical: Sequence[str] = (),
+    leave_out: Sequence[str] = (),
+    group: str | None = None,
+    missing: Sequence[str] = (),
+    shape: str | None = None,
+    size: str | None = None,
+    logits: bool = False,
+    temperature: float = 1.0,
+    progress: Report | None = None,
+) -> Evidence:
+    """Reads inputs and vectors, checked.
+
+    Args:
+        inputs: an npz or npy (images, or embeddings), a CSV or Parquet (people, or embeddings in a list column), or a
+            folder of pictures.
+        vectors: see `Options`, as are the others up to temperature.
+        model: see `Options`.
+        inputs_name: see `Options`.
+        vectors_name: see `Options`.
+        vectors_prefix: see `Options`.
+        categorical: see `Options`.
+        leave_out: see `Options`.
+        group: see `Options`.
+        missing: see `Options`.
+        shape: see `Options`.
+        size: see `Options`.
+        logits: see `Options`.
+        temperature: see `Options`.
+        progress: called with the share that is read, in (0, 1].
+
+    Returns:
+        at least `found.FEWEST_ROWS` rows, in groups that keep copies of one input together.
+
+    Raises:
+        FileNotFoundError: if there is no such file or folder.
+        ValueError: for whatever else is wrong, in one line: what was expected, what came, and what to do. It begins
+            with the name of the argument or file.
+    """
+    if vectors is not None and model is not None:
+        raise ValueError(
+            f"model: expected vectors or what answers with them, got both {Path(vectors).name} and {model}; leave one "
+            "out"
+        )
+    options = Options(
+        vectors=None if vectors is None else Path(vectors),
+        model=model,
+        inputs_name=inputs_name,
+        vectors_name=vectors_name,
+        vectors_prefix=vectors_prefix,
+        categorical=tuple(categorical),
+        leave_out=tuple(leave_out),
+        group=group,
+        missing=tuple(missing),
+        shape=shape,
+        size=size,
+        logits=logits,
+        temperature=temperature,
+    )
+    told = Progress(as_report(progress))
+    found = _found(Path(inputs), options, told.part(0.0, 1.0 if model is None else 0.3))
+    require_rows(found, Path(inputs).name)
+    if model is not None:
+        _ask(found, model, options, told.part(0.3, 1.0))
+    evidence = _evidence(found, options, _source(Path(inputs), options))
+    told(1.0)
+    return evidence
+
+
+def _found(path: Path, options: Options, progress: Progress) -> Found:
+    """What the source has, by its kind."""
+    if not path.exists():
+        raise FileNotFoundError(f"inputs: expected a file or folder {path}, found none")
+    if path.is_dir():
+        _require_unused(options, "a folder", ("inputs_name", "categorical", "leave_out", "shape"))
+        from mipoison.audit.folders import read_folder
+
+        return read_folder(path, options, progress)
+    if ends(path, ARRAYS):
+        _require_unused(options, path.name, ("categorical", "leave_out", "missing"))
+        return read_arrays(path, options)
+    if ends(path, TABLES):
+        _require_unused(options, path.name, ("shape", "size"))
+        return _table(path, options)
+    raise ValueError(
+        f"inputs: expected a folder of pictures or a file {', '.join(ARRAYS + TABLES)}, got {path.name}; save it as "
+        "one "
+        "of these"
+    )
+
+
+def _table(path: Path, options: Options) -> Found:
+    try:
+        from mipoison.audit.tables import read_people
+    except ImportError as error:
+        raise ValueError(
+            f"{path.name}: CSV and Parquet files need pyarrow, found none; {_ARROW}"
+        ) from error
+    return read_people(path, options)
+
+
+def _require_unused(options: Options, of: str, names: Sequence[str]) -> None:
+    """Raises ValueError for an option that would be without effect."""
+    for name in names:
+        if getattr(options, name) not in (None, ()):
+            raise ValueError(f"{name}: expected none for {of}, got {getattr(options, name)}")
+
+
+def _ask(found: Found, model: str, options: Options, progress: Progress) -> None:
+    """Fills in the vectors that the model gives."""
+    attributes = found.inputs.column_names if found.kind == "table" else ()
+    found.outputs, found.logits = answered(
+        model, found.batches(), len(found.names), progress, attributes
+    )
+    found.vectors_called = f"model: {model}"
+    if options.logits and not found.logits and found.outputs.shape[1] > 1:
+        raise ValueError(
+            f"logits: expected a model that gives logits, got probabilities from {model}; leave --logits out"
+        )
+
+
+def _source(path: Path, options: Options) -> str:
+    """Names of files, without the folders above them."""
+    own = "" if options.vectors is None else f" with {options.vectors.name}"
+    asked = "" if options.model is None else f" with {_last(options.model)}"
+    return f"{path.resolve().name}{own}{asked}"
+
+
+def _last(model: str) -> str:
+    return model if ":" in model else Path(model).name
+
+
+def _evidence(found: Found, options: Options, source: str) -> Evidence:
+    notes = found.notes
+    assert found.outputs is not None
+    if found.logits and not options.logits:
+        notes.append("what is called logits was brought through the softmax")
+    outputs = as_probabilities(
+        found.vectors_called,
+        as_columns(found.vectors_called, found.outputs),
+        found.names,
+        notes,
+        logits=options.logits or found.logits,
+        temperature=options.temperature,
+    )
+    if found.classes and len(found.classes) != outputs.shape[1]:
+        raise ValueError(
+            f"{found.vectors_called}: expected {outputs.shape[1]} names of classes, got {len(found.classes)}; leave "
+            "them "
+            "out, or give each class one"
+        )
+    inputs, columns = _inputs(found, options)
+    tell_labels(found, outputs, notes)
+    groups = groups_of(inputs, found.groups, notes, source)
+    # (How long a row is shows only now where a table was encoded or a model answered.)
+    keep = sampled(len(inputs), inputs.shape[1] + outputs.shape[1], notes)
+    chosen = slice(None) if keep is None else torch.from_numpy(keep)
+    return Evidence(
+        kind=found.kind,
+        inputs=torch.from_numpy(inputs)[chosen],
+        outputs=outputs[chosen],
+        groups=groups[chosen],
+        image_shape=tuple(found.inputs.shape[1:]) if found.kind == "images" else None,
+        columns=columns,
+        classes=found.classes,
+        skipped=tuple(found.skipped),
+        source=source,
+        notes=tuple(notes),
+    )
+
+
+def _inputs(found: Found, options: Options) -> tuple[Array, tuple[Column, ...]]:
+    """Float32 [N, D] as `Evidence` has them, and the columns of a table."""
+    if found.kind == "table":
+        from mipoison.audit.tables import encoded
+
+        return encoded(found.called, found.inputs, options.categorical, found.names, found.notes)
+    rows: Any = found.inputs.reshape(len(found.inputs), -1)
+    require_inputs(found.called, rows, found.names)
+    if found.kind == "embeddings":
+        return standardized(rows, found.notes), ()
+    return np.ascontiguousarray(rows, np.float32), ()
