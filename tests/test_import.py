@@ -34,6 +34,7 @@ HEAVY = (
     "triton",
     "tyro",
     "uvicorn",
+    "mipoison.audit",
     "mipoison.eval",
     "mipoison.integrations",
     "mipoison.kernels",

@@ -46,8 +46,9 @@ def read_arrays(file: Path, options: Options) -> Found:
     count, width = x.shape[0], vectors.width if vectors else 0
     pictures = len(x.shape) > 2 or options.shape is not None
     if pictures:
+        # (Its shape alone; it takes no memory.)
         _, height, breadth, channels = images.channels_last(
-            x.called, np.empty((0, *x.shape[1:]), np.uint8), options.shape, []
+            x.called, np.broadcast_to(np.uint8(0), x.shape), options.shape, []
         ).shape
         size = images.target_size({(height, breadth)}, images.as_size(options.size))
         numbers = size[0] * size[1] * channels

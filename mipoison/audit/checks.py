@@ -16,6 +16,9 @@ from mipoison.audit.found import FEWEST_ROWS, Array, Found, listed, named, posit
 # Each of three parties needs several people or photographs for its figures to be of more than one of them.
 FEWEST_GROUPS: Final = 30
 
+# A classifier is better than chance by more.
+_ABOVE_CHANCE: Final = 0.1
+
 
 def require_rows(found: Found, of: str) -> None:
     """Raises ValueError for fewer rows than an audit needs; what was skipped is told, since it may be why."""
@@ -121,5 +124,7 @@ def tell_labels(found: Found, outputs: Tensor, notes: list[str]) -> None:
     else:
         return
     right = float((labels == top).mean())
-    doubt = ": are vectors and inputs in the same order?" if right < 1.0 / classes + 0.05 else ""
+    # How often they would agree if neither knew of the other.
+    chance = sum(float((labels == k).mean() * (top == k).mean()) for k in range(classes))
+    doubt = ": are vectors and inputs in the same order?" if right < chance + _ABOVE_CHANCE else ""
     notes.append(f"the largest entry is the class that y names in {right:.1%} of the rows{doubt}")

@@ -52,6 +52,8 @@ def read_folder(folder: Path, options: Options, progress: Progress) -> Found:
     """
     size = as_size(options.size)
     files, skipped = _listed(folder)
+    if not files:
+        raise ValueError(_none(folder, skipped))
     vectors = vectors_of(options) if options.vectors is not None else None
     if vectors is None and options.model is None:
         raise ValueError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -29,6 +30,7 @@ from mipoison.audit.vectors import Vectors, vectors_of
 _BATCH: Final = 1024
 # With more, a text is a name or a number with a stray sign, and no category.
 MOST_CATEGORIES: Final = 256
+_NUMBER: Final = re.compile(r"\s*[-+]?(\d[\d_,]*\.?\d*|\.\d+)([eE][-+]?\d+)?\s*")
 
 
 def read_people(file: Path, options: Options) -> Found:
@@ -144,10 +146,10 @@ def _complete(
     whole: npt.NDArray[np.bool_] = np.logical_not(lacking.any(0))
     skipped = [
         Skipped(
-            rows[i],
-            f"{listed(name for name, lacks in zip(needed, lacking[:, i], strict=True) if lacks)} missing",
+            row, f"{listed(name for name, gap in zip(needed, gaps, strict=True) if gap)} missing"
         )
-        for i in np.flatnonzero(~whole)
+        for row, gaps in zip(rows, lacking.T, strict=True)
+        if gaps.any()
     ]
     return whole, skipped
 
@@ -182,6 +184,8 @@ def encoded(
     for name in table.column_names:
         column = table.column(name)
         if name in categorical or _is_text(column.type):
+            if name not in categorical:
+                _require_words(called, name, column)
             part, made = _category(called, name, column, first)
         else:
             part, made = _number(called, name, column, first, names, notes)
@@ -204,6 +208,18 @@ def encoded(
             f"{called}: expected inputs that differ, got the same in every row; there is nothing to reconstruct"
         )
     return np.concatenate(parts, 1), tuple(columns)
+
+
+def _require_words(called: str, name: str, column: Any) -> None:
+    """Raises ValueError for a column of numbers that a stray text, or how it was saved, made one of texts."""
+    values = {value for value in column.unique().to_pylist() if isinstance(value, str)}
+    words = sorted(value for value in values if not _NUMBER.fullmatch(value))
+    if 2 * len(words) < len(values):
+        some = f"texts among numbers, such as {listed(words[:3])}" if words else "numbers as text"
+        raise ValueError(
+            f"{called}: expected column {name} of numbers or of words, got {some}; --missing names texts that stand for "
+            f"no value, and --categorical {name} takes all of them for categories"
+        )
 
 
 def _category(called: str, name: str, column: Any, first: int) -> tuple[Array | None, Column]:

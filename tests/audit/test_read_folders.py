@@ -1,0 +1,169 @@
+"""Folders of pictures, and their vectors by name or in order."""
+
+import numpy as np
+import pytest
+
+from mipoison.audit.read import read
+
+Image = pytest.importorskip("PIL.Image")
+
+
+@pytest.fixture(scope="session")
+def pixels():
+    return np.random.default_rng(104).integers(0, 256, (320, 5, 4, 3), dtype=np.uint8)
+
+
+@pytest.fixture(scope="session")
+def names():
+    """Two classes, whose folders and files are not made in sorted order."""
+    return [f"{'ab'[i % 2]}/{i:03}.png" for i in range(319, -1, -1)]
+
+
+@pytest.fixture(scope="session")
+def folder(pixels, names, tmp_path_factory):
+    """Pictures, and what stands beside them; nothing here is changed by a test."""
+    path = tmp_path_factory.mktemp("photos")
+    for name, picture in zip(names, pixels, strict=True):
+        (path / name).parent.mkdir(exist_ok=True)
+        Image.fromarray(picture).save(path / name)
+    (path / "notes.txt").write_text("not a picture")
+    (path / ".hidden.png").write_text("not looked at")
+    (path / "a" / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n and no more")
+    return path
+
+
+@pytest.fixture
+def by_name(p, names, tmp_path):
+    def save(said=names, vectors=p):
+        path = tmp_path / "vectors.npz"
+        np.savez(path, p=vectors, files=np.array(said))
+        return path
+
+    return save
+
+
+SKIPPED = [("notes.txt", "no picture"), ("a/broken.png", "unreadable")]
+
+
+def skipped(found):
+    return [(one.name, one.reason) for one in found.skipped]
+
+
+def test_vectors_by_name(folder, by_name, pixels, names, p):
+    found = read(folder, vectors=by_name())
+    assert found.image_shape == (5, 4, 3) and found.source == f"{folder.name} with vectors.npz"
+    order = np.argsort(names)
+    assert abs(found.inputs.numpy() - pixels[order].reshape(320, -1) / 255).max() < 1e-6
+    assert abs(found.outputs.numpy() - p[order]).max() < 1e-6
+    for (name, reason), (wanted, why) in zip(skipped(found), SKIPPED, strict=True):
+        assert name == wanted and why in reason
+
+
+@pytest.mark.parametrize("change", ["data/{}", "C:\\photos\\{}", "{}"])
+def test_names_with_more_or_less_before_them(change, folder, by_name, names, p):
+    said = [change.format(name.replace("/", "\\") if "\\" in change else name) for name in names]
+    assert (
+        abs(read(folder, vectors=by_name(said)).outputs[0].numpy() - p[np.argsort(names)[0]]).max()
+        < 1e-6
+    )
+    alone = [name.partition("/")[2] for name in names]
+    assert len(read(folder, vectors=by_name(alone))) == 320
+
+
+def test_what_has_no_counterpart_is_named(folder, by_name, names, p):
+    found = read(folder, vectors=by_name(["gone.png", *names[1:]]))
+    assert len(found) == 319
+    assert ("gone.png", "in vectors.npz: p, but no such picture") in skipped(found)
+    assert (names[0], "no vector") in skipped(found)
+    with pytest.raises(ValueError, match=r"several for b/317\.png"):
+        read(folder, vectors=by_name([names[2], *names[1:]]))
+    with pytest.raises(ValueError, match=r"expected names of the pictures"):
+        read(folder, vectors=by_name([str(i) for i in range(320)]))
+
+
+def test_vectors_in_sorted_order(folder, names, p, tmp_path):
+    order = np.argsort(names)
+    # With a vector for the broken picture, and without: it sorts after a/318.png.
+    place = sorted([*names, "a/broken.png"]).index("a/broken.png")
+    for vectors in (p[order], np.insert(p[order], place, p[0], axis=0)):
+        np.save(tmp_path / "p.npy", vectors)
+        found = read(folder, vectors=tmp_path / "p.npy")
+        assert abs(found.outputs.numpy() - p[order]).max() < 1e-6
+        assert any("from a/000.png to b/319.png" in note for note in found.notes)
+    np.save(tmp_path / "p.npy", p[:-1])
+    with pytest.raises(ValueError, match=r"as many vectors as pictures, got 319 and 320"):
+        read(folder, vectors=tmp_path / "p.npy")
+
+
+def test_vectors_in_a_csv(folder, names, p, tmp_path):
+    pytest.importorskip("pyarrow")
+    rows = [",".join([name, *map(str, row)]) for name, row in zip(names, p, strict=True)]
+    (tmp_path / "p.csv").write_text("\n".join(["image,p_a,p_b,p_c,p_d", *rows]))
+    found = read(folder, vectors=tmp_path / "p.csv")
+    assert found.classes == ("a", "b", "c", "d")
+    assert abs(found.outputs.numpy() - p[np.argsort(names)]).max() < 1e-6
+
+
+def test_groups_by_folder(folder, by_name):
+    with pytest.raises(ValueError, match=r"at least 30 groups .* got 2"):
+        read(folder, vectors=by_name(), group="folder")
+    with pytest.raises(ValueError, match=r"group: expected folder"):
+        read(folder, vectors=by_name(), group="person")
+
+
+def test_sizes_and_modes(by_name, pixels, names, p, tmp_path):
+    """One folder of colour, grey, transparent, deep and large pictures."""
+    path = tmp_path / "mixed"
+    path.mkdir()
+    flat = [f"{i:03}.png" for i in range(320)]
+    for i, (name, picture) in enumerate(zip(flat, pixels, strict=True)):
+        image = Image.fromarray(picture)
+        if i == 1:
+            image = image.convert("L")
+        elif i == 2:
+            image.putalpha(7)
+        elif i == 3:
+            image = Image.fromarray(picture[..., 0].astype(np.uint16) * 257)
+        elif i == 4:
+            image = image.convert("L").convert("P")
+        elif i == 5:
+            image = image.resize((70, 90))
+        elif i == 6:
+            image.putalpha(7)
+            image = image.convert("LA")
+        image.save(path / name)
+    Image.fromarray(pixels[0, ..., 0].astype(np.float32)).save(path / "deep.tiff")
+    found = read(path, vectors=by_name(flat), size="5,4")
+    rows = found.inputs.reshape(320, 5, 4, 3).numpy() * 255
+    assert abs(rows[2] - pixels[2]).max() < 1e-3
+    assert abs(rows[3] - pixels[3, ..., :1]).max() < 1e-3
+    for i in (1, 6):
+        assert (
+            abs(rows[i] - np.array(Image.fromarray(pixels[i]).convert("L"))[..., None]).max() < 1e-3
+        )
+    said = " ".join(found.notes)
+    assert "averaged to 5x4" in said and "transparency of 2" in said and "3 grey pictures" in said
+    assert skipped(found) == [("deep.tiff", "no vector")]
+    assert read(path, vectors=by_name(flat)).image_shape == (32, 32, 3)
+
+
+def test_grey_folders(by_name, pixels, p, tmp_path):
+    path = tmp_path / "grey"
+    path.mkdir()
+    flat = [f"{i:03}.png" for i in range(320)]
+    for name, picture in zip(flat, pixels, strict=True):
+        Image.fromarray(picture[..., 0]).save(path / name)
+    found = read(path, vectors=by_name(flat))
+    assert found.image_shape == (5, 4, 1) and not found.notes
+    assert abs(found.inputs.numpy() - pixels[..., 0].reshape(320, -1) / 255).max() < 1e-6
+
+
+def test_folders_without_pictures_or_vectors(folder, by_name, tmp_path):
+    with pytest.raises(ValueError, match=r"vectors: expected a file with the vectors"):
+        read(folder)
+    (tmp_path / "none").mkdir()
+    with pytest.raises(ValueError, match=r"none: expected pictures .*\(no files\)"):
+        read(tmp_path / "none", vectors=by_name())
+    (tmp_path / "none" / "x.txt").write_text("x")
+    with pytest.raises(ValueError, match=r"none: expected pictures .*x\.txt: no picture"):
+        read(tmp_path / "none", vectors=by_name())
