@@ -63,10 +63,14 @@ def groups_of(inputs: Array, groups: Array | None, notes: list[str], of: str) ->
     joined = copies if groups is None else _joined(positions(groups), copies)
     count = int(joined.max()) + 1
     if count < FEWEST_GROUPS:
+        given = (
+            ""
+            if groups is None
+            else f" ({len(np.unique(groups))} before those with equal inputs were joined)"
+        )
         raise ValueError(
             f"{of}: expected at least {FEWEST_GROUPS} groups of rows that stay together, ten for each party, got "
-            f"{count}; "
-            "add people (or whatever the groups are) or inputs that differ"
+            f"{count}{given}; add people (or whatever the groups are) or inputs that differ"
         )
     return torch.from_numpy(joined)
 

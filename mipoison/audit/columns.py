@@ -21,7 +21,7 @@ from mipoison.integrations.arrow.columns import rows_of, stored
 _PARQUET: Final = (".parquet", ".pq")
 _MOST_BYTES: Final = 1 << 31
 # The name of a class's column begins so, where no option says otherwise.
-_PREFIX: Final = "p_"
+PREFIX: Final = "p_"
 
 
 def read_table(
@@ -124,7 +124,7 @@ def vector_columns(table: Any, file: Path, options: Options) -> list[str]:
         require_known("vectors_name", [options.vectors_name], names, file.name)
         return [options.vectors_name]
     prefix = options.vectors_prefix
-    found = [name for name in names if name.startswith(_PREFIX if prefix is None else prefix)]
+    found = [name for name in names if name.startswith(PREFIX if prefix is None else prefix)]
     if prefix is not None and not found:
         raise ValueError(
             f"vectors_prefix: expected columns of {file.name} that begin with {prefix}, got {listed(names)}"
@@ -184,7 +184,7 @@ def missing_in(column: Any) -> npt.NDArray[np.bool_]:
 
 def class_names(columns: list[str], prefix: str | None) -> tuple[str, ...]:
     """What the columns of the classes are called after their prefix; empty if these are mere numbers."""
-    begins = _PREFIX if prefix is None else prefix
+    begins = PREFIX if prefix is None else prefix
     names = tuple(name.removeprefix(begins) for name in columns)
     plain = len(names) < 2 or all(name.isdecimal() for name in names)
     return () if plain else names

@@ -20,7 +20,7 @@ _DECIMALS: Final = 6
 # Rounding may move a sum so far; where it could move it farther, a wrong sum would not be told from a rounded one.
 _FARTHEST_SUM: Final = 0.25
 _PERCENT: Final = (90.0, 110.0)
-_HOTTEST: Final = 1e6
+HOTTEST: Final = 1e6
 # So many rows have the same number of entries above zero where an endpoint answers with its top k.
 _ALIKE: Final = 0.9
 _LOGITS: Final = "logits or their logarithms go in with --logits"
@@ -93,7 +93,7 @@ def as_probabilities(
         ValueError: for NaN, infinite or negative entries, sums that are not one for any known reason, vectors that all
             have one class on top, or that have a single entry that is not zero; the first bad rows are named.
     """
-    temperature = as_number("temperature", temperature, 0.0, _HOTTEST, open_low=True)
+    temperature = as_number("temperature", temperature, 0.0, HOTTEST, open_low=True)
     wide = outputs.dtype != np.float32
     values = outputs.astype(np.float64) if wide else outputs
     _require_finite(called, values, names)

@@ -80,8 +80,7 @@ def sampled(
     if count <= most:
         return None
     notes.append(
-        f"{most} of {count} {what} were drawn at random and looked at; an audit holds no more in 4 GiB of memory, and "
-        f"{MOST_ROWS} at most"
+        f"{most} of {count} {what} were drawn at random and looked at, so that an audit keeps to its time and to 4 GiB"
     )
     chosen: npt.NDArray[np.int64] = np.sort(np.random.default_rng(0).permutation(count)[:most])
     return chosen

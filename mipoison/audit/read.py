@@ -18,11 +18,12 @@ from mipoison.audit.checks import (
     standardized,
     tell_labels,
 )
-from mipoison.audit.confidences import as_columns, as_probabilities
+from mipoison.audit.confidences import HOTTEST, as_columns, as_probabilities
 from mipoison.audit.evidence import Column, Evidence
 from mipoison.audit.found import Array, Found, sampled
 from mipoison.audit.options import Options
 from mipoison.audit.vectors import ARRAYS, TABLES, ends
+from mipoison.ops.numbers import as_number
 from mipoison.progress import Progress, Report, as_report
 
 _ARROW = "pip install 'mipoison[arrow]'"
@@ -79,6 +80,7 @@ def read(
             f"model: expected vectors or what answers with them, got both {Path(vectors).name} and {model}; leave one "
             "out"
         )
+    as_number("temperature", temperature, 0.0, HOTTEST, open_low=True)
     options = Options(
         vectors=None if vectors is None else Path(vectors),
         model=model,

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.types as kinds
 
 from mipoison.audit.columns import (
+    PREFIX,
     class_names,
     is_list,
     is_number,
@@ -30,6 +31,8 @@ from mipoison.audit.vectors import Vectors, vectors_of
 _BATCH: Final = 1024
 # With more, a text is a name or a number with a stray sign, and no category.
 MOST_CATEGORIES: Final = 256
+# What pandas calls the index of a data frame in files.
+_INDEX: Final = re.compile(r"|Unnamed: 0|__index_level_\d+__")
 _NUMBER: Final = re.compile(r"\s*[-+]?(\d[\d_,]*\.?\d*|\.\d+)([eE][-+]?\d+)?\s*")
 
 
@@ -102,6 +105,13 @@ def _attributes(
     if said and options.model is not None:
         out |= set(vector_columns(table, file, options))
     names = [name for name in table.column_names if name not in out]
+    if index := [name for name in names if _INDEX.fullmatch(name)]:
+        notes.append(f"the numbers of the rows were left out: column {listed(map(repr, index))}")
+        names = [name for name in names if name not in index]
+    if len(odd := [name for name in names if name.startswith(PREFIX)]) > 1 and not vectors:
+        notes.append(
+            f"columns {listed(odd)} were taken for attributes; if they are vectors, leave them out with --leave-out"
+        )
     lists = [name for name in names if is_list(table.schema.field(name).type)]
     if options.inputs_name is not None:
         require_known("inputs_name", [options.inputs_name], table.column_names, file.name)
@@ -217,8 +227,8 @@ def _require_words(called: str, name: str, column: Any) -> None:
     if 2 * len(words) < len(values):
         some = f"texts among numbers, such as {listed(words[:3])}" if words else "numbers as text"
         raise ValueError(
-            f"{called}: expected column {name} of numbers or of words, got {some}; --missing names texts that stand for "
-            f"no value, and --categorical {name} takes all of them for categories"
+            f"{called}: expected column {name} of numbers or of words, got {some}; --missing names texts that stand "
+            f"for no value, and --categorical {name} takes all of them for categories"
         )
 
 

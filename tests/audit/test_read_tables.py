@@ -124,6 +124,16 @@ def test_columns_that_are_left_out(people, write):
     assert "taken as numbers: sick;" in said
 
 
+def test_an_index_is_no_attribute(people, tmp_path):
+    frames = pytest.importorskip("pandas")
+    frame = frames.DataFrame(people)
+    frame.to_csv(tmp_path / "index.csv")
+    frame.sort_values("age").to_parquet(tmp_path / "index.parquet")
+    for name in ("index.csv", "index.parquet"):
+        read_back = read(tmp_path / name, group="person")
+        assert len(read_back.columns) == 5 and "numbers of the rows" in read_back.notes[0]
+
+
 def test_groups_and_copies(people, write):
     columns = {**people, "person": np.arange(320) // 4}
     same = {
