@@ -45,13 +45,13 @@ def read_table(
             count = table.num_rows
             keep = None if notes is None else sampled(count, 1, notes)
             table = table if keep is None else table.take(keep)
+        names = table.column_names
     except (pa.ArrowException, UnicodeDecodeError) as error:
         said = str(error).partition("\n")[0]
         kind = "Parquet" if ends(file, _PARQUET) else "CSV in UTF-8 with a line of names first"
         raise ValueError(
             f"{file.name}: expected {kind}, got a file that is damaged or another ({said[:200]})"
         ) from error
-    names = table.column_names
     if repeated := sorted({name for name in names if names.count(name) > 1}):
         raise ValueError(
             f"{file.name}: expected columns of different names, got several called {listed(repeated)}; rename them"
@@ -87,6 +87,8 @@ def _csv(file: Path, missing: tuple[str, ...]) -> Any:
     # (As spreadsheets write it where the decimal sign is a comma.)
     if table.num_columns == 1 and ";" in table.column_names[0]:
         table = pa.csv.read_csv(file, parse_options=_delimited(";"), convert_options=convert)
+    if binary := [field.name for field in table.schema if kinds.is_binary(field.type)]:
+        raise pa.ArrowInvalid(f"column {binary[0]} has bytes that are no text")
     return table
 
 

@@ -91,6 +91,17 @@ def test_rows_with_missing_values_are_skipped_and_named(people, write):
         assert len(read_back) == 316
 
 
+def test_skipped_rows_take_their_own_vectors_with_them(people, p, write, tmp_path):
+    np.save(tmp_path / "p.npy", p)
+    path = write(changed(people, "job", [3, 17], None))
+    read_back = read(path, group="person", vectors=tmp_path / "p.npy")
+    assert abs(read_back.outputs.numpy() - np.delete(p, [3, 17], 0)).max() < 1e-6
+    assert len(read_back.columns) == 9 and "taken for attributes" in read_back.notes[0]
+    np.save(tmp_path / "p.npy", np.delete(p, [3, 17], 0))
+    with pytest.raises(ValueError, match=r"as many vectors as rows, got 318 and 320"):
+        read(path, group="person", vectors=tmp_path / "p.npy")
+
+
 def test_texts_that_stand_for_missing_values(people, write):
     path = write(
         {**people, "age": ["?" if i == 4 else str(v) for i, v in enumerate(people["age"])]}
@@ -234,9 +245,15 @@ def test_wrong_files(people, write, tmp_path):
         with pytest.raises(ValueError, match=said) as told:
             read(path)
         assert "\n" not in str(told.value)
-    path.write_bytes(text.encode("utf-16"))
-    with pytest.raises(ValueError, match=r"expected CSV in UTF-8"):
-        read(path)
+    for encoded in (
+        text.encode("utf-16"),
+        text.replace("baker", "bäcker").encode("latin1"),
+        text.replace("age", "âge").encode("latin1"),
+    ):
+        path.write_bytes(encoded)
+        with pytest.raises(ValueError, match=r"people\.csv: expected CSV in UTF-8") as told:
+            read(path)
+        assert "\n" not in str(told.value)
     (tmp_path / "people.parquet").write_text(text)
     with pytest.raises(ValueError, match=r"people\.parquet: expected Parquet"):
         read(tmp_path / "people.parquet")

@@ -17,6 +17,17 @@ def probabilities(outputs, **options):
     return found.numpy(), notes
 
 
+def row_three(factor):
+    return np.where(np.arange(320)[:, None] == 3, factor, 1)
+
+
+def sparse(p):
+    """At most three entries that are not zero, in some rows fewer."""
+    kept = np.where((p > 0.25) | (p == p.max(1, keepdims=True)), p, 0)
+    assert set((kept > 0).sum(1)) == {1, 2, 3}
+    return kept / kept.sum(1, keepdims=True)
+
+
 def test_logits_are_divided_by_the_temperature(logits, p):
     found, notes = probabilities(logits, logits=True)
     assert abs(found - p).max() < 1e-6 and not notes
@@ -76,8 +87,14 @@ def test_labels_among_vectors_are_counted(p):
         (lambda p: 3 * p[:, 0] - 1, {}, "one of two classes in"),
         (lambda p: p * 1.01, {}, "320 of 320 rows"),
         # A wrong sum is no rounding and no cut.
-        (lambda p: np.where(np.arange(320)[:, None] == 3, 0.5, 1) * p.round(2), {}, "row 3"),
+        (lambda p: row_three(0.9) * p.round(2), {}, "row 3"),
         (lambda p: np.where(np.arange(320)[:, None] == 3, 0, p), {}, r"row 3: its sum is 0\)"),
+        # Entries that are zero here and there were not cut off.
+        (
+            lambda p: row_three(0.5) * sparse(p),
+            {},
+            "1 of 320 rows otherwise, row 3",
+        ),
         (lambda p: p[:, :0], {}, r"got \[320, 0\]"),
         (lambda p: p[None], {}, r"got \[1, 320, 4\]"),
     ],
