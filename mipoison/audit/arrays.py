@@ -14,7 +14,7 @@ from mipoison.audit.confidences import require_count
 from mipoison.audit.found import Array, Found, row_names, sampled
 from mipoison.audit.options import INPUTS, VECTORS, Options
 from mipoison.audit.stored import Stored, arrays_of
-from mipoison.audit.vectors import Vectors, chosen, of_arrays, vectors_of
+from mipoison.audit.vectors import Vectors, chosen, names_of, of_arrays, vectors_of
 
 _BATCH: Final = 256
 _LEAST_SIDE: Final = 8
@@ -77,7 +77,7 @@ def read_arrays(file: Path, options: Options) -> Found:
         outputs=None if vectors is None else vectors.of(count, "inputs", keep),
         groups=_beside(arrays, _group(arrays, file, options), count, keep),
         labels=_beside(arrays, "y", count, keep),
-        classes=() if vectors is None else vectors.classes,
+        classes=names_of(arrays) or (() if vectors is None else vectors.classes),
         logits=vectors is not None and vectors.logits,
         called=x.called,
         vectors_called="" if vectors is None else vectors.called,

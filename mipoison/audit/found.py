@@ -13,10 +13,10 @@ import numpy.typing as npt
 from mipoison.audit.evidence import Skipped
 
 Array = npt.NDArray[Any]
-# More rows make an audit longer and its figures no surer: the mean over 20,000 rows is known to a hundredth already.
+# An audit uses a few thousand rows in each role, and draws as many itself where there are more.
 MOST_ROWS: Final = 20_000
-# Bytes of inputs and vectors, in float32. An audit holds about eight such arrays at a time (roles, reconstructions,
-# defended copies), and is to stay within 4 GiB with what torch itself takes.
+# Bytes of inputs and vectors, in float32: 256 MiB, so that an audit has room in 4 GiB for copies of them (roles,
+# reconstructions, defended vectors) beside torch.
 MOST_BYTES: Final = 1 << 28
 # Of inputs as they are read, before images are resized.
 _MOST_RAW: Final = 1 << 30
@@ -71,11 +71,15 @@ def sampled(
         ValueError: if a row is so long that too few could be held.
     """
     most = min(MOST_ROWS, MOST_BYTES // (4 * max(1, numbers)), _MOST_RAW // max(1, raw))
+    if _MOST_RAW // max(1, raw) < FEWEST_ROWS:
+        raise ValueError(
+            f"inputs: expected rows of at most {_MOST_RAW / FEWEST_ROWS / 2**20:.1f} MiB, so that an audit stays within "
+            f"4 GiB, got {raw / 2**20:.1f} MiB each; save images smaller, or as bytes"
+        )
     if most < FEWEST_ROWS:
         raise ValueError(
-            f"inputs: expected rows of at most {MOST_BYTES // (4 * FEWEST_ROWS)} numbers, so that an audit stays "
-            "within 4 GiB, "
-            f"got {numbers}; of images, --size makes them smaller"
+            f"inputs: expected rows of at most {MOST_BYTES // (4 * FEWEST_ROWS)} numbers, so that an audit stays within "
+            f"4 GiB, got {numbers}; of images, --size makes them smaller"
         )
     if count <= most:
         return None
@@ -86,8 +90,8 @@ def sampled(
     return chosen
 
 
-# Rows are divided among those who fit the defense, who train the adversaries and who are attacked. With about 100 each,
-# the share that an adversary wins is known to about a tenth; with fewer, neither side learns enough to be judged.
+# A quarter of the rows are victims: the mean error over 75 is known to 1/√75, or .12, of the standard deviation. With
+# fewer, there are also too few to train an adversary on.
 FEWEST_ROWS: Final = 300
 
 

@@ -22,11 +22,9 @@ from mipoison.audit.confidences import HOTTEST, as_columns, as_probabilities
 from mipoison.audit.evidence import Column, Evidence
 from mipoison.audit.found import Array, Found, sampled
 from mipoison.audit.options import Options
-from mipoison.audit.vectors import ARRAYS, TABLES, ends
+from mipoison.audit.vectors import ARRAYS, TABLES, ends, needing_arrow
 from mipoison.ops.numbers import as_number
 from mipoison.progress import Progress, Report, as_report
-
-_ARROW = "pip install 'mipoison[arrow]'"
 
 
 def read(
@@ -120,22 +118,15 @@ def _found(path: Path, options: Options, progress: Progress) -> Found:
         return read_arrays(path, options)
     if ends(path, TABLES):
         _require_unused(options, path.name, ("shape", "size"))
-        return _table(path, options)
+        with needing_arrow(path):
+            from mipoison.audit.tables import read_people
+
+        return read_people(path, options)
     raise ValueError(
         f"inputs: expected a folder of pictures or a file {', '.join(ARRAYS + TABLES)}, got {path.name}; save it as "
         "one "
         "of these"
     )
-
-
-def _table(path: Path, options: Options) -> Found:
-    try:
-        from mipoison.audit.tables import read_people
-    except ImportError as error:
-        raise ValueError(
-            f"{path.name}: CSV and Parquet files need pyarrow, found none; {_ARROW}"
-        ) from error
-    return read_people(path, options)
 
 
 def _require_unused(options: Options, of: str, names: Sequence[str]) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -85,16 +86,21 @@ def of_arrays(file: Path, arrays: dict[str, Stored], options: Options) -> Vector
     """Vectors of an npz or npy."""
     stored = chosen(arrays, "vectors_name", options.vectors_name, VECTORS, file)
     names = next((arrays[name] for name in ("files", *FILES) if _is_text(arrays, name)), None)
-    classes = arrays.get("classes")
     return Vectors(
         stored.called,
         stored.shape,
         stored.take,
         names=None if names is None else [str(one) for one in names.take()],
-        classes=tuple(str(one) for one in classes.take()) if classes is not None else (),
+        classes=names_of(arrays),
         groups=_own_groups(arrays, options),
         logits=stored.member == "logits",
     )
+
+
+def names_of(arrays: dict[str, Stored]) -> tuple[str, ...]:
+    """What an npz calls its classes; empty if it does not say."""
+    stored = arrays.get("classes")
+    return () if stored is None else tuple(str(one) for one in stored.take().reshape(-1))
 
 
 def _is_text(arrays: dict[str, Stored], name: str) -> bool:
@@ -119,12 +125,26 @@ def vectors_of(options: Options) -> Vectors:
     if ends(file, ARRAYS):
         return of_arrays(file, arrays_of(file), options)
     if ends(file, TABLES):
-        from mipoison.audit.columns import own_vectors
+        with needing_arrow(file):
+            from mipoison.audit.columns import own_vectors
 
         return own_vectors(file, options)
     raise ValueError(
         f"vectors: expected a file {', '.join(ARRAYS + TABLES)}, got {file.name}; save them as one of these"
     )
+
+
+@contextmanager
+def needing_arrow(file: Path) -> Iterator[None]:
+    """Tells in one line what a table needs, where the block imports what reads it."""
+    try:
+        yield
+    except ImportError as error:
+        if error.name != "pyarrow":
+            raise
+        raise ValueError(
+            f"{file.name}: CSV and Parquet files need pyarrow, found none; pip install 'mipoison[arrow]'"
+        ) from error
 
 
 def require_file(option: str, file: Path) -> None:

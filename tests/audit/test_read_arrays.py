@@ -121,6 +121,12 @@ def test_memory_limits_the_rows(x, p, save, monkeypatch):
     monkeypatch.setattr(found, "MOST_BYTES", 4 * 40 * 299)
     with pytest.raises(ValueError, match=r"inputs: expected rows of at most .* 4 GiB"):
         read(save(x=x, p=p))
+    monkeypatch.undo()
+    monkeypatch.setattr(found, "_MOST_RAW", 4 * 36 * 299)
+    with pytest.raises(
+        ValueError, match=r"inputs: expected rows of at most .* save images smaller"
+    ):
+        read(save(x=x, p=p))
 
 
 def test_rows_of_large_arrays_are_read_in_parts(x, p, save, monkeypatch):

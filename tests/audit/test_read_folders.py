@@ -111,6 +111,15 @@ def test_groups_by_folder(folder, by_name):
         read(folder, vectors=by_name(), group="person")
 
 
+def test_groups_beside_the_vectors(folder, names, p, tmp_path):
+    people = np.arange(320) // 2
+    np.savez(tmp_path / "v.npz", p=p, files=np.array(names), person=people.astype(str))
+    groups = read(folder, vectors=tmp_path / "v.npz", group="person").groups.numpy()
+    order = np.argsort(names)
+    assert len(set(groups)) == 160
+    assert len(set(zip(people[order].tolist(), groups.tolist(), strict=True))) == 160
+
+
 def test_sizes_and_modes(by_name, pixels, names, p, tmp_path):
     """One folder of colour, grey, transparent, deep and large pictures."""
     path = tmp_path / "mixed"

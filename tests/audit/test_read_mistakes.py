@@ -1,6 +1,7 @@
 """Every mistake in the data is told in one line that says what was expected, what came and what to do."""
 
 import pickle
+import sys
 import zipfile
 
 import numpy as np
@@ -99,6 +100,19 @@ def test_nothing_is_unpickled(x, p, tmp_path):
 
 def test_objects_beside_what_is_read_do_no_harm(x, p, save):
     assert len(read(save(x=x, p=p, remarks=np.array([None, {}], object)))) == 320
+
+
+def test_tables_need_an_extra(x, p, save, tmp_path, monkeypatch):
+    (tmp_path / "p.csv").write_text("p_0,p_1\n")
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    for module in ("columns", "tables"):
+        monkeypatch.delitem(sys.modules, f"mipoison.audit.{module}", raising=False)
+    for given in (
+        {"inputs": tmp_path / "p.csv"},
+        {"inputs": save(x=x), "vectors": tmp_path / "p.csv"},
+    ):
+        with pytest.raises(ValueError, match=r"p\.csv: .* need pyarrow.*mipoison\[arrow\]"):
+            read(**given)
 
 
 def test_damaged_files(x, p, save, tmp_path):
