@@ -30,8 +30,8 @@ def require_rows(found: Found, of: str) -> None:
         some = listed(f"{one.name}: {one.reason}" for one in found.skipped[:3])
         skipped = f" beside {len(found.skipped)} that were skipped ({some})"
     raise ValueError(
-        f"{of}: expected at least {FEWEST_ROWS} rows, of which a quarter fits the defenses, half trains the adversaries "
-        f"and a quarter is attacked, got {count}{skipped}; add more"
+        f"{of}: expected at least {FEWEST_ROWS} rows, of which a quarter fits the defenses, half trains the "
+        f"adversaries and a quarter is attacked, got {count}{skipped}; add more"
     )
 
 
@@ -69,8 +69,8 @@ def groups_of(inputs: Array, groups: Array | None, notes: list[str], of: str) ->
             else f" ({len(np.unique(groups))} before those with equal inputs were joined)"
         )
         raise ValueError(
-            f"{of}: expected at least {FEWEST_GROUPS} groups of rows that stay together, so that each role has several, "
-            f"got {count}{given}; add people (or whatever the groups are) or inputs that differ"
+            f"{of}: expected at least {FEWEST_GROUPS} groups of rows that stay together, so that each role has several,"
+            f" got {count}{given}; add people (or whatever the groups are) or inputs that differ"
         )
     return torch.from_numpy(joined)
 

@@ -73,13 +73,13 @@ def sampled(
     most = min(MOST_ROWS, MOST_BYTES // (4 * max(1, numbers)), _MOST_RAW // max(1, raw))
     if _MOST_RAW // max(1, raw) < FEWEST_ROWS:
         raise ValueError(
-            f"inputs: expected rows of at most {_MOST_RAW / FEWEST_ROWS / 2**20:.1f} MiB, so that an audit stays within "
-            f"4 GiB, got {raw / 2**20:.1f} MiB each; save images smaller, or as bytes"
+            f"inputs: expected rows of at most {_MOST_RAW / FEWEST_ROWS / 2**20:.1f} MiB, so that an audit stays "
+            f"within 4 GiB, got {raw / 2**20:.1f} MiB each; save images smaller, or as bytes"
         )
     if most < FEWEST_ROWS:
         raise ValueError(
-            f"inputs: expected rows of at most {MOST_BYTES // (4 * FEWEST_ROWS)} numbers, so that an audit stays within "
-            f"4 GiB, got {numbers}; of images, --size makes them smaller"
+            f"inputs: expected rows of at most {MOST_BYTES // (4 * FEWEST_ROWS)} numbers, so that an audit stays "
+            f"within 4 GiB, got {numbers}; of images, --size makes them smaller"
         )
     if count <= most:
         return None
