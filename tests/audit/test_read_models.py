@@ -33,7 +33,8 @@ def short(batch): return torch.rand(len(batch) - 1, 3)
 def broken(batch): raise RuntimeError("first line\\nsecond line")
 def half(batch): return torch.tensor([[0.5, 0.5], [3.0, 1.0]])[torch.arange(len(batch)) % 2]
 number = 3
-network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(4, 3))
+network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(4, 3, bias=False))
+torch.nn.init.eye_(network[1].weight)
 """
 
 
@@ -140,7 +141,8 @@ def test_people(theirs, tmp_path):
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_files_of_torch(theirs, x, save, tmp_path):
-    network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(36, 3)).eval()
+    network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(36, 3, bias=False)).eval()
+    torch.nn.init.eye_(network[1].weight)
     torch.jit.trace(network, torch.rand(2, 1, 6, 6)).save(tmp_path / "net.pt")
     found = read(save(x=x), model="net.pt")
     with torch.no_grad():
