@@ -164,7 +164,7 @@ def _evidence(found: Found, options: Options, source: str) -> Evidence:
     notes = found.notes
     assert found.outputs is not None
     if found.logits and not options.logits:
-        notes.append("what is called logits was brought through the softmax")
+        notes.append(f"{found.vectors_called}: logits were brought through the softmax")
     outputs = as_probabilities(
         found.vectors_called,
         as_columns(found.vectors_called, found.outputs),
