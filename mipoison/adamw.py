@@ -86,6 +86,17 @@ class AdamW:
             )
         self._taken += 1
 
+    def keep(self, parameters: Iterable[Tensor], members: Tensor) -> None:
+        """Goes on with some of several networks, whose parameters are stacked in the first dimension.
+
+        Args:
+            parameters: theirs alone, in the same order.
+            members: their indices in the old first dimension.
+        """
+        self._parameters = list(parameters)
+        self._means = [mean[members] for mean in self._means]
+        self._squares = [square[members] for square in self._squares]
+
 
 def one_cycle(step: int, steps: int, peak: float) -> tuple[float, float]:
     """Learning rate and momentum β₁ of a step: the rate rises to its peak and falls, the momentum falls and rises.

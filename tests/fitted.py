@@ -17,6 +17,8 @@ from mipoison.defenses import (
     HighConfidence,
     LabelOnly,
     LaplaceNoise,
+    ModelGuardS,
+    ModelGuardW,
     OneParameter,
     Purifier,
     ReverseSigmoid,
@@ -84,4 +86,6 @@ def fit_all() -> dict[str, Callable[[Tensor], Tensor]]:
         "purifier": Purifier.fit(outputs, epochs=5, key=1),
         "swap": Swap.fit(outputs, epsilon=0.2, key=1),
         "contract": Contract.fit(outputs, epsilon=0.2),
+        "modelguard-w": ModelGuardW(epsilon=0.2),
+        "modelguard-s": ModelGuardS.fit(outputs, epsilon=0.2),
     }

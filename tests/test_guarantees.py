@@ -27,6 +27,8 @@ from mipoison.defenses import (
     GaussianNoise,
     HighConfidence,
     LaplaceNoise,
+    ModelGuardS,
+    ModelGuardW,
     OneParameter,
     Purifier,
     ReverseSigmoid,
@@ -242,6 +244,8 @@ def test_3_batch_invariance(k: int) -> None:
         Purifier.fit(outputs, epochs=3, key=1),
         Swap.fit(outputs, key=1),
         Contract.fit(outputs),
+        ModelGuardW(epsilon=0.2),
+        ModelGuardS.fit(outputs),
     ]
     order = torch.randperm(len(p))
     for defense in defenses:

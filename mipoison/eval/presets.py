@@ -22,6 +22,8 @@ SWEPT: Mapping[str, str] = {
     "top_k": "Top-k",
     "gaussian": "Gaussian noise",
     "high_confidence": "High confidence",
+    "modelguard_w": "ModelGuard-W",
+    "modelguard_s": "ModelGuard-S",
 }
 NONE = Method("none", "none", "none")
 LABEL_ONLY = Method("label-only", "label-only", "label_only")

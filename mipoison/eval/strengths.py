@@ -13,6 +13,8 @@ from mipoison.defenses import (
     GaussianNoise,
     HighConfidence,
     LaplaceNoise,
+    ModelGuardS,
+    ModelGuardW,
     OneParameter,
     Purifier,
     ReverseSigmoid,
@@ -20,6 +22,7 @@ from mipoison.defenses import (
     Temperature,
     TopK,
 )
+from mipoison.defenses.baselines.modelguard import codewords_within, covers_of
 
 Served: TypeAlias = Callable[[Tensor], Tensor]
 OfStrength: TypeAlias = Callable[[float], Served]
@@ -99,6 +102,14 @@ def _contract(outputs: Tensor, key: int, seed: int) -> OfStrength:
     return lambda epsilon: Contract(centers, epsilon=epsilon)
 
 
+def _modelguard_s(outputs: Tensor, key: int, seed: int) -> OfStrength:
+    """Clustered once: a smaller epsilon goes on where a larger one ended."""
+    covers, margin = covers_of(outputs), 1e-3
+    return lambda epsilon: ModelGuardS(
+        codewords_within(covers, epsilon, margin), epsilon=epsilon, margin=margin
+    )
+
+
 def _top_k(outputs: Tensor, key: int, seed: int) -> OfStrength:
     """Keeps one entry in `strength`."""
     k = outputs.shape[1]
@@ -121,4 +132,6 @@ SWEEPS: Mapping[str, Sweep] = {
     ),
     "swap": Sweep(_swap, 1e-4, 2.0),
     "contract": Sweep(_contract, 1e-4, 2.0),
+    "modelguard_w": Sweep(lambda outputs, key, seed: lambda s: ModelGuardW(epsilon=s), 1e-4, 2.0),
+    "modelguard_s": Sweep(_modelguard_s, 1e-3, 2.0),
 }

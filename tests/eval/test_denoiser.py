@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from mipoison.eval.adversaries.mlp import MLP, Denoiser
+from mipoison.eval.adversaries.denoiser import Denoiser
+from mipoison.eval.adversaries.mlp import MLP
 from mipoison.eval.metrics import row_errors
 
 

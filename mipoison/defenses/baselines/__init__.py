@@ -3,6 +3,7 @@
 from mipoison.defenses.baselines.contract import Contract
 from mipoison.defenses.baselines.high_confidence import HighConfidence
 from mipoison.defenses.baselines.label_only import LabelOnly
+from mipoison.defenses.baselines.modelguard import ModelGuardS, ModelGuardW
 from mipoison.defenses.baselines.noise import GaussianNoise, LaplaceNoise
 from mipoison.defenses.baselines.one_parameter import OneParameter
 from mipoison.defenses.baselines.purifier import Purifier
@@ -18,6 +19,8 @@ __all__ = [
     "HighConfidence",
     "LabelOnly",
     "LaplaceNoise",
+    "ModelGuardS",
+    "ModelGuardW",
     "OneParameter",
     "Purifier",
     "ReverseSigmoid",

@@ -51,13 +51,13 @@ class Codebook(Objective):
 
     def __init__(self, codewords: Tensor) -> None:
         super().__init__()
-        _require_labels(codewords)
+        require_codewords(codewords)
         self.register_buffer("codewords", codewords.clone())
         self._lead = _least_lead_in(codewords)
 
     def check_state(self, tensors: Mapping[str, Tensor]) -> None:
         """See `DtypeStable.check_state`."""
-        _require_labels(tensors["codewords"])
+        require_codewords(tensors["codewords"])
         self._lead = _least_lead_in(tensors["codewords"])
 
     def check_margin(self, margin: float) -> None:
@@ -134,11 +134,20 @@ def _least_lead_in(codewords: Tensor) -> float:
     return float(lead(words, label_of(words)).min())
 
 
-def _require_labels(codewords: Tensor) -> None:
-    """Raises ValueError unless there are codewords of each label, in their order."""
+def require_codewords(codewords: Tensor, made_by: str = "mp.LPA.fit") -> None:
+    """Raises unless there are codewords of each label, in their order.
+
+    Args:
+        codewords: float32 [K, M, K].
+        made_by: what makes such ones, for the message.
+
+    Raises:
+        TypeError: for another dtype.
+        ValueError: for another shape, rows that are no probability vectors, or other labels.
+    """
     shape = tuple(codewords.shape)
     if codewords.ndim != 3 or shape[0] != shape[2] or shape[1] == 0:
-        raise ValueError(f"expected codewords [K, M, K] with M ≥ 1, got {shape}; use mp.LPA.fit")
+        raise ValueError(f"expected codewords [K, M, K] with M ≥ 1, got {shape}; use {made_by}")
     if codewords.dtype != torch.float32:
         raise TypeError(f"expected codewords of float32, got {codewords.dtype}; use .float()")
     flat = codewords.flatten(0, 1)
@@ -146,5 +155,5 @@ def _require_labels(codewords: Tensor) -> None:
     labels = torch.arange(shape[0], device=codewords.device).repeat_interleave(shape[1])
     if not torch.equal(label_of(flat), labels):
         raise ValueError(
-            "expected codewords of the labels 0 to K − 1 in turn, got others; use mp.LPA.fit"
+            f"expected codewords of the labels 0 to K − 1 in turn, got others; use {made_by}"
         )

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
-from mipoison.eval.adversaries.base import STANDARD, Attack, Network
+from mipoison.eval.adversaries.base import REFIT, STANDARD, Attack, Network
 from mipoison.eval.adversaries.decoder import Decoder
+from mipoison.eval.adversaries.denoiser import Denoiser
 from mipoison.eval.adversaries.lookups import LabelOnly, NearestNeighbours
-from mipoison.eval.adversaries.mlp import MLP, Denoiser
+from mipoison.eval.adversaries.mlp import MLP
 from mipoison.eval.adversaries.settings import AdversarySettings
 from mipoison.eval.data.splits import Role
 from mipoison.eval.metrics import row_errors
@@ -19,12 +21,13 @@ WIDE = "wide MLP, raw+log"
 
 
 def standard(settings: AdversarySettings, *, seed: int, stretch: int = 1) -> MLP:
-    """Returns the standard adversary's network: raw features; ``stretch`` multiplies its epochs."""
+    """Returns the standard adversary's network: raw features; ``stretch`` multiplies its epochs and its patience."""
     return MLP(
         name="MLP, raw",
         kind="raw",
         width=settings.width,
         epochs=settings.epochs * stretch,
+        patience=settings.patience * stretch,
         batch=settings.batch,
         learning_rate=settings.learning_rate,
         log_floor=settings.log_floor,
@@ -52,7 +55,7 @@ def adaptive_networks(
     Args:
         settings: how hard the adversaries try.
         seed: initial weights and order of the batches.
-        stretch: multiplies their epochs.
+        stretch: multiplies their epochs and their patience.
         image_shape: height and width, for decoders and "mse+ssim".
 
     Raises:
@@ -70,6 +73,7 @@ def adaptive_networks(
             kind=kind,
             width=settings.wide_width,
             epochs=settings.wide_epochs * stretch,
+            patience=settings.patience * stretch,
             batch=settings.wide_batch,
             learning_rate=settings.learning_rate,
             log_floor=floor,
@@ -85,6 +89,7 @@ def adaptive_networks(
             kind=kind,
             channels=settings.decoder_channels,
             epochs=settings.decoder_epochs * stretch,
+            patience=settings.patience * stretch,
             log_floor=settings.log_floor,
             seed=seed + 2,
         )
@@ -122,15 +127,18 @@ def attack(
 ) -> Attack:
     """Fits every variant on the adversary's queries and lets it reconstruct the victims.
 
+    Variants are compared on the rows kept back. After that the one chosen for a system is trained again on all rows, and
+    look-ups, which take no training, look up in all of them.
+
     Args:
         settings: how hard the adversaries try.
         queries: defended vectors of the auxiliary rows, ``[E, n, K]``; the last
-            ``settings.held_out`` rows are kept back from training.
+            ``settings.held_out`` rows are kept back from the first training.
         auxiliary: the adversary's own rows.
         served: defended vectors of the victims, ``[E, M, K]``.
         victims: the rows to reconstruct; their inputs are used for scoring alone.
         seed: initial weights and order of the batches.
-        stretch: multiplies the networks' epochs.
+        stretch: multiplies the networks' epochs and their patience.
         image_shape: height and width, for decoders.
         tick: called after every epoch.
 
@@ -168,14 +176,44 @@ def attack(
             own[mean] = torch.stack([own[name] for name in names]).mean(0)
         return own | {name: lookup.reconstruct(vectors) for name, lookup in lookups.items()}
 
-    reconstructions = answers(served)
-    return Attack(
-        reconstructions=reconstructions,
-        errors={name: row_errors(made, victims.inputs) for name, made in reconstructions.items()},
-        held_out={
-            name: row_errors(made, held_inputs).mean(-1) for name, made in answers(held).items()
-        },
-        networks=networks,
+    kept_back = {
+        name: row_errors(made, held_inputs).mean(-1) for name, made in answers(held).items()
+    }
+    for lookup in lookups.values():
+        lookup.fit(queries, auxiliary.inputs)
+    attacked = Attack(answers(served), {}, kept_back, networks)
+    chosen = [attacked.best_held_out(system) for system in range(len(queries))]
+    attacked.reconstructions[REFIT] = _trained_again(
+        attacked, chosen, committees, queries, auxiliary.inputs, served
+    )
+    for name, made in attacked.reconstructions.items():
+        attacked.errors[name] = row_errors(made, victims.inputs)
+    return replace(attacked, refit=tuple(chosen))
+
+
+def _trained_again(
+    attacked: Attack,
+    chosen: Sequence[str],
+    committees: Mapping[str, Sequence[str]],
+    queries: Tensor,
+    inputs: Tensor,
+    served: Tensor,
+) -> Tensor:
+    """The victims ``[E, M, D]`` as the chosen variant of each system sees them once trained on all rows."""
+    made: list[list[Tensor]] = [[] for _ in chosen]
+    for name, network in attacked.networks.items():
+        systems = [
+            system for system, one in enumerate(chosen) if name in committees.get(one, (one,))
+        ]
+        if systems:
+            trained = network.again(queries[systems], inputs, systems)
+            for system, seen in zip(systems, trained.reconstruct(served[systems]), strict=True):
+                made[system].append(seen)
+    return torch.stack(
+        [
+            torch.stack(own).mean(0) if own else attacked.reconstructions[one][system]
+            for system, (one, own) in enumerate(zip(chosen, made, strict=True))
+        ]
     )
 
 
@@ -213,12 +251,17 @@ def attack_denoised(
             queries[system, :fitted],
             width=settings.width,
             epochs=settings.epochs,
+            patience=settings.patience,
             batch=settings.wide_batch,
             learning_rate=settings.learning_rate,
             log_floor=floor,
             seed=seed,
             name=f"denoiser, {inverter}",
-        ).fit(queries[:, :fitted], auxiliary.inputs[:fitted])
+        ).fit(
+            queries[:, :fitted],
+            auxiliary.inputs[:fitted],
+            held_out=(queries[:, fitted:], queries[system, fitted:]),
+        )
         held = row_errors(denoiser.reconstruct(queries[:, fitted:]), auxiliary.inputs[fitted:])
         made = denoiser.reconstruct(served)
         attacked.reconstructions[denoiser.name] = made

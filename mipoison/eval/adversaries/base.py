@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol, TypedDict, TypeVar
@@ -39,7 +39,7 @@ class Adversary(Protocol):
 
 
 class LearningCurves(TypedDict):
-    """Mean squared pixel error after each epoch, one list of E values an epoch."""
+    """Mean squared pixel error after each epoch, one list of E values an epoch; NaN once a system's training ended."""
 
     train: list[list[float]]
     held_out: list[list[float]]
@@ -62,11 +62,15 @@ class Network(Adversary, Protocol):
         inputs: Tensor,
         held_out: tuple[Tensor, Tensor] | None = None,
     ) -> Trained:
-        """Learns as any adversary does; ``held_out`` is only watched."""
+        """Learns as any adversary does; ``held_out`` decides how long."""
         ...
 
     def member(self: Trained, index: int) -> Trained:
         """Returns the network that attacks one of the E systems, as an adversary of its own."""
+        ...
+
+    def again(self: Trained, defended: Tensor, inputs: Tensor, systems: Sequence[int]) -> Trained:
+        """Trains anew on all rows ``[S, n, K]`` of some systems, as long as was best for each."""
         ...
 
 
@@ -169,9 +173,9 @@ class TrainedAdversary(ABC):
     Args:
         name: how reports call it.
         kind: which features it reads.
-        epochs: passes over the auxiliary rows.
+        epochs: passes over the auxiliary rows, at most.
         batch: rows a step.
-        learning_rate: peak of its schedule.
+        learning_rate: of its optimizer.
         log_floor: smallest entry before the logarithm.
         seed: initial weights and order of the batches.
         on_epoch: called after every epoch.
@@ -206,18 +210,33 @@ class TrainedAdversary(ABC):
     def reconstruct(self, defended: Tensor) -> Tensor:
         """Returns pixels in [0, 1], ``[(E,) m, D]``, for served vectors ``[(E,) m, K]``."""
 
-    def _epoch_ended(self, errors: list[float], held_out: tuple[Tensor, Tensor] | None) -> None:
-        """Adds to the curves: the training rows' errors, and those of vectors and inputs held out."""
-        self.curves["train"].append(errors)
-        if held_out is not None:
-            vectors, originals = held_out
-            watched = (self.reconstruct(stacked(vectors)) - originals).square().mean((1, 2))
-            self.curves["held_out"].append(watched.tolist())
+    def _epoch_ended(
+        self, errors: Tensor, watched: Tensor | None, active: Tensor, systems: int
+    ) -> None:
+        """Adds to the curves: errors on training rows and on held-out ones, of the systems that are still trained."""
+        self.curves["train"].append(_of_all(errors, active, systems))
+        if watched is not None:
+            self.curves["held_out"].append(_of_all(watched, active, systems))
         if self.on_epoch is not None:
             self.on_epoch()
 
+    def _ended(self, made: int) -> None:
+        """Counts the passes that were not needed as done."""
+        for _ in range(self.epochs - made if self.on_epoch is not None else 0):
+            self.on_epoch()
+
+
+def _of_all(errors: Tensor, active: Tensor, systems: int) -> list[float]:
+    """Errors of the active systems, NaN for the others."""
+    everyone = torch.full((systems,), torch.nan)
+    everyone[active.cpu()] = errors.float().cpu()
+    values: list[float] = everyone.tolist()
+    return values
+
 
 STANDARD = "MLP, raw"
+# The variant that was the best on held-out rows, trained again on those, too.
+REFIT = "the chosen one, on all rows"
 
 
 @dataclass(frozen=True)
@@ -229,12 +248,25 @@ class Attack:
         errors: variant to ``[E, M]``, the victims' mean squared pixel errors.
         held_out: variant to ``[E]``, the error on the rows that the adversary kept back.
         networks: the trained ones among the variants.
+        refit: of each system, the variant that was chosen by its held-out error, and that the variant `REFIT` is with
+            all auxiliary rows; empty where nothing was trained again.
     """
 
     reconstructions: dict[str, Tensor]
     errors: dict[str, Tensor]
     held_out: dict[str, Tensor]
     networks: dict[str, Network]
+    refit: tuple[str, ...] = ()
+
+    def beside(self, other: Attack) -> Attack:
+        """The variants of both."""
+        return Attack(
+            reconstructions=self.reconstructions | other.reconstructions,
+            errors=self.errors | other.errors,
+            held_out=self.held_out | other.held_out,
+            networks=self.networks | other.networks,
+            refit=self.refit or other.refit,
+        )
 
     @property
     def curves(self) -> dict[str, LearningCurves]:
@@ -245,6 +277,14 @@ class Attack:
         """Names the variant with the smallest mean error on the victims."""
         return min(self.errors, key=lambda name: float(self.errors[name][system].mean()))
 
-    def chosen(self, system: int) -> str:
-        """Names the variant that the adversary would choose, by its held-out rows alone."""
+    def best_held_out(self, system: int) -> str:
+        """Names the variant with the smallest error on the rows that the adversary kept back."""
         return min(self.held_out, key=lambda name: float(self.held_out[name][system]))
+
+    def chosen(self, system: int) -> str:
+        """Names the variant that the adversary would use, knowing its held-out rows alone."""
+        return REFIT if self.refit else self.best_held_out(system)
+
+    def described(self, variant: str, system: int) -> str:
+        """How reports call a variant: of the refit one, what it is for this system."""
+        return f"{self.refit[system]}, on all rows" if variant == REFIT else variant

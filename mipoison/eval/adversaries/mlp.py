@@ -1,19 +1,15 @@
-"""Invert served vectors with small networks: principal components of the inputs, after denoising if wanted."""
+"""Invert served vectors with small networks that predict principal components of the inputs."""
 
 from __future__ import annotations
 
-import copy
-import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import pairwise
-from typing import Final
 
 import torch
 from torch import Tensor
 
-from mipoison.adamw import AdamW
+from mipoison.eval.adversaries.averaging import Averaging
 from mipoison.eval.adversaries.base import (
-    Network,
     Standardizer,
     TrainedAdversary,
     features,
@@ -26,17 +22,20 @@ from mipoison.eval.metrics import pixel_loss, require_loss
 class MLP(TrainedAdversary):
     """Minimises the mean squared error of min(80, D, n - 1) principal components.
 
-    Two hidden ReLU layers on standardised features, AdamW with a one-cycle learning rate. Pixel
-    error is the components' error plus a constant, so nothing is lost by predicting components.
+    Two hidden ReLU layers on standardised features, AdamW at a constant rate, running averages of
+    the weights. With rows held out, training ends once their error no longer falls, and the weights
+    of the best pass are kept: see `Averaging`. Pixel error is the components' error plus a constant,
+    so nothing is lost by predicting components.
     E systems are attacked by E independent networks trained in one loop, each starting from the
     same weights and seeing the same batches: comparisons between defenses are paired.
 
     Args:
         kind: "raw" or "raw+log" features.
         width: units of both hidden layers.
-        epochs: passes over the auxiliary rows.
+        epochs: passes over the auxiliary rows; the most of them, with rows held out.
+        patience: passes without a smaller held-out error after which training ends.
         batch: rows a step.
-        learning_rate: peak of the one-cycle schedule.
+        learning_rate: of AdamW.
         log_floor: smallest entry before the logarithm.
         loss: "mse", or "l1" or "mse+ssim" of the pixels, see `losses.pixel_loss`.
         image_shape: height and width, for "mse+ssim".
@@ -46,7 +45,10 @@ class MLP(TrainedAdversary):
 
     Attributes:
         curves: error on the training rows and on held-out rows after each epoch.
+        passes: of each system, after how many passes its weights were taken.
     """
+
+    passes: list[int]
 
     def __init__(
         self,
@@ -54,6 +56,7 @@ class MLP(TrainedAdversary):
         kind: str = "raw",
         width: int = 256,
         epochs: int = 30,
+        patience: int = 8,
         batch: int = 64,
         learning_rate: float = 2e-3,
         log_floor: float = 1e-6,
@@ -75,6 +78,7 @@ class MLP(TrainedAdversary):
             on_epoch=on_epoch,
         )
         self.width = width
+        self.patience = patience
         self.loss = loss
         self.image_shape = image_shape
 
@@ -86,39 +90,70 @@ class MLP(TrainedAdversary):
         Args:
             defended: served vectors of the adversary's queries.
             inputs: the queries.
-            held_out: vectors and inputs that are only watched, for the learning curves.
+            held_out: vectors and inputs that decide which pass was the best.
 
         Returns:
             The adversary itself.
         """
+        return self._fit(defended, inputs, held_out, [self.epochs] * len(stacked(defended)))
+
+    def again(self, defended: Tensor, inputs: Tensor, systems: Sequence[int]) -> MLP:
+        """Trains anew on all rows, as many passes as were the best for each of some systems.
+
+        Args:
+            defended: served vectors of those systems, ``[S, n, K]``.
+            inputs: the queries, ``[n, D]``.
+            systems: their indices among those of the first training.
+
+        Returns:
+            Another adversary, of S systems.
+        """
+        return self._like()._fit(defended, inputs, None, [self.passes[one] for one in systems])
+
+    def _fit(
+        self,
+        defended: Tensor,
+        inputs: Tensor,
+        held_out: tuple[Tensor, Tensor] | None,
+        limits: Sequence[int],
+    ) -> MLP:
         generator = torch.Generator().manual_seed(self.seed)
         device = training_device()
         defended, inputs = defended.to(device), inputs.to(device)
         read = features(stacked(defended), self.kind, log_floor=self.log_floor)
         self._standardizer = Standardizer.of(read)
-        read = self._standardizer.apply(read)
         self._learn_components(inputs)
-        coefficients = (inputs - self._mean) @ self._components.T
         self._parameters = self._initialise(read.shape[0], read.shape[2], generator)
-        self._train(read, coefficients, inputs, held_out, generator)
+        held = None
+        if held_out is not None:
+            asked = stacked(held_out[0].to(device))
+            held = self._scaled(asked), held_out[1].to(device)
+        self._train(self._standardizer.apply(read), inputs, held, limits, generator)
         return self
 
     def reconstruct(self, defended: Tensor) -> Tensor:
         """Returns pixels in [0, 1], ``[(E,) m, D]``, for served vectors ``[(E,) m, K]``."""
-        asked = defended.to(self._mean.device)
-        raw = features(asked, self.kind, log_floor=self.log_floor)
         with torch.no_grad():
-            predicted = self._forward(self._standardizer.apply(raw))
-            pixels: Tensor = (predicted @ self._components + self._mean).clamp(0.0, 1.0)
-        pixels = pixels.to(defended.device)
+            scaled = self._scaled(defended.to(self._mean.device))
+            pixels = self._pixels(self._parameters, scaled).to(defended.device)
         return pixels if defended.dim() == 3 else pixels[0]
 
     def member(self, index: int) -> MLP:
         """Returns the network that attacks one of the E systems, as an adversary of its own."""
-        alone = MLP(
+        alone = self._like()
+        alone._standardizer = self._standardizer.member(index)
+        alone._mean, alone._components = self._mean, self._components
+        alone._parameters = [parameter[index : index + 1] for parameter in self._parameters]
+        alone.passes = self.passes[index : index + 1]
+        return alone
+
+    def _like(self) -> MLP:
+        """An untrained one of the same settings."""
+        return MLP(
             kind=self.kind,
             width=self.width,
             epochs=self.epochs,
+            patience=self.patience,
             batch=self.batch,
             learning_rate=self.learning_rate,
             log_floor=self.log_floor,
@@ -127,10 +162,11 @@ class MLP(TrainedAdversary):
             seed=self.seed,
             name=self.name,
         )
-        alone._standardizer = self._standardizer.member(index)
-        alone._mean, alone._components = self._mean, self._components
-        alone._parameters = [parameter[index : index + 1] for parameter in self._parameters]
-        return alone
+
+    def _scaled(self, defended: Tensor) -> Tensor:
+        """Standardised features of served vectors."""
+        read = features(defended, self.kind, log_floor=self.log_floor)
+        return self._standardizer.apply(read)
 
     def _learn_components(self, inputs: Tensor) -> None:
         self._mean = inputs.mean(0)
@@ -148,130 +184,57 @@ class MLP(TrainedAdversary):
                 parameters.append(start.repeat(systems, 1, 1).requires_grad_())
         return parameters
 
-    def _forward(self, scaled: Tensor) -> Tensor:
-        hidden = scaled
-        weights, biases = self._parameters[::2], self._parameters[1::2]
-        for weight, bias in zip(weights[:-1], biases[:-1], strict=True):
-            hidden = torch.relu(hidden @ weight + bias)
-        return hidden @ weights[-1] + biases[-1]
+    def _pixels(self, parameters: Sequence[Tensor], scaled: Tensor) -> Tensor:
+        """What networks of these parameters make of standardised features."""
+        pixels: Tensor = _forward(parameters, scaled) @ self._components + self._mean
+        return pixels.clamp(0.0, 1.0)
 
     def _train(
         self,
         scaled: Tensor,
-        coefficients: Tensor,
         inputs: Tensor,
-        held_out: tuple[Tensor, Tensor] | None,
+        held: tuple[Tensor, Tensor] | None,
+        limits: Sequence[int],
         generator: torch.Generator,
     ) -> None:
-        steps = self.epochs * -(-len(inputs) // self.batch)
-        optimizer = AdamW(self._parameters, rate=self.learning_rate, steps=steps)
+        coefficients = (inputs - self._mean) @ self._components.T
         lost = (inputs - self._mean).square().sum() - coefficients.square().sum()
-        for _ in range(self.epochs):
-            squared = scaled.new_zeros(scaled.shape[0])
+        systems = len(scaled)
+        training = Averaging(
+            self._parameters, rate=self.learning_rate, limits=limits, patience=self.patience
+        )
+        made = 0
+        while len(training.active):
+            squared = scaled.new_zeros(len(scaled))
             order = torch.randperm(len(inputs), generator=generator).to(scaled.device)
             for rows in order.split(self.batch):
-                predicted = self._forward(scaled[:, rows])
+                predicted = _forward(training.parameters, scaled[:, rows])
                 errors = (predicted - coefficients[rows]).square()
                 # Of the squared error the components suffice: what they leave out is lost in any case.
                 loss = errors.mean((1, 2))
                 if self.loss != "mse":
                     pixels = predicted @ self._components + self._mean
                     loss = pixel_loss(self.loss, pixels, inputs[rows], self.image_shape)
-                optimizer.step(loss.sum())
+                training.step(loss.sum())
                 squared += errors.detach().sum((1, 2))
-            self._epoch_ended(((squared + lost) / inputs.numel()).tolist(), held_out)
+            watched = None
+            if held is not None:
+                seen = self._pixels(training.averages, held[0])
+                watched = (seen - held[1]).square().mean((1, 2))
+            self._epoch_ended((squared + lost) / inputs.numel(), watched, training.active, systems)
+            left = training.end_pass(watched)
+            made += 1
+            if len(left) < len(scaled):
+                scaled = scaled[left]
+                held = None if held is None else (held[0][left], held[1])
+        self._parameters, self.passes = training.best, training.passes
+        self._ended(made)
 
 
-# A row was spared where it moved no farther (l1) than rounding.
-_SPARED: Final = 1e-5
-
-
-class Denoiser:
-    """Minimises the squared error of the undefended logarithms, and hands them to a network trained on such vectors.
-
-    What an adversary can do who holds both answers to their own queries, say by a model of their own that is much
-    like the target. They also learn to spot rows that left as they came, and believe those: where a few are spared,
-    a network that learns from defended vectors alone meets too few of them to learn from.
-
-    Args:
-        inverter: trained on the undefended vectors of one system.
-        clean: those vectors, ``[n, K]``.
-        width: units of both hidden layers of the networks that undo the defense and spot the spared rows.
-        epochs: their passes.
-        batch: their rows a step.
-        learning_rate: peak of their one-cycle schedule.
-        log_floor: smallest entry before a logarithm, < 1.
-        seed: initial weights and order of the batches.
-        name: how reports call it.
-    """
-
-    def __init__(
-        self,
-        inverter: Network,
-        clean: Tensor,
-        *,
-        width: int = 192,
-        epochs: int = 30,
-        batch: int = 64,
-        learning_rate: float = 2e-3,
-        log_floor: float = 1e-6,
-        seed: int = 0,
-        name: str = "denoiser",
-    ) -> None:
-        self.name = name
-        self._inverter = inverter
-        self._lowest = math.log(log_floor)
-        self._goal = 1 - clean.clamp_min(log_floor).log() / self._lowest
-        self._clean = clean
-        # An MLP predicts numbers in [0, 1] for each row: pixels, or as here logarithms between floor and 1, and
-        # whether the row was spared.
-        self._undo, self._spot = (
-            MLP(
-                name=name,
-                kind="raw+log",
-                width=width,
-                epochs=epochs,
-                batch=batch,
-                learning_rate=learning_rate,
-                log_floor=log_floor,
-                seed=own,
-            )
-            for own in (seed, seed + 1)
-        )
-
-    def fit(self, defended: Tensor, inputs: Tensor) -> Denoiser:
-        """Learns from the defended vectors ``[(E,) n, K]`` of the rows that the undefended ones belong to."""
-        self._undo.fit(defended, self._goal)
-        systems = stacked(defended)
-        spared = ((systems - self._clean).abs().sum(-1) <= _SPARED).float()
-        self._spots = [
-            copy.copy(self._spot).fit(own, rows.unsqueeze(1)) if rows.any() else None
-            for own, rows in zip(systems, spared, strict=True)
-        ]
-        return self
-
-    def denoise(self, defended: Tensor) -> Tensor:
-        """What the undefended vectors may have been, ``[(E,) m, K]``."""
-        logarithms = (1 - self._undo.reconstruct(defended)) * self._lowest
-        vectors = logarithms.exp()
-        answer: Tensor = vectors / vectors.sum(-1, keepdim=True)
-        return answer
-
-    def reconstruct(self, defended: Tensor) -> Tensor:
-        """Returns pixels in [0, 1], ``[(E,) m, D]``, for served vectors ``[(E,) m, K]``."""
-        systems = stacked(defended)
-        denoised = self._invert(self.denoise(systems))
-        believed = self._invert(systems)
-        share = torch.stack(
-            [
-                own.new_zeros(len(own), 1) if spot is None else spot.reconstruct(own)
-                for spot, own in zip(self._spots, systems, strict=True)
-            ]
-        )
-        pixels = denoised + share * (believed - denoised)
-        return pixels if defended.dim() == 3 else pixels[0]
-
-    def _invert(self, systems: Tensor) -> Tensor:
-        """What the network for undefended vectors makes of those of all systems, ``[E, m, K]``."""
-        count, rows = systems.shape[:2]
-        return self._inverter.reconstruct(systems.flatten(0, 1)).reshape(count, rows, -1)
+def _forward(parameters: Sequence[Tensor], scaled: Tensor) -> Tensor:
+    """Components ``[E, m, C]`` of standardised features ``[E, m, F]``."""
+    hidden = scaled
+    weights, biases = parameters[::2], parameters[1::2]
+    for weight, bias in zip(weights[:-1], biases[:-1], strict=True):
+        hidden = torch.relu(hidden @ weight + bias)
+    return hidden @ weights[-1] + biases[-1]

@@ -11,7 +11,7 @@ from mipoison.eval.scalars import real, several, whole
 
 _COUNTS = (
     *("width", "epochs", "batch", "wide_width", "wide_epochs", "wide_batch"),
-    *("held_out", "decoder_channels", "decoder_epochs"),
+    *("patience", "held_out", "decoder_channels", "decoder_epochs"),
 )
 
 
@@ -21,16 +21,20 @@ class AdversarySettings:
 
     Attributes:
         width: hidden units of the standard network.
-        epochs: passes of the standard network.
+        epochs: passes of the standard network, at most; it ends earlier, see `patience`.
         wide_width: hidden units of the adaptive networks.
-        wide_epochs: passes of the adaptive networks.
+        wide_epochs: passes of the adaptive networks, at most.
         batch: rows a step of the standard network.
         wide_batch: rows a step of the adaptive networks.
-        learning_rate: peak of the one-cycle schedule.
+        patience: passes in a row without a smaller error on the rows kept back, after which a network has converged. The
+            weights of its best pass are taken.
+        learning_rate: of AdamW, constant; what is used are running averages of the weights.
         log_floor: smallest entry before a logarithm.
         deep_floor: that of one more wide network on raw+log, since a confident classifier's small entries tell what a
             softened one's large entries do; None: no such network.
         neighbours: k of the nearest-neighbour variants, each on raw and on log features.
+        recovery_draws: simulated answers a row for the adversary who recovers undefended vectors, see
+            `attack_recovered`; 0: no such adversary.
         held_out: auxiliary rows that the adversary keeps back, to choose among its variants
             and to watch its learning.
         losses: further losses, "l1" or "mse+ssim", each of which trains another wide network on raw+log.
@@ -38,22 +42,24 @@ class AdversarySettings:
         decoders: kinds of `Decoder`, e.g. ("raw", "raw+log", "top-10"), each another variant of
             the adaptive adversary; none by default, since they cost the most.
         decoder_channels: their maps of 4x4.
-        decoder_epochs: their passes; the fewer the rows, the more are needed.
+        decoder_epochs: their passes, at most; the fewer the rows, the more are needed.
 
     Raises:
         ValueError: if a number is out of its range, or a loss or a kind of decoder is unknown.
     """
 
     width: int = 256
-    epochs: int = 30
+    epochs: int = 200
     wide_width: int = 384
-    wide_epochs: int = 45
+    wide_epochs: int = 100
     batch: int = 48
     wide_batch: int = 64
-    learning_rate: float = 2e-3
+    patience: int = 8
+    learning_rate: float = 3e-3
     log_floor: float = 1e-6
     deep_floor: float | None = 1e-30
     neighbours: tuple[int, ...] = (10, 25, 60)
+    recovery_draws: int = 2
     held_out: int = 175
     losses: tuple[str, ...] = ()
     decoders: tuple[str, ...] = ()
@@ -64,6 +70,7 @@ class AdversarySettings:
         taken: dict[str, object] = {
             name: whole(name, getattr(self, name), least=1) for name in _COUNTS
         }
+        taken["recovery_draws"] = whole("recovery_draws", self.recovery_draws, least=0)
         taken["neighbours"] = tuple(
             whole("neighbours", k) for k in several("neighbours", self.neighbours)
         )

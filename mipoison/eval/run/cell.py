@@ -12,9 +12,10 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from mipoison.defenses import LPA
+from mipoison import defenses as own_defenses
 from mipoison.eval.adversaries.attack import attack, attack_denoised, attack_trained_clean, readers
 from mipoison.eval.adversaries.base import Attack, device_name, repeatable
+from mipoison.eval.adversaries.recovery import Simulator, attack_recovered
 from mipoison.eval.adversaries.repeated import Deployment, WorstCases, worst_cases
 from mipoison.eval.adversaries.settings import AdversarySettings
 from mipoison.eval.configuration import Configuration
@@ -118,6 +119,24 @@ def _run(
         parts.victims,
         seed=derive_seed(seed, "denoiser"),
     )
+    if settings.recovery_draws:
+        # The one of the deepest floor: it reads what a confident classifier's small entries tell.
+        inverter, floor = list(readers(settings).items())[-1]
+        denoised = denoised.beside(
+            attack_recovered(
+                settings,
+                adaptive,
+                bare,
+                defended.simulators,
+                queries,
+                parts.auxiliary,
+                served,
+                parts.victims,
+                inverter=inverter,
+                log_floor=floor,
+                seed=derive_seed(seed, "recovery"),
+            )
+        )
     tick()
     checked = [names.index(name) for name in configuration.checked_methods]
     longer = attack(
@@ -209,13 +228,10 @@ def deployment(
         adversary: how hard the adversaries try.
     """
     parts = setup.parts
+    own = setup.served(parts.defender, temperature=temperature)
 
     def refit(key: int) -> Defense:
-        if isinstance(defense, LPA):
-            # Fitting takes long and does not depend on the key.
-            known = key if defense.objective.keyed else None
-            return LPA(defense.objective, epsilon=defense.epsilon, norm=defense.norm, key=known)
-        return setup.defense(method, setup.served(parts.defender, temperature=temperature), key=key)
+        return _under_another_key(setup, method, defense, own, key)
 
     def attacked(queries: Tensor, auxiliary: Role, served: Tensor) -> Attack:
         return attack(
@@ -240,6 +256,16 @@ def deployment(
     )
 
 
+def _under_another_key(
+    setup: Setup, method: Method, defense: Defense, own: Tensor, key: int
+) -> Defense:
+    """The same defense under another key; one without a key is itself, and one that is not ours is fitted again."""
+    if isinstance(defense, own_defenses.Defense):
+        # Fitting takes long and does not depend on the key.
+        return defense if defense._key is None else defense.with_key(key)
+    return setup.defense(method, own, key=key)
+
+
 @dataclass(frozen=True)
 class _Defended:
     """What all defenses answered.
@@ -250,6 +276,7 @@ class _Defended:
         costs: by name, seconds to fit and microseconds a row.
         repeats: by name, the share of rows that were answered alike when asked again.
         deployed: those that the worst cases ask.
+        simulators: of each method, what it answers under keys of an adversary's own.
     """
 
     queries: Tensor
@@ -257,6 +284,7 @@ class _Defended:
     costs: dict[str, dict[str, float]]
     repeats: dict[str, float]
     deployed: dict[str, Defense]
+    simulators: list[Simulator]
 
 
 def _defend(
@@ -267,6 +295,7 @@ def _defend(
     bare = serve(setup.model, asked, temperature=temperature)
     own = setup.served(parts.defender, temperature=temperature)
     answers, costs, alike, deployed = [], {}, {}, {}
+    simulators: list[Simulator] = []
     for method in configuration.methods:
         started = perf_counter()
         defense = setup.defense(method, own)
@@ -274,6 +303,7 @@ def _defend(
         answer, row_seconds = time_per_row(defense, bare)
         answers.append(answer)
         alike[method.name] = repeats(defense, bare, answer)
+        simulators.append(_simulator(setup, method, defense, own))
         if method.name in configuration.worst_case_methods:
             deployed[method.name] = defense
         costs[method.name] = {
@@ -283,7 +313,16 @@ def _defend(
         tick()
     everyone = torch.stack(answers)
     queried = len(parts.auxiliary)
-    return _Defended(everyone[:, :queried], everyone[:, queried:], costs, alike, deployed)
+    return _Defended(
+        everyone[:, :queried], everyone[:, queried:], costs, alike, deployed, simulators
+    )
+
+
+def _simulator(setup: Setup, method: Method, defense: Defense, own: Tensor) -> Simulator:
+    def simulate(vectors: Tensor, key: int) -> Tensor:
+        return _under_another_key(setup, method, defense, own, key)(vectors)
+
+    return simulate
 
 
 def _pictures(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from math import isnan
 from typing import Any
 
 import torch
@@ -107,7 +108,7 @@ class Judge:
         undefended = attacked.errors[bare_variant][self.bare]
         made, mse = attacked.reconstructions[variant][system], float(errors.mean())
         return {
-            "variant": variant,
+            "variant": attacked.described(variant, system),
             "mse": mse,
             "psnr": psnr(mse),
             "ssim": ssim(made, victims.inputs, image_shape=self.parts.image_shape),
@@ -154,10 +155,12 @@ def variants_of(
 ) -> dict[str, dict[str, float]]:
     """Returns every variant's error on the victims and on the adversary's held-out rows."""
     table = {
-        name: {
-            "mse": float(errors[system].mean()),
-            "held_out_mse": float(attacked.held_out[name][system]),
-        }
+        name: {"mse": float(errors[system].mean())}
+        | (
+            {"held_out_mse": float(attacked.held_out[name][system])}
+            if name in attacked.held_out
+            else {}
+        )
         for attacked in (adaptive, denoised)
         for name, errors in attacked.errors.items()
     }
@@ -186,7 +189,7 @@ def curves_of(adaptive: Attack, system: int) -> dict[str, dict[str, list[float]]
     """Returns each trained variant's error after every epoch, on what it trains on and what it keeps back."""
     return {
         variant: {
-            side: [round(epoch[system], 6) for epoch in epochs]
+            side: [round(epoch[system], 6) for epoch in epochs if not isnan(epoch[system])]
             for side, epochs in (("train", curve["train"]), ("held_out", curve["held_out"]))
         }
         for variant, curve in adaptive.curves.items()

@@ -1,0 +1,254 @@
+"""ModelGuard (Tang et al., USENIX Security 2024): the longest or the least informative move that a client still bears."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Final
+
+import torch
+from torch import Tensor
+
+from mipoison import ops
+from mipoison.construction import constructor
+from mipoison.defenses.base import Defense
+from mipoison.defenses.clean import as_dtype, defender_rows
+from mipoison.defenses.lead import least_lead
+from mipoison.defenses.lpa.codebook import padded, require_codewords
+from mipoison.defenses.pieces import ROWS
+from mipoison.defenses.saving import Restore
+from mipoison.neutral import neutrally
+from mipoison.ops.rows import label_of
+from mipoison.ops.validation import as_number
+from mipoison.reference.quantize import UNITS, units
+from mipoison.reference.rounding import renormalise
+
+# k-means ends where no center moves farther (l2), as in the authors' code, or after so many rounds.
+_STILL: Final = 1e-3
+_ROUNDS: Final = 100
+
+
+class ModelGuardW(Defense):
+    """Minimises Σ_j q_j log p_j over the row's set ‖q − p‖₁ ≤ ε with the row's label: what W does to rows.
+
+    The authors solve a linear program for each row. It has a closed form: the largest entries are cut off at one level,
+    and what is cut off, ε/2, goes to the least likely class. Where that class would rise above the level, the next one
+    takes the rest; such a row, of a large ε and no confident label, is near the optimum and not at it. Needs no key and
+    no fit. Whoever knows it can undo most of it, as its authors say: W is meant for adversaries who do not try.
+
+    Args:
+        epsilon: hard cap on the row's move, l1, in [0, 2].
+        on_invalid: see `Defense`.
+        margin: see `Defense`.
+
+    Example:
+        >>> import torch
+        >>> ModelGuardW(epsilon=0.2)(torch.tensor([[0.7, 0.2, 0.1]]))
+        tensor([[0.6000, 0.2000, 0.2000]])
+    """
+
+    name: ClassVar[str] = "ModelGuard-W"
+    saved: ClassVar[tuple[str, ...]] = ("epsilon",)
+
+    def __init__(
+        self, *, epsilon: float = 0.2, on_invalid: str = "raise", margin: float = 1e-3
+    ) -> None:
+        super().__init__(on_invalid=on_invalid, margin=margin)
+        self.epsilon = as_number("epsilon", epsilon, 0.0, 2.0)
+
+    @property
+    def ball(self) -> tuple[float, str]:
+        """See `Defense.ball`."""
+        return self.epsilon, "l1"
+
+    def answer(self, p: Tensor) -> Tensor:
+        """See `Defense.answer`."""
+        rows = p.to(torch.float64)
+        rising, order = rows.sort(dim=-1, stable=True)
+        k = rows.shape[-1]
+        # 1. The level s with Σ max(p − s, 0) = ε/2, but no lower than 1/K, where all entries are equal.
+        counts = torch.arange(1, k + 1, device=p.device, dtype=torch.float64)
+        tops = rising.flip(-1).cumsum(-1)
+        level = ((tops - self.epsilon / 2) / counts).amax(-1, keepdim=True).clamp_min(1 / k)
+        kept = torch.minimum(rising, level)
+        # 2. What was cut off fills the smallest entries up to the level.
+        cut = (rising - kept).cumsum(-1)[..., -1:]
+        room = level - kept
+        before = room.cumsum(-1) - room
+        filled = kept + torch.minimum((cut - before).clamp_min(0.0), room)
+        moved = torch.zeros_like(rows).scatter(-1, order, filled)
+        # Entries that were cut at one level tie: the label wins by the projection.
+        label = label_of(p)
+        return as_dtype(
+            ops.project(
+                moved, center=rows, label=label, epsilon=self.epsilon, norm="l1", validate=False
+            ),
+            p.dtype,
+            label,
+        )
+
+    def extra_repr(self) -> str:
+        """Settings."""
+        return f"epsilon={self.epsilon:g}"
+
+
+class Cover:
+    """The centers of one label's rows [n, K], one more at a time, until no row lies farther than ε (l1) from one.
+
+    k-means, whose distances are l1 and whose centers are means; then the row that lies farthest becomes a center, and
+    so on. A smaller ε goes on where a larger one ended.
+
+    Args:
+        rows: of one label, at least one; float64.
+    """
+
+    def __init__(self, rows: Tensor) -> None:
+        self._rows = rows
+        self._found: list[tuple[float, Tensor]] = []
+
+    def within(self, epsilon: float) -> Tensor:
+        """The first centers of which no row is farther than ε, [C, K]; all rows where rounding keeps them apart."""
+        for reach, centers in self._found:
+            if reach <= epsilon:
+                return centers
+        if not self._found:
+            self._append(self._rows.mean(0, keepdim=True))
+        while self._found[-1][0] > epsilon and len(self._found) <= len(self._rows):
+            centers = self._found[-1][1]
+            farthest = self._distances(centers).amin(1).argmax()
+            self._append(torch.cat((centers, self._rows[farthest : farthest + 1])))
+        return self._found[-1][1]
+
+    def _append(self, centers: Tensor) -> None:
+        for _ in range(_ROUNDS):
+            nearest = self._distances(centers).argmin(1)
+            sums = torch.zeros_like(centers).index_add_(0, nearest, self._rows)
+            count = nearest.bincount(minlength=len(centers)).unsqueeze(1)
+            moved = torch.where(count > 0, sums / count.clamp_min(1), centers)
+            still = float((moved - centers).norm(dim=1).max()) < _STILL
+            if still:
+                break
+            centers = moved
+        centers = centers[self._distances(centers).argmin(1).unique()]
+        self._found.append((float(self._distances(centers).amin(1).max()), centers))
+
+    def _distances(self, centers: Tensor) -> Tensor:
+        return torch.cdist(self._rows, centers, p=1)
+
+
+def covers_of(p: Tensor) -> list[Cover]:
+    """The rows [N, K] of each label; a label without rows has the middle between its vertex and the uniform row."""
+    k, label = p.shape[1], label_of(p)
+    rows = renormalise(p)
+    middle = (torch.eye(k, dtype=torch.float64, device=p.device) + 1 / k) / 2
+    return [
+        Cover(rows[label == t] if bool((label == t).any()) else middle[t : t + 1]) for t in range(k)
+    ]
+
+
+def codewords_within(covers: Sequence[Cover], epsilon: float, margin: float) -> Tensor:
+    """Each label's centers as codewords whose label leads by the margin, float32 [K, M, K]."""
+    words = []
+    for t, cover in enumerate(covers):
+        centers = cover.within(epsilon)
+        label = torch.full((len(centers),), t, device=centers.device)
+        led = ops.project(centers, label=label, margin=least_lead(margin))
+        words.append(as_dtype(led, torch.float32, label))
+    return padded(words)
+
+
+class ModelGuardS(Defense):
+    """Answers with the first codeword of the row's label within ε (l1): few answers, so that each tells little.
+
+    The authors minimise the mutual information of clean and served rows within ε, by a quantiser that grows: k-means
+    centers of each label's rows until all of them lie within ε of one, and of several within ε the first. Theirs adds a
+    codeword for a query that lies farther from all; here the codebook stays as it was fitted, so that an answer does
+    not depend on earlier queries, and such a row gets the nearest codeword, beyond ε. Needs no key. Its answers are
+    finite, so `mipoison.certify` bounds what any adversary learns.
+
+    Args:
+        codewords: for each label so many probability vectors of that label, float32 [K, M, K]; `ModelGuardS.fit` finds
+            them.
+        epsilon: which codewords are near enough, l1, in [0, 2]. No cap: see above.
+        on_invalid: see `Defense`.
+        margin: see `Defense`.
+
+    Raises:
+        TypeError: for codewords of another dtype.
+        ValueError: for wrong ranges, or codewords of other labels.
+    """
+
+    name: ClassVar[str] = "ModelGuard-S"
+    saved: ClassVar[tuple[str, ...]] = ("epsilon",)
+    parts: ClassVar[Mapping[str, Restore | None]] = {"codewords": None}
+    codewords: Tensor
+
+    def __init__(
+        self,
+        codewords: Any,
+        *,
+        epsilon: float = 0.2,
+        on_invalid: str = "raise",
+        margin: float = 1e-3,
+    ) -> None:
+        super().__init__(on_invalid=on_invalid, margin=margin)
+        words = torch.as_tensor(codewords).detach()
+        require_codewords(words, "ModelGuardS.fit")
+        self.register_buffer("codewords", words.clone())
+        self.epsilon = as_number("epsilon", epsilon, 0.0, 2.0)
+
+    def check_state(self, tensors: Mapping[str, Tensor]) -> None:
+        """See `DtypeStable.check_state`."""
+        require_codewords(tensors["codewords"], "ModelGuardS.fit")
+
+    @property
+    def classes(self) -> int:
+        """K of the codewords."""
+        return self.codewords.shape[2]
+
+    @property
+    def piece(self) -> int:
+        """See `Defense.piece`: each row is compared with all codewords of its label."""
+        return max(1, ROWS // self.codewords.shape[1])
+
+    @constructor
+    @neutrally
+    def fit(
+        cls, outputs: Any, *, epsilon: float = 0.2, margin: float = 1e-3, **settings: Any
+    ) -> ModelGuardS:
+        """Finds the codewords of the defender's non-private outputs [N, K].
+
+        Args:
+            outputs: undefended confidence vectors; tensor or array.
+            epsilon: as in `ModelGuardS`.
+            margin: see `Defense`; the codewords' labels lead by it.
+            settings: as in `ModelGuardS`.
+
+        Raises:
+            TypeError: for a wrong kind or dtype.
+            ValueError: for wrong shapes or ranges, no rows, or rows that are no probability vectors.
+
+        Example:
+            >>> p = torch.softmax(torch.randn(64, 5), 1)
+            >>> len(ModelGuardS.fit(p, epsilon=2.0)(p).unique(dim=0)) <= 5
+            True
+        """
+        reach = as_number("epsilon", epsilon, 0.0, 2.0)
+        lead = as_number("margin", margin, 0.0, 1.0)
+        words = codewords_within(covers_of(defender_rows(outputs)), reach, lead)
+        return cls(words, epsilon=reach, margin=lead, **settings)
+
+    def answer(self, p: Tensor) -> Tensor:
+        """See `Defense.answer`."""
+        label = label_of(p)
+        # Distances are sums of whole numbers, which no order of adding changes.
+        distance = (units(self.codewords)[label] - units(p).unsqueeze(1)).abs().sum(2)
+        near = distance <= int(self.epsilon * UNITS)
+        some = near.any(1, keepdim=True)
+        wanted = torch.where(some, near, distance == distance.amin(1, keepdim=True))
+        number = torch.arange(wanted.shape[1], device=p.device)
+        first = torch.where(wanted, number, len(number) - 1).amin(1)
+        return as_dtype(renormalise(self.codewords[label, first]), p.dtype, label)
+
+    def extra_repr(self) -> str:
+        """Settings."""
+        return f"epsilon={self.epsilon:g}, codewords={self.codewords.shape[1]}"

@@ -1,0 +1,87 @@
+"""ModelGuard: W solves its linear program, S answers with few codewords within epsilon."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from distributions import draw
+from scipy.optimize import linprog
+
+from mipoison.defenses import ModelGuardS, ModelGuardW
+from mipoison.defenses.baselines.modelguard import covers_of
+from mipoison.reference import label_of
+
+K = 5
+P = draw("plain", 300, K)
+
+
+def least(p: np.ndarray, epsilon: float) -> float:
+    """Min Σ q log p over the row's set, by a solver; variables are q and a bound of |q − p|."""
+    identity, none = np.eye(K), np.zeros((K, K))
+    label = identity - identity[p.argmax()]
+    below = [[identity, -identity], [-identity, -identity], [label, none]]
+    spent = np.r_[np.zeros(K), np.ones(K)]
+    solved = linprog(
+        np.r_[np.log(p), np.zeros(K)],
+        np.vstack([np.block(below), spent]),
+        np.r_[p, -p, np.zeros(K), epsilon],
+        np.r_[np.ones(K), np.zeros(K)][None],
+        [1.0],
+    )
+    return float(solved.fun)
+
+
+@pytest.mark.parametrize("epsilon", [0.05, 0.4])
+def test_w_is_the_optimum_where_one_class_takes_all(epsilon: float) -> None:
+    q = ModelGuardW(epsilon=epsilon, margin=0.0)(P)
+    lowest = P.argmin(1, keepdim=True)
+    takes_all = (q.gather(1, lowest) < q.amax(1, keepdim=True) - 1e-9).flatten()
+    assert int(takes_all.sum()) > 200
+    for p, answer in zip(P[takes_all][:25], q[takes_all][:25], strict=True):
+        assert float(p.log() @ answer) == pytest.approx(least(p.numpy(), epsilon), abs=1e-7)
+
+
+def test_w_levels_rows_that_have_no_more_to_give() -> None:
+    p = torch.tensor([[0.36, 0.33, 0.31]])
+    q = ModelGuardW(epsilon=2.0)(p)
+    assert torch.allclose(q, torch.full((1, 3), 1 / 3), atol=1e-3) and int(q.argmax()) == 0
+    assert torch.equal(ModelGuardW(epsilon=0.0)(p), p)
+
+
+def test_s_answers_own_rows_within_epsilon_by_the_first_codeword() -> None:
+    defense = ModelGuardS.fit(P, epsilon=0.3)
+    q = defense(P)
+    assert torch.equal(label_of(q), label_of(P)) and len(q.unique(dim=0)) < 100
+    # (The codewords' labels lead by the margin, which moves those of ties.)
+    assert float((q - P).abs().sum(1).max()) <= 0.3 + 0.01
+    mine = defense.codewords[label_of(P)].double()
+    near = (mine - P.unsqueeze(1)).abs().sum(2) <= 0.3
+    some = near.any(1)
+    first = near[some].to(torch.int64).argmax(1)
+    assert torch.allclose(q[some], mine[some, first], atol=1e-6)
+
+
+def test_s_answers_far_rows_with_the_nearest_codeword() -> None:
+    defense = ModelGuardS.fit(P, epsilon=0.05)
+    far = torch.tensor([[1.0, 0.0, 0.0, 0.0, 0.0]])
+    distance = (defense.codewords[0] - far).abs().sum(1)
+    assert float(distance.min()) > 0.05
+    assert torch.allclose(defense(far), defense.codewords[0, distance.argmin()][None], atol=1e-6)
+
+
+def test_a_smaller_epsilon_goes_on_from_a_larger_one() -> None:
+    cover, alone = covers_of(P)[0], covers_of(P)[0]
+    counts = [len(cover.within(epsilon)) for epsilon in (2.0, 0.5, 0.1)]
+    assert counts == sorted(counts) and counts[0] == 1 < counts[2]
+    assert torch.equal(cover.within(0.1), alone.within(0.1))
+    assert len(cover.within(0.0)) == int((label_of(P) == 0).sum())
+
+
+def test_s_has_a_codeword_for_labels_without_rows_and_refuses_others() -> None:
+    defense = ModelGuardS.fit(P[label_of(P) != 2])
+    assert int(defense(torch.eye(K)[2:3]).argmax()) == 2
+    with pytest.raises(ValueError, match=r"labels 0 to K − 1 in turn.*use ModelGuardS\.fit"):
+        ModelGuardS(defense.codewords.flip(0))
+    with pytest.raises(ValueError, match=r"expected epsilon in \[0, 2\]"):
+        ModelGuardS.fit(P, epsilon=3)
