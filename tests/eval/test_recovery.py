@@ -57,7 +57,7 @@ def recovered():
 
 
 def test_its_variants_stand_beside_the_others(recovered):
-    attacked, keys, _ = recovered
+    attacked = recovered[0]
     for name in ("recovery, network", "recovery, table", f"denoiser, {WIDE}"):
         assert attacked.errors[name].shape == (2, 60) and attacked.held_out[name].shape == (2,)
     assert attacked.errors["recovery, network"][1].mean() < attacked.errors["label only"][1].mean()

@@ -1,4 +1,4 @@
-"""ModelGuard (Tang et al., USENIX Security 2024): the longest or the least informative move that a client still bears."""
+"""ModelGuard (Tang et al., USENIX Security 2024): the longest or the least informative move within a cap."""
 
 from __future__ import annotations
 

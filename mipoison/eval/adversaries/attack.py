@@ -127,8 +127,8 @@ def attack(
 ) -> Attack:
     """Fits every variant on the adversary's queries and lets it reconstruct the victims.
 
-    Variants are compared on the rows kept back. After that the one chosen for a system is trained again on all rows, and
-    look-ups, which take no training, look up in all of them.
+    Variants are compared on the rows kept back. After that the one chosen for a system is trained again on all rows,
+    and look-ups, which take no training, look up in all of them.
 
     Args:
         settings: how hard the adversaries try.

@@ -72,7 +72,7 @@ class Averaging:
         """Keeps the averages that are the best so far, and drops networks that have converged or reached their limit.
 
         Args:
-            errors: of the active networks' averages on rows that they are not trained on, ``[A]``; None: there are none.
+            errors: of the active networks' averages on rows that they are not trained on, ``[A]``; None: no rows.
 
         Returns:
             which of the active networks go on, indices into ``[A]``.

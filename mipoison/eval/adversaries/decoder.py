@@ -18,6 +18,7 @@ from mipoison.eval.adversaries.base import (
     stacked,
     training_device,
 )
+from mipoison.eval.adversaries.transposed import decoding_network
 
 # The published preprocessing: smallest logarithm, and what is added to all of them.
 _LOG_FLOOR, _SHIFT = -1000.0, 50.0
@@ -224,7 +225,7 @@ class Decoder(TrainedAdversary):
     def _initialise(self, classes: int) -> nn.Sequential:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
-            return _network(classes, self.image_shape, self.channels)
+            return decoding_network(classes, self.image_shape, self.channels)
 
 
 @dataclass
@@ -290,36 +291,3 @@ def _decoded(network: nn.Module, read: Tensor) -> Tensor:
     """Images ``[m, D]`` of standardised features ``[m, F]``."""
     network.eval()
     return torch.cat([network(rows) for rows in read.split(_ROWS)])
-
-
-def _network(classes: int, image_shape: tuple[int, int], channels: int) -> nn.Sequential:
-    """Returns the decoder, ``[N, K]`` to ``[N, D]``."""
-    layers: list[nn.Module] = [
-        nn.Unflatten(1, (-1, 1, 1)),
-        nn.ConvTranspose2d(classes, channels, 4, 1, 0),
-    ]
-    # From 4x4 by doublings, at least one, until the larger side is covered.
-    doublings = max(1, (max(image_shape) - 1).bit_length() - 2)
-    for doubling in range(doublings):
-        after = max(1, channels // 2) if doubling + 1 < doublings else 1
-        layers += [
-            nn.BatchNorm2d(channels),
-            nn.Tanh(),
-            nn.ConvTranspose2d(channels, after, 4, 2, 1),
-        ]
-        channels = after
-    return nn.Sequential(*layers, nn.Sigmoid(), _Middle(image_shape), nn.Flatten())
-
-
-class _Middle(nn.Module):
-    """Cuts the middle out of larger images."""
-
-    def __init__(self, image_shape: tuple[int, int]) -> None:
-        super().__init__()
-        self.image_shape = image_shape
-
-    def forward(self, images: Tensor) -> Tensor:
-        """``[N, 1, S, S]`` to ``[N, 1, H, W]``."""
-        height, width = self.image_shape
-        top, left = (images.shape[-2] - height) // 2, (images.shape[-1] - width) // 2
-        return images[..., top : top + height, left : left + width]

@@ -1,4 +1,4 @@
-"""Recover undefended vectors from simulated pairs, and invert them: ModelGuard's attack (Tang et al., USENIX Security 2024)."""
+"""Recover undefended vectors by simulated pairs, then invert them: the attack of ModelGuard (Tang et al., 2024)."""
 
 from __future__ import annotations
 

@@ -26,8 +26,8 @@ class AdversarySettings:
         wide_epochs: passes of the adaptive networks, at most.
         batch: rows a step of the standard network.
         wide_batch: rows a step of the adaptive networks.
-        patience: passes in a row without a smaller error on the rows kept back, after which a network has converged. The
-            weights of its best pass are taken.
+        patience: passes in a row without a smaller error on the rows kept back, after which a network has converged.
+            The weights of its best pass are taken.
         learning_rate: of AdamW, constant; what is used are running averages of the weights.
         log_floor: smallest entry before a logarithm.
         deep_floor: that of one more wide network on raw+log, since a confident classifier's small entries tell what a

@@ -63,6 +63,16 @@ def _target(results: Mapping[str, Any]) -> str:
     return f"{made}; accuracy {own} % on its own rows, {other} % on the victims."
 
 
+def _recovery(draws: int) -> str:
+    """Describes the adversary who simulates the defenses."""
+    if not draws:
+        return ""
+    return (
+        f" Who recovers undefended vectors first: from the answers to the adversary's own rows, and also from {draws} "
+        "answers a row that are simulated under keys of their own."
+    )
+
+
 def _adversaries(adversary: Mapping[str, Any]) -> str:
     """Describes the networks and look-ups of the standard and the adaptive adversary."""
     floor = adversary["deep_floor"]
@@ -75,15 +85,18 @@ def _adversaries(adversary: Mapping[str, Any]) -> str:
     if adversary["decoders"]:
         decoders = (
             f"Decoders of transposed convolutions from {adversary['decoder_channels']} channels, "
-            f"{adversary['decoder_epochs']} epochs: {', '.join(adversary['decoders'])}. "
+            f"at most {adversary['decoder_epochs']} epochs: {', '.join(adversary['decoders'])}. "
         )
     return (
-        f"Standard adversary: two hidden layers of {adversary['width']}, {adversary['epochs']} epochs, batch "
-        f"{adversary['batch']}, on standardised vectors; adaptive: also {adversary['wide_width']} wide, "
+        f"Standard adversary: two hidden layers of {adversary['width']}, at most {adversary['epochs']} epochs, batch "
+        f"{adversary['batch']}, on standardised vectors; adaptive: also {adversary['wide_width']} wide, at most "
         f"{adversary['wide_epochs']} epochs, batch {adversary['wide_batch']}, raw and raw+log (floor "
         f"{adversary['log_floor']:g}{deep}), nearest neighbours {', '.join(map(str, adversary['neighbours']))} on raw "
         f"and on log, the means of the MLPs' answers, and label only. {losses}{decoders}"
-        "The MLPs predict principal components of the images, AdamW with a one-cycle schedule, peak "
-        f"{adversary['learning_rate']:g}. Of the auxiliary rows {adversary['held_out']} are kept back to choose among "
-        "variants."
+        f"The MLPs predict principal components of the images, AdamW at {adversary['learning_rate']:g}, running "
+        f"averages of the weights. Of the auxiliary rows {adversary['held_out']} are kept back: training ends after "
+        f"{adversary['patience']} epochs without a smaller error there, the weights of the best epoch are kept, and "
+        "the variant of the smallest error is chosen. It is then trained again on all auxiliary rows, as many epochs, "
+        "and enters as a further variant; look-ups use all rows."
+        f"{_recovery(adversary['recovery_draws'])}"
     )

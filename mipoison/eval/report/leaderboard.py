@@ -188,7 +188,7 @@ def _section(
         f"\n## {setting['dataset']}, {setting['target']}, T = {temperature:g}\n\n"
         f"{described(setting)}. Target {setting['target']}, {setting['target_epochs']} epochs; "
         f"seeds {', '.join(map(str, setting['seeds']))}. "
-        f"Adversaries: MLPs of {adversary['width']} units for {adversary['epochs']} epochs and of "
+        f"Adversaries: MLPs of {adversary['width']} units for at most {adversary['epochs']} epochs and of "
         f"{adversary['wide_width']} for {adversary['wide_epochs']} (logarithms down to "
         f"{floors}), nearest neighbours, label only"
         f"{losses}{decoders}.\n\n"

@@ -12,21 +12,21 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from mipoison import defenses as own_defenses
 from mipoison.eval.adversaries.attack import attack, attack_denoised, attack_trained_clean, readers
 from mipoison.eval.adversaries.base import Attack, device_name, repeatable
-from mipoison.eval.adversaries.recovery import Simulator, attack_recovered
+from mipoison.eval.adversaries.recovery import attack_recovered
 from mipoison.eval.adversaries.repeated import Deployment, WorstCases, worst_cases
 from mipoison.eval.adversaries.settings import AdversarySettings
 from mipoison.eval.configuration import Configuration
 from mipoison.eval.data.loading import split
 from mipoison.eval.data.splits import Role, Split
 from mipoison.eval.methods import Defense, Method
+from mipoison.eval.run.defending import defend, under_another_key
 from mipoison.eval.run.environment import one_thread
 from mipoison.eval.run.setup import Setup
 from mipoison.eval.scalars import derive_seed, real, whole
 from mipoison.eval.scores.certified import certificates
-from mipoison.eval.scores.utility import repeats, time_per_row, utility
+from mipoison.eval.scores.utility import utility
 from mipoison.eval.scores.victims import (
     Evaluator,
     Judge,
@@ -37,7 +37,7 @@ from mipoison.eval.scores.victims import (
     scores_of,
     variants_of,
 )
-from mipoison.eval.targets.training import accuracy, serve
+from mipoison.eval.targets.training import accuracy
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ def _run(
     setup = prepare(configuration, seed)
     parts, model = setup.parts, setup.model
     tick()
-    defended = _defend(configuration, setup, temperature, tick)
+    defended = defend(configuration, setup, temperature, tick)
     queries, served = defended.queries, defended.victims
     adversary_seed = derive_seed(seed, "adversary")
     names = [method.name for method in configuration.methods]
@@ -231,7 +231,7 @@ def deployment(
     own = setup.served(parts.defender, temperature=temperature)
 
     def refit(key: int) -> Defense:
-        return _under_another_key(setup, method, defense, own, key)
+        return under_another_key(setup, method, defense, own, key)
 
     def attacked(queries: Tensor, auxiliary: Role, served: Tensor) -> Attack:
         return attack(
@@ -254,75 +254,6 @@ def deployment(
         attack=attacked,
         held_out=adversary.held_out,
     )
-
-
-def _under_another_key(
-    setup: Setup, method: Method, defense: Defense, own: Tensor, key: int
-) -> Defense:
-    """The same defense under another key; one without a key is itself, and one that is not ours is fitted again."""
-    if isinstance(defense, own_defenses.Defense):
-        # Fitting takes long and does not depend on the key.
-        return defense if defense._key is None else defense.with_key(key)
-    return setup.defense(method, own, key=key)
-
-
-@dataclass(frozen=True)
-class _Defended:
-    """What all defenses answered.
-
-    Attributes:
-        queries: to the auxiliary rows, ``[E, n, K]``.
-        victims: to the victims, ``[E, M, K]``.
-        costs: by name, seconds to fit and microseconds a row.
-        repeats: by name, the share of rows that were answered alike when asked again.
-        deployed: those that the worst cases ask.
-        simulators: of each method, what it answers under keys of an adversary's own.
-    """
-
-    queries: Tensor
-    victims: Tensor
-    costs: dict[str, dict[str, float]]
-    repeats: dict[str, float]
-    deployed: dict[str, Defense]
-    simulators: list[Simulator]
-
-
-def _defend(
-    configuration: Configuration, setup: Setup, temperature: float, tick: Callable[[], None]
-) -> _Defended:
-    parts = setup.parts
-    asked = torch.cat([parts.auxiliary.inputs, parts.victims.inputs])
-    bare = serve(setup.model, asked, temperature=temperature)
-    own = setup.served(parts.defender, temperature=temperature)
-    answers, costs, alike, deployed = [], {}, {}, {}
-    simulators: list[Simulator] = []
-    for method in configuration.methods:
-        started = perf_counter()
-        defense = setup.defense(method, own)
-        fit_seconds = perf_counter() - started
-        answer, row_seconds = time_per_row(defense, bare)
-        answers.append(answer)
-        alike[method.name] = repeats(defense, bare, answer)
-        simulators.append(_simulator(setup, method, defense, own))
-        if method.name in configuration.worst_case_methods:
-            deployed[method.name] = defense
-        costs[method.name] = {
-            "fit_seconds": fit_seconds,
-            "microseconds_per_row": row_seconds * 1e6 if method.builder != "none" else 0.0,
-        }
-        tick()
-    everyone = torch.stack(answers)
-    queried = len(parts.auxiliary)
-    return _Defended(
-        everyone[:, :queried], everyone[:, queried:], costs, alike, deployed, simulators
-    )
-
-
-def _simulator(setup: Setup, method: Method, defense: Defense, own: Tensor) -> Simulator:
-    def simulate(vectors: Tensor, key: int) -> Tensor:
-        return _under_another_key(setup, method, defense, own, key)(vectors)
-
-    return simulate
 
 
 def _pictures(
