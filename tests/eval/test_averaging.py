@@ -6,12 +6,12 @@ from mipoison.eval.adversaries.averaging import Averaging
 
 
 def trained(errors, limits=(9, 9), patience=2):
-    """Two networks of one number each that step by a constant gradient, and what was kept after each pass."""
-    parameters = [torch.zeros(2, 1).requires_grad_()]
+    """Two networks of one number each that step down a parabola, and what was kept after each pass."""
+    parameters = [torch.ones(2, 1).requires_grad_()]
     training = Averaging(parameters, rate=0.1, limits=limits, patience=patience)
     averages, made = [], 0
     while len(training.active):
-        training.step(training.parameters[0].sum())
+        training.step(training.parameters[0].square().sum())
         everyone = torch.full((2,), torch.nan)
         everyone[training.active] = training.averages[0].flatten()
         averages.append(everyone)

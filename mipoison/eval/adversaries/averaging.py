@@ -13,7 +13,7 @@ from mipoison.adamw import AdamW
 # Weight of the past in a running average, once there is enough of it.
 _DECAY: Final = 0.99
 # An error counts as smaller if it is so by this share, and by this much: of pixels in [0, 1] it is a squared error.
-_SMALLER: Final = 1e-3
+_SMALLER: Final = 1e-4
 _LEAST: Final = 1e-6
 
 

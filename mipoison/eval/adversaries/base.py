@@ -222,8 +222,9 @@ class TrainedAdversary(ABC):
 
     def _ended(self, made: int) -> None:
         """Counts the passes that were not needed as done."""
-        for _ in range(self.epochs - made if self.on_epoch is not None else 0):
-            self.on_epoch()
+        if self.on_epoch is not None:
+            for _ in range(made, self.epochs):
+                self.on_epoch()
 
 
 def _of_all(errors: Tensor, active: Tensor, systems: int) -> list[float]:

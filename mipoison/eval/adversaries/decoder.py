@@ -94,7 +94,7 @@ class Decoder(TrainedAdversary):
         kind: str = "raw+log",
         channels: int = 64,
         epochs: int = 40,
-        patience: int = 8,
+        patience: int = 12,
         batch: int = 32,
         learning_rate: float = 3e-3,
         log_floor: float = 1e-6,

@@ -49,7 +49,7 @@ class Denoiser:
         *,
         width: int = 192,
         epochs: int = 30,
-        patience: int = 8,
+        patience: int = 12,
         batch: int = 64,
         learning_rate: float = 2e-3,
         log_floor: float = 1e-6,

@@ -54,7 +54,7 @@ class AdversarySettings:
     wide_epochs: int = 100
     batch: int = 48
     wide_batch: int = 64
-    patience: int = 8
+    patience: int = 12
     learning_rate: float = 3e-3
     log_floor: float = 1e-6
     deep_floor: float | None = 1e-30
