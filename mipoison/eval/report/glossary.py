@@ -54,11 +54,12 @@ TERMS: Final = (
         "It is trained on defended vectors as the standard one is, with larger networks for longer. One network reads "
         "logarithms down to the smallest entries: those of a confident classifier tell as much as the large ones of a "
         "softened one. The best variant on the victims is the worst case: in reality the adversary cannot know which "
-        "one that is.",
+        "one that is. The chosen variant, trained again on all rows, is among them.",
     ),
     Term(
         "g3 chosen",
-        "the same with the variant that the adversary would choose by the rows that it kept back.",
+        "the same with the variant that the adversary would choose by the rows that it kept back, trained again on all "
+        "of its rows.",
     ),
     Term(
         "median",
@@ -72,7 +73,8 @@ TERMS: Final = (
         "undefended error.",
         "Such answers may come from a model much like the target. One network learns to undo the defense, another to "
         "spot rows that left as they came, and one trained on undefended vectors reconstructs. Where a few rows are "
-        "spared, it sees what the adaptive adversary does not.",
+        "spared, it sees what the adaptive adversary does not. The stronger of it and of ModelGuard's recovery attack, "
+        "which adds answers that it simulates under keys of its own.",
     ),
     Term(
         "all",
