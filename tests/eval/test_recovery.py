@@ -46,9 +46,7 @@ def recovered():
         return rotated(vectors, key)
 
     simulators[1] = watched
-    found = attack_recovered(
-        SETTINGS, made, 0, simulators, *sides, inverter=WIDE, log_floor=1e-6, seed=2
-    )
+    found = attack_recovered(SETTINGS, made, 0, simulators, *sides, inverters={WIDE: 1e-6}, seed=2)
     return (
         made.beside(attack_denoised(SETTINGS, made, 0, *sides, seed=3)).beside(found),
         keys,
@@ -58,17 +56,18 @@ def recovered():
 
 def test_its_variants_stand_beside_the_others(recovered):
     attacked = recovered[0]
-    for name in ("recovery, network", "recovery, table", f"denoiser, {WIDE}"):
+    for name in ("recovery of vectors", "recovery of images", f"denoiser, {WIDE}"):
         assert attacked.errors[name].shape == (2, 60) and attacked.held_out[name].shape == (2,)
-    assert attacked.errors["recovery, network"][1].mean() < attacked.errors["label only"][1].mean()
+    for name in ("recovery of vectors", "recovery of images"):
+        assert attacked.errors[name][1].mean() < 0.8 * attacked.errors["label only"][1].mean()
 
 
 def test_it_asks_under_keys_of_its_own_for_vectors_of_its_own(recovered):
     _, keys, clean = recovered
     assert len({key for key, _ in keys}) == len(keys) == SETTINGS.recovery_draws
-    for _, vectors in keys:
-        assert torch.equal(vectors.argmax(1), clean[:200].argmax(1))
-        assert (vectors != clean[:200]).any(1).float().mean() > 0.9
+    own, drawn = (vectors for _, vectors in keys)
+    assert torch.equal(own, clean[:200]) and torch.equal(drawn.argmax(1), own.argmax(1))
+    assert (drawn != own).any(1).float().mean() > 0.9
 
 
 def test_draws_near_confident_vectors_are_as_confident():

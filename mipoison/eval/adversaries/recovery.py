@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TypeAlias
 
 import torch
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from mipoison.eval.adversaries.base import Attack
 from mipoison.eval.adversaries.denoiser import Denoiser
-from mipoison.eval.adversaries.lookups import NearestNeighbours
+from mipoison.eval.adversaries.mlp import MLP
 from mipoison.eval.adversaries.settings import AdversarySettings
 from mipoison.eval.data.splits import Role
 from mipoison.eval.metrics import row_errors
@@ -55,15 +55,15 @@ def attack_recovered(
     served: Tensor,
     victims: Role,
     *,
-    inverter: str,
-    log_floor: float,
+    inverters: Mapping[str, float],
     seed: int,
 ) -> Attack:
     """Lets an adversary who can run every defense simulate answers, and learn from them to undo it.
 
-    They draw vectors near their own, ask each defense for them under keys of their own, and add the real pairs. Two
-    estimates of the undefended vectors are made: a network's, with the served label ahead wherever the defense keeps
-    labels, and a table's, the Bayes estimate: the mean over the pairs with the nearest answers.
+    They ask each defense for their own vectors and for others near them, under keys of their own, and add the real pairs.
+    A network learns the undefended vectors, with the served label ahead wherever the defense keeps labels, and what it
+    recovers is inverted, as ModelGuard's authors do. The inverse of a mean vector is no mean image: another network
+    learns the images themselves, of drawn vectors those that the inverter makes of them.
 
     Args:
         settings: how hard the adversaries try; ``recovery_draws`` simulated answers a row.
@@ -74,17 +74,18 @@ def attack_recovered(
         auxiliary: the adversary's own rows.
         served: defended vectors of the victims, ``[E, M, K]``.
         victims: the rows to reconstruct.
-        inverter: which network of ``adaptive`` inverts.
-        log_floor: the smallest entry that it looks at.
+        inverters: networks of ``adaptive``, and how small the entries are that each looks at: the first inverts what is
+            recovered, the last one drawn vectors.
         seed: keys, draws, initial weights and order of the batches.
 
     Returns:
-        Reconstructions and errors of "recovery, network" and "recovery, table".
+        Reconstructions and errors of "recovery of vectors" and "recovery of images".
     """
     fitted = len(auxiliary) - settings.held_out
     own, inputs = queries[system, :fitted], auxiliary.inputs[:fitted]
     generator = torch.Generator().manual_seed(derive_seed(seed, "drawn"))
-    drawn = [drawn_near(own, generator) for _ in range(settings.recovery_draws)]
+    # Their own rows first, whose images they know.
+    drawn = [own, *(drawn_near(own, generator) for _ in range(settings.recovery_draws - 1))]
     keys = [derive_seed(seed, "own key", str(draw)) for draw in range(len(drawn))]
     answers = torch.stack(
         [
@@ -93,30 +94,40 @@ def attack_recovered(
         ]
     )
     clean = torch.cat([own, *drawn])
-    inverted = adaptive.networks[inverter].member(system)
-    network = Denoiser(
-        inverted,
+    floors = list(inverters.items())
+    (first, floor), (last, deepest) = floors[0], floors[-1]
+    near = adaptive.networks[last].member(system)
+    known = torch.cat([inputs, inputs, *(near.reconstruct(vectors) for vectors in drawn[1:])])
+    held, held_inputs = queries[:, fitted:], auxiliary.inputs[fitted:]
+    of_vectors = Denoiser(
+        adaptive.networks[first].member(system),
         clean,
         width=settings.width,
         epochs=settings.wide_epochs,
         patience=settings.patience,
         batch=2 * settings.wide_batch,
         learning_rate=settings.learning_rate,
-        log_floor=log_floor,
+        log_floor=floor,
         seed=seed,
         keeps_labels=True,
-        name="recovery, network",
-    ).fit(answers, clean, held_out=(queries[:, fitted:], queries[system, fitted:]))
-    # Of the real pairs the adversary knows the inputs themselves.
-    known = torch.cat([inputs, *(inverted.reconstruct(vectors) for vectors in drawn)])
-    table = NearestNeighbours(
-        neighbours=max(settings.neighbours), kind="log", log_floor=settings.log_floor
-    ).fit(answers, known)
+        name="recovery of vectors",
+    ).fit(answers, known, held_out=(held, queries[system, fitted:]))
+    of_images = MLP(
+        kind="raw+log",
+        width=settings.wide_width,
+        epochs=settings.wide_epochs,
+        patience=settings.patience,
+        batch=2 * settings.wide_batch,
+        learning_rate=settings.learning_rate,
+        log_floor=deepest,
+        seed=seed,
+        name="recovery of images",
+    ).fit(answers, known, held_out=(held, held_inputs))
     attacked = Attack({}, {}, {}, {})
-    for name, adversary in ((network.name, network), ("recovery, table", table)):
+    for adversary in (of_vectors, of_images):
         made = adversary.reconstruct(served)
-        held = row_errors(adversary.reconstruct(queries[:, fitted:]), auxiliary.inputs[fitted:])
-        attacked.reconstructions[name] = made
-        attacked.errors[name] = row_errors(made, victims.inputs)
-        attacked.held_out[name] = held.mean(-1)
+        attacked.reconstructions[adversary.name] = made
+        attacked.errors[adversary.name] = row_errors(made, victims.inputs)
+        kept_back = row_errors(adversary.reconstruct(held), held_inputs)
+        attacked.held_out[adversary.name] = kept_back.mean(-1)
     return attacked

@@ -202,14 +202,17 @@ def reference_table(configuration: Mapping[str, Any], summary: Mapping[str, Any]
             row: list[Cell] = [f"T = {temperature}, {name}", with_deviation(value, 4)]
             if name in reference:
                 deviation = value["mean"] / reference[name] - 1.0
-                row += [f"{reference[name]:.4f}", Verdict(deviation, REFERENCE_TOLERANCE, below=False)]
+                row += [
+                    f"{reference[name]:.4f}",
+                    Verdict(deviation, REFERENCE_TOLERANCE, below=False),
+                ]
             else:
                 row += ["none known", ""]
             rows.append(row)
     caption = (
         "Undefended system: MSE under the standard, the adaptive and the label-only adversary, against the "
-        "reference (seeds 0-2), whose networks had fewer epochs. Asked for: no more than 5 % above it; an error below it "
-        "is a stronger adversary's."
+        "reference (seeds 0-2), whose networks had fewer epochs. Asked for: no more than 5 % above it; an error "
+        "below it is a stronger adversary's."
     )
     return Table(["adversary", "MSE here", "reference", "deviation"], rows, caption)
 

@@ -120,8 +120,6 @@ def _run(
         seed=derive_seed(seed, "denoiser"),
     )
     if settings.recovery_draws:
-        # The one of the deepest floor: it reads what a confident classifier's small entries tell.
-        inverter, floor = list(readers(settings).items())[-1]
         denoised = denoised.beside(
             attack_recovered(
                 settings,
@@ -132,8 +130,7 @@ def _run(
                 parts.auxiliary,
                 served,
                 parts.victims,
-                inverter=inverter,
-                log_floor=floor,
+                inverters=readers(settings),
                 seed=derive_seed(seed, "recovery"),
             )
         )
