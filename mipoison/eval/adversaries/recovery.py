@@ -60,7 +60,7 @@ def attack_recovered(
 ) -> Attack:
     """Lets an adversary who can run every defense simulate answers, and learn from them to undo it.
 
-    They ask each defense for their own vectors and for others near them, under keys of their own, and add the real pairs.
+    They ask each defense for their own vectors and others near them, under keys of their own, and add the real pairs.
     A network learns the undefended vectors, with the served label ahead wherever the defense keeps labels, and what it
     recovers is inverted, as ModelGuard's authors do. The inverse of a mean vector is no mean image: another network
     learns the images themselves, of drawn vectors those that the inverter makes of them.
