@@ -13,8 +13,9 @@ from mipoison.defenses import LPA, LabelOnly, LaplaceNoise, Temperature
 from mipoison.defenses.lpa.aim import Aim
 from mipoison.defenses.lpa.codebook import Codebook, padded
 from mipoison.defenses.lpa.frontier import Frontier
-from mipoison.eval.adversaries.attack import attack, attack_denoised
+from mipoison.eval.adversaries.attack import attack
 from mipoison.eval.adversaries.base import STANDARD
+from mipoison.eval.adversaries.recovery import attack_denoised
 from mipoison.eval.adversaries.repeated import averaged, deployed
 from mipoison.eval.adversaries.settings import AdversarySettings
 from mipoison.eval.data.splits import joined

@@ -18,10 +18,17 @@ def world():
     return clean, inputs, inverter
 
 
+def denoiser_of(inverter, clean, seed=0, epochs=30):
+    undo, spot = (
+        MLP(kind="raw+log", width=192, epochs=epochs, seed=own) for own in (seed, seed + 1)
+    )
+    return Denoiser(inverter, clean, undo, spot)
+
+
 def error(world, defended):
     """On rows that nothing was trained on; defended [n, K]."""
     clean, inputs, inverter = world
-    denoiser = Denoiser(inverter, clean[:900], seed=2).fit(defended[:900], inputs[:900])
+    denoiser = denoiser_of(inverter, clean[:900], seed=2).fit(defended[:900], inputs[:900])
     return row_errors(denoiser.reconstruct(defended[900:]), inputs[900:])
 
 
@@ -54,8 +61,8 @@ def test_no_defense_is_inverted_as_it_is(world):
 def test_systems_side_by_side_are_attacked_as_if_alone(world):
     clean, inputs, inverter = world
     systems = torch.stack((torch.softmax(clean.log() / 4, 1), clean))
-    together = Denoiser(inverter, clean[:900], epochs=2).fit(systems[:, :900], inputs[:900])
+    together = denoiser_of(inverter, clean[:900], epochs=2).fit(systems[:, :900], inputs[:900])
     answers = together.reconstruct(systems[:, 900:])
     for system, answer in zip(systems, answers, strict=True):
-        alone = Denoiser(inverter, clean[:900], epochs=2).fit(system[:900], inputs[:900])
+        alone = denoiser_of(inverter, clean[:900], epochs=2).fit(system[:900], inputs[:900])
         torch.testing.assert_close(alone.reconstruct(system[900:]), answer, rtol=0, atol=1e-4)

@@ -10,14 +10,11 @@ from torch import Tensor
 
 from mipoison.eval.adversaries.base import REFIT, STANDARD, Attack, Network
 from mipoison.eval.adversaries.decoder import Decoder
-from mipoison.eval.adversaries.denoiser import Denoiser
 from mipoison.eval.adversaries.lookups import LabelOnly, NearestNeighbours
 from mipoison.eval.adversaries.mlp import MLP
-from mipoison.eval.adversaries.settings import AdversarySettings
+from mipoison.eval.adversaries.settings import WIDE, AdversarySettings
 from mipoison.eval.data.splits import Role
 from mipoison.eval.metrics import row_errors
-
-WIDE = "wide MLP, raw+log"
 
 
 def standard(settings: AdversarySettings, *, seed: int, stretch: int = 1) -> MLP:
@@ -33,14 +30,6 @@ def standard(settings: AdversarySettings, *, seed: int, stretch: int = 1) -> MLP
         log_floor=settings.log_floor,
         seed=seed,
     )
-
-
-def readers(settings: AdversarySettings) -> dict[str, float]:
-    """Returns the wide networks on raw+log by name, and how small the entries are that each looks at."""
-    floors = {WIDE: settings.log_floor}
-    if settings.deep_floor is not None:
-        floors[f"{WIDE} to {settings.deep_floor:g}"] = settings.deep_floor
-    return floors
 
 
 def adaptive_networks(
@@ -65,7 +54,7 @@ def adaptive_networks(
         raise ValueError("image_shape: expected height and width of the images, for the decoders")
     usual = settings.log_floor
     wide = [("wide MLP, raw", "raw", "mse", usual)]
-    wide += [(name, "raw+log", "mse", floor) for name, floor in readers(settings).items()]
+    wide += [(name, "raw+log", "mse", floor) for name, floor in settings.readers.items()]
     wide += [(f"{WIDE}, {loss}", "raw+log", loss, usual) for loss in settings.losses]
     networks: list[Network] = [
         MLP(
@@ -215,59 +204,6 @@ def _trained_again(
             for system, (one, own) in enumerate(zip(chosen, made, strict=True))
         ]
     )
-
-
-def attack_denoised(
-    settings: AdversarySettings,
-    adaptive: Attack,
-    system: int,
-    queries: Tensor,
-    auxiliary: Role,
-    served: Tensor,
-    victims: Role,
-    *,
-    seed: int,
-) -> Attack:
-    """Lets an adversary who holds both answers to their own queries undo every defense first.
-
-    Args:
-        settings: how hard the adversaries try.
-        adaptive: the attack in which the undefended system took part; its networks on raw+log invert.
-        system: the undefended system's index there.
-        queries: defended vectors of the auxiliary rows, ``[E, n, K]``.
-        auxiliary: the adversary's own rows.
-        served: defended vectors of the victims, ``[E, M, K]``.
-        victims: the rows to reconstruct.
-        seed: initial weights and order of the batches.
-
-    Returns:
-        Reconstructions and errors, a variant for each of those networks; see `Denoiser`.
-    """
-    fitted = len(auxiliary) - settings.held_out
-    attacked = Attack({}, {}, {}, {})
-    for inverter, floor in readers(settings).items():
-        denoiser = Denoiser(
-            adaptive.networks[inverter].member(system),
-            queries[system, :fitted],
-            width=settings.width,
-            epochs=settings.epochs,
-            patience=settings.patience,
-            batch=settings.wide_batch,
-            learning_rate=settings.learning_rate,
-            log_floor=floor,
-            seed=seed,
-            name=f"denoiser, {inverter}",
-        ).fit(
-            queries[:, :fitted],
-            auxiliary.inputs[:fitted],
-            held_out=(queries[:, fitted:], queries[system, fitted:]),
-        )
-        held = row_errors(denoiser.reconstruct(queries[:, fitted:]), auxiliary.inputs[fitted:])
-        made = denoiser.reconstruct(served)
-        attacked.reconstructions[denoiser.name] = made
-        attacked.errors[denoiser.name] = row_errors(made, victims.inputs)
-        attacked.held_out[denoiser.name] = held.mean(-1)
-    return attacked
 
 
 def attack_trained_clean(clean: Attack, system: int, served: Tensor, victims: Role) -> Attack:

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from mipoison.eval.adversaries.base import Network, stacked
-from mipoison.eval.adversaries.mlp import MLP
 
 # A row was spared where it moved no farther (l1) than rounding.
 _SPARED: Final = 1e-5
@@ -31,13 +30,9 @@ class Denoiser:
     Args:
         inverter: trained on the undefended vectors of one system.
         clean: those vectors, ``[n, K]``.
-        width: units of both hidden layers of the networks that undo the defense and spot the spared rows.
-        epochs: their passes; the most of them, with rows held out.
-        patience: passes without a smaller held-out error after which their training ends.
-        batch: their rows a step.
-        learning_rate: theirs.
+        undo: learns the logarithms; like the next one it predicts numbers in [0, 1] for each row, as pixels are.
+        spot: learns whether a row was spared.
         log_floor: smallest entry before a logarithm, < 1.
-        seed: initial weights and order of the batches.
         keeps_labels: puts the served label ahead in what is recovered, for the systems that kept all labels.
         name: how reports call it.
     """
@@ -46,14 +41,10 @@ class Denoiser:
         self,
         inverter: Network,
         clean: Tensor,
+        undo: Network,
+        spot: Network,
         *,
-        width: int = 192,
-        epochs: int = 30,
-        patience: int = 12,
-        batch: int = 64,
-        learning_rate: float = 2e-3,
         log_floor: float = 1e-6,
-        seed: int = 0,
         keeps_labels: bool = False,
         name: str = "denoiser",
     ) -> None:
@@ -62,22 +53,7 @@ class Denoiser:
         self._floor, self._lowest = log_floor, math.log(log_floor)
         self._clean = clean
         self._keeps_labels = keeps_labels
-        # An MLP predicts numbers in [0, 1] for each row: pixels, or as here logarithms between floor and 1, and
-        # whether the row was spared.
-        self._undo, self._spot = (
-            MLP(
-                name=name,
-                kind="raw+log",
-                width=width,
-                epochs=epochs,
-                patience=patience,
-                batch=batch,
-                learning_rate=learning_rate,
-                log_floor=log_floor,
-                seed=own,
-            )
-            for own in (seed, seed + 1)
-        )
+        self._undo, self._spot = undo, spot
 
     def fit(
         self, defended: Tensor, inputs: Tensor, held_out: tuple[Tensor, Tensor] | None = None
@@ -98,7 +74,7 @@ class Denoiser:
             watched = asked, self._goal(clean)
             watched_spots = list(zip(asked, _spared(asked, clean), strict=True))
         self._undo.fit(systems, self._goal(self._clean), watched)
-        self._spots: list[MLP | float] = []
+        self._spots: list[Network | float] = []
         for system, rows in enumerate(_spared(systems, self._clean)):
             share = float(rows.mean())
             # Where all rows were spared, or none, there is nothing to learn.

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
 import torch
 from torch import Tensor
 
-from mipoison.eval.adversaries.base import Attack
+from mipoison.eval.adversaries.base import Attack, Network
 from mipoison.eval.adversaries.denoiser import Denoiser
 from mipoison.eval.adversaries.mlp import MLP
 from mipoison.eval.adversaries.settings import AdversarySettings
@@ -45,6 +45,94 @@ def drawn_near(clean: Tensor, generator: torch.Generator) -> Tensor:
     return torch.softmax(logs + share * (logs[partner] - logs), 1)
 
 
+def attack_denoised(
+    settings: AdversarySettings,
+    adaptive: Attack,
+    system: int,
+    queries: Tensor,
+    auxiliary: Role,
+    served: Tensor,
+    victims: Role,
+    *,
+    seed: int,
+) -> Attack:
+    """Lets an adversary who holds both answers to their own queries undo every defense first.
+
+    Args:
+        settings: how hard the adversaries try.
+        adaptive: the attack in which the undefended system took part; its networks on raw+log invert.
+        system: the undefended system's index there.
+        queries: defended vectors of the auxiliary rows, ``[E, n, K]``.
+        auxiliary: the adversary's own rows.
+        served: defended vectors of the victims, ``[E, M, K]``.
+        victims: the rows to reconstruct.
+        seed: initial weights and order of the batches.
+
+    Returns:
+        Reconstructions and errors, a variant for each of those networks; see `Denoiser`.
+    """
+    fitted = len(auxiliary) - settings.held_out
+    held = queries[:, fitted:], queries[system, fitted:]
+    attacked = Attack({}, {}, {}, {})
+    for inverter, floor in settings.readers.items():
+        denoiser = _denoiser(
+            settings,
+            adaptive.networks[inverter].member(system),
+            queries[system, :fitted],
+            log_floor=floor,
+            seed=seed,
+            name=f"denoiser, {inverter}",
+        ).fit(queries[:, :fitted], auxiliary.inputs[:fitted], held_out=held)
+        _enter(attacked, denoiser, queries[:, fitted:], auxiliary.inputs[fitted:], served, victims)
+    return attacked
+
+
+def _denoiser(
+    settings: AdversarySettings,
+    inverter: Network,
+    clean: Tensor,
+    *,
+    log_floor: float,
+    seed: int,
+    name: str,
+    keeps_labels: bool = False,
+) -> Denoiser:
+    """A denoiser as wide as the standard network."""
+    undo, spot = (
+        MLP(
+            name=name,
+            kind="raw+log",
+            width=settings.width,
+            epochs=settings.epochs,
+            patience=settings.patience,
+            batch=settings.wide_batch,
+            learning_rate=settings.learning_rate,
+            log_floor=log_floor,
+            seed=own,
+        )
+        for own in (seed, seed + 1)
+    )
+    return Denoiser(
+        inverter, clean, undo, spot, log_floor=log_floor, keeps_labels=keeps_labels, name=name
+    )
+
+
+def _enter(
+    attacked: Attack,
+    adversary: Denoiser | MLP,
+    held: Tensor,
+    held_inputs: Tensor,
+    served: Tensor,
+    victims: Role,
+) -> None:
+    """Adds what an adversary makes of the victims and of the rows kept back."""
+    made = adversary.reconstruct(served)
+    attacked.reconstructions[adversary.name] = made
+    attacked.errors[adversary.name] = row_errors(made, victims.inputs)
+    kept_back = row_errors(adversary.reconstruct(held), held_inputs)
+    attacked.held_out[adversary.name] = kept_back.mean(-1)
+
+
 def attack_recovered(
     settings: AdversarySettings,
     adaptive: Attack,
@@ -55,7 +143,6 @@ def attack_recovered(
     served: Tensor,
     victims: Role,
     *,
-    inverters: Mapping[str, float],
     seed: int,
 ) -> Attack:
     """Lets an adversary who can run every defense simulate answers, and learn from them to undo it.
@@ -74,8 +161,6 @@ def attack_recovered(
         auxiliary: the adversary's own rows.
         served: defended vectors of the victims, ``[E, M, K]``.
         victims: the rows to reconstruct.
-        inverters: networks of ``adaptive``, and how small the entries are that each looks at: the first inverts what is
-            recovered, the last one drawn vectors.
         seed: keys, draws, initial weights and order of the batches.
 
     Returns:
@@ -94,23 +179,19 @@ def attack_recovered(
         ]
     )
     clean = torch.cat([own, *drawn])
-    floors = list(inverters.items())
+    floors = list(settings.readers.items())
     (first, floor), (last, deepest) = floors[0], floors[-1]
     near = adaptive.networks[last].member(system)
     known = torch.cat([inputs, inputs, *(near.reconstruct(vectors) for vectors in drawn[1:])])
     held, held_inputs = queries[:, fitted:], auxiliary.inputs[fitted:]
-    of_vectors = Denoiser(
+    of_vectors = _denoiser(
+        settings,
         adaptive.networks[first].member(system),
         clean,
-        width=settings.width,
-        epochs=settings.wide_epochs,
-        patience=settings.patience,
-        batch=2 * settings.wide_batch,
-        learning_rate=settings.learning_rate,
         log_floor=floor,
         seed=seed,
-        keeps_labels=True,
         name="recovery of vectors",
+        keeps_labels=True,
     ).fit(answers, known, held_out=(held, queries[system, fitted:]))
     of_images = MLP(
         kind="raw+log",
@@ -125,9 +206,27 @@ def attack_recovered(
     ).fit(answers, known, held_out=(held, held_inputs))
     attacked = Attack({}, {}, {}, {})
     for adversary in (of_vectors, of_images):
-        made = adversary.reconstruct(served)
-        attacked.reconstructions[adversary.name] = made
-        attacked.errors[adversary.name] = row_errors(made, victims.inputs)
-        kept_back = row_errors(adversary.reconstruct(held), held_inputs)
-        attacked.held_out[adversary.name] = kept_back.mean(-1)
+        _enter(attacked, adversary, held, held_inputs, served, victims)
     return attacked
+
+
+def attack_undoing(
+    settings: AdversarySettings,
+    adaptive: Attack,
+    system: int,
+    simulators: Sequence[Simulator],
+    queries: Tensor,
+    auxiliary: Role,
+    served: Tensor,
+    victims: Role,
+    *,
+    seed: int,
+) -> Attack:
+    """All who undo a defense first: `attack_denoised` and, with ``recovery_draws``, `attack_recovered`."""
+    sides = queries, auxiliary, served, victims
+    denoised = attack_denoised(settings, adaptive, system, *sides, seed=seed)
+    if not settings.recovery_draws:
+        return denoised
+    own = derive_seed(seed, "recovery")
+    recovered = attack_recovered(settings, adaptive, system, simulators, *sides, seed=own)
+    return denoised.beside(recovered)

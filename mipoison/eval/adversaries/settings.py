@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from mipoison.eval.metrics import LOSSES
 from mipoison.eval.scalars import real, several, whole
 
+WIDE = "wide MLP, raw+log"
 _COUNTS = (
     *("width", "epochs", "batch", "wide_width", "wide_epochs", "wide_batch"),
     *("patience", "held_out", "decoder_channels", "decoder_epochs"),
@@ -99,6 +100,14 @@ class AdversarySettings:
                 raise ValueError(
                     f"decoders: expected 'raw', 'log', 'raw+log' or 'top-M', got {kind!r}"
                 )
+
+    @property
+    def readers(self) -> dict[str, float]:
+        """The wide networks on raw+log by name, and how small the entries are that each looks at."""
+        floors = {WIDE: self.log_floor}
+        if self.deep_floor is not None:
+            floors[f"{WIDE} to {self.deep_floor:g}"] = self.deep_floor
+        return floors
 
     def check_rows(self, auxiliary: int) -> None:
         """Raises unless the adversary has rows enough to learn from and to keep back.

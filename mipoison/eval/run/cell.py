@@ -12,21 +12,22 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from mipoison.eval.adversaries.attack import attack, attack_denoised, attack_trained_clean, readers
+from mipoison.defenses import Defense as OwnDefense
+from mipoison.eval.adversaries.attack import attack, attack_trained_clean
 from mipoison.eval.adversaries.base import Attack, device_name, repeatable
-from mipoison.eval.adversaries.recovery import attack_recovered
+from mipoison.eval.adversaries.recovery import Simulator, attack_undoing
 from mipoison.eval.adversaries.repeated import Deployment, WorstCases, worst_cases
 from mipoison.eval.adversaries.settings import AdversarySettings
 from mipoison.eval.configuration import Configuration
 from mipoison.eval.data.loading import split
-from mipoison.eval.data.splits import Role, Split
+from mipoison.eval.data.splits import Role
 from mipoison.eval.methods import Defense, Method
-from mipoison.eval.run.defending import defend, under_another_key
 from mipoison.eval.run.environment import one_thread
 from mipoison.eval.run.setup import Setup
 from mipoison.eval.scalars import derive_seed, real, whole
 from mipoison.eval.scores.certified import certificates
-from mipoison.eval.scores.utility import utility
+from mipoison.eval.scores.pictures import pictures
+from mipoison.eval.scores.utility import repeats, time_per_row, utility
 from mipoison.eval.scores.victims import (
     Evaluator,
     Judge,
@@ -37,7 +38,7 @@ from mipoison.eval.scores.victims import (
     scores_of,
     variants_of,
 )
-from mipoison.eval.targets.training import accuracy
+from mipoison.eval.targets.training import accuracy, serve
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ class Cell:
 def steps_of(configuration: Configuration) -> int:
     """Returns how often `run_cell` calls ``tick``."""
     settings = configuration.adversary
-    wide = 1 + len(readers(settings)) + len(settings.losses)
+    wide = 1 + len(settings.readers) + len(settings.losses)
     epochs = settings.epochs + wide * settings.wide_epochs
     epochs += len(settings.decoders) * settings.decoder_epochs
     return 2 + len(configuration.methods) + len(configuration.worst_case_methods) + 3 * epochs
@@ -93,7 +94,7 @@ def _run(
     setup = prepare(configuration, seed)
     parts, model = setup.parts, setup.model
     tick()
-    defended = defend(configuration, setup, temperature, tick)
+    defended = _defend(configuration, setup, temperature, tick)
     queries, served = defended.queries, defended.victims
     adversary_seed = derive_seed(seed, "adversary")
     names = [method.name for method in configuration.methods]
@@ -109,31 +110,17 @@ def _run(
         tick=tick,
     )
     clean = attack_trained_clean(adaptive, bare, served, parts.victims)
-    denoised = attack_denoised(
+    denoised = attack_undoing(
         settings,
         adaptive,
         bare,
+        defended.simulators,
         queries,
         parts.auxiliary,
         served,
         parts.victims,
         seed=derive_seed(seed, "denoiser"),
     )
-    if settings.recovery_draws:
-        denoised = denoised.beside(
-            attack_recovered(
-                settings,
-                adaptive,
-                bare,
-                defended.simulators,
-                queries,
-                parts.auxiliary,
-                served,
-                parts.victims,
-                inverters=readers(settings),
-                seed=derive_seed(seed, "recovery"),
-            )
-        )
     tick()
     checked = [names.index(name) for name in configuration.checked_methods]
     longer = attack(
@@ -193,7 +180,8 @@ def _run(
         "worst_cases": asked_again,
         "seconds": perf_counter() - started,
     }
-    return Cell(numbers, _pictures(configuration, parts, adaptive, names, bare))
+    shown = pictures(parts, adaptive, names, bare, shown=configuration.victims_shown)
+    return Cell(numbers, shown)
 
 
 def prepare(configuration: Configuration, seed: int) -> Setup:
@@ -228,7 +216,7 @@ def deployment(
     own = setup.served(parts.defender, temperature=temperature)
 
     def refit(key: int) -> Defense:
-        return under_another_key(setup, method, defense, own, key)
+        return _under_another_key(setup, method, defense, own, key)
 
     def attacked(queries: Tensor, auxiliary: Role, served: Tensor) -> Attack:
         return attack(
@@ -253,22 +241,70 @@ def deployment(
     )
 
 
-def _pictures(
-    configuration: Configuration, parts: Split, adaptive: Attack, names: list[str], bare: int
-) -> dict[str, npt.NDArray[np.float32]]:
-    """Cuts the first victim of each class, as every defense's strongest adversary sees it."""
-    labels = parts.victims.labels
-    first = [int((labels == label).nonzero()[0]) for label in range(parts.classes)]
-    rows = torch.tensor(first[: configuration.victims_shown])
+def _under_another_key(
+    setup: Setup, method: Method, defense: Defense, own: Tensor, key: int
+) -> Defense:
+    """The same defense under another key; one without a key is itself, and one that is not ours is fitted again."""
+    if isinstance(defense, OwnDefense):
+        # Fitting takes long and does not depend on the key.
+        return defense if defense._key is None else defense.with_key(key)
+    return setup.defense(method, own, key=key)
 
-    def image(pixels: Tensor) -> npt.NDArray[np.float32]:
-        shown: npt.NDArray[np.float32] = pixels[rows].reshape(-1, *parts.image_shape).numpy()
-        return shown
 
-    pictures = {
-        "originals": image(parts.victims.inputs),
-        "label only": image(adaptive.reconstructions["label only"][bare]),
-    }
-    for system, name in enumerate(names):
-        pictures[name] = image(adaptive.reconstructions[adaptive.strongest(system)][system])
-    return pictures
+@dataclass(frozen=True)
+class _Defended:
+    """What all defenses answered.
+
+    Attributes:
+        queries: to the auxiliary rows, ``[E, n, K]``.
+        victims: to the victims, ``[E, M, K]``.
+        costs: by name, seconds to fit and microseconds a row.
+        repeats: by name, the share of rows that were answered alike when asked again.
+        deployed: those that the worst cases ask.
+        simulators: of each method, what it answers under keys of an adversary's own.
+    """
+
+    queries: Tensor
+    victims: Tensor
+    costs: dict[str, dict[str, float]]
+    repeats: dict[str, float]
+    deployed: dict[str, Defense]
+    simulators: list[Simulator]
+
+
+def _defend(
+    configuration: Configuration, setup: Setup, temperature: float, tick: Callable[[], None]
+) -> _Defended:
+    parts = setup.parts
+    asked = torch.cat([parts.auxiliary.inputs, parts.victims.inputs])
+    bare = serve(setup.model, asked, temperature=temperature)
+    own = setup.served(parts.defender, temperature=temperature)
+    answers, costs, alike, deployed = [], {}, {}, {}
+    simulators: list[Simulator] = []
+    for method in configuration.methods:
+        started = perf_counter()
+        defense = setup.defense(method, own)
+        fit_seconds = perf_counter() - started
+        answer, row_seconds = time_per_row(defense, bare)
+        answers.append(answer)
+        alike[method.name] = repeats(defense, bare, answer)
+        simulators.append(_simulator(setup, method, defense, own))
+        if method.name in configuration.worst_case_methods:
+            deployed[method.name] = defense
+        costs[method.name] = {
+            "fit_seconds": fit_seconds,
+            "microseconds_per_row": row_seconds * 1e6 if method.builder != "none" else 0.0,
+        }
+        tick()
+    everyone = torch.stack(answers)
+    queried = len(parts.auxiliary)
+    return _Defended(
+        everyone[:, :queried], everyone[:, queried:], costs, alike, deployed, simulators
+    )
+
+
+def _simulator(setup: Setup, method: Method, defense: Defense, own: Tensor) -> Simulator:
+    def simulate(vectors: Tensor, key: int) -> Tensor:
+        return _under_another_key(setup, method, defense, own, key)(vectors)
+
+    return simulate
