@@ -84,7 +84,7 @@ YANG = replace(
     target="yang",
     methods=_AT_A_TENTH,
     checked_methods=("none",),
-    adversary=replace(MNIST.adversary, decoders=("raw+log", "top-10"), decoder_epochs=20),
+    adversary=replace(MNIST.adversary, decoders=("raw+log", "top-10")),
 )
 
 # Auxiliary data whose classes the target never saw.

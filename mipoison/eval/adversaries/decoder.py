@@ -96,7 +96,7 @@ class Decoder(TrainedAdversary):
         epochs: int = 40,
         patience: int = 12,
         batch: int = 32,
-        learning_rate: float = 3e-3,
+        learning_rate: float = 2e-3,
         log_floor: float = 1e-6,
         seed: int = 0,
         name: str | None = None,

@@ -41,7 +41,8 @@ class AdversarySettings:
         losses: further losses, "l1" or "mse+ssim", each of which trains another wide network on raw+log.
             The similarity of larger images takes many times as long as the rest.
         decoders: kinds of `Decoder`, e.g. ("raw", "raw+log", "top-10"), each another variant of
-            the adaptive adversary; none by default, since they cost the most.
+            the adaptive adversary; none by default, since they cost the most: for images of 32×32 a core takes .4 ms a
+            row and pass, and some 30 passes, so 60 s for each system with 5,000 rows. On a GPU where torch has one.
         decoder_channels: their maps of 4x4.
         decoder_epochs: their passes, at most; the fewer the rows, the more are needed.
 
@@ -65,7 +66,7 @@ class AdversarySettings:
     losses: tuple[str, ...] = ()
     decoders: tuple[str, ...] = ()
     decoder_channels: int = 64
-    decoder_epochs: int = 40
+    decoder_epochs: int = 100
 
     def __post_init__(self) -> None:
         taken: dict[str, object] = {
