@@ -10,7 +10,7 @@ import numpy as np
 # A measured member stands for a mean l1 that it misses by so much.
 _REACH: Final = 1.05
 # Variants that are no part of the adaptive adversary.
-_OTHER_ADVERSARIES: Final = (", trained clean", "denoiser")
+_OTHER_ADVERSARIES: Final = (", trained clean", "denoiser", "recovery of ")
 _VARIANT: Final = "variant."
 
 Methods: TypeAlias = Sequence[Mapping[str, Any]]
