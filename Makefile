@@ -116,12 +116,15 @@ soak: $(VENV)/.test
 COMPARED = standard study-mnist study-mnist-confident study-fashion study-faces study-faces-confident
 REST = more-digits more-mnist more-mnist-confident more-faces more-faces-confident
 DEFENSES = $(COMPARED) $(REST) asked-mnist asked-faces study-decoder study-ablation
-STUDIES ?= $(DEFENSES) study-yang study-strangers study-nls study-vib study-bido
+# make study LFW=FOLDER: also the faces in that folder, see docs/guides/faces.md.
+LFW ?=
+FACES = $(if $(LFW),study-lfw-imagenet study-lfw-imagenet-48 study-lfw-identity)
+STUDIES ?= $(DEFENSES) study-yang study-strangers study-nls study-vib study-bido $(FACES)
 PARTS ?= keys rotation retrained certified serve_load drift unlike
 study-defenses:
 	$(MAKE) study STUDIES="$(DEFENSES)" PARTS=
 study: $(VENV)/.test
-	$(BIN)/python studies/run.py $(STUDIES) --jobs $(JOBS)
+	$(BIN)/python studies/run.py $(STUDIES) --jobs $(JOBS) $(if $(LFW),--lfw "$(LFW)")
 	for part in $(PARTS); do $(BIN)/python studies/$$part.py --jobs $(JOBS) || exit 1; done
 	$(BIN)/python studies/results_page.py
 

@@ -17,6 +17,7 @@ import numpy as np
 from kept import NUMBERS
 from results_page import PICTURES, save_small
 
+from mipoison.eval.data.catalogue import may_be_shown
 from mipoison.eval.report import leaderboard
 from mipoison.eval.report.figures import own_style, privacy_utility, victims
 from mipoison.eval.report.markdown import mean_alone
@@ -74,8 +75,17 @@ SEEN = {
 
 @own_style()
 def keep(run: Path) -> None:
-    """Keeps a run's numbers, and draws the victims' pictures, which are not kept."""
-    leaderboard.add(json.loads((run / "results.json").read_text()), NUMBERS, NAME)
+    """Keeps a run's numbers, and draws the victims' pictures, which are not kept.
+
+    Raises:
+        SystemExit: if the pictures show people, or may do.
+    """
+    results = json.loads((run / "results.json").read_text())
+    if not may_be_shown(dataset := results["configuration"]["dataset"]):
+        raise SystemExit(
+            f"{run}: expected a run whose pictures may be published, got one of {dataset}, which may show people"
+        )
+    leaderboard.add(results, NUMBERS, NAME)
     with np.load(run / "reconstructions.npz") as arrays:
         names = {"originals": "originals", "label only": "label only"} | SEEN
         images = {shown: arrays[f"{SEEN_IN}/{name}"] for name, shown in names.items()}

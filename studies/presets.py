@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 from mipoison.defenses.lpa.candidates import KINDS
 from mipoison.eval.configuration import Configuration
@@ -13,11 +14,13 @@ from mipoison.eval.presets import (
     DEMO,
     FACES,
     LABEL_ONLY,
+    LFW,
     MNIST,
     NONE,
     OBJECTIVES,
     STANDARD,
     SWEPT,
+    codebook,
     compared_at,
     lfp,
     of_budget,
@@ -124,6 +127,18 @@ ABLATION = replace(
     checked_methods=("none",),
 )
 
+# Labeled Faces in the Wild: `studies/run.py --lfw FOLDER` says where it is. Few defenses, since a cell of a thousand
+# classes takes long; decoy answers slowest, and is there once.
+_FEW_FACES = ("equilibrium", "generator"), ("laplace", "high_confidence")
+_OF_FACES = (*compared_at((0.03, 0.1, 0.2), *_FEW_FACES), of_budget("decoy", 0.1), codebook())
+LFW_IMAGENET = replace(LFW, temperatures=(1.0, 2.0), methods=_OF_FACES)
+LFW_IMAGENET_48 = replace(
+    LFW, dataset="lfw-48:lfw", methods=(*compared_at((0.1,), *_FEW_FACES), codebook())
+)
+LFW_IDENTITY = replace(
+    LFW, target="cnn", target_epochs=15, temperatures=(1.0, 4.0), methods=_OF_FACES
+)
+
 STUDIES: dict[str, Configuration] = {
     "standard": STANDARD,
     "study-mnist": MNIST_SOFTENED,
@@ -145,4 +160,13 @@ STUDIES: dict[str, Configuration] = {
     "study-vib": _retrained("vib"),
     "study-bido": _retrained("bido"),
     "study-ablation": ABLATION,
+    "study-lfw-imagenet": LFW_IMAGENET,
+    "study-lfw-imagenet-48": LFW_IMAGENET_48,
+    "study-lfw-identity": LFW_IDENTITY,
 }
+
+
+def in_folder(study: Configuration, faces: Path) -> Configuration:
+    """A study of Labeled Faces in the Wild with its files in that folder; every other one as it is."""
+    kind, _, _ = study.dataset.partition(":")
+    return replace(study, dataset=f"{kind}:{faces}") if kind in ("lfw", "lfw-48") else study

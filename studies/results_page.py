@@ -22,7 +22,7 @@ from unlike_section import unlike_section
 
 from mipoison.eval.report.figures import own_style, privacy_utility
 from mipoison.eval.report.glossary import as_markdown
-from mipoison.eval.report.markdown import described, mean_alone
+from mipoison.eval.report.markdown import described, mean_alone, spread
 from mipoison.eval.scores.frontier import budget_of, strongest_variant
 
 DOCS = Path(__file__).parents[1] / "docs"
@@ -124,12 +124,17 @@ def setting(
     return (
         f"\n## {TITLES[name]}, T = {temperature}\n\n"
         f"{described(kept['configuration'])}. Target {kept['configuration']['target']}, accuracy "
-        f"{part['target']['accuracy']['mean']:.3f}. Undefended MSE {undefended} (standard adversary), {strongest} "
+        f"{mean_of(part['target']['accuracy'], 3)}. Undefended MSE {undefended} (standard adversary), {strongest} "
         f"(adaptive); label only {label}. {made['processor']}, {made['date']}.\n\n"
         f"| defense | {heads} |\n{'|---' * 11}|\n{rows}\n"
         f"{behind}Without a budget, g3 (l1): {rest}.\n\n"
         f"![{TITLES[name]}, T = {temperature}: gain against mean l1](results/{picture})\n"
     )
+
+
+def mean_of(statistic: Mapping[str, Any], digits: int) -> str:
+    """The mean with so many digits, and a dash where there is none."""
+    return spread({"mean": statistic["mean"], "sd": None}, digits)
 
 
 def cells(measured: Mapping[str, Any]) -> str:

@@ -10,7 +10,14 @@ from typing import Any
 from details_section import details
 from kept import TITLES
 
-from mipoison.eval.report.markdown import COLUMNS, described, equal_l1_table, row, worst_cases_table
+from mipoison.eval.report.markdown import (
+    COLUMNS,
+    described,
+    equal_l1_table,
+    row,
+    spread,
+    worst_cases_table,
+)
 from mipoison.eval.scores.frontier import budget_of, budgets_of, errors_of_variants
 
 
@@ -26,13 +33,13 @@ def section(name: str, kept: dict[str, Any]) -> str:
         doubled = part["doubled_epochs"]["none"]
         lines.append(
             f"**T = {temperature}**, target {configuration['target']} "
-            f"(accuracy on victims {part['target']['accuracy']['mean']:.3f}, the evaluator's "
-            f"{part['target']['evaluator_accuracy']['mean']:.3f}), seeds {part['seeds']}, "
+            f"(accuracy on victims {spread(part['target']['accuracy'], 3)}, the evaluator's "
+            f"{spread(part['target']['evaluator_accuracy'], 3)}), seeds {part['seeds']}, "
             f"{environment['processor']}, {environment['date']}. Undefended MSE: "
             f"standard {bare['standard.mse']['mean']:.4f}, adaptive {bare['adaptive.mse']['mean']:.4f}; "
             f"label only {floors['label_only']['mean']:.4f}; "
             f"the mean of all {floors['global_mean']['mean']:.4f}, "
-            f"of the true class {floors['class_mean']['mean']:.4f}; "
+            f"of the true class {spread(floors['class_mean'], 4)}; "
             f"twice the epochs change the standard by {doubled['standard.change']['mean']:+.1%} and the adaptive by "
             f"{doubled['adaptive.change']['mean']:+.1%}.\n\n"
         )

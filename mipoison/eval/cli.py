@@ -57,7 +57,7 @@ class Evaluate:
     preset: Preset = "demo"
     """Experiment whose values the other options change. "demo": digits, seeds 0-2, T = 1 and 3, eleven defenses.
     "quick": one short cell. "mnist", "faces": the demo's defenses on MNIST-5k and on ORL faces; need the extra [data].
-    "standard": defenses and baselines at four strengths on digits, and adversaries who ask again or know more."""
+    "standard": four strengths on digits, adversaries who ask again or know more. "lfw": faces, ImageNet vectors."""
     defenses: tuple[str, ...] = ()
     """Only these of the preset's defenses; "none" and "label-only" always take part."""
     outside: tuple[str, ...] = ()

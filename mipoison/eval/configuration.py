@@ -13,6 +13,7 @@ from mipoison.eval.data.catalogue import check_auxiliary, check_dataset
 from mipoison.eval.methods import Method
 from mipoison.eval.scalars import real, several, whole
 from mipoison.eval.targets.own import FILES, is_outside
+from mipoison.eval.targets.stored import STORED
 from mipoison.eval.targets.training import choices, known
 
 
@@ -29,14 +30,15 @@ class Configuration:
         checked_methods: defenses for which the adversaries are also trained twice as long.
         worst_case_methods: keyed defenses that are also attacked by repeated queries, by an adversary who knows all but
             the key, and by one who holds it, see `adversaries.repeated`; each takes as long as twenty other defenses.
-        dataset: digits, mnist, fashion, orl, orl-64, npz:FILE, folder:FOLDER, idx:FOLDER, torchvision:NAME or
-            huggingface:NAME; the last two download. See `mipoison.eval.data.loading.split`.
+        dataset: digits, mnist, fashion, orl, orl-64, npz:FILE, folder:FOLDER, idx:FOLDER, lfw:FOLDER, lfw-48:FOLDER,
+            torchvision:NAME or huggingface:NAME; the last two download. See `mipoison.eval.data.loading.split`.
         adversary: how hard the adversaries try.
         target: the target classifier: mlp, cnn, yang or resnet, alone or retrained to leak less: mlp+nls
             (negative label smoothing), mlp+vib (information bottleneck), mlp+bido (bilateral dependency), at a strength
             of their own if wanted (mlp+nls:-0.1). Or one of yours: a file of TorchScript (.pt, .ts) or torch.export
             (.pt2) that takes images [n, 1, H, W], "module:name" of a callable like that, of an estimator with
-            predict_proba, or of a class of estimators, which is fitted on the private rows.
+            predict_proba, or of a class of estimators, which is fitted on the private rows. Or "stored": the answers
+            lie beside the images, "outputs" or "logits" of an npz, and no classifier is needed.
         target_epochs: passes of the target classifier over the private rows.
         auxiliary: what the adversary's queries show: the "same" classes as the target's, or a third of the classes,
             which the target does not know ("other"), as with faces of other people.
@@ -62,9 +64,10 @@ class Configuration:
         self._take_numbers()
         check_dataset(self.dataset)
         check_auxiliary(self.auxiliary)
-        if not known(self.target) and not is_outside(self.target):
+        if not known(self.target) and not is_outside(self.target) and self.target != STORED:
             raise ValueError(
-                f"target: expected {choices()}, module:name or a file of {', '.join(FILES)}, got {self.target!r}"
+                f"target: expected {choices()}, {STORED!r}, module:name or a file of {', '.join(FILES)}, "
+                f"got {self.target!r}"
             )
         if not self.seeds or len(set(self.seeds)) != len(self.seeds):
             raise ValueError(f"seeds: expected at least one, all different, got {self.seeds}")
@@ -85,6 +88,11 @@ class Configuration:
         if not set(self.worst_case_methods) <= set(names):
             raise ValueError(
                 f"worst_case_methods: expected names out of {names}, got {self.worst_case_methods}"
+            )
+        if self.worst_case_methods and self.target == STORED:
+            raise ValueError(
+                f"worst_case_methods: expected none for the target {STORED!r}, got {self.worst_case_methods}; they ask "
+                "about altered images, whose answers are not stored"
             )
         if "none" not in self.checked_methods or not set(self.checked_methods) <= set(names):
             raise ValueError(

@@ -16,6 +16,7 @@ import tyro
 from mipoison.eval.adversaries.settings import AdversarySettings
 from mipoison.eval.configuration import Configuration
 from mipoison.eval.targets.own import is_outside
+from mipoison.eval.targets.stored import STORED
 
 Options = TypeVar("Options")
 # Lines of tyro's boxes, and where its message ends and its help begins.
@@ -105,7 +106,8 @@ def refuse_ignored(
         given: the arguments.
     """
     no_decoders = "" if configuration.adversary.decoders else "there are no --adversary.decoders"
-    trained = "--target is one of yours" if is_outside(configuration.target) else ""
+    untrained = is_outside(configuration.target) or configuration.target == STORED
+    trained = "--target is one of yours" if untrained else ""
     kept = {"none", "label-only", *defenses}
     left_out = [name for name in configuration.checked_methods if defenses and name not in kept]
     without_effect = {

@@ -17,6 +17,11 @@ _FACES: Final = (
 _SHARES: Final = "of each class 20 % private, 20 % defender, 40 % auxiliary, 20 % victims"
 _FROM_HUB: Final = "at most 20000 evenly spread, grey, averaged to 32×32 pixels; " + _SHARES
 _IDX: Final = "2000 are private, 2000 defender, 4000 auxiliary, 1000 victims"
+_LFW: Final = (
+    "Labeled Faces in the Wild (deep-funneled, the face cut out, grey) of {{path}}, averaged to {side}×{side} pixels: "
+    "1000 victims and 2023 private photographs (3 altered copies of each) of the 62 people with at least 20; 2000 "
+    "defender and 5000 auxiliary ones of other people, nobody in two of these groups"
+)
 BUNDLED: Final[Mapping[str, str]] = {
     "digits": (
         "scikit-learn digits, 1797 grey images of 8×8 pixels: 400 private, 400 defender, "
@@ -37,8 +42,26 @@ OWN: Final[Mapping[str, str]] = {
     "idx": f"grey images of {{path}}, in MNIST's format, of which {_IDX}",
     "torchvision": f"{{path}} of torchvision, {_FROM_HUB}",
     "huggingface": f"{{path}} of Hugging Face, {_FROM_HUB}",
+    "lfw": _LFW.format(side=32),
+    "lfw-48": _LFW.format(side=48),
 }
 _HUBS: Final = ("torchvision", "huggingface")
+
+
+# Data sets whose pictures may stand in a page that others read: they show nobody.
+_SHOWN: Final = ("digits", "mnist", "fashion")
+
+
+def may_be_shown(dataset: str) -> bool:
+    """Whether pages for others may have pictures of a data set, or reconstructions of them: they show no people.
+
+    Of a user's own data nobody knows, so they may not.
+
+    Example:
+        >>> may_be_shown("digits"), may_be_shown("lfw:faces"), may_be_shown("orl"), may_be_shown("npz:mine.npz")
+        (True, False, False, False)
+    """
+    return dataset in _SHOWN
 
 
 def check_dataset(dataset: str) -> None:

@@ -8,9 +8,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import Tensor
 
+from mipoison.eval.data.arrays import read_npz, scaled, stored_logits
 from mipoison.eval.data.pictures import SIDE, grey_square
-from mipoison.eval.data.splits import SHARES, Images, Split, assemble, by_class
+from mipoison.eval.data.splits import SHARES, UNKNOWN, Images, Split, assemble, by_class, by_share
 from mipoison.eval.scalars import derive_seed
 
 
@@ -20,7 +22,9 @@ def load_npz(seed: int, path: Path) -> Split:
     Args:
         seed: of the division.
         path: with x, uint8 or floats in [0, 1], ``[N, H, W]``, ``[N, 1, H, W]`` or ``[N, H, W, 1]``, and y,
-            ``[N]``, the classes; any values that can be sorted.
+            ``[N]``, the classes; any values that can be sorted. It may also hold a classifier's answers to x, for the
+            target "stored": outputs, probability vectors ``[N, K]``, or logits. Then y are columns of those, from 0 to
+            K - 1, and may be left out where the true classes are not known.
 
     Raises:
         FileNotFoundError: if there is no such file.
@@ -28,9 +32,16 @@ def load_npz(seed: int, path: Path) -> Split:
             pixels, or a class too few rows for every role to get one.
     """
     name = f"dataset 'npz:{path}'"
-    arrays = read_npz(path, name, ("x", "y"), "numpy.savez(FILE, x=images, y=classes)")
-    x, y = arrays["x"], arrays["y"]
-    x = _one_channel(x, name)
+    arrays = read_npz(path, name, (), "numpy.savez(FILE, x=images, y=classes)")
+    if "x" not in arrays or not {"y", "outputs", "logits"} & set(arrays):
+        raise ValueError(
+            f"{name}: expected arrays x and y, got {sorted(arrays)}; y may be left out beside a classifier's outputs "
+            "[N, K] or logits"
+        )
+    logits = stored_logits(arrays, name, count=len(arrays["x"]))
+    x = _one_channel(arrays["x"], name)
+    # Nothing is said of the classes: the label of no class.
+    y = arrays.get("y", np.full(len(x), UNKNOWN))
     if y.shape != x.shape[:1] or not len(x):
         raise ValueError(
             f"{name}: expected y [N], one class for each image, got y {list(y.shape)} and {len(x)} images"
@@ -44,60 +55,27 @@ def load_npz(seed: int, path: Path) -> Split:
             f"{name}: expected x in [0, 1] or uint8, got {x.dtype} from {x.min()} to {x.max()}; divide x by its "
             "largest possible value"
         )
+    split_seed = derive_seed(seed, "split", "npz")
+    shape = (x.shape[1], x.shape[2])
+    if "y" not in arrays:
+        images = Images(pixels.flatten(1), torch.from_numpy(y), shape)
+        return assemble(images, by_share(len(x), SHARES, seed=split_seed), logits=logits)
     names, places = np.unique(y, return_inverse=True)
     labels = torch.from_numpy(places.astype(np.int64))
-    images = Images(pixels.flatten(1), labels, (x.shape[1], x.shape[2]))
-    division = by_class(
-        labels, SHARES, seed=derive_seed(seed, "split", "npz"), names=names.tolist()
-    )
-    return assemble(images, division)
+    division = by_class(labels, SHARES, seed=split_seed, names=names.tolist())
+    images = Images(pixels.flatten(1), labels, shape)
+    columns = None if logits is None else _columns(names, logits.shape[1], name)
+    return assemble(images, division, logits=logits, columns=columns)
 
 
-def scaled(x: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
-    """Bytes as numbers in 0–1, other numbers as they are; float32."""
-    return x.astype(np.float32) / np.float32(255 if x.dtype == np.uint8 else 1)
-
-
-def read_npz(
-    path: Path, name: str, needed: tuple[str, ...], how: str
-) -> dict[str, npt.NDArray[Any]]:
-    """Reads all arrays of a ``.npz``.
-
-    Args:
-        path: the file.
-        name: what it is in messages.
-        needed: arrays that it must have.
-        how: the call that writes such a file, for messages.
-
-    Raises:
-        FileNotFoundError: if there is no such file.
-        ValueError: if it cannot be read, or lacks one of the arrays.
-    """
-    if not path.is_file():
-        found = "a folder" if path.is_dir() else "none"
-        raise FileNotFoundError(
-            f"{name}: expected a .npz file, found {found}; name one that {how} wrote"
-        )
-    try:
-        with np.load(path, allow_pickle=False) as arrays:
-            if not set(needed) <= set(arrays.files):
-                raise _Unfit(
-                    f"{name}: expected arrays {' and '.join(needed)}, got {sorted(arrays.files)}"
-                )
-            return {each: arrays[each] for each in arrays.files}
-    except _Unfit:
-        raise
-    # An .npy has no arrays by name, and what is damaged fails in many ways.
-    except Exception as error:
-        said = str(error).partition("\n")[0]
+def _columns(classes: npt.NDArray[Any], width: int, name: str) -> Tensor:
+    """The column of each class among stored answers of that width."""
+    if classes.dtype.kind not in "iub" or not (0 <= int(classes[0]) <= int(classes[-1]) < width):
         raise ValueError(
-            f"{name}: expected a .npz that numpy.savez wrote, with arrays of numbers or text and no objects, got "
-            f"{type(error).__name__}: {said}; write it again with {how}"
-        ) from error
-
-
-class _Unfit(ValueError):
-    """Of a file that can be read."""
+            f"{name}: expected y to be columns of the stored answers, whole numbers from 0 to {width - 1}, got "
+            f"{classes.dtype} from {classes[0]} to {classes[-1]}; leave y out if the true classes are not among them"
+        )
+    return torch.from_numpy(classes.astype(np.int64))
 
 
 def _one_channel(x: npt.NDArray[Any], name: str) -> npt.NDArray[Any]:

@@ -6,14 +6,16 @@ Who gets which row depends on the name of the data set and the seed, on nothing 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from mipoison.eval.data.bundled import load_digits, load_mnist, load_orl
+from mipoison.eval.data.bundled import augment, load_digits, load_mnist, load_orl
 from mipoison.eval.data.catalogue import check_auxiliary, check_dataset
 from mipoison.eval.data.files import load_folder, load_npz
 from mipoison.eval.data.hubs import load_hugging_face, load_torchvision
 from mipoison.eval.data.idx import load_fashion, load_idx
+from mipoison.eval.data.lfw import COPIES, load_lfw
 from mipoison.eval.data.splits import Split, with_disjoint_classes
 from mipoison.eval.scalars import derive_seed
 
@@ -30,7 +32,17 @@ _OWN: Final[Mapping[str, Callable[[int, Path], Split]]] = {
     "idx": load_idx,
     "torchvision": load_torchvision,
     "huggingface": load_hugging_face,
+    "lfw": lambda seed, path: _faces(seed, path, 32),
+    "lfw-48": lambda seed, path: _faces(seed, path, 48),
 }
+
+
+def _faces(seed: int, path: Path, side: int) -> Split:
+    """Labeled Faces in the Wild, with altered copies of the private photographs, which have no stored logits."""
+    parts = load_lfw(seed, path, side)
+    alterations = derive_seed(seed, "augment", "lfw", "private")
+    more = augment(parts.private, copies=COPIES, image_shape=parts.image_shape, seed=alterations)
+    return replace(parts, private=more)
 
 
 def split(dataset: str = "digits", *, seed: int, auxiliary: str = "same") -> Split:
@@ -39,7 +51,8 @@ def split(dataset: str = "digits", *, seed: int, auxiliary: str = "same") -> Spl
     Args:
         dataset: "digits", "mnist", "fashion", "orl" or "orl-64", or a user's own: "npz:PATH" with arrays
             x ``[N, H, W]`` and y ``[N]``, or "folder:PATH" with one folder of pictures a class, "idx:PATH" with
-            files like MNIST's, or "torchvision:NAME" and "huggingface:NAME", see `hubs`.
+            files like MNIST's, or "torchvision:NAME" and "huggingface:NAME", see `hubs`, or "lfw:FOLDER" and
+            "lfw-48:FOLDER", see `lfw`.
         seed: which division; the same seed gives the same division everywhere.
         auxiliary: what the adversary's queries show: the "same" classes as the target's, or "other" ones, see
             `splits.with_disjoint_classes`.

@@ -43,26 +43,31 @@ class Role:
         labels: int64 ``[n]``, the true classes; -1 where the row shows none of the target's.
         rows: int64 ``[n]``, positions in the data set; altered copies of an image share its
             position.
+        logits: float32 ``[n, K]``, stored with the data; None: nothing is.
     """
 
     inputs: Tensor
     labels: Tensor
     rows: Tensor
+    logits: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.rows)
 
     def where(self, chosen: Tensor) -> Role:
         """The rows that a mask ``[n]`` names, or positions do, in their order."""
-        return Role(self.inputs[chosen], self.labels[chosen], self.rows[chosen])
+        logits = None if self.logits is None else self.logits[chosen]
+        return Role(self.inputs[chosen], self.labels[chosen], self.rows[chosen], logits)
 
 
 def joined(*roles: Role) -> Role:
-    """The rows of several roles, one role after the other."""
+    """The rows of several roles, one role after the other; their logits where all have some."""
+    logits = [role.logits for role in roles if role.logits is not None]
     return Role(
         torch.cat([role.inputs for role in roles]),
         torch.cat([role.labels for role in roles]),
         torch.cat([role.rows for role in roles]),
+        torch.cat(logits) if len(logits) == len(roles) else None,
     )
 
 
@@ -70,13 +75,18 @@ def joined(*roles: Role) -> Role:
 class Split:
     """One data set divided among the roles.
 
+    A data set may store the answers of a classifier that is not here (`Role.logits`), whose classes can be others than
+    those of the labels.
+
     Attributes:
         private: trains the target classifier.
         defender: fits the defense; never private.
         auxiliary: what the adversary queries with.
         victims: what the adversary reconstructs.
-        classes: number of classes K.
+        classes: number of classes that the labels name; 0: no row has a label.
         image_shape: height and width; their product is D.
+        columns: int64 ``[classes]``, where the stored logits have each class; None: their classes are others.
+        auxiliary_known: whether the auxiliary rows show what the victims do; False: other people, or other classes.
     """
 
     private: Role
@@ -85,14 +95,26 @@ class Split:
     victims: Role
     classes: int
     image_shape: tuple[int, int]
+    columns: Tensor | None = None
+    auxiliary_known: bool = True
 
 
-def assemble(images: Images, rows: Mapping[str, Tensor]) -> Split:
+def assemble(
+    images: Images,
+    rows: Mapping[str, Tensor],
+    *,
+    logits: Tensor | None = None,
+    columns: Tensor | None = None,
+    auxiliary_known: bool = True,
+) -> Split:
     """Gives every role its rows of the data set.
 
     Args:
         images: the data set.
         rows: role to int64 positions; a key for each of `ROLES`.
+        logits: stored with the data set, ``[n, K]``.
+        columns: where they have each class, see `Split`.
+        auxiliary_known: see `Split`.
 
     Raises:
         ValueError: if a side of the images is too small for a structural similarity, or there is one class alone.
@@ -102,11 +124,12 @@ def assemble(images: Images, rows: Mapping[str, Tensor]) -> Split:
             f"expected images with sides of at least {_LEAST_SIDE} pixels, got {images.image_shape}; give larger ones"
         )
     classes = int(images.labels.max()) + 1
-    if classes < 2:
+    if classes == 1:
         raise ValueError(
             "expected images of at least 2 classes, got 1; a classifier tells nothing of them"
         )
-    held = {name: Role(images.inputs[own], images.labels[own], own) for name, own in rows.items()}
+    everyone = Role(images.inputs, images.labels, torch.arange(len(images.labels)), logits)
+    held = {name: everyone.where(own) for name, own in rows.items()}
     return Split(
         private=held["private"],
         defender=held["defender"],
@@ -114,6 +137,8 @@ def assemble(images: Images, rows: Mapping[str, Tensor]) -> Split:
         victims=held["victims"],
         classes=classes,
         image_shape=images.image_shape,
+        columns=columns,
+        auxiliary_known=auxiliary_known,
     )
 
 
@@ -141,6 +166,19 @@ def by_count(total: int, sizes: Mapping[str, int], *, seed: int) -> dict[str, Te
     return dict(
         zip(sizes, order.split([*sizes.values(), total - sum(sizes.values())]), strict=False)
     )
+
+
+def by_share(total: int, shares: Mapping[str, float], *, seed: int) -> dict[str, Tensor]:
+    """Shuffles all rows and gives each role its share of them.
+
+    Raises:
+        ValueError: if a role gets no row.
+
+    Example:
+        >>> {role: len(rows) for role, rows in by_share(10, {"private": 0.6, "victims": 0.4}, seed=0).items()}
+        {'private': 6, 'victims': 4}
+    """
+    return by_class(torch.zeros(total, dtype=torch.int64), shares, seed=seed, names=["(none)"])
 
 
 def by_class(
@@ -208,7 +246,8 @@ def with_disjoint_classes(parts: Split, *, seed: int) -> Split:
         The roles with classes counted anew from 0; auxiliary rows have label -1.
 
     Raises:
-        ValueError: if fewer than two classes would remain.
+        ValueError: if fewer than two classes would remain, the rows have no labels, or the auxiliary rows show others
+            already.
 
     Example:
         >>> from mipoison.eval.data.loading import split
@@ -216,6 +255,11 @@ def with_disjoint_classes(parts: Split, *, seed: int) -> Split:
         >>> parts.classes, parts.auxiliary.labels.unique().tolist()
         (7, [-1])
     """
+    if not parts.classes or not parts.auxiliary_known:
+        why = "rows without classes" if parts.auxiliary_known else "auxiliary rows of other people"
+        raise ValueError(
+            f"auxiliary: expected rows with classes for 'other', got {why}; take 'same'"
+        )
     count = max(1, round(parts.classes * _DISJOINT_SHARE))
     if parts.classes - count < 2:
         raise ValueError(
@@ -238,4 +282,6 @@ def with_disjoint_classes(parts: Split, *, seed: int) -> Split:
         victims=of(parts.victims, adversary=False),
         classes=parts.classes - count,
         image_shape=parts.image_shape,
+        columns=None if parts.columns is None else parts.columns[~disjoint],
+        auxiliary_known=False,
     )

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from mipoison.certificates import Certificate, certify
 from mipoison.defenses import load
-from mipoison.eval.data.files import read_npz, scaled
+from mipoison.eval.data.arrays import read_npz, scaled
 
 _HOW = "numpy.savez(FILE, outputs=vectors, inputs=inputs)"
 _PREFIX = "npz:"

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from mipoison.eval.report.markdown import described, with_deviation
+from mipoison.eval.report.markdown import described, share
+from mipoison.eval.targets.stored import STORED
 
 _NETWORKS: Final = {
     "mlp": "one hidden layer of 128",
@@ -49,18 +50,24 @@ def _target(results: Mapping[str, Any]) -> str:
     """Names the classifier that is defended, how it was trained, and how good it is."""
     configuration = results["configuration"]
     measured = next(iter(results["summary"].values()))["target"]
-    own, other = (
-        with_deviation(measured[key], 1, scale=100) for key in ("private_accuracy", "accuracy")
-    )
+    own, other = (share(measured[key], 1) for key in ("private_accuracy", "accuracy"))
     name, _, way = configuration["target"].partition("+")
+    outside = (
+        "answers stored with the images, of a classifier that was not there"
+        if name == STORED
+        else f"{configuration['target']}, not trained by this harness unless it is an estimator"
+    )
     way, _, strength = way.partition(":")
     weight = f" of strength {strength}" if strength else ""
     made = (
         f"{_NETWORKS[name]}{_RETRAINED[way]}{weight}, {configuration['target_epochs']} epochs, batch 32, AdamW 2e-3"
         if name in _NETWORKS
-        else f"{configuration['target']}, not trained by this harness unless it is an estimator"
+        else outside
     )
-    return f"{made}; accuracy {own} % on its own rows, {other} % on the victims."
+    if measured["accuracy"]["mean"] is None:
+        return f"{made}; its accuracy is not known, since the victims' true classes among its own are not."
+    on_own = "" if measured["private_accuracy"]["mean"] is None else f"{own} on its own rows, "
+    return f"{made}; accuracy {on_own}{other} on the victims."
 
 
 def _recovery(draws: int) -> str:

@@ -134,7 +134,7 @@ TERMS: Final = (
     Term(
         "a dash",
         "for some seed, that adversary learns nothing beyond the label even without a defense, so its gain is "
-        "undefined; or no error is certified above that without a defense.",
+        "undefined; or no error is certified above that without a defense; or true classes are not known.",
     ),
     Term("fit, µs", "seconds to fit the defense, microseconds a row, on one thread."),
 )

@@ -58,6 +58,28 @@ def with_deviation(statistic: Mapping[str, Any], digits: int = 2, *, scale: floa
     return spread({part: value and value * scale for part, value in statistic.items()}, digits)
 
 
+def share(statistic: Mapping[str, Any], digits: int = 0) -> str:
+    """Formats a share as mean ± sd in percent, and a dash where there is none.
+
+    Example:
+        >>> share({"mean": 0.5, "sd": None}), share({"mean": None, "sd": None})
+        ('50 %', '–')
+    """
+    shown = with_deviation(statistic, digits, scale=100)
+    return shown if statistic["mean"] is None else shown + " %"
+
+
+def percent(statistic: Mapping[str, Any], digits: int = 0) -> str:
+    """The mean of a share, and a dash where there is none.
+
+    Example:
+        >>> percent({"mean": 0.5}), percent({"mean": None})
+        ('50%', '–')
+    """
+    mean = statistic["mean"]
+    return "–" if mean is None else f"{mean:.{digits}%}"
+
+
 def row(title: str, measured: Mapping[str, Any]) -> str:
     """One line under `COLUMNS`."""
     cells = [
@@ -69,8 +91,8 @@ def row(title: str, measured: Mapping[str, Any]) -> str:
         *(spread(measured[f"adaptive.{part}"]) for part in ("median", "worst_decile")),
         spread(measured["denoiser.gain"]),
         spread(measured["all.gain"]),
-        f"{measured['adaptive.identity']['mean']:.0%}",
-        f"{measured['utility.unchanged']['mean']:.0%}",
+        percent(measured["adaptive.identity"]),
+        percent(measured["utility.unchanged"]),
         f"{measured['utility.labels_changed']['max']:.0f}",
         f"{measured['cost.fit_seconds']['mean']:.1f}",
         f"{measured['cost.microseconds_per_row']['mean']:.0f}",
@@ -168,7 +190,7 @@ def summary_page(results: Mapping[str, Any]) -> str:
         parts.append(
             f"\n## Served at T = {temperature}\n\n"
             f"{' '.join((leak(group), *ahead(group, methods)))}\n\n"
-            f"Seeds {', '.join(map(str, group['seeds']))}; accuracy {group['target']['accuracy']['mean']:.1%}. "
+            f"Seeds {', '.join(map(str, group['seeds']))}; accuracy {percent(group['target']['accuracy'], 1)}. "
             f"Undefended MSE: standard {spread(bare['standard.mse'], 4)}, adaptive {spread(bare['adaptive.mse'], 4)}; "
             f"label only {spread(floors['label_only'], 4)}.\n\n"
         )

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
-from mipoison.eval.report.markdown import with_deviation
+from mipoison.eval.report.markdown import share, with_deviation
 from mipoison.eval.scores.frontier import efficient, equal_l1_cells, strongest_variant
 
 
@@ -64,7 +64,7 @@ def privacy_table(group: Mapping[str, Any], *, caption: str) -> Table:
             name,
             *(with_deviation(row[f"{family}.mse"], 4) for family in families),
             *(with_deviation(row[f"{family}.ssim"]) for family in families),
-            with_deviation(row["adaptive.identity"], 0, scale=100) + " %",
+            share(row["adaptive.identity"]),
             with_deviation(row["adaptive.feature_distance"]),
             *(with_deviation(row[f"{one}.gain"]) for one in (*families, "adaptive chosen")),
             with_deviation(row["all.gain"]),
@@ -78,7 +78,7 @@ def privacy_table(group: Mapping[str, Any], *, caption: str) -> Table:
                 with_deviation(row[f"denoiser.{part}"])
                 for part in ("gain", "median", "worst_decile")
             ),
-            with_deviation(row["utility.unchanged"], 0, scale=100) + " %",
+            share(row["utility.unchanged"]),
             strongest_variant(row),
         ]
         for name, row in group["defenses"].items()
@@ -114,7 +114,7 @@ def utility_table(group: Mapping[str, Any], *, caption: str) -> Table:
     rows = [
         [
             name,
-            with_deviation(row["utility.accuracy"], 1, scale=100) + " %",
+            share(row["utility.accuracy"], 1),
             f"{row['utility.labels_changed']['mean'] * len(group['seeds']):.0f}",
             *extent(row, "l1"),
             *extent(row, "kl"),
@@ -122,8 +122,8 @@ def utility_table(group: Mapping[str, Any], *, caption: str) -> Table:
             *extent(row, "l2"),
             *extent(row, "linf"),
             with_deviation(row["utility.ece"], 3),
-            with_deviation(row["utility.accept_changed"], 1, scale=100) + " %",
-            with_deviation(row["utility.accepted_accuracy"], 1, scale=100) + " %",
+            share(row["utility.accept_changed"], 1),
+            share(row["utility.accepted_accuracy"], 1),
             f"{row['cost.fit_seconds']['mean']:.1f}",
             f"{row['cost.microseconds_per_row']['mean']:.1f}",
         ]

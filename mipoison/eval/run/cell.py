@@ -20,7 +20,7 @@ from mipoison.eval.adversaries.repeated import Deployment, WorstCases, worst_cas
 from mipoison.eval.adversaries.settings import AdversarySettings
 from mipoison.eval.configuration import Configuration
 from mipoison.eval.data.loading import split
-from mipoison.eval.data.splits import Role
+from mipoison.eval.data.splits import Role, joined
 from mipoison.eval.methods import Defense, Method
 from mipoison.eval.run.environment import one_thread
 from mipoison.eval.run.setup import Setup
@@ -29,16 +29,15 @@ from mipoison.eval.scores.certified import certificates
 from mipoison.eval.scores.pictures import pictures
 from mipoison.eval.scores.utility import repeats, time_per_row, utility
 from mipoison.eval.scores.victims import (
-    Evaluator,
     Judge,
     crossings,
     curves_of,
     doubling,
     floors,
+    independent_evaluator,
     scores_of,
     variants_of,
 )
-from mipoison.eval.targets.training import accuracy, serve
 
 
 @dataclass(frozen=True)
@@ -92,7 +91,7 @@ def _run(
     started = perf_counter()
     settings = configuration.adversary
     setup = prepare(configuration, seed)
-    parts, model = setup.parts, setup.model
+    parts = setup.parts
     tick()
     defended = _defend(configuration, setup, temperature, tick)
     queries, served = defended.queries, defended.victims
@@ -135,21 +134,21 @@ def _run(
         tick=tick,
     )
     label_only = float(adaptive.errors["label only"][bare].mean())
-    evaluator = Evaluator.train(
+    evaluator = independent_evaluator(
         parts, target=configuration.target, seed=derive_seed(seed, "evaluator")
     )
     judge = Judge(parts, evaluator, bare, label_only)
     undefended = min(
         float(made.errors[made.strongest(bare)][bare].mean()) for made in (adaptive, denoised)
     )
-    known = configuration.auxiliary == "same"
-    certified = certificates(parts, queries, served, bare, undefended=undefended, known=known)
+    certified = certificates(parts, queries, served, bare, undefended=undefended)
     crossed = crossings(adaptive, clean, served, parts.victims, bare)
+    true = setup.columns(parts.victims)
     defenses = {
         name: {
             "attacks": scores_of(judge, adaptive, clean, denoised, system),
             "variants": variants_of(adaptive, clean, denoised, system),
-            "utility": utility(served[bare], served[system], parts.victims.labels)
+            "utility": utility(served[bare], served[system], true)
             | {"repeats": defended.repeats[name]},
             "cost": defended.costs[name],
             "train_test": crossed[system],
@@ -170,9 +169,9 @@ def _run(
         "temperature": temperature,
         "adversaries_on": device_name(),
         "target": {
-            "private_accuracy": accuracy(model, parts.private),
-            "accuracy": accuracy(model, parts.victims),
-            "evaluator_accuracy": evaluator.accuracy,
+            "private_accuracy": setup.accuracy(parts.private),
+            "accuracy": setup.accuracy(parts.victims),
+            "evaluator_accuracy": None if evaluator is None else evaluator.accuracy,
         },
         "floors": floors(parts) | {"label_only": label_only},
         "defenses": defenses,
@@ -212,7 +211,9 @@ def deployment(
         temperature: the target's.
         adversary: how hard the adversaries try.
     """
-    parts = setup.parts
+    parts, model = setup.parts, setup.model
+    # A configuration of stored answers names no worst cases.
+    assert model is not None
     own = setup.served(parts.defender, temperature=temperature)
 
     def refit(key: int) -> Defense:
@@ -232,7 +233,7 @@ def deployment(
     return Deployment(
         seed=setup.seed,
         parts=parts,
-        model=setup.model,
+        model=model,
         temperature=temperature,
         defense=defense,
         refit=refit,
@@ -276,8 +277,7 @@ def _defend(
     configuration: Configuration, setup: Setup, temperature: float, tick: Callable[[], None]
 ) -> _Defended:
     parts = setup.parts
-    asked = torch.cat([parts.auxiliary.inputs, parts.victims.inputs])
-    bare = serve(setup.model, asked, temperature=temperature)
+    bare = setup.served(joined(parts.auxiliary, parts.victims), temperature=temperature)
     own = setup.served(parts.defender, temperature=temperature)
     answers, costs, alike, deployed = [], {}, {}, {}
     simulators: list[Simulator] = []

@@ -10,6 +10,7 @@ from typing import Final
 
 from mipoison.eval.configuration import Configuration
 from mipoison.eval.data.files import pictures_by_class
+from mipoison.eval.data.lfw import FACES, LOGITS
 from mipoison.eval.outside import module_file
 from mipoison.eval.report.results_file import (
     CELLS,
@@ -151,6 +152,10 @@ def _named(configuration: Configuration) -> Iterator[tuple[str, Path]]:
     kind, _, path = configuration.dataset.partition(":")
     if kind in ("npz", "folder"):
         yield configuration.dataset, Path(path)
+    if kind in ("lfw", "lfw-48"):
+        yield from (
+            (f"{configuration.dataset}/{file}", Path(path) / file) for file in (FACES, LOGITS)
+        )
     named = [
         str(dict(method.options)["callable"])
         for method in configuration.methods

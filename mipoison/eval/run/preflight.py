@@ -13,6 +13,7 @@ from mipoison.eval.scalars import derive_seed
 from mipoison.eval.targets.networks import ARCHITECTURES
 from mipoison.eval.targets.own import is_outside, outside_target
 from mipoison.eval.targets.retraining import PLAIN, retraining
+from mipoison.eval.targets.stored import STORED, require_stored, vector_length
 
 
 def check(configuration: Configuration) -> None:
@@ -32,17 +33,18 @@ def check(configuration: Configuration) -> None:
         for seed in others:
             _parts(configuration, seed)
     _check_target(configuration, parts, first)
+    classes = vector_length(configuration.target, parts)
     settings = configuration.adversary
     adaptive_networks(settings, seed=0, image_shape=parts.image_shape)
     for kind in settings.decoders:
-        if kind.startswith("top-") and int(kind.removeprefix("top-")) > parts.classes:
+        if kind.startswith("top-") and int(kind.removeprefix("top-")) > classes:
             raise ValueError(
-                f"decoders: expected 'top-M' with M at most the {parts.classes} classes, got {kind!r}"
+                f"decoders: expected 'top-M' with M at most the {classes} classes, got {kind!r}"
             )
     for method in configuration.methods:
         if method.builder == "outside":
             try:
-                try_out(str(dict(method.options)["callable"]), parts.classes)
+                try_out(str(dict(method.options)["callable"]), classes)
             except ValueError as error:
                 raise ValueError(f"outside: {error}") from error
 
@@ -54,7 +56,15 @@ def _parts(configuration: Configuration, seed: int) -> Split:
 
 
 def _check_target(configuration: Configuration, parts: Split, seed: int) -> None:
-    """An outside target answers some images; one of ours is built and not trained."""
+    """An outside target answers some images, a stored one all; one of ours is built and not trained."""
+    if configuration.target == STORED:
+        require_stored(parts)
+        return
+    if not parts.classes:
+        raise ValueError(
+            f"target: expected {STORED!r} for data without classes, got {configuration.target!r}; add y to the .npz "
+            "to train or measure another"
+        )
     if is_outside(configuration.target):
         outside_target(configuration.target, parts, seed=derive_seed(seed, "target"))
         return

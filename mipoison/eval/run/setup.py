@@ -10,6 +10,7 @@ from mipoison.eval.data.splits import Role, Split
 from mipoison.eval.methods import Defense, Method
 from mipoison.eval.scalars import derive_seed
 from mipoison.eval.targets.own import is_outside, outside_target
+from mipoison.eval.targets.stored import STORED, columns_of, require_stored, served_stored
 from mipoison.eval.targets.training import serve, train_target
 
 
@@ -20,12 +21,14 @@ class Setup:
     Attributes:
         seed: the experiment's.
         parts: the data by role.
-        model: the target classifier, inputs to logits.
+        target: the configuration's.
+        model: the target classifier, inputs to logits; None: its answers are stored with the data.
     """
 
     seed: int
     parts: Split
-    model: nn.Module
+    target: str
+    model: nn.Module | None
 
     @classmethod
     def of(cls, parts: Split, target: str, *, epochs: int, seed: int) -> Setup:
@@ -40,9 +43,12 @@ class Setup:
         Raises:
             ValueError: if the target does not fit the data.
         """
+        if target == STORED:
+            require_stored(parts)
+            return cls(seed, parts, target, None)
         target_seed = derive_seed(seed, "target")
         if is_outside(target):
-            return cls(seed, parts, outside_target(target, parts, seed=target_seed))
+            return cls(seed, parts, target, outside_target(target, parts, seed=target_seed))
         model = train_target(
             parts.private,
             classes=parts.classes,
@@ -51,11 +57,25 @@ class Setup:
             image_shape=parts.image_shape,
             epochs=epochs,
         )
-        return cls(seed, parts, model)
+        return cls(seed, parts, target, model)
 
     def served(self, role: Role, *, temperature: float) -> Tensor:
         """The undefended vectors of a role's rows, ``[n, K]``."""
+        if self.model is None:
+            return served_stored(role, temperature=temperature)
         return serve(self.model, role.inputs, temperature=temperature)
+
+    def columns(self, role: Role) -> Tensor | None:
+        """The true class of each row as the target numbers them, ``[n]``; None where that is not known."""
+        return columns_of(self.parts, role, self.target)
+
+    def accuracy(self, role: Role) -> float | None:
+        """Share of a role's rows that the target classifies as labelled; None where their answers or classes lack."""
+        true = self.columns(role)
+        if true is None or (self.model is None and role.logits is None):
+            return None
+        served = self.served(role, temperature=1.0)
+        return float((served.argmax(1) == true).double().mean())
 
     def defense(self, method: Method, own: Tensor, *, key: int | None = None) -> Defense:
         """Fits a defense on the defender's own rows.

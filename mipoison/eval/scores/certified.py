@@ -10,7 +10,7 @@ from mipoison.eval.data.splits import Split, joined
 
 
 def certificates(
-    parts: Split, queries: Tensor, served: Tensor, bare: int, *, undefended: float, known: bool
+    parts: Split, queries: Tensor, served: Tensor, bare: int, *, undefended: float
 ) -> list[dict[str, float | None]]:
     """The certificate of each defense, and its gain; see `mipoison.certify`.
 
@@ -20,13 +20,14 @@ def certificates(
         served: answers to the victims, [E, M, K].
         bare: which of the E is no defense.
         undefended: mean squared error of the strongest adversary without a defense.
-        known: whether the target knows the auxiliary rows' classes; else they are no users' rows, and left out.
 
     Returns:
         numbers by name for each defense. "gain" is None where nothing is certified, which is so for a defense that
         gives hardly two rows the same answer, where the error is not bounded above that of an adversary without a
         defense, and where the label tells as much as the undefended vectors.
     """
+    # Auxiliary rows of other people or classes are no users' rows, and left out.
+    known = parts.auxiliary_known
     held = joined(parts.auxiliary, parts.victims) if known else parts.victims
     answers = torch.cat((queries, served), 1) if known else served
     made = [certify(q, answers[bare], held.inputs, groups=held.rows) for q in answers]

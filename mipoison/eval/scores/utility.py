@@ -13,7 +13,7 @@ from mipoison.eval.methods import Defense
 _UNCHANGED = 1e-6
 
 
-def utility(clean: Tensor, defended: Tensor, labels: Tensor) -> dict[str, float]:
+def utility(clean: Tensor, defended: Tensor, labels: Tensor | None) -> dict[str, float | None]:
     """Compares defended vectors with the undefended ones.
 
     Distances are measured in float64 from the renormalised clean vector. KL is
@@ -22,7 +22,7 @@ def utility(clean: Tensor, defended: Tensor, labels: Tensor) -> dict[str, float]
     Args:
         clean: ``[N, K]``, what the classifier says.
         defended: ``[N, K]``, what the client sees.
-        labels: ``[N]``, the true classes.
+        labels: ``[N]``, the true classes; None: they are not known, and what needs them is None.
 
     Returns:
         accuracy, labels_changed (rows whose largest entry moved), unchanged (share of rows served
@@ -56,19 +56,25 @@ def utility(clean: Tensor, defended: Tensor, labels: Tensor) -> dict[str, float]
     }
     threshold = p.amax(-1).median()
     before, accepted = p.amax(-1) >= threshold, q.amax(-1) >= threshold
-    right = (q.argmax(-1) == labels)[accepted]
-    measured = {
+    measured: dict[str, float | None] = {
         "accepted": float(accepted.double().mean()),
-        "accepted_accuracy": float(right.double().mean()) if len(right) else 1.0,
+        "accepted_accuracy": None,
         "accept_changed": float((accepted != before).double().mean()),
-        "accuracy": float((q.argmax(-1) == labels).double().mean()),
+        "accuracy": None,
         "labels_changed": float((q.argmax(-1) != p.argmax(-1)).sum()),
         "unchanged": float((per_row["linf"] <= _UNCHANGED).double().mean()),
-        # torchmetrics takes rows outside [0, 1] for logits, so rounding dust is cut.
-        "ece": float(
-            multiclass_calibration_error(q.clamp(0.0, 1.0), labels, q.shape[-1], n_bins=15)
-        ),
+        "ece": None,
     }
+    if labels is not None:
+        right = q.argmax(-1) == labels
+        measured["accuracy"] = float(right.double().mean())
+        measured["accepted_accuracy"] = (
+            float(right[accepted].double().mean()) if accepted.any() else 1.0
+        )
+        # torchmetrics takes rows outside [0, 1] for logits, so rounding dust is cut.
+        measured["ece"] = float(
+            multiclass_calibration_error(q.clamp(0.0, 1.0), labels, q.shape[-1], n_bins=15)
+        )
     for name, values in per_row.items():
         measured[f"{name}_mean"] = float(values.mean())
         measured[f"{name}_max"] = float(values.max())

@@ -13,6 +13,7 @@ from mipoison.eval.adversaries.base import STANDARD, Attack
 from mipoison.eval.data.splits import Role, Split, joined
 from mipoison.eval.metrics import gain, psnr, row_errors, row_gain, ssim
 from mipoison.eval.targets.networks import LEAST_SIDE
+from mipoison.eval.targets.stored import STORED
 from mipoison.eval.targets.training import accuracy, through, train_target
 
 
@@ -45,12 +46,12 @@ class Evaluator:
         """
         roles = (parts.private, parts.defender, parts.auxiliary)
         everyone = joined(*roles)
-        of_mlp = target.partition("+")[0] == "mlp"
+        flat = target.partition("+")[0] in ("mlp", STORED)
         model = train_target(
             everyone.where(everyone.labels >= 0),
             classes=parts.classes,
             seed=seed,
-            architecture="cnn" if of_mlp and min(parts.image_shape) >= LEAST_SIDE else "mlp",
+            architecture="cnn" if flat and min(parts.image_shape) >= LEAST_SIDE else "mlp",
             image_shape=parts.image_shape,
             epochs=10,
         )
@@ -83,19 +84,24 @@ class Evaluator:
         }
 
 
+def independent_evaluator(parts: Split, *, target: str, seed: int) -> Evaluator | None:
+    """`Evaluator.train`; None where the rows have no classes, by which nobody can be recognised."""
+    return Evaluator.train(parts, target=target, seed=seed) if parts.classes else None
+
+
 @dataclass(frozen=True)
 class Judge:
     """Scores reconstructions of one cell's victims.
 
     Attributes:
         parts: the data by role.
-        evaluator: the independent classifier.
+        evaluator: the independent classifier; None: no victim has a class.
         bare: the undefended system's index.
         label_only: error of the label-only adversary.
     """
 
     parts: Split
-    evaluator: Evaluator
+    evaluator: Evaluator | None
     bare: int
     label_only: float
 
@@ -107,6 +113,8 @@ class Judge:
         errors = attacked.errors[variant][system]
         undefended = attacked.errors[bare_variant][self.bare]
         made, mse = attacked.reconstructions[variant][system], float(errors.mean())
+        unseen: dict[str, float | None] = {"identity": None, "feature_distance": None}
+        judged = self.evaluator.judge(made, victims) if self.evaluator else unseen
         return {
             "variant": attacked.described(variant, system),
             "mse": mse,
@@ -114,7 +122,7 @@ class Judge:
             "ssim": ssim(made, victims.inputs, image_shape=self.parts.image_shape),
             "gain": gain(mse, float(undefended.mean()), self.label_only),
             **asdict(row_gain(errors, undefended, self.label_only)),
-            **self.evaluator.judge(made, victims),
+            **judged,
         }
 
 
@@ -230,15 +238,18 @@ def doubling(
     return report
 
 
-def floors(parts: Split) -> dict[str, float]:
-    """Returns the errors of answering with the auxiliary mean, and with the true class's mean."""
+def floors(parts: Split) -> dict[str, float | None]:
+    """Returns the errors of answering with the auxiliary mean, and with the true class's mean; None without classes."""
     auxiliary, victims = parts.auxiliary, parts.victims
+    global_mean = float(row_errors(auxiliary.inputs.mean(0), victims.inputs).mean())
+    if not parts.classes:
+        return {"global_mean": global_mean, "class_mean": None}
     # Of classes that the adversary has never seen, the private rows know the mean.
     known = auxiliary if len(auxiliary.labels.unique()) == parts.classes else parts.private
     means = torch.stack(
         [known.inputs[known.labels == label].mean(0) for label in range(parts.classes)]
     )
     return {
-        "global_mean": float(row_errors(auxiliary.inputs.mean(0), victims.inputs).mean()),
+        "global_mean": global_mean,
         "class_mean": float(row_errors(means[victims.labels], victims.inputs).mean()),
     }

@@ -1,0 +1,111 @@
+"""Read the arrays of a ``.npz``, and the answers of a classifier that are stored with its images."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from mipoison.reference import valid_rows
+
+# Of probabilities the logarithm is the logit; zeros have none. Adversaries read entries down to 1e-30.
+_FLOOR: Final = 1e-30
+
+
+def scaled(x: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+    """Bytes as numbers in 0–1, other numbers as they are; float32."""
+    return x.astype(np.float32) / np.float32(255 if x.dtype == np.uint8 else 1)
+
+
+def read_npz(
+    path: Path, name: str, needed: tuple[str, ...], how: str
+) -> dict[str, npt.NDArray[Any]]:
+    """Reads all arrays of a ``.npz``.
+
+    Args:
+        path: the file.
+        name: what it is in messages.
+        needed: arrays that it must have.
+        how: the call that writes such a file, for messages.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if it cannot be read, or lacks one of the arrays.
+    """
+    if not path.is_file():
+        found = "a folder" if path.is_dir() else "none"
+        raise FileNotFoundError(
+            f"{name}: expected a .npz file, found {found}; name one that {how} wrote"
+        )
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            if not set(needed) <= set(arrays.files):
+                raise _Unfit(
+                    f"{name}: expected arrays {' and '.join(needed)}, got {sorted(arrays.files)}"
+                )
+            return {each: arrays[each] for each in arrays.files}
+    except _Unfit:
+        raise
+    # An .npy has no arrays by name, and what is damaged fails in many ways.
+    except Exception as error:
+        said = str(error).partition("\n")[0]
+        raise ValueError(
+            f"{name}: expected a .npz that numpy.savez wrote, with arrays of numbers or text and no objects, got "
+            f"{type(error).__name__}: {said}; write it again with {how}"
+        ) from error
+
+
+class _Unfit(ValueError):
+    """Of a file that can be read."""
+
+
+def stored_logits(
+    arrays: Mapping[str, npt.NDArray[Any]], name: str, *, count: int
+) -> Tensor | None:
+    """The logits of a classifier that is not here, one row an image; None where none are stored.
+
+    Args:
+        arrays: of the file: "logits" ``[N, K]``, or "outputs" ``[N, K]``, whose logarithms serve as logits.
+        name: of the file, in messages.
+        count: N.
+
+    Returns:
+        float32 ``[N, K]``.
+
+    Raises:
+        ValueError: if there are both, or they are not as described.
+
+    Example:
+        >>> stored_logits({"outputs": np.array([[0.5, 0.5]])}, "mine.npz", count=1)
+        tensor([[-0.6931, -0.6931]])
+    """
+    found = [key for key in ("logits", "outputs") if key in arrays]
+    if not found:
+        return None
+    if len(found) > 1:
+        raise ValueError(f"{name}: expected logits or outputs, got both; leave one out")
+    given, kind = arrays[found[0]], found[0]
+    if (
+        given.dtype.kind not in "fiu"
+        or given.ndim != 2
+        or given.shape[0] != count
+        or given.shape[1] < 2
+    ):
+        raise ValueError(
+            f"{name}: expected {kind} of numbers [{count}, K], a row for each image and at least 2 classes, got "
+            f"{given.dtype} {list(given.shape)}"
+        )
+    numbers = torch.from_numpy(given.astype(np.float32))
+    valid = numbers.isfinite().all(1) if kind == "logits" else valid_rows(numbers)
+    if not bool(valid.all()):
+        wanted = "finite" if kind == "logits" else "probability vectors: entries >= 0 that sum to 1"
+        raise ValueError(
+            f"{name}: expected {kind} to be {wanted}, got {int((~valid).sum())} other rows, the first at "
+            f"{int((~valid).nonzero()[0])}"
+        )
+    return numbers if kind == "logits" else numbers.clamp_min(_FLOOR).log()
