@@ -42,6 +42,10 @@ class Configuration:
         target_epochs: passes of the target classifier over the private rows.
         auxiliary: what the adversary's queries show: the "same" classes as the target's, or a third of the classes,
             which the target does not know ("other"), as with faces of other people.
+        evaluator: who recognises the reconstructions, in place of a network that is trained here: a file of TorchScript
+            (.pt, .ts) or torch.export (.pt2), or "module:name" of a callable, from images [n, 1, H, W] to embeddings
+            [n, E], of faces say. A victim is recognised if the private rows nearest on average are of its class.
+        lpips: file of AlexNet's weights and of LPIPS's, for that measure, see docs/guides/evaluate-your-classifier.md.
         victims_shown: victims in the picture, the first of each class in the split's order.
 
     Raises:
@@ -59,6 +63,8 @@ class Configuration:
     target_epochs: int = 20
     auxiliary: str = "same"
     victims_shown: int = 10
+    evaluator: str | None = None
+    lpips: str | None = None
 
     def __post_init__(self) -> None:
         self._take_numbers()
@@ -88,6 +94,10 @@ class Configuration:
         if not set(self.worst_case_methods) <= set(names):
             raise ValueError(
                 f"worst_case_methods: expected names out of {names}, got {self.worst_case_methods}"
+            )
+        if self.evaluator is not None and not is_outside(self.evaluator):
+            raise ValueError(
+                f"evaluator: expected module:name or a file of {', '.join(FILES)}, got {self.evaluator!r}"
             )
         if self.worst_case_methods and self.target == STORED:
             raise ValueError(
@@ -143,7 +153,12 @@ class Configuration:
         plain = asdict(self)
         for method in plain["methods"]:
             method["options"] = dict(method["options"])
-        return plain
+        # So that a run without them is the one that it was before there were any.
+        return {
+            name: value
+            for name, value in plain.items()
+            if name not in ("evaluator", "lpips") or value is not None
+        }
 
     @classmethod
     def from_json(cls, plain: dict[str, Any]) -> Configuration:

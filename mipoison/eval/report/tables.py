@@ -59,6 +59,8 @@ DOUBLING_TOLERANCE = 0.02
 def privacy_table(group: Mapping[str, Any], *, caption: str) -> Table:
     """Returns MSE, SSIM and gain under each adversary, and how the gain is spread over victims."""
     families = ("clean", "standard", "adaptive")
+    # Of runs that were given its weights.
+    perceptual = ["LPIPS"] * all("adaptive.lpips" in row for row in group["defenses"].values())
     rows = [
         [
             name,
@@ -66,6 +68,7 @@ def privacy_table(group: Mapping[str, Any], *, caption: str) -> Table:
             *(with_deviation(row[f"{family}.ssim"]) for family in families),
             share(row["adaptive.identity"]),
             with_deviation(row["adaptive.feature_distance"]),
+            *(with_deviation(row["adaptive.lpips"], 3) for _ in perceptual),
             *(with_deviation(row[f"{one}.gain"]) for one in (*families, "adaptive chosen")),
             with_deviation(row["all.gain"]),
             with_deviation(row["certificate.gain"]),
@@ -87,7 +90,7 @@ def privacy_table(group: Mapping[str, Any], *, caption: str) -> Table:
         ("", 1),
         ("MSE", 3),
         ("SSIM", 3),
-        ("evaluator, adaptive", 2),
+        ("evaluator, adaptive", 2 + len(perceptual)),
         ("gain", 6),
         ("gain of a victim, standard", 2),
         ("gain of a victim, adaptive", 2),
@@ -95,7 +98,7 @@ def privacy_table(group: Mapping[str, Any], *, caption: str) -> Table:
         ("rows", 1),
         ("adaptive", 1),
     ]
-    heads = ["defense", *families, *families, "identity", "distance", "g1", "g2", "g3"]
+    heads = ["defense", *families, *families, "identity", "distance", *perceptual, "g1", "g2", "g3"]
     heads += ["g3 chosen", "all", "certified"]
     heads += ["median", "worst tenth"] * 2 + ["gain", "median", "worst tenth", "unchanged"]
     heads.append("strongest on average")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from time import perf_counter
 from typing import Any
 
@@ -26,6 +27,7 @@ from mipoison.eval.run.environment import one_thread
 from mipoison.eval.run.setup import Setup
 from mipoison.eval.scalars import derive_seed, real, whole
 from mipoison.eval.scores.certified import certificates
+from mipoison.eval.scores.lpips import Lpips
 from mipoison.eval.scores.pictures import pictures
 from mipoison.eval.scores.utility import repeats, time_per_row, utility
 from mipoison.eval.scores.victims import (
@@ -38,6 +40,7 @@ from mipoison.eval.scores.victims import (
     scores_of,
     variants_of,
 )
+from mipoison.eval.targets.own import embedding
 
 
 @dataclass(frozen=True)
@@ -134,10 +137,15 @@ def _run(
         tick=tick,
     )
     label_only = float(adaptive.errors["label only"][bare].mean())
+    given = configuration.evaluator
     evaluator = independent_evaluator(
-        parts, target=configuration.target, seed=derive_seed(seed, "evaluator")
+        parts,
+        target=configuration.target,
+        seed=derive_seed(seed, "evaluator"),
+        given=None if given is None else embedding(given, parts),
     )
-    judge = Judge(parts, evaluator, bare, label_only)
+    lpips = None if configuration.lpips is None else Lpips.load(Path(configuration.lpips))
+    judge = Judge(parts, evaluator, bare, label_only, lpips)
     undefended = min(
         float(made.errors[made.strongest(bare)][bare].mean()) for made in (adaptive, denoised)
     )

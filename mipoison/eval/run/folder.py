@@ -163,6 +163,7 @@ def _named(configuration: Configuration) -> Iterator[tuple[str, Path]]:
     ]
     if is_outside(configuration.target):
         named.append(configuration.target)
+    named += [file for file in (configuration.evaluator, configuration.lpips) if file is not None]
     for name in named:
         file = module_file(name) if ":" in name else Path(name)
         if file is not None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import torch
 
 from mipoison.eval.adversaries.attack import adaptive_networks
@@ -10,8 +12,9 @@ from mipoison.eval.data.loading import split
 from mipoison.eval.data.splits import Split
 from mipoison.eval.outside import try_out
 from mipoison.eval.scalars import derive_seed
+from mipoison.eval.scores.lpips import Lpips
 from mipoison.eval.targets.networks import ARCHITECTURES
-from mipoison.eval.targets.own import is_outside, outside_target
+from mipoison.eval.targets.own import embedding, is_outside, outside_target
 from mipoison.eval.targets.retraining import PLAIN, retraining
 from mipoison.eval.targets.stored import STORED, require_stored, vector_length
 
@@ -41,6 +44,10 @@ def check(configuration: Configuration) -> None:
             raise ValueError(
                 f"decoders: expected 'top-M' with M at most the {classes} classes, got {kind!r}"
             )
+    if configuration.evaluator is not None:
+        embedding(configuration.evaluator, parts)
+    if configuration.lpips is not None:
+        Lpips.load(Path(configuration.lpips))
     for method in configuration.methods:
         if method.builder == "outside":
             try:

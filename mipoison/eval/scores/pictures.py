@@ -16,7 +16,9 @@ from mipoison.eval.data.splits import Split
 def pictures(
     parts: Split, adaptive: Attack, names: Sequence[str], bare: int, *, shown: int
 ) -> dict[str, npt.NDArray[np.float32]]:
-    """Cuts the first victim of each class, as every defense's strongest adversary sees it.
+    """Cuts the first victim of each class that has one, or the first victims where no row has a class.
+
+    Of faces they are photographs: `catalogue.may_be_shown` says which pages may have them.
 
     Args:
         parts: the data by role.
@@ -29,8 +31,8 @@ def pictures(
         "originals", "label only" and one entry a defense, ``[V, H, W]`` each.
     """
     labels = parts.victims.labels
-    first = [int((labels == label).nonzero()[0]) for label in range(parts.classes)]
-    rows = torch.tensor(first[:shown])
+    first = [int((labels == label).nonzero()[0]) for label in labels.unique() if label >= 0]
+    rows = torch.tensor((first or list(range(len(labels))))[:shown])
 
     def image(pixels: Tensor) -> npt.NDArray[np.float32]:
         cut: npt.NDArray[np.float32] = pixels[rows].reshape(-1, *parts.image_shape).numpy()

@@ -12,6 +12,8 @@ from torch import Tensor, nn
 from mipoison.eval.adversaries.base import STANDARD, Attack
 from mipoison.eval.data.splits import Role, Split, joined
 from mipoison.eval.metrics import gain, psnr, row_errors, row_gain, ssim
+from mipoison.eval.scores.lpips import Lpips
+from mipoison.eval.scores.recognition import Embedding, Recognizer
 from mipoison.eval.targets.networks import LEAST_SIDE
 from mipoison.eval.targets.stored import STORED
 from mipoison.eval.targets.training import accuracy, through, train_target
@@ -84,8 +86,12 @@ class Evaluator:
         }
 
 
-def independent_evaluator(parts: Split, *, target: str, seed: int) -> Evaluator | None:
-    """`Evaluator.train`; None where the rows have no classes, by which nobody can be recognised."""
+def independent_evaluator(
+    parts: Split, *, target: str, seed: int, given: Embedding | None = None
+) -> Evaluator | Recognizer | None:
+    """Who recognises by the embeddings given, or `Evaluator.train`; None where rows have no classes."""
+    if given is not None:
+        return Recognizer.of(given, parts)
     return Evaluator.train(parts, target=target, seed=seed) if parts.classes else None
 
 
@@ -98,12 +104,14 @@ class Judge:
         evaluator: the independent classifier; None: no victim has a class.
         bare: the undefended system's index.
         label_only: error of the label-only adversary.
+        lpips: measures perceptual distance; None: its weights are not given.
     """
 
     parts: Split
-    evaluator: Evaluator | None
+    evaluator: Evaluator | Recognizer | None
     bare: int
     label_only: float
+    lpips: Lpips | None = None
 
     def score(
         self, attacked: Attack, variant: str, bare_variant: str, system: int
@@ -114,12 +122,15 @@ class Judge:
         undefended = attacked.errors[bare_variant][self.bare]
         made, mse = attacked.reconstructions[variant][system], float(errors.mean())
         unseen: dict[str, float | None] = {"identity": None, "feature_distance": None}
-        judged = self.evaluator.judge(made, victims) if self.evaluator else unseen
+        judged = {**(self.evaluator.judge(made, victims) if self.evaluator else unseen)}
+        shape = self.parts.image_shape
+        if self.lpips is not None:
+            judged["lpips"] = self.lpips.mean(made, victims.inputs, image_shape=shape)
         return {
             "variant": attacked.described(variant, system),
             "mse": mse,
             "psnr": psnr(mse),
-            "ssim": ssim(made, victims.inputs, image_shape=self.parts.image_shape),
+            "ssim": ssim(made, victims.inputs, image_shape=shape),
             "gain": gain(mse, float(undefended.mean()), self.label_only),
             **asdict(row_gain(errors, undefended, self.label_only)),
             **judged,

@@ -20,6 +20,8 @@ FILES = (".pt", ".ts", ".pt2")
 # Of probabilities the logarithm is the logit; zeros have none.
 _FLOOR = 1e-12
 _EXAMPLES = 32
+# Images that are embedded together: at 150×150 pixels the maps of a network are large.
+_TOGETHER = 64
 
 
 def is_outside(target: str) -> bool:
@@ -84,6 +86,36 @@ def named_classifier(name: str, option: str = "target") -> Any:
     if isinstance(found, nn.Module) and not name.endswith(".pt2"):
         found.eval()
     return found
+
+
+def embedding(name: str, parts: Split) -> Callable[[Tensor], Tensor]:
+    """What maps pixels ``[N, D]`` to embeddings ``[N, E]``, by which somebody is recognised.
+
+    Args:
+        name: "module:name" of a callable from images ``[n, 1, H, W]`` in [0, 1] to embeddings ``[n, E]``, or a file of
+            TorchScript (.pt, .ts) or torch.export (.pt2).
+        parts: the data by role; its rows have classes.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if it is no such callable, or the rows have no classes.
+    """
+    if not parts.classes:
+        raise ValueError(
+            "evaluator: expected data with classes, by which somebody is recognised, got none; leave it out"
+        )
+    found = named_classifier(name, "evaluator")
+
+    answer = _of_images(found, parts.image_shape)
+    example = parts.victims.inputs[:4]
+    with in_one_line(f"evaluator: {name}, asked with {len(example)} images,"):
+        answered = scores_in(answer(example))
+    if answered.dim() != 2 or len(answered) != len(example) or not bool(answered.isfinite().all()):
+        raise ValueError(
+            f"evaluator: {name}: expected {len(example)} images to be answered with finite numbers "
+            f"[{len(example)}, E], got {list(answered.shape)}"
+        )
+    return lambda rows: torch.cat([scores_in(answer(few)) for few in rows.split(_TOGETHER)])
 
 
 class _Target(nn.Module):
