@@ -127,16 +127,22 @@ ABLATION = replace(
     checked_methods=("none",),
 )
 
+
 # Labeled Faces in the Wild: `studies/run.py --lfw FOLDER` says where it is. Few defenses, since a cell of a thousand
-# classes takes long; decoy answers slowest, and is there once.
-_FEW_FACES = ("equilibrium", "generator"), ("laplace", "high_confidence")
-_OF_FACES = (*compared_at((0.03, 0.1, 0.2), *_FEW_FACES), of_budget("decoy", 0.1), codebook())
-LFW_IMAGENET = replace(LFW, temperatures=(1.0, 2.0), methods=_OF_FACES)
-LFW_IMAGENET_48 = replace(
-    LFW, dataset="lfw-48:lfw", methods=(*compared_at((0.1,), *_FEW_FACES), codebook())
-)
+# classes takes long: in all, two hours of two cores.
+def _of_faces(budgets: tuple[float, ...]) -> tuple[Method, ...]:
+    compared = [NONE, LABEL_ONLY, rounding(2), codebook(), of_budget("generator", 0.1)]
+    for budget in budgets:
+        compared += [of_budget("equilibrium", budget)]
+        compared += [swept(kind, budget) for kind in ("laplace", "high_confidence")]
+    return tuple(compared)
+
+
+_FACES_AT = _of_faces((0.03, 0.1, 0.2))
+LFW_IMAGENET = replace(LFW, temperatures=(1.0, 2.0), methods=_FACES_AT)
+LFW_IMAGENET_48 = replace(LFW, dataset="lfw-48:lfw", methods=_of_faces((0.1,)))
 LFW_IDENTITY = replace(
-    LFW, target="cnn", target_epochs=15, temperatures=(1.0, 4.0), methods=_OF_FACES
+    LFW, target="cnn", target_epochs=15, temperatures=(1.0, 4.0), methods=_FACES_AT
 )
 
 STUDIES: dict[str, Configuration] = {

@@ -1,12 +1,16 @@
 """What `make study` runs: every defense at four strengths, and the rest of them in the situation of the first."""
 
+import json
 from collections import Counter
+from pathlib import Path
 
 import pytest
-from presets import STUDIES
+import run
+from presets import STUDIES, in_folder
 
 from mipoison.defenses.lpa.defense import OBJECTIVES
 from mipoison.eval.methods import BUILDERS
+from mipoison.eval.run.experiment import Outcome
 
 PAIRS = {
     "standard": "more-digits",
@@ -40,3 +44,30 @@ def test_the_rest_is_run_in_the_same_situation(study, rest):
     asked = ("methods", "checked_methods", "worst_case_methods")
 
     assert {name for name in one if one[name] != other[name]} <= set(asked)
+
+
+def test_studies_of_faces_are_pointed_at_a_folder():
+    pointed = {name: in_folder(study, Path("a/b")) for name, study in STUDIES.items()}
+    changed = {name: study.dataset for name, study in pointed.items() if study != STUDIES[name]}
+    assert changed == {
+        "study-lfw-imagenet": "lfw:a/b",
+        "study-lfw-imagenet-48": "lfw-48:a/b",
+        "study-lfw-identity": "lfw:a/b",
+    }
+
+
+def test_where_faces_lie_is_not_kept(tmp_path, monkeypatch):
+    kept = []
+
+    def ran(configuration, out, **options):
+        out.mkdir()
+        (out / "results.json").write_text(json.dumps({"configuration": configuration.to_json()}))
+        return Outcome(True, {})
+
+    monkeypatch.setattr(run, "run", ran)
+    monkeypatch.setattr(run, "write_report", lambda out: None)
+    monkeypatch.setattr(run.leaderboard, "add", lambda results, *where: kept.append(results))
+    run.run_study("study-lfw-imagenet", tmp_path / "out", 1, tmp_path / "hidden")
+    assert kept[0]["configuration"]["dataset"] == "lfw:lfw"
+    assert "hidden" in (tmp_path / "out/results.json").read_text()
+    assert "hidden" not in json.dumps(kept)
