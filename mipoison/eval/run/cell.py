@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from time import perf_counter
 from typing import Any
 
@@ -27,7 +26,7 @@ from mipoison.eval.run.environment import one_thread
 from mipoison.eval.run.setup import Setup
 from mipoison.eval.scalars import derive_seed, real, whole
 from mipoison.eval.scores.certified import certificates
-from mipoison.eval.scores.lpips import Lpips
+from mipoison.eval.scores.lpips import given_lpips
 from mipoison.eval.scores.pictures import pictures
 from mipoison.eval.scores.utility import repeats, time_per_row, utility
 from mipoison.eval.scores.victims import (
@@ -40,7 +39,6 @@ from mipoison.eval.scores.victims import (
     scores_of,
     variants_of,
 )
-from mipoison.eval.targets.own import embedding
 
 
 @dataclass(frozen=True)
@@ -137,15 +135,10 @@ def _run(
         tick=tick,
     )
     label_only = float(adaptive.errors["label only"][bare].mean())
-    given = configuration.evaluator
     evaluator = independent_evaluator(
-        parts,
-        target=configuration.target,
-        seed=derive_seed(seed, "evaluator"),
-        given=None if given is None else embedding(given, parts),
+        parts, configuration.target, configuration.evaluator, seed=derive_seed(seed, "evaluator")
     )
-    lpips = None if configuration.lpips is None else Lpips.load(Path(configuration.lpips))
-    judge = Judge(parts, evaluator, bare, label_only, lpips)
+    judge = Judge(parts, evaluator, bare, label_only, given_lpips(configuration.lpips))
     undefended = min(
         float(made.errors[made.strongest(bare)][bare].mean()) for made in (adaptive, denoised)
     )
@@ -187,8 +180,7 @@ def _run(
         "worst_cases": asked_again,
         "seconds": perf_counter() - started,
     }
-    shown = pictures(parts, adaptive, names, bare, shown=configuration.victims_shown)
-    return Cell(numbers, shown)
+    return Cell(numbers, pictures(parts, adaptive, names, bare, shown=configuration.victims_shown))
 
 
 def prepare(configuration: Configuration, seed: int) -> Setup:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import torch
 
 from mipoison.eval.adversaries.attack import adaptive_networks
@@ -12,7 +10,7 @@ from mipoison.eval.data.loading import split
 from mipoison.eval.data.splits import Split
 from mipoison.eval.outside import try_out
 from mipoison.eval.scalars import derive_seed
-from mipoison.eval.scores.lpips import Lpips
+from mipoison.eval.scores.lpips import given_lpips
 from mipoison.eval.targets.networks import ARCHITECTURES
 from mipoison.eval.targets.own import embedding, is_outside, outside_target
 from mipoison.eval.targets.retraining import PLAIN, retraining
@@ -46,8 +44,7 @@ def check(configuration: Configuration) -> None:
             )
     if configuration.evaluator is not None:
         embedding(configuration.evaluator, parts)
-    if configuration.lpips is not None:
-        Lpips.load(Path(configuration.lpips))
+    given_lpips(configuration.lpips)
     for method in configuration.methods:
         if method.builder == "outside":
             try:

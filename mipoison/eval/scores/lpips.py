@@ -109,6 +109,11 @@ class Lpips:
         return found
 
 
+def given_lpips(file: str | None) -> Lpips | None:
+    """`Lpips.load` of a file, where one is given."""
+    return None if file is None else Lpips.load(Path(file))
+
+
 def shapes() -> dict[str, tuple[int, ...]]:
     """The arrays of a file of weights, name to shape."""
     found: dict[str, tuple[int, ...]] = {}

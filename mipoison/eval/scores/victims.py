@@ -13,8 +13,9 @@ from mipoison.eval.adversaries.base import STANDARD, Attack
 from mipoison.eval.data.splits import Role, Split, joined
 from mipoison.eval.metrics import gain, psnr, row_errors, row_gain, ssim
 from mipoison.eval.scores.lpips import Lpips
-from mipoison.eval.scores.recognition import Embedding, Recognizer
+from mipoison.eval.scores.recognition import Recognizer
 from mipoison.eval.targets.networks import LEAST_SIDE
+from mipoison.eval.targets.own import embedding
 from mipoison.eval.targets.stored import STORED
 from mipoison.eval.targets.training import accuracy, through, train_target
 
@@ -87,11 +88,11 @@ class Evaluator:
 
 
 def independent_evaluator(
-    parts: Split, *, target: str, seed: int, given: Embedding | None = None
+    parts: Split, target: str, given: str | None = None, *, seed: int
 ) -> Evaluator | Recognizer | None:
     """Who recognises by the embeddings given, or `Evaluator.train`; None where rows have no classes."""
     if given is not None:
-        return Recognizer.of(given, parts)
+        return Recognizer.of(embedding(given, parts), parts)
     return Evaluator.train(parts, target=target, seed=seed) if parts.classes else None
 
 
