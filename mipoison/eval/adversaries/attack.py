@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from itertools import chain
 
 import torch
 from torch import Tensor
 
 from mipoison.eval.adversaries.base import REFIT, STANDARD, Attack, Network
 from mipoison.eval.adversaries.decoder import Decoder
-from mipoison.eval.adversaries.lookups import LabelOnly, NearestNeighbours
+from mipoison.eval.adversaries.lookups import LabelOnly, NearestNeighbours, reconstruct_together
 from mipoison.eval.adversaries.mlp import MLP
 from mipoison.eval.adversaries.settings import WIDE, AdversarySettings
 from mipoison.eval.data.splits import Role
@@ -88,14 +89,15 @@ def adaptive_networks(
     return {network.name: network for network in networks}
 
 
-def adaptive_lookups(settings: AdversarySettings) -> dict[str, NearestNeighbours | LabelOnly]:
-    """Returns the adaptive adversary's variants that need no training, by name: k-NN and label-only."""
-    lookups: list[NearestNeighbours | LabelOnly] = [
-        NearestNeighbours(neighbours=k, kind=kind, log_floor=settings.log_floor)
+def adaptive_lookups(settings: AdversarySettings) -> list[list[NearestNeighbours]]:
+    """Returns the adaptive adversary's nearest neighbours, those of the same features together."""
+    return [
+        [
+            NearestNeighbours(neighbours=k, kind=kind, log_floor=settings.log_floor)
+            for k in settings.neighbours
+        ]
         for kind in ("raw", "log")
-        for k in settings.neighbours
     ]
-    return {lookup.name: lookup for lookup in (*lookups, LabelOnly())}
 
 
 # Of those with the usual floor, and of all: which errs less depends on the defense.
@@ -155,7 +157,9 @@ def attack(
         network.on_epoch = tick
         network.fit(seen, seen_inputs, held_out=(held, held_inputs))
     lookups = adaptive_lookups(settings)
-    for lookup in lookups.values():
+    label_only = LabelOnly()
+    everybody: list[NearestNeighbours | LabelOnly] = [*chain.from_iterable(lookups), label_only]
+    for lookup in everybody:
         lookup.fit(seen, seen_inputs)
 
     def answers(vectors: Tensor) -> dict[str, Tensor]:
@@ -163,12 +167,14 @@ def attack(
         # Networks that err differently err less together, at no further training.
         for mean, names in committees.items():
             own[mean] = torch.stack([own[name] for name in names]).mean(0)
-        return own | {name: lookup.reconstruct(vectors) for name, lookup in lookups.items()}
+        for alike in lookups:
+            own |= reconstruct_together(alike, vectors)
+        return own | {label_only.name: label_only.reconstruct(vectors)}
 
     kept_back = {
         name: row_errors(made, held_inputs).mean(-1) for name, made in answers(held).items()
     }
-    for lookup in lookups.values():
+    for lookup in everybody:
         lookup.fit(queries, auxiliary.inputs)
     attacked = Attack(answers(served), {}, kept_back, networks)
     chosen = [attacked.best_held_out(system) for system in range(len(queries))]

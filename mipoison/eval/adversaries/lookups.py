@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
@@ -50,15 +52,10 @@ class NearestNeighbours:
 
     def reconstruct(self, defended: Tensor) -> Tensor:
         """Returns the mean input of the nearest rows, ``[(E,) m, D]``, for as many systems as it was fitted on."""
-        queries = features(defended, self.kind, log_floor=self.log_floor)
-        if queries.dim() == 2:
-            return self._answer(queries, self._features)
-        systems = zip(queries, self._features, strict=True)
-        return torch.stack([self._answer(*system) for system in systems])
+        return reconstruct_together([self], defended)[self.name]
 
-    def _answer(self, queries: Tensor, known: Tensor) -> Tensor:
-        """One system's answers, ``[m, D]``."""
-        distances = torch.cdist(queries, known, compute_mode="donot_use_mm_for_euclid_dist")
+    def average(self, distances: Tensor) -> Tensor:
+        """The mean input of the nearest rows, ``[m, D]``, by the distances to all of them, ``[m, n]``."""
         last = distances.topk(self.neighbours, dim=-1, largest=False).values[:, -1:]
         nearer, level = distances < last, distances == last
         # Of equally distant rows the first are taken, so that equal served vectors give one answer.
@@ -66,6 +63,26 @@ class NearestNeighbours:
         chosen = nearer | (level & (level.cumsum(-1) <= missing))
         places = chosen.nonzero()[:, 1].reshape(-1, self.neighbours)
         return torch.nn.functional.embedding_bag(places, self._inputs, mode="mean")
+
+
+def reconstruct_together(
+    lookups: Sequence[NearestNeighbours], defended: Tensor
+) -> dict[str, Tensor]:
+    """What several look-ups in the same vectors reconstruct, by their names; distances are computed once.
+
+    Args:
+        lookups: all fitted on the same vectors, and with the same features.
+        defended: ``[(E,) m, K]``, of as many systems as they were fitted on.
+    """
+    known = lookups[0]._features
+    queries = features(defended, lookups[0].kind, log_floor=lookups[0].log_floor)
+    alone = queries.dim() == 2
+    made: dict[str, list[Tensor]] = {lookup.name: [] for lookup in lookups}
+    for asked, rows in [(queries, known)] if alone else zip(queries, known, strict=True):
+        distances = torch.cdist(asked, rows, compute_mode="donot_use_mm_for_euclid_dist")
+        for lookup in lookups:
+            made[lookup.name].append(lookup.average(distances))
+    return {name: own[0] if alone else torch.stack(own) for name, own in made.items()}
 
 
 class LabelOnly:
