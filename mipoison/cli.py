@@ -11,6 +11,7 @@ from importlib.util import find_spec
 from typing import Final, NoReturn, TextIO
 
 COMMANDS: Final[Mapping[str, str]] = {
+    "audit": "measure what your own confidence vectors leak, and what a defense wins",
     "evaluate": "attack every defense with every adversary and write a report",
     "report": "write the report of a run anew, or one of several runs together",
     "choose": "pick a run's best defense within a distortion, or for a gain",
@@ -103,7 +104,10 @@ def _run_command(command: str, given: list[str]) -> None:
         else:
             # Figures are drawn into files. A notebook's backend, which its terminals inherit, may not be installed.
             os.environ["MPLBACKEND"] = "agg"
-            from mipoison.eval.cli import main as run
+            if command == "audit":
+                from mipoison.audit.command import main as run
+            else:
+                from mipoison.eval.cli import main as run
     except ImportError as error:
         if (error.name or "").startswith("mipoison"):
             raise

@@ -16,22 +16,23 @@ from rich.console import Console
 from mipoison.eval.configuration import Configuration
 from mipoison.eval.data.vectors import certify_file
 from mipoison.eval.options import (
+    INTERRUPTED,
     GivenConfiguration,
+    exiting,
     naming_options,
     parsed,
     refuse_ignored,
+    say,
 )
 from mipoison.eval.presets import DEMO, PRESETS, outside
 from mipoison.eval.report import leaderboard
 from mipoison.eval.report.choose import choose
 from mipoison.eval.report.report import write_report
 from mipoison.eval.report.results_file import RESULTS, expecting_results, read_results
-from mipoison.eval.run.engines import ENGINES, caught_signals
+from mipoison.eval.run.engines import ENGINES
 from mipoison.eval.run.experiment import Outcome, run
 from mipoison.eval.run.merge import merge
-from mipoison.system_errors import of_system
 
-_INTERRUPTED: Final = 130
 NAMED: Final = dict(PRESETS)
 # tyro lists and checks the names; a type checker sees any text.
 if TYPE_CHECKING:
@@ -137,21 +138,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     Args:
         arguments: instead of the process's own.
     """
-    given = sys.argv[1:] if arguments is None else list(arguments)
-    with caught_signals() as signals:
-        try:
-            code = _run(given)
-        except KeyboardInterrupt:
-            code = _say("interrupted", signals.code or _INTERRUPTED)
-        except BrokenPipeError:
-            raise
-        except OSError as error:
-            code = _say(of_system(error), 2)
-        except ValueError as error:
-            code = _say(str(error), 2)
-    # A run that was interrupted has said so itself.
-    if code := signals.code or code:
-        sys.exit(code)
+    exiting(_run, sys.argv[1:] if arguments is None else list(arguments))
 
 
 def _run(given: Sequence[str]) -> int:
@@ -175,13 +162,6 @@ def _run(given: Sequence[str]) -> int:
     return _choose(command)
 
 
-def _say(said: str, code: int = 0) -> int:
-    """Prints one line, whatever the message or a path in it is made of."""
-    line = " ".join(said.splitlines())
-    print(f"mipoison: {line}", file=sys.stderr, flush=True)
-    return code
-
-
 def _preset(arguments: Sequence[str]) -> GivenConfiguration:
     """The experiment that the arguments name, whose values are the defaults of their other options."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
@@ -198,12 +178,12 @@ def _report(command: Report) -> int:
     if len(command.runs) > 1:
         out = command.out or Path("mipoison-merged")
         if not merge(command.runs, out):
-            _say("some seeds are not there at some temperatures")
+            say("some seeds are not there at some temperatures")
     elif command.out is not None:
         raise ValueError(
             "--out: expected none for one run, whose report lies in its own folder; leave it out"
         )
-    _say(f"report: {write_report(out)}")
+    say(f"report: {write_report(out)}")
     return 0
 
 
@@ -217,7 +197,7 @@ def _leaderboard(command: Leaderboard) -> int:
         results = read_results(given / RESULTS)
         with expecting_results(given / RESULTS):
             leaderboard.add(results, command.folder, name)
-    _say(f"leaderboard: {leaderboard.write_page(command.folder)}")
+    say(f"leaderboard: {leaderboard.write_page(command.folder)}")
     return 0
 
 
@@ -297,13 +277,13 @@ def _tell(outcome: Outcome, report: Path | None) -> int:
     for trace, names in alike.items():
         print(f"failed: {', '.join(names)}\n{trace.rstrip()}", file=sys.stderr)
     if outcome.complete:
-        return _say(f"report: {report}")
+        return say(f"report: {report}")
     covered = "no cell was finished"
     if report is not None:
         covered = f"the report {report} covers the cells that were finished"
     why = "not finished" if outcome.failed else "interrupted"
-    code = 1 if outcome.failed else _INTERRUPTED
-    return _say(f"{why}; {covered}; the same command goes on from there", code)
+    code = 1 if outcome.failed else INTERRUPTED
+    return say(f"{why}; {covered}; the same command goes on from there", code)
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ from mipoison.defenses.lpa.penalized import Penalized
 from mipoison.eval.outside import outside_defense
 from mipoison.eval.scalars import real, several, whole
 from mipoison.eval.strengths import SWEEPS
-from mipoison.progress import Progress
+from mipoison.progress import Progress, Report
 
 Options: TypeAlias = dict[str, float | str]
 # Name and value to the value as Python has it.
@@ -112,6 +112,7 @@ class Own:
         groups: int64 ``[n]``: altered copies of one input share a number; None: there are none.
         key: the deployment's secret.
         seed: of a surrogate's training.
+        progress: called with the share of a fit of LPA that is done.
     """
 
     outputs: Tensor
@@ -119,6 +120,7 @@ class Own:
     groups: Tensor | None
     key: int
     seed: int
+    progress: Report | None = None
 
 
 Builder = Callable[[Own, Options], Defense]
@@ -166,6 +168,7 @@ class Method:
         key: int,
         seed: int,
         groups: Tensor | None = None,
+        progress: Report | None = None,
     ) -> Defense:
         """Fits the defense on the defender's own vectors ``[n, K]`` and inputs ``[n, D]``.
 
@@ -175,11 +178,12 @@ class Method:
             key: the deployment's secret.
             seed: of a surrogate's training.
             groups: see `Own`.
+            progress: see `Own`.
 
         Returns:
             A function from served to defended vectors.
         """
-        own = Own(outputs, inputs, groups, key, seed)
+        own = Own(outputs, inputs, groups, key, seed, progress)
         return BUILDERS[self.builder].build(own, dict(self.options))
 
 
@@ -222,6 +226,7 @@ def _lpa(own: Own, options: Options) -> Defense:
         key=own.key if kind.keyed else None,
         seed=own.seed,
         groups=groups,
+        progress=own.progress,
     )
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import io
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass, field, fields, is_dataclass
 from types import MappingProxyType
@@ -15,8 +16,10 @@ import tyro
 
 from mipoison.eval.adversaries.settings import AdversarySettings
 from mipoison.eval.configuration import Configuration
+from mipoison.eval.run.engines import caught_signals
 from mipoison.eval.targets.own import is_outside
 from mipoison.eval.targets.stored import STORED
+from mipoison.system_errors import of_system
 
 Options = TypeVar("Options")
 # Lines of tyro's boxes, and where its message ends and its help begins.
@@ -24,6 +27,10 @@ _BOX: Final = re.compile(r"[\u2500-\u257f]+|^[+|]|[+|]$|-{8,}", re.MULTILINE)
 _HELP: Final = re.compile(
     r"\s*(Argument helptext:|For full helptext|Perhaps you meant).*", re.DOTALL
 )
+
+_PROGRAM: Final = "mipoison"
+# The exit code after Ctrl-C.
+INTERRUPTED: Final = 130
 
 
 @dataclass(frozen=True)
@@ -126,12 +133,13 @@ def _is_given(option: str, given: Sequence[str]) -> bool:
     return option in names
 
 
-def parsed(kind: Any, given: Sequence[str]) -> Any:
+def parsed(kind: Any, given: Sequence[str], *, prog: str = _PROGRAM) -> Any:
     """What tyro makes of the arguments; of what it refuses, the message in one line.
 
     Args:
         kind: what to make, as `tyro.cli` takes it.
         given: the arguments.
+        prog: what the command is called, without one that the arguments name.
 
     Raises:
         ValueError: for a wrong option.
@@ -140,13 +148,13 @@ def parsed(kind: Any, given: Sequence[str]) -> Any:
     said = io.StringIO()
     try:
         if {"-h", "--help"} & set(given):
-            return tyro.cli(kind, args=given, prog="mipoison")
+            return tyro.cli(kind, args=given, prog=prog)
         with redirect_stderr(said), _wide_page():
-            return tyro.cli(kind, args=given, prog="mipoison")
+            return tyro.cli(kind, args=given, prog=prog)
     except SystemExit as stopped:
         if not stopped.code:
             raise
-        raise ValueError(_message(said.getvalue(), given)) from None
+        raise ValueError(_message(said.getvalue(), given, prog)) from None
 
 
 @contextmanager
@@ -162,9 +170,39 @@ def _wide_page() -> Iterator[None]:
             os.environ["COLUMNS"] = before
 
 
-def _message(boxed: str, given: Sequence[str]) -> str:
+def _message(boxed: str, given: Sequence[str], prog: str) -> str:
     """The message of a box of tyro's, in one line, and where the options are listed."""
     _, _, body = boxed.partition("\n")
     plain = " ".join(_HELP.sub("", _BOX.sub(" ", body)).split())
-    command = f" {given[0]}" if given else ""
-    return f"{plain.removeprefix('Error parsing ')}; see mipoison{command} --help"
+    command = f" {given[0]}" if given and prog == _PROGRAM else ""
+    return f"{plain.removeprefix('Error parsing ')}; see {prog}{command} --help"
+
+
+def exiting(run: Callable[[Sequence[str]], int], given: Sequence[str]) -> None:
+    """Runs a command and exits with its code, with 2 and one line for what cannot be done, or with a signal's code.
+
+    Args:
+        run: takes the arguments, and returns an exit code.
+        given: the arguments.
+    """
+    with caught_signals() as signals:
+        try:
+            code = run(given)
+        except KeyboardInterrupt:
+            code = say("interrupted", signals.code or INTERRUPTED)
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            code = say(of_system(error), 2)
+        except ValueError as error:
+            code = say(str(error), 2)
+    # A run that was interrupted has said so itself.
+    if code := signals.code or code:
+        sys.exit(code)
+
+
+def say(said: str, code: int = 0) -> int:
+    """Prints one line, whatever the message or a path in it is made of, and returns the code."""
+    line = " ".join(said.splitlines())
+    print(f"mipoison: {line}", file=sys.stderr, flush=True)
+    return code

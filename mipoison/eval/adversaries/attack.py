@@ -12,13 +12,19 @@ from torch import Tensor
 from mipoison.eval.adversaries.base import REFIT, STANDARD, Attack, Network
 from mipoison.eval.adversaries.decoder import Decoder
 from mipoison.eval.adversaries.lookups import LabelOnly, NearestNeighbours, reconstruct_together
-from mipoison.eval.adversaries.mlp import MLP
+from mipoison.eval.adversaries.mlp import MLP, PIXELS
 from mipoison.eval.adversaries.settings import WIDE, AdversarySettings
 from mipoison.eval.data.splits import Role
 from mipoison.eval.metrics import row_errors
 
 
-def standard(settings: AdversarySettings, *, seed: int, stretch: int = 1) -> MLP:
+def standard(
+    settings: AdversarySettings,
+    *,
+    seed: int,
+    stretch: int = 1,
+    span: tuple[float, float] = PIXELS,
+) -> MLP:
     """Returns the standard adversary's network: raw features; ``stretch`` multiplies its epochs and its patience."""
     return MLP(
         name="MLP, raw",
@@ -29,6 +35,7 @@ def standard(settings: AdversarySettings, *, seed: int, stretch: int = 1) -> MLP
         batch=settings.batch,
         learning_rate=settings.learning_rate,
         log_floor=settings.log_floor,
+        span=span,
         seed=seed,
     )
 
@@ -39,6 +46,7 @@ def adaptive_networks(
     seed: int,
     stretch: int = 1,
     image_shape: tuple[int, int] | None = None,
+    span: tuple[float, float] = PIXELS,
 ) -> dict[str, Network]:
     """Returns the adaptive adversary's networks by name: wider and longer on raw and raw+log features, decoders.
 
@@ -47,6 +55,7 @@ def adaptive_networks(
         seed: initial weights and order of the batches.
         stretch: multiplies their epochs and their patience.
         image_shape: height and width, for decoders and "mse+ssim".
+        span: see `MLP`.
 
     Raises:
         ValueError: if there are decoders but no image shape.
@@ -69,6 +78,7 @@ def adaptive_networks(
             log_floor=floor,
             loss=loss,
             image_shape=image_shape,
+            span=span,
             seed=seed + 1,
         )
         for name, kind, loss, floor in wide
@@ -114,6 +124,7 @@ def attack(
     seed: int,
     stretch: int = 1,
     image_shape: tuple[int, int] | None = None,
+    span: tuple[float, float] = PIXELS,
     tick: Callable[[], None] = lambda: None,
 ) -> Attack:
     """Fits every variant on the adversary's queries and lets it reconstruct the victims.
@@ -131,6 +142,7 @@ def attack(
         seed: initial weights and order of the batches.
         stretch: multiplies the networks' epochs and their patience.
         image_shape: height and width, for decoders.
+        span: lowest and highest input, for the MLPs.
         tick: called after every epoch.
 
     Returns:
@@ -147,8 +159,10 @@ def attack(
         )
     seen, seen_inputs = queries[:, :fitted], auxiliary.inputs[:fitted]
     held, held_inputs = queries[:, fitted:], auxiliary.inputs[fitted:]
-    networks: dict[str, Network] = {STANDARD: standard(settings, seed=seed, stretch=stretch)}
-    networks |= adaptive_networks(settings, seed=seed, stretch=stretch, image_shape=image_shape)
+    networks: dict[str, Network] = {STANDARD: standard(settings, seed=seed, stretch=stretch, span=span)}
+    networks |= adaptive_networks(
+        settings, seed=seed, stretch=stretch, image_shape=image_shape, span=span
+    )
     floors = {name: one.log_floor for name, one in networks.items() if isinstance(one, MLP)}
     committees = {COMMITTEE: [name for name in floors if floors[name] == settings.log_floor]}
     if len(committees[COMMITTEE]) < len(floors):

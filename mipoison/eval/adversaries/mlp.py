@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from itertools import pairwise
+from typing import Final
 
 import torch
 from torch import Tensor
@@ -17,6 +18,10 @@ from mipoison.eval.adversaries.base import (
     training_device,
 )
 from mipoison.eval.metrics import pixel_loss, require_loss
+
+
+# The range of pixels.
+PIXELS: Final = (0.0, 1.0)
 
 
 class MLP(TrainedAdversary):
@@ -39,6 +44,7 @@ class MLP(TrainedAdversary):
         log_floor: smallest entry before the logarithm.
         loss: "mse", or "l1" or "mse+ssim" of the pixels, see `losses.pixel_loss`.
         image_shape: height and width, for "mse+ssim".
+        span: what a reconstruction is cut to, lowest and highest input.
         seed: initial weights and order of the batches.
         name: how reports call it.
         on_epoch: called after every epoch.
@@ -62,6 +68,7 @@ class MLP(TrainedAdversary):
         log_floor: float = 1e-6,
         loss: str = "mse",
         image_shape: tuple[int, int] | None = None,
+        span: tuple[float, float] = PIXELS,
         seed: int = 0,
         name: str | None = None,
         on_epoch: Callable[[], None] | None = None,
@@ -81,6 +88,7 @@ class MLP(TrainedAdversary):
         self.patience = patience
         self.loss = loss
         self.image_shape = image_shape
+        self.span = span
 
     def fit(
         self, defended: Tensor, inputs: Tensor, held_out: tuple[Tensor, Tensor] | None = None
@@ -159,6 +167,7 @@ class MLP(TrainedAdversary):
             log_floor=self.log_floor,
             loss=self.loss,
             image_shape=self.image_shape,
+            span=self.span,
             seed=self.seed,
             name=self.name,
         )
@@ -187,7 +196,7 @@ class MLP(TrainedAdversary):
     def _pixels(self, parameters: Sequence[Tensor], scaled: Tensor) -> Tensor:
         """What networks of these parameters make of standardised features."""
         pixels: Tensor = _forward(parameters, scaled) @ self._components + self._mean
-        return pixels.clamp(0.0, 1.0)
+        return pixels.clamp(*self.span)
 
     def _train(
         self,

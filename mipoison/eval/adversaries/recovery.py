@@ -55,6 +55,7 @@ def attack_denoised(
     victims: Role,
     *,
     seed: int,
+    clean: Tensor | None = None,
 ) -> Attack:
     """Lets an adversary who holds both answers to their own queries undo every defense first.
 
@@ -67,18 +68,20 @@ def attack_denoised(
         served: defended vectors of the victims, ``[E, M, K]``.
         victims: the rows to reconstruct.
         seed: initial weights and order of the batches.
+        clean: undefended vectors of the auxiliary rows, ``[n, K]``; by default those of the system in the queries.
 
     Returns:
         Reconstructions and errors, a variant for each of those networks; see `Denoiser`.
     """
     fitted = len(auxiliary) - settings.held_out
-    held = queries[:, fitted:], queries[system, fitted:]
+    undefended = queries[system] if clean is None else clean
+    held = queries[:, fitted:], undefended[fitted:]
     attacked = Attack({}, {}, {}, {})
     for inverter, floor in settings.readers.items():
         denoiser = _denoiser(
             settings,
             adaptive.networks[inverter].member(system),
-            queries[system, :fitted],
+            undefended[:fitted],
             log_floor=floor,
             seed=seed,
             name=f"denoiser, {inverter}",

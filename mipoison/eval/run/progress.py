@@ -34,6 +34,7 @@ class ProgressLines:
         steps: pieces of work in each.
         file: where the lines go; flushed after each.
         clock: seconds.
+        unit: what the tasks are, in the plural.
 
     Example:
         >>> import sys
@@ -53,7 +54,9 @@ class ProgressLines:
         *,
         file: IO[str],
         clock: Callable[[], float] = time.monotonic,
+        unit: str = "cells",
     ) -> None:
+        self._unit = unit
         self._descriptions = descriptions
         self._steps = steps
         self._file = file
@@ -93,7 +96,7 @@ class ProgressLines:
     @property
     def _finished(self) -> str:
         count = sum(steps is not None and steps >= self._steps for steps in self._done)
-        return f"{count} of {len(self._done)} cells finished"
+        return f"{count} of {len(self._done)} {self._unit} finished"
 
     @property
     def _share(self) -> float:
@@ -124,7 +127,11 @@ class _Shown(Protocol):
 
 @contextmanager
 def progress_bars(
-    descriptions: Sequence[str], steps: int, *, console: Console | None = None
+    descriptions: Sequence[str],
+    steps: int,
+    *,
+    console: Console | None = None,
+    unit: str = "cells",
 ) -> Iterator[list[Path]]:
     """Shows one bar a task while the block runs, and yields the file that moves each bar.
 
@@ -137,13 +144,14 @@ def progress_bars(
         descriptions: one line a task.
         steps: pieces of work in each task.
         console: where the bars go.
+        unit: what the tasks are, in the plural, for the lines.
     """
     console = console or get_console()
     redrawn = console.is_jupyter or (console.is_terminal and not console.is_dumb_terminal)
     kind = _bars if redrawn else _lines
     with (
         TemporaryDirectory(prefix="mipoison-") as folder,
-        kind(descriptions, steps, console) as shown,
+        kind(descriptions, steps, console, unit) as shown,
     ):
         files = [Path(folder) / str(number) for number in range(len(descriptions))]
 
@@ -190,8 +198,10 @@ def _bars(descriptions: Sequence[str], steps: int, console: Console) -> Iterator
 
 
 @contextmanager
-def _lines(descriptions: Sequence[str], steps: int, console: Console) -> Iterator[_Shown]:
-    lines = ProgressLines(descriptions, steps, file=console.file)
+def _lines(
+    descriptions: Sequence[str], steps: int, console: Console, unit: str
+) -> Iterator[_Shown]:
+    lines = ProgressLines(descriptions, steps, file=console.file, unit=unit)
     try:
         yield lines
     finally:

@@ -1,0 +1,198 @@
+"""Condense what was measured: how much vectors tell beyond the label, and what each defense wins and costs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from statistics import mean
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from mipoison.audit.measure.systems import Measured
+from mipoison.eval.adversaries.base import STANDARD
+from mipoison.eval.metrics import gain, row_gain
+from mipoison.eval.scalars import derive_seed
+
+Errors = npt.NDArray[np.float64]
+# Draws of the victims, and the shares of them that an interval leaves out below and above.
+_DRAWS: Final = 2000
+_OUTSIDE: Final = (0.025, 0.975)
+# What a defense must win to be recommended.
+ENOUGH: Final = 0.8
+
+
+def verdict(none: Measured, label: Measured, groups: torch.Tensor, *, seed: int) -> dict[str, Any]:
+    """How much better than from the label alone the strongest adversary reconstructs, and for whom.
+
+    Both sides have the same adversaries, each its strongest on the victims. That there is a difference at all is
+    asked of the variants that the adversary chooses by the rows that it kept back, since the strongest on the victims
+    may be so by chance.
+
+    Args:
+        none: vectors as they are.
+        label: the label alone.
+        groups: of the victims, [M]: whole groups are drawn for the intervals.
+        seed: of these draws.
+
+    Returns:
+        leaks, reduction (1 - error / error from the label), its interval and that of the chosen variants (95 %),
+        median and most_exposed_tenth of the victims' own reductions, closer (share of victims for whom the vector
+        tells more than the label), mse, label_mse and the variants' names.
+    """
+    strongest, of_label = _strongest(none), _strongest(label)
+    seen, told = none.errors[strongest], label.errors[of_label]
+    chosen = none.errors[_chosen(none)], label.errors[_chosen(label)]
+    sure = _interval(*chosen, groups, seed=seed)
+    own = 1 - seen / np.maximum(told, np.finfo(np.float64).tiny)
+    reduction = 1 - float(seen.mean()) / float(told.mean()) if told.mean() > 0 else 0.0
+    return {
+        "leaks": bool(sure[0] > 0 and reduction > 0),
+        "reduction": reduction,
+        "interval": _interval(seen, told, groups, seed=seed),
+        "chosen_interval": sure,
+        "median": float(np.quantile(own, 0.5)),
+        "most_exposed_tenth": float(np.quantile(own, 0.9)),
+        "closer": float((seen < told).mean()),
+        "mse": float(seen.mean()),
+        "label_mse": float(told.mean()),
+        "variant": none.variants[strongest],
+        "label_variant": label.variants[of_label],
+        "chosen_variant": none.variants[_chosen(none)],
+    }
+
+
+def gains(one: Measured, none: Measured, label: Measured, *, leaks: bool) -> dict[str, Any]:
+    """What a defense wins under each adversary, and how that is spread over the victims; None where nothing leaks.
+
+    Args:
+        one: vectors under the defense.
+        none: vectors as they are.
+        label: the label alone.
+        leaks: whether vectors tell more than the label.
+
+    Returns:
+        mse, g2, g3, gain (under the strongest of all, those with undefended answers too), median, worst_tenth,
+        certified_gain, the strongest variant's name, beside utility, cost, quality and certificate as measured.
+    """
+    if "failed" in one.numbers:
+        return {"failed": one.numbers["failed"]}
+    most = float(label.errors[_strongest(label)].mean())
+    standard = one.variants.index(STANDARD)
+    strongest, bare = _strongest(one), _strongest(none)
+    any_one, any_bare = _strongest(one, denoisers=True), _strongest(none, denoisers=True)
+    won: dict[str, Any] = dict.fromkeys(("g2", "g3", "gain", "median", "worst_decile"))
+    if leaks:
+        won["g2"] = _gain(one.errors[standard], none.errors[standard], most)
+        won["g3"] = _gain(one.errors[strongest], none.errors[bare], most)
+        won["gain"] = _gain(one.errors[any_one], none.errors[any_bare], most)
+        won |= asdict(
+            row_gain(
+                torch.from_numpy(one.errors[any_one]), torch.from_numpy(none.errors[any_bare]), most
+            )
+        )
+    won["worst_tenth"] = won.pop("worst_decile")
+    undefended = float(none.errors[any_bare].mean())
+    return {
+        "mse": float(one.errors[any_one].mean()),
+        **won,
+        "certified_gain": _certified(one.numbers["certificate"], undefended) if leaks else None,
+        "strongest": one.variants[any_one],
+        "variants": {
+            name: float(errors.mean())
+            for name, errors in zip(one.variants, one.errors, strict=True)
+        },
+        **{name: one.numbers[name] for name in ("quality", "utility", "cost", "certificate")},
+    }
+
+
+def recommended(defenses: Mapping[str, Mapping[str, Any]]) -> str | None:
+    """Names the defense to deploy, or None where none has a gain.
+
+    Of those that win `ENOUGH` under the strongest adversary the one that moves answers least; if none does, the one
+    that wins most. Only defenses that changed no label and answered the same query alike take part.
+
+    Args:
+        defenses: by name, what `gains` gives, without the references.
+
+    Example:
+        >>> cost = {"utility": {"l1_mean": 0.1, "labels_changed": 0.0, "repeats": 1.0}}
+        >>> dear = {"utility": {"l1_mean": 0.2, "labels_changed": 0.0, "repeats": 1.0}}
+        >>> recommended({"a": {"gain": 0.85, **cost}, "b": {"gain": 0.95, **dear}})
+        'a'
+    """
+    able = {
+        name: one
+        for name, one in defenses.items()
+        if one.get("gain") is not None
+        and one["gain"] > 0
+        and one["utility"]["labels_changed"] == 0
+        and one["utility"]["repeats"] == 1
+    }
+    enough = [name for name, one in able.items() if one["gain"] >= ENOUGH]
+    if enough:
+        return min(enough, key=lambda name: able[name]["utility"]["l1_mean"])
+    return max(able, key=lambda name: able[name]["gain"], default=None)
+
+
+def averaged(seeds: Sequence[Any]) -> Any:
+    """The same numbers averaged over seeds; None where a seed has none. Text that differs is joined.
+
+    Example:
+        >>> averaged([{"a": 1.0, "b": None}, {"a": 2.0, "b": 3.0}])
+        {'a': 1.5, 'b': None}
+    """
+    first = seeds[0]
+    if len(seeds) == 1:
+        return first
+    if all(isinstance(one, Mapping) for one in seeds):
+        common = [name for name in first if all(name in one for one in seeds)]
+        return {name: averaged([one[name] for one in seeds]) for name in common}
+    if any(one is None for one in seeds):
+        return None
+    if isinstance(first, bool):
+        return all(seeds)
+    if isinstance(first, int | float):
+        return mean(seeds)
+    if isinstance(first, list | tuple):
+        return [averaged(values) for values in zip(*seeds, strict=True)]
+    return " / ".join(dict.fromkeys(map(str, seeds)))
+
+
+def _strongest(one: Measured, *, denoisers: bool = False) -> int:
+    """The variant of least mean error on the victims."""
+    count = len(one.variants) - (0 if denoisers else one.denoisers)
+    return int(one.errors[:count].mean(1).argmin())
+
+
+def _chosen(one: Measured) -> int:
+    """The variant that the adversary chooses by the rows that it kept back."""
+    held_out = one.numbers["held_out"]
+    able = one.variants[: len(one.variants) - one.denoisers]
+    return able.index(min(able, key=lambda name: float(held_out[name])))
+
+
+def _gain(errors: Errors, undefended: Errors, most: float) -> float | None:
+    return gain(float(errors.mean()), float(undefended.mean()), most)
+
+
+def _certified(certificate: Mapping[str, Any] | None, undefended: float) -> float | None:
+    """The certified gain; None where no error above that without a defense is proved."""
+    if certificate is None or certificate["label_mse_seen"] <= undefended:
+        return None
+    found = (certificate["mse"] - undefended) / (certificate["label_mse_seen"] - undefended)
+    return float(found) if found > 0 else None
+
+
+def _interval(seen: Errors, told: Errors, groups: torch.Tensor, *, seed: int) -> list[float]:
+    """A 95 % interval for the reduction of the mean error, by drawing whole groups of victims again."""
+    number = torch.unique(groups, return_inverse=True)[1].numpy()
+    sums = np.stack([np.bincount(number, weights=errors) for errors in (seen, told)])
+    generator = np.random.default_rng(derive_seed(seed, "interval"))
+    count = sums.shape[1]
+    draws = generator.multinomial(count, np.full(count, 1 / count), size=_DRAWS)
+    left, right = sums @ draws.T
+    reductions = 1 - left / np.maximum(right, np.finfo(np.float64).tiny)
+    return [float(value) for value in np.quantile(reductions, _OUTSIDE)]
