@@ -24,13 +24,16 @@ from mipoison.audit.read import read
 from mipoison.audit.report.deploy import DEFENSE, SERVE, Deployment, deployment
 from mipoison.audit.report.page import compose
 from mipoison.audit.report.record import Asked, record
-from mipoison.eval.options import exiting, naming_options, parsed, say
+from mipoison.eval.options import INTERRUPTED, exiting, naming_options, parsed, say
 from mipoison.eval.report.results_file import is_unfinished, write_json, write_text
 from mipoison.eval.scalars import several, whole
+from mipoison.progress import Report
 
 PAGE: Final = "audit.html"
 JSON: Final = "audit.json"
 _OWN: Final = (PAGE, DEFENSE, SERVE, JSON)
+# Between two lines while data are read.
+_SECONDS: Final = 10.0
 if TYPE_CHECKING:
     Preset: TypeAlias = str
 else:
@@ -78,14 +81,27 @@ def _run(given: Sequence[str]) -> int:
             raise ValueError(f"seeds: expected different ones, got {chosen.seeds}")
         jobs = whole("jobs", chosen.jobs, least=1)
         _require_free(chosen.out, overwrite=chosen.overwrite)
+    given_data = {item.name: getattr(chosen.data, item.name) for item in fields(Options)}
     with naming_options(Options):
-        evidence = read(
-            chosen.inputs,
-            **{item.name: getattr(chosen.data, item.name) for item in fields(Options)},
-        )
-    _audit(evidence, chosen, seeds, jobs)
+        evidence = read(chosen.inputs, **given_data, progress=_reading())
+    try:
+        _audit(evidence, chosen, seeds, jobs)
+    except KeyboardInterrupt:
+        return say("interrupted; the same command goes on from there", INTERRUPTED)
     say(f"report: {chosen.out / PAGE}")
     return 0
+
+
+def _reading() -> Report:
+    """Says every while how much is read, which takes long where a model answers."""
+    told = [time.monotonic()]
+
+    def report(share: float) -> None:
+        if time.monotonic() - told[0] >= _SECONDS:
+            told[0] = time.monotonic()
+            say(f"{share:.0%} read")
+
+    return report
 
 
 def _audit(evidence: Evidence, chosen: Audit, seeds: tuple[int, ...], jobs: int) -> None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 from matplotlib.figure import Figure
 from matplotlib.ticker import FormatStrFormatter, MaxNLocator
@@ -21,6 +22,7 @@ from mipoison.eval.report.figures import own_style, png_of, victims
 from mipoison.eval.report.glossary import TERMS
 from mipoison.eval.report.tables import Table
 
+Pixels: TypeAlias = npt.NDArray[np.float32]
 _BARE, _LABEL = NONE.name, LABEL_ONLY.name
 # Of skipped files and rows, those that are named.
 _NAMED: Final = 20
@@ -30,7 +32,6 @@ _TERMS: Final = (
 )
 _COLORS: Final = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#888888")
 _MARKERS: Final = ("o", "s", "^", "D", "v", "P", "*")
-_CURVE_FAMILIES: Final = 7
 
 
 def compose(
@@ -73,6 +74,7 @@ def compose(
         attributes=_attributes(evidence, content),
         curve=_png(_curve(content)),
         defenses=_defenses(content),
+        failed=_failed(content),
         variants=_variants(content),
         deployed=deployed,
         files={"defense": DEFENSE, "serve": SERVE},
@@ -112,8 +114,9 @@ def _pictures(
     height, width, channels = evidence.image_shape
     shape = (height, width) if channels == 1 else (height, width, channels)
 
-    def images(pixels: np.ndarray) -> np.ndarray:
-        return np.clip(pixels[: setting.shown].reshape(-1, *shape), 0, 1)
+    def images(pixels: Pixels) -> Pixels:
+        shown: Pixels = np.clip(pixels[: setting.shown].reshape(-1, *shape), 0, 1)
+        return shown
 
     rows = {"from the vectors": _BARE}
     if chosen is not None:
@@ -163,21 +166,24 @@ def _number(value: float | None, digits: int = 2) -> str:
     return "–" if value is None else f"{value:.{digits}f}"
 
 
+def _failed(content: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """What could not be fitted, and why."""
+    systems = content["systems"]
+    return [(_called(name, one), one["failed"]) for name, one in systems.items() if "failed" in one]
+
+
 def _defenses(content: Mapping[str, Any]) -> list[Table]:
-    """A table a budget, one of what has none, and one of what could not be fitted."""
+    """A table a budget, and one of what has none."""
     systems = content["systems"]
     heads = [
         *("defense", "mean l1", "gain", "g2", "g3", "median", "worst tenth", "certified"),
         *("largest l1", "unchanged", "fit s", "µs a row"),
     ]
-    tables, failed = [], []
+    tables = []
     for budget in (*content["budgets"], None):
         rows = []
         for name, one in systems.items():
-            if one["budget"] != budget or name == _BARE:
-                continue
-            if "failed" in one:
-                failed.append([_called(name, one), one["failed"]])
+            if one["budget"] != budget or name == _BARE or "failed" in one:
                 continue
             used, cost = one["utility"], one["cost"]
             mark = "▸ " if name == content["recommended"] else ""
@@ -196,8 +202,6 @@ def _defenses(content: Mapping[str, Any]) -> list[Table]:
         title = "Without a budget." if budget is None else f"Budget {budget:g}."
         if rows:
             tables.append(Table(heads, rows, title))
-    if failed:
-        tables.append(Table(["not possible", "why"], failed, "What could not be fitted."))
     return tables
 
 
@@ -235,10 +239,8 @@ def _curve(content: Mapping[str, Any]) -> Figure | None:
                 for one in members
                 if one["certified_gain"] is not None
             ]
-            if proved:
-                panel.scatter(
-                    *zip(*proved, strict=True), marker="_", s=200, linewidths=2, color=color
-                )
+            for l1, certified in proved:
+                panel.scatter(l1, certified, marker="_", s=200, linewidths=2, color=color)
         panel.axhline(1.0, color="#444444", linestyle="--", linewidth=1)
         panel.axhline(0.0, color="#999999", linewidth=0.8)
         panel.set_xlim(left=0)

@@ -51,7 +51,12 @@ def record(
         seeds: what `run` gives.
     """
     each = [_of_seed(*one) for one in seeds]
-    found = averaged(each)
+    found = {
+        "verdict": averaged([one["verdict"] for one in each]),
+        "systems": {
+            name: _together([one["systems"][name] for one in each]) for name in each[0]["systems"]
+        },
+    }
     setting, first = seeds[0]
     for name, one in found["systems"].items():
         one |= {"family": first[name].family, "budget": first[name].budget}
@@ -105,6 +110,12 @@ def record(
 
 
 _REFERENCES: Final = (NONE.name, LABEL_ONLY.name)
+
+
+def _together(seeds: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """A system's means over seeds; why it failed, where a seed could not fit it."""
+    found: dict[str, Any] = next((one for one in seeds if "failed" in one), averaged(seeds))
+    return dict(found)
 
 
 def _of_seed(setting: Setting, measured: Mapping[str, Measured]) -> dict[str, Any]:

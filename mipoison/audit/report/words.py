@@ -60,7 +60,7 @@ MAPPING: Final = (
 
 
 def percent(share: float) -> str:
-    """A share in whole percent, with a thin space left out so that texts can be searched.
+    """A share in whole percent.
 
     Example:
         >>> percent(0.414)
@@ -98,9 +98,9 @@ def spread(verdict: Mapping[str, Any], victims: int) -> str:
             f"have made. {who}"
         )
     half = (
-        f"half of the {victims} victims with at least {percent(verdict['median'])} less"
+        f"half of the {victims} victims are reconstructed with at least {percent(verdict['median'])} less error"
         if verdict["median"] > 0
-        else f"half of the {victims} victims no better than from their label"
+        else f"half of the {victims} victims are reconstructed no better than from their label"
     )
     return (
         f"{half[0].upper()}{half[1:]}, the most exposed tenth with at least "
@@ -124,12 +124,10 @@ def advice(
     if name is None or one is None:
         return "No defense is recommended: none that was measured wins anything under the strongest adversary."
     proved = one["certified_gain"]
-    certified = (
-        f" {percent(proved)} of it for every adversary (certified, at {percent(one['certificate']['confidence'])} "
-        "confidence)."
-        if proved is not None
-        else " It has no certificate."
-    )
+    certified = " It has no certificate."
+    if proved is not None:
+        sure = percent(one["certificate"]["confidence"])
+        certified = f" Against any adversary whatever it takes away {percent(proved)} of it (certified, at {sure} confidence)."
     return (
         f"{shown} takes away {percent(min(1.0, one['gain']))} of that advantage under the strongest adversary, at a "
         f"mean l1 of {one['utility']['l1_mean']:.2g} and with no label changed.{certified}"

@@ -190,7 +190,7 @@ class _Bars:
 
 
 @contextmanager
-def _bars(descriptions: Sequence[str], steps: int, console: Console) -> Iterator[_Shown]:
+def _bars(descriptions: Sequence[str], steps: int, console: Console, unit: str) -> Iterator[_Shown]:
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), TaskProgressColumn())
     times = (TimeElapsedColumn(), TimeRemainingColumn())
     with Progress(*columns, *times, console=console) as progress:
