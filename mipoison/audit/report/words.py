@@ -127,7 +127,10 @@ def advice(
     certified = " It has no certificate."
     if proved is not None:
         sure = percent(one["certificate"]["confidence"])
-        certified = f" Against any adversary whatever it takes away {percent(proved)} of it (certified, at {sure} confidence)."
+        certified = (
+            f" Against any adversary whatever it takes away {percent(proved)} of it (certified, "
+            f"{sure} confidence)."
+        )
     return (
         f"{shown} takes away {percent(min(1.0, one['gain']))} of that advantage under the strongest adversary, at a "
         f"mean l1 of {one['utility']['l1_mean']:.2g} and with no label changed.{certified}"

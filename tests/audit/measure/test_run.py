@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from audited import METHODS, SHORT, TINY, audited, images
 
-from mipoison.audit.measure import probe, run as running
+from mipoison.audit.measure import probe
+from mipoison.audit.measure import run as running
 from mipoison.audit.measure.run import Work, run
 from mipoison.audit.measure.setting import Setting
 
