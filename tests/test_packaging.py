@@ -22,7 +22,8 @@ ROOT = Path(__file__).resolve().parents[1]
 SOURCES = ("csrc", "kernels", "mipoison", "tests", "benchmarks")
 TEMPLATES = [
     path.relative_to(ROOT / "mipoison").as_posix()
-    for path in (ROOT / "mipoison/eval/report/templates").iterdir()
+    for part in ("eval", "audit")
+    for path in (ROOT / f"mipoison/{part}/report/templates").iterdir()
 ]
 PRODUCTS = shutil.ignore_patterns("*.so", "__pycache__", "*.egg-info", "results")
 

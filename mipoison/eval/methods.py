@@ -170,18 +170,14 @@ class Method:
         groups: Tensor | None = None,
         progress: Report | None = None,
     ) -> Defense:
-        """Fits the defense on the defender's own vectors ``[n, K]`` and inputs ``[n, D]``.
+        """Fits the defense, vectors to vectors, on the defender's own ``[n, K]`` and their inputs ``[n, D]``.
 
         Args:
             outputs: undefended vectors of the defender's data.
             inputs: that data.
             key: the deployment's secret.
             seed: of a surrogate's training.
-            groups: see `Own`.
-            progress: see `Own`.
-
-        Returns:
-            A function from served to defended vectors.
+            groups: see `Own`, as progress.
         """
         own = Own(outputs, inputs, groups, key, seed, progress)
         return BUILDERS[self.builder].build(own, dict(self.options))
@@ -280,8 +276,7 @@ class Recipe:
     takes: Takes
 
 
-# Moves of a row, as l1: from nothing to between two corners.
-_LENGTH = number(2.0)
+_LENGTH = number(2.0)  # Moves of a row, as l1: from nothing to between two corners.
 
 BUILDERS: Mapping[str, Recipe] = {
     "none": Recipe(_nothing, Takes()),
