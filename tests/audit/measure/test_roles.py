@@ -33,12 +33,12 @@ def test_the_seed_alone_decides():
     assert not torch.equal(one.victims, other.victims)
 
 
-def test_a_large_group_fills_one_role_and_is_cut_there():
-    groups = torch.cat([torch.zeros(500, dtype=torch.int64), torch.arange(1, 501)])
+def test_a_group_that_overfills_its_role_is_cut_there():
+    groups = torch.arange(1000) // 50
     roles = divide(groups, most=MOST, seed=100)
-    where = [role for role in SHARES if 0 in groups[getattr(roles, role)]]
-    assert len(where) <= 1
-    assert all(roles.counts[role] <= MOST[role] for role in SHARES)
+    assert [roles.counts[role] for role in SHARES] == [60, 120, 60]
+    held = [groups[getattr(roles, role)].unique() for role in (*SHARES, "rest")]
+    assert len(torch.cat(held).unique()) == sum(map(len, held))
 
 
 @pytest.mark.parametrize("groups", [torch.arange(40), torch.arange(400) // 200])
