@@ -9,7 +9,7 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
-from mipoison.defenses.lpa import OBJECTIVES
+from mipoison.defenses import lpa
 from mipoison.eval.adversaries.settings import AdversarySettings
 from mipoison.eval.methods import Method
 from mipoison.eval.presets import LABEL_ONLY, NONE, codebook, of_budget, rounding, swept
@@ -21,7 +21,10 @@ BUDGET_RULE: Final = (
     "to the label's corner or to the mean vector of its other rows, whichever is less"
 )
 # The objectives of LPA that are recommended; one that picks the best of them takes part where there is one.
-_OBJECTIVES: Final = ("auto", "equilibrium", "generator", "codebook")
+_KNOWN: Final = (*lpa.OBJECTIVES, getattr(lpa, "AUTO", None))
+_OBJECTIVES: Final = tuple(
+    name for name in ("auto", "equilibrium", "generator", "codebook") if name in _KNOWN
+)
 # One auxiliary row in so many is kept back, to choose among the adversary's variants.
 _KEPT_BACK: Final = 8
 # Vectors nearer to the label's tell nothing else.
@@ -115,6 +118,6 @@ def defenses(at: tuple[float, ...]) -> tuple[Method, ...]:
         return ()
     compared = [codebook(), rounding(1), rounding(2)]
     for budget in at:
-        compared += [of_budget(name, budget) for name in _OBJECTIVES if name in OBJECTIVES]
+        compared += [of_budget(name, budget) for name in _OBJECTIVES]
         compared.append(swept("high_confidence", budget))
     return tuple(compared)

@@ -10,7 +10,6 @@ from typing import Any, Final
 
 from mipoison.defenses.base import Defense
 from mipoison.defenses.loading import load
-from mipoison.defenses.lpa import OBJECTIVES
 from mipoison.defenses.wire import MOST_DECIMALS, require_wire
 
 DEFENSE: Final = "defense.safetensors"
@@ -51,8 +50,7 @@ def deployment(
         classes: names of the classes, or empty.
         k: how many there are.
     """
-    objective = options.get("objective")
-    keyed = objective is not None and bool(OBJECTIVES[str(objective)].keyed)
+    defense, keyed = _loaded(file)
     read = f', key=mp.Key.from_env("{_VARIABLE}")' if keyed else ""
     made = (
         '# once: mp.Key.generate("mipoison.key"); put its text into the variable\n' if keyed else ""
@@ -64,9 +62,17 @@ def deployment(
         "# model: an nn.Module in eval mode that gives probabilities\n"
         'served = mp.Defended(model, defense, gives="probabilities")\n'
     )
-    defense = load(io.BytesIO(file), key=0 if keyed else None)
     decimals = next((d for d in range(_DECIMALS, MOST_DECIMALS + 1) if _fits(defense, d, k)), None)
     return Deployment(python, _again(options, read), _serve(keyed, classes, decimals), keyed)
+
+
+def _loaded(file: bytes) -> tuple[Defense, bool]:
+    """A saved defense under some key, and whether it has one."""
+    try:
+        return load(io.BytesIO(file), key=0), True
+    except ValueError:
+        # (A needless key is refused.)
+        return load(io.BytesIO(file)), False
 
 
 def _fits(defense: Defense, decimals: int, k: int) -> bool:
