@@ -75,6 +75,11 @@ def compose(
         curve=_png(_curve(content)),
         defenses=_defenses(content),
         failed=_failed(content),
+        changed=[
+            _called(name, one)
+            for name, one in systems.items()
+            if one.get("utility", {}).get("labels_changed", 0) > 0
+        ],
         variants=_variants(content),
         deployed=deployed,
         files={"defense": DEFENSE, "serve": SERVE},
@@ -172,8 +177,8 @@ def _failed(content: Mapping[str, Any]) -> list[tuple[str, str]]:
     return [(_called(name, one), one["failed"]) for name, one in systems.items() if "failed" in one]
 
 
-def _defenses(content: Mapping[str, Any]) -> list[Table]:
-    """A table a budget, and one of what has none."""
+def _defenses(content: Mapping[str, Any]) -> list[tuple[str, Table]]:
+    """A table a budget, and one of what has none, with their titles."""
     systems = content["systems"]
     heads = [
         *("defense", "mean l1", "gain", "g2", "g3", "median", "worst tenth", "certified"),
@@ -199,9 +204,9 @@ def _defenses(content: Mapping[str, Any]) -> list[Table]:
                     f"{cost['microseconds_per_row']:.3g}",
                 ]
             )
-        title = "Without a budget." if budget is None else f"Budget {budget:g}."
+        title = "Without a budget" if budget is None else f"Budget {budget:g}"
         if rows:
-            tables.append(Table(heads, rows, title))
+            tables.append((title, Table(heads, rows, "")))
     return tables
 
 

@@ -7,6 +7,8 @@ from typing import Any, Final
 
 from mipoison.audit.report.findings import ENOUGH
 
+# Shares from here on would be rounded to all.
+_ALL: Final = 0.995
 _THINGS: Final = {"images": "images", "table": "records", "embeddings": "embeddings"}
 RULE: Final = (
     f"Of the defenses that win a gain of {ENOUGH:g} or more under the strongest adversary, the one that moves answers "
@@ -63,9 +65,11 @@ def percent(share: float) -> str:
     """A share in whole percent.
 
     Example:
-        >>> percent(0.414)
-        '41 %'
+        >>> percent(0.414), percent(0.999)
+        ('41 %', 'over 99 %')
     """
+    if _ALL <= share < 1:
+        return "over 99 %"
     return f"{100 * share:.0f} %"
 
 
