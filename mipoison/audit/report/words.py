@@ -94,12 +94,12 @@ def headline(kind: str, verdict: Mapping[str, Any]) -> str:
 def spread(verdict: Mapping[str, Any], victims: int) -> str:
     """For whom that is so, how sure it is, and who the strongest adversary was."""
     low, high = verdict["interval"]
-    sure = f"95 % interval {100 * low:.0f} to {percent(high)}"
+    sure = f"95 % interval is {100 * low:.0f} to {percent(high)}"
     who = f"The strongest adversary was {verdict['variant']}."
     if not verdict["leaks"]:
         return (
-            f"Measured: {percent(verdict['reduction'])} less error over {victims} victims ({sure}), which chance may "
-            f"have made. {who}"
+            f"Measured: {percent(verdict['reduction'])} less error over {victims} victims, which chance may have "
+            f"made: the {sure}. {who}"
         )
     half = (
         f"half of the {victims} victims are reconstructed with at least {percent(verdict['median'])} less error"
@@ -108,7 +108,7 @@ def spread(verdict: Mapping[str, Any], victims: int) -> str:
     )
     return (
         f"{half[0].upper()}{half[1:]}, the most exposed tenth with at least "
-        f"{percent(verdict['most_exposed_tenth'])} less ({sure}). {who}"
+        f"{percent(verdict['most_exposed_tenth'])} less. For the mean above the {sure}. {who}"
     )
 
 
