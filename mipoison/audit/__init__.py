@@ -6,4 +6,7 @@
   these read with, and `found` is what each of them gives.
 - `vectors`, `callables`: vectors from a file of their own, or from a model; `confidences` makes probabilities of them.
 - `checks`: what inputs must be, and which rows are copies.
+- `measure`: who holds which rows, what adversaries make of vectors under each defense, and how long that takes.
+- `report`: verdict, recommendation, page and JSON.
+- `command`: the command line, from reading to the files that are written.
 """

@@ -78,7 +78,7 @@ def record(
         "image_shape": evidence.image_shape,
         "classes": evidence.outputs.shape[1],
         "groups": len(evidence.groups.unique()),
-        "notes": list(getattr(evidence, "notes", ())),
+        "notes": list(evidence.notes),
         "skipped": [asdict(one) for one in evidence.skipped],
         "preset": asked.preset,
         "seeds": list(asked.seeds),
