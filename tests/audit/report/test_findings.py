@@ -12,6 +12,8 @@ from audited import audited
 
 from mipoison.audit.measure.systems import Measured
 from mipoison.audit.report.findings import averaged, gains, recommended, verdict
+from mipoison.audit.report.page import compose
+from mipoison.audit.report.record import Asked, record
 from mipoison.eval.adversaries.base import STANDARD
 
 
@@ -113,3 +115,21 @@ def test_the_record_can_be_cited():
     assert content["roles"]["victims"] == 80 and content["versions"]["torch"]
     assert {one["id"] for one in content["mapping"]} >= {"AML.T0024.001", "AML.M0002"}
     assert len(content["skipped"]) == 23 and content["limits"] and content["headline"]
+
+
+def test_several_seeds_are_averaged_and_kept():
+    one = audited()
+    failed = Measured("rounding-1", "rounding", None, {"failed": "too little"})
+    other = one.measured | {"rounding-1": failed}
+    asked = Asked("quick", (100, 101), (0.1,), 1, 1.0)
+    both = [(one.setting, one.measured), (one.setting, other)]
+    content = json.loads(json.dumps(record(one.evidence, asked, both)))
+    assert [seed["seed"] for seed in content["each_seed"]] == [100, 101]
+    assert content["verdict"]["reduction"] == pytest.approx(one.content["verdict"]["reduction"])
+    # What a seed could not fit has no mean.
+    assert content["systems"]["rounding-1"]["failed"] == "too little"
+    assert (
+        content["systems"]["lpa-codebook"]["gain"] == one.content["systems"]["lpa-codebook"]["gain"]
+    )
+    page = compose(one.evidence, content | {"shown": 4}, one.setting, one.measured, None)
+    assert "Not to be had with these rows" in page
