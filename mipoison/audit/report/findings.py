@@ -22,6 +22,8 @@ _DRAWS: Final = 2000
 _OUTSIDE: Final = (0.025, 0.975)
 # What a defense must win to be recommended.
 ENOUGH: Final = 0.8
+# Mean moves that differ by no more are taken for equal: a budget is met to about so much.
+_AS_FAR: Final = 1.1
 
 
 def verdict(none: Measured, label: Measured, groups: torch.Tensor, *, seed: int) -> dict[str, Any]:
@@ -111,8 +113,8 @@ def gains(one: Measured, none: Measured, label: Measured, *, leaks: bool) -> dic
 def recommended(defenses: Mapping[str, Mapping[str, Any]]) -> str | None:
     """Names the defense to deploy, or None where none has a gain.
 
-    Of those that win `ENOUGH` under the strongest adversary the one that moves answers least; if none does, the one
-    that wins most. Only defenses that changed no label and answered the same query alike take part.
+    Of those that win `ENOUGH` under the strongest adversary and move answers least, or at most a tenth farther, the one
+    that wins most; if none wins enough, the one that wins most. Only defenses that changed no label and answered the same query alike take part.
 
     Args:
         defenses: by name, what `gains` gives, without the references.
@@ -131,10 +133,10 @@ def recommended(defenses: Mapping[str, Mapping[str, Any]]) -> str | None:
         and one["utility"]["labels_changed"] == 0
         and one["utility"]["repeats"] == 1
     }
-    enough = [name for name, one in able.items() if one["gain"] >= ENOUGH]
-    if enough:
-        return min(enough, key=lambda name: able[name]["utility"]["l1_mean"])
-    return max(able, key=lambda name: able[name]["gain"], default=None)
+    moves = {name: one["utility"]["l1_mean"] for name, one in able.items() if one["gain"] >= ENOUGH}
+    least = min(moves.values(), default=0.0)
+    near = [name for name, l1 in moves.items() if l1 <= least * _AS_FAR]
+    return max(near or able, key=lambda name: able[name]["gain"], default=None)
 
 
 def averaged(seeds: Sequence[Any]) -> Any:

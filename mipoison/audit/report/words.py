@@ -11,9 +11,9 @@ from mipoison.audit.report.findings import ENOUGH
 _ALL: Final = 0.995
 _THINGS: Final = {"images": "images", "table": "records", "embeddings": "embeddings"}
 RULE: Final = (
-    f"Of the defenses that win a gain of {ENOUGH:g} or more under the strongest adversary, the one that moves answers "
-    "least; where none does, the one with the largest gain. Only defenses that changed no label and gave one query one "
-    "answer take part."
+    f"Of the defenses that win a gain of {ENOUGH:g} or more under the strongest adversary, those that move answers least, or "
+    "at most a tenth farther; of these the one that wins most. Where none wins as much, the one with the largest gain. "
+    "Only defenses that changed no label and gave one query one answer take part."
 )
 LIMITS: Final = (
     "The figures hold for these adversaries, these rows and these vectors. A stronger adversary reconstructs more; "

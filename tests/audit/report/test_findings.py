@@ -82,6 +82,9 @@ def cost(l1, gain, labels=0.0, repeats=1.0):
 def test_the_recommended_defense_wins_enough_and_moves_least():
     able = {"far": cost(0.3, 0.99), "near": cost(0.1, 0.82), "weak": cost(0.01, 0.5)}
     assert recommended(able) == "near"
+    assert (
+        recommended(able | {"as near": cost(0.109, 0.9), "farther": cost(0.12, 1.0)}) == "as near"
+    )
     assert recommended({"weak": able["weak"], "weaker": cost(0.01, 0.1)}) == "weak"
     assert (
         recommended({"fresh": cost(0.1, 0.9, repeats=0.5), "flips": cost(0.1, 0.9, labels=1.0)})
