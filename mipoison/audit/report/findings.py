@@ -114,7 +114,8 @@ def recommended(defenses: Mapping[str, Mapping[str, Any]]) -> str | None:
     """Names the defense to deploy, or None where none has a gain.
 
     Of those that win `ENOUGH` under the strongest adversary and move answers least, or at most a tenth farther, the one
-    that wins most; if none wins enough, the one that wins most. Only defenses that changed no label and answered the same query alike take part.
+    that wins most; if none wins enough, the one that wins most. Only defenses that changed no label and answered the
+    same query alike take part.
 
     Args:
         defenses: by name, what `gains` gives, without the references.
