@@ -11,9 +11,9 @@ from mipoison.audit.report.findings import ENOUGH
 _ALL: Final = 0.995
 _THINGS: Final = {"images": "images", "table": "records", "embeddings": "embeddings"}
 RULE: Final = (
-    f"Of the defenses that win a gain of {ENOUGH:g} or more under the strongest adversary, those that move answers least, or "
-    "at most a tenth farther; of these the one that wins most. Where none wins as much, the one with the largest gain. "
-    "Only defenses that changed no label and gave one query one answer take part."
+    f"Of the defenses that win a gain of {ENOUGH:g} or more under the strongest adversary, those that move answers "
+    "least, or at most a tenth farther; of these the one that wins most. Where none wins as much, the one with the "
+    "largest gain. Only defenses that changed no label and gave one query one answer take part."
 )
 LIMITS: Final = (
     "The figures hold for these adversaries, these rows and these vectors. A stronger adversary reconstructs more; "
@@ -97,9 +97,11 @@ def spread(verdict: Mapping[str, Any], victims: int) -> str:
     sure = f"95 % interval is {100 * low:.0f} to {percent(high)}"
     who = f"The strongest adversary was {verdict['variant']}."
     if not verdict["leaks"]:
+        low, high = verdict["chosen_interval"]
         return (
             f"Measured: {percent(verdict['reduction'])} less error over {victims} victims, which chance may have "
-            f"made: the {sure}. {who}"
+            "made: for the variants that an adversary would choose by rows of their own the 95 % interval is "
+            f"{100 * low:.0f} to {percent(high)}. {who} More rows, or the preset standard, may find what this did not."
         )
     half = (
         f"half of the {victims} victims are reconstructed with at least {percent(verdict['median'])} less error"
