@@ -25,8 +25,9 @@ from mipoison.eval.strengths import SWEEPS
 from mipoison.progress import Progress, Report
 
 Options: TypeAlias = dict[str, float | str]
-# Name and value to the value as Python has it.
-Check: TypeAlias = Callable[[str, Any], float | str]
+Check: TypeAlias = Callable[
+    [str, Any], float | str
+]  # Name and value to the value as Python has it.
 
 
 def number(most: float, *, zero: bool = False) -> Check:
@@ -177,7 +178,8 @@ class Method:
             inputs: that data.
             key: the deployment's secret.
             seed: of a surrogate's training.
-            groups: see `Own`, as progress.
+            groups: see `Own`.
+            progress: see `Own`.
         """
         own = Own(outputs, inputs, groups, key, seed, progress)
         return BUILDERS[self.builder].build(own, dict(self.options))

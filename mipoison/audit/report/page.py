@@ -171,6 +171,16 @@ def _number(value: float | None, digits: int = 2) -> str:
     return "–" if value is None else f"{value:.{digits}f}"
 
 
+def _microseconds(value: float) -> str:
+    """Three digits, and no powers of ten.
+
+    Example:
+        >>> _microseconds(0.1234), _microseconds(4153.1)
+        ('0.123', '4153')
+    """
+    return f"{value:.0f}" if value >= 1000 else f"{value:.3g}"
+
+
 def _failed(content: Mapping[str, Any]) -> list[tuple[str, str]]:
     """What could not be fitted, and why."""
     systems = content["systems"]
@@ -201,7 +211,7 @@ def _defenses(content: Mapping[str, Any]) -> list[tuple[str, Table]]:
                     f"{used['l1_max']:.2g}",
                     percent(used["unchanged"]),
                     f"{cost['fit_seconds']:.0f}",
-                    f"{cost['microseconds_per_row']:.3g}",
+                    _microseconds(cost["microseconds_per_row"]),
                 ]
             )
         title = "Without a budget" if budget is None else f"Budget {budget:g}"
