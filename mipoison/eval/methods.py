@@ -169,7 +169,6 @@ class Method:
         key: int,
         seed: int,
         groups: Tensor | None = None,
-        progress: Report | None = None,
     ) -> Defense:
         """Fits the defense, vectors to vectors, on the defender's own ``[n, K]`` and their inputs ``[n, D]``.
 
@@ -179,9 +178,8 @@ class Method:
             key: the deployment's secret.
             seed: of a surrogate's training.
             groups: see `Own`.
-            progress: see `Own`.
         """
-        own = Own(outputs, inputs, groups, key, seed, progress)
+        own = Own(outputs, inputs, groups, key, seed)
         return BUILDERS[self.builder].build(own, dict(self.options))
 
 

@@ -65,7 +65,7 @@ PRESETS: Final[Mapping[str, Preset]] = {
     "quick": Preset(
         {"defender": 400, "auxiliary": 1000, "victims": 300},
         2000,
-        AdversarySettings(width=192, epochs=20, wide_width=256, wide_epochs=25),
+        AdversarySettings(width=192, epochs=60, wide_width=256, wide_epochs=40, patience=6),
     ),
     "standard": Preset(
         {"defender": 1500, "auxiliary": 4000, "victims": 1000}, 6000, AdversarySettings()

@@ -9,7 +9,7 @@ from typing import Final
 
 from mipoison.audit.measure.setting import Setting
 from mipoison.audit.measure.systems import fit
-from mipoison.eval.adversaries.attack import adaptive_networks, readers, standard
+from mipoison.eval.adversaries.attack import adaptive_networks, standard
 from mipoison.eval.adversaries.mlp import MLP
 from mipoison.eval.methods import Method
 from mipoison.eval.run.environment import one_thread
@@ -48,7 +48,7 @@ def _attack(setting: Setting) -> float:
     networks = [standard(settings, seed=0), *adaptive_networks(settings, seed=0).values()]
     took = [_epoch(setting, one) * one.epochs for one in networks if isinstance(one, MLP)]
     # Each denoiser trains a network on raw+log, which is as wide as the standard one.
-    return sum(took) + len(readers(settings)) * took[0] * 2
+    return sum(took) + len(settings.readers) * took[0] * 2
 
 
 def _epoch(setting: Setting, network: MLP) -> float:

@@ -88,6 +88,7 @@ def run(
         for position, setting in enumerate(settings):
             own = files[position * len(names) : (position + 1) * len(names)]
             baseline = measure_references(setting, lambda file=own[0]: tick(file))  # type: ignore[misc]
+            _fill(own[0], setting.steps)
             measured = {one.name: one for one in baseline.references}
             tasks = []
             for method, file in zip(work.defenses, own[1:], strict=True):
@@ -115,8 +116,7 @@ def _finish(
     left = []
     for task in tasks:
         if task[1].exists():
-            for _ in range(setting.steps):
-                tick(task[2])
+            _fill(task[2], setting.steps)
         else:
             left.append(task)
     parent = os.getpid()
@@ -137,8 +137,12 @@ def _measure(
         end_with_parent(parent)
     file.touch()
     _write(part, measure_defense(setting, networks, method, lambda: tick(file)))
-    # (A fit that failed reports fewer steps.)
-    for _ in range(setting.steps - file.stat().st_size):
+    _fill(file, setting.steps)
+
+
+def _fill(file: Path, steps: int) -> None:
+    """Reports what was left out: training that has converged, or a fit that failed."""
+    for _ in range(steps - (file.stat().st_size if file.exists() else 0)):
         tick(file)
 
 

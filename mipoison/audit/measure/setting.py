@@ -12,7 +12,6 @@ from mipoison.audit.evidence import Evidence
 from mipoison.audit.measure.plan import Preset
 from mipoison.audit.measure.reconstructions import Space
 from mipoison.audit.measure.roles import divide
-from mipoison.eval.adversaries.attack import readers
 from mipoison.eval.adversaries.settings import AdversarySettings
 from mipoison.eval.scalars import derive_seed
 
@@ -93,4 +92,4 @@ class Setting:
     def steps(self) -> int:
         """How often the measuring of one defense reports."""
         settings = self.adversary
-        return FIT_STEPS + settings.epochs + (1 + len(readers(settings))) * settings.wide_epochs + 1
+        return FIT_STEPS + settings.epochs + (1 + len(settings.readers)) * settings.wide_epochs + 1

@@ -19,11 +19,12 @@ from mipoison.audit.measure.reconstructions import judge
 from mipoison.audit.measure.setting import FIT_STEPS, Party, Setting
 from mipoison.certificates import certify
 from mipoison.defenses.base import Defense
-from mipoison.eval.adversaries.attack import attack, attack_denoised, readers
+from mipoison.eval.adversaries.attack import attack
 from mipoison.eval.adversaries.base import Attack, Network, repeatable
+from mipoison.eval.adversaries.recovery import attack_denoised
 from mipoison.eval.data.splits import Role
+from mipoison.eval.methods import BUILDERS, Method, Own
 from mipoison.eval.methods import Defense as Served
-from mipoison.eval.methods import Method
 from mipoison.eval.metrics import row_errors
 from mipoison.eval.run.environment import one_thread
 from mipoison.eval.scalars import derive_seed
@@ -33,8 +34,7 @@ from mipoison.eval.scores.utility import repeats, time_per_row, utility
 Tick = Callable[[], None]
 # What clients see of a defense, beside its gains.
 _UTILITY: Final = ("l1_mean", "l1_max", "unchanged", "labels_changed", "top_change_mean")
-# Networks of any range: codes of inputs are no pixels.
-_ANY: Final = (-float("inf"), float("inf"))
+_ANY: Final = (-float("inf"), float("inf"))  # Codes of inputs are no pixels.
 
 
 @dataclass(frozen=True)
@@ -83,16 +83,17 @@ def fit(setting: Setting, method: Method, report: Callable[[float], None]) -> Se
     Raises:
         ValueError: if it cannot be fitted, as for a budget out of reach.
     """
-    own = setting.defender
-    return method.build(
-        own.outputs,
-        own.inputs,
-        groups=own.groups if len(own.groups.unique()) < len(own) else None,
+    held = setting.defender
+    own = Own(
+        held.outputs,
+        held.inputs,
+        groups=held.groups if len(held.groups.unique()) < len(held) else None,
         # A key for the measurement alone: a deployment has one of its own.
         key=derive_seed(setting.seed, "key"),
         seed=derive_seed(setting.seed, "defense"),
         progress=report,
     )
+    return BUILDERS[method.builder].build(own, dict(method.options))
 
 
 def measure_references(setting: Setting, tick: Tick) -> Baseline:
@@ -103,7 +104,7 @@ def measure_references(setting: Setting, tick: Tick) -> Baseline:
         for _ in range(FIT_STEPS):
             tick()
         adaptive = _attacked(setting, answers, tick)
-        networks = {name: adaptive.networks[name].member(0) for name in readers(setting.adversary)}
+        networks = {name: adaptive.networks[name].member(0) for name in setting.adversary.readers}
         denoised = _denoised(setting, networks, answers)
         tick()
         made = tuple(
@@ -133,14 +134,13 @@ def measure_defense(
             tick()
 
     with one_thread(), repeatable(), warnings.catch_warnings():
-        # (What a fit warns of, a missed budget, is measured here.)
-        warnings.simplefilter("ignore")
+        warnings.simplefilter("ignore")  # (Of a missed budget, which is measured here.)
         started = perf_counter()
         try:
             defense = fit(setting, method, report)
         except ValueError as error:
-            numbers = {"failed": str(error)}
-            return Measured(method.name, method.family, budget_of(_plain(method)), numbers)
+            told_why = {"failed": str(error)}
+            return Measured(method.name, method.family, budget_of(_plain(method)), told_why)
         fit_seconds = perf_counter() - started
         report(1.0)
         answers = _Answers.of(setting, [defense])
@@ -240,6 +240,7 @@ def _measured(
     }
     numbers = {
         "held_out": held_out,
+        "refit": adaptive.refit[system],
         "quality": judge(setting.described, best, true, setting.auxiliary.inputs),
         "utility": {name: used[name] for name in _UTILITY}
         | {"repeats": repeats(defense, bare, served)},

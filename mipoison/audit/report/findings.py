@@ -12,7 +12,7 @@ import numpy.typing as npt
 import torch
 
 from mipoison.audit.measure.systems import Measured
-from mipoison.eval.adversaries.base import STANDARD
+from mipoison.eval.adversaries.base import REFIT, STANDARD
 from mipoison.eval.metrics import gain, row_gain
 from mipoison.eval.scalars import derive_seed
 
@@ -60,9 +60,9 @@ def verdict(none: Measured, label: Measured, groups: torch.Tensor, *, seed: int)
         "closer": float((seen < told).mean()),
         "mse": float(seen.mean()),
         "label_mse": float(told.mean()),
-        "variant": none.variants[strongest],
-        "label_variant": label.variants[of_label],
-        "chosen_variant": none.variants[_chosen(none)],
+        "variant": _named(none, strongest),
+        "label_variant": _named(label, of_label),
+        "chosen_variant": _named(none, _chosen(none)),
     }
 
 
@@ -101,7 +101,7 @@ def gains(one: Measured, none: Measured, label: Measured, *, leaks: bool) -> dic
         "mse": float(one.errors[any_one].mean()),
         **won,
         "certified_gain": _certified(one.numbers["certificate"], undefended) if leaks else None,
-        "strongest": one.variants[any_one],
+        "strongest": _named(one, any_one),
         "variants": {
             name: float(errors.mean())
             for name, errors in zip(one.variants, one.errors, strict=True)
@@ -171,10 +171,18 @@ def _strongest(one: Measured, *, denoisers: bool = False) -> int:
 
 
 def _chosen(one: Measured) -> int:
-    """The variant that the adversary chooses by the rows that it kept back."""
+    """The variant that the adversary chooses by the rows that it kept back, trained again on all rows."""
+    if REFIT in one.variants:
+        return one.variants.index(REFIT)
     held_out = one.numbers["held_out"]
-    able = one.variants[: len(one.variants) - one.denoisers]
-    return able.index(min(able, key=lambda name: float(held_out[name])))
+    able = [name for name in one.variants[: len(one.variants) - one.denoisers] if name in held_out]
+    return one.variants.index(min(able, key=lambda name: float(held_out[name])))
+
+
+def _named(one: Measured, variant: int) -> str:
+    """How the page calls a variant: of the one that was trained again, what it is."""
+    name = one.variants[variant]
+    return f"{one.numbers['refit']}, on all rows" if name == REFIT else name
 
 
 def _gain(errors: Errors, undefended: Errors, most: float) -> float | None:

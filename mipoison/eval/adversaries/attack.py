@@ -159,7 +159,9 @@ def attack(
         )
     seen, seen_inputs = queries[:, :fitted], auxiliary.inputs[:fitted]
     held, held_inputs = queries[:, fitted:], auxiliary.inputs[fitted:]
-    networks: dict[str, Network] = {STANDARD: standard(settings, seed=seed, stretch=stretch, span=span)}
+    networks: dict[str, Network] = {
+        STANDARD: standard(settings, seed=seed, stretch=stretch, span=span)
+    }
     networks |= adaptive_networks(
         settings, seed=seed, stretch=stretch, image_shape=image_shape, span=span
     )

@@ -19,7 +19,6 @@ from mipoison.eval.adversaries.base import (
 )
 from mipoison.eval.metrics import pixel_loss, require_loss
 
-
 # The range of pixels.
 PIXELS: Final = (0.0, 1.0)
 
