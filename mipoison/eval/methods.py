@@ -13,9 +13,10 @@ from mipoison.defenses import LFP, LPA, LabelOnly, Rounding
 from mipoison.defenses.clean import defender_rows
 from mipoison.defenses.lfp.selection import ROWS
 from mipoison.defenses.lfp.targets import TARGETS
-from mipoison.defenses.lpa import OBJECTIVES
+from mipoison.defenses.lpa import AUTO, OBJECTIVES
 from mipoison.defenses.lpa.candidates import KINDS
 from mipoison.defenses.lpa.codebook import Codebook
+from mipoison.defenses.lpa.cutoff import Cutoff
 from mipoison.defenses.lpa.equilibrium import Equilibrium
 from mipoison.defenses.lpa.game import EXPONENTS, Rules
 from mipoison.defenses.lpa.penalized import Penalized
@@ -208,8 +209,8 @@ def _swept(name: str) -> Builder:
 def _lpa(own: Own, options: Options) -> Defense:
     objective = str(options["objective"])
     # The others keep no rows out of a fit, and know no copies.
-    kind = OBJECTIVES[objective]
-    groups = own.groups if issubclass(kind, (Penalized, Codebook)) else None
+    kind = Equilibrium if objective == AUTO else OBJECTIVES[objective]
+    groups = own.groups if issubclass(kind, (Penalized, Codebook, Cutoff)) else None
     given = {name: float(options[name]) for name in options if name != "objective"}
     return LPA.fit(
         own.outputs,
@@ -285,7 +286,7 @@ BUILDERS: Mapping[str, Recipe] = {
     "lpa": Recipe(
         _lpa,
         Takes(
-            {"objective": choice(OBJECTIVES)},
+            {"objective": choice((AUTO, *OBJECTIVES))},
             {"epsilon": _LENGTH, "budget": _LENGTH, "certified": number(1.0)},
         ),
     ),

@@ -46,7 +46,7 @@ class Codebook(Objective):
     may_stay: ClassVar[bool] = True
     epsilon: ClassVar[float] = FARTHEST
     piece: ClassVar[int] = ROWS
-    keyed: ClassVar[bool] = False
+    keyed: bool = False
     codewords: Tensor
 
     def __init__(self, codewords: Tensor) -> None:

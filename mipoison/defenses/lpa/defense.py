@@ -26,7 +26,9 @@ from mipoison.defenses.expected import (
 from mipoison.defenses.lpa.aim import Aim
 from mipoison.defenses.lpa.alignment import Alignment, FullAlignment
 from mipoison.defenses.lpa.ascent import Ascent
+from mipoison.defenses.lpa.auto import choose
 from mipoison.defenses.lpa.codebook import Codebook
+from mipoison.defenses.lpa.cutoff import Cutoff
 from mipoison.defenses.lpa.decoy import Decoy
 from mipoison.defenses.lpa.direction import Direction
 from mipoison.defenses.lpa.equilibrium import Equilibrium
@@ -56,9 +58,12 @@ from mipoison.progress import Progress, Report, as_report
 OBJECTIVES: Final[dict[str, type[Objective]]] = {
     objective.name: objective
     for objective in (
-        *(Equilibrium, Generator, Decoy, Ascent, Direction, Alignment, FullAlignment, Codebook),
+        *(Equilibrium, Generator, Decoy, Ascent, Direction, Alignment, FullAlignment),
+        *(Codebook, Cutoff),
     )
 }
+# The objective of a fit that chooses between the equilibrium and the cutoff.
+AUTO: Final = "auto"
 # Default mean move of the objectives with a penalty.
 _BUDGET: Final = 0.1
 # Halvings in the search for the epsilon that meets a budget, and the most rows that it is measured on.
@@ -74,8 +79,8 @@ _MISSED: Final = 0.2
 _TO_CALLER: Final = 4
 # Objectives that have a setting, for an error.
 _TAKES: Final = {
-    "error": "objective 'equilibrium' or 'generator'",
-    "groups": "objective 'equilibrium', 'generator' or 'codebook'",
+    "error": "objective 'auto', 'equilibrium' or 'generator'",
+    "groups": "objective 'auto', 'equilibrium', 'generator', 'codebook' or 'cutoff'",
     "certified": "objective 'codebook'",
 }
 # The most rows that `expected` is measured on, about.
@@ -88,7 +93,7 @@ _BARE: Final = 1e-3
 _BEYOND: Final = 1e-6
 
 
-def _key_for(kind: type[Objective], key: KeyLike) -> Key | None:
+def _key_for(kind: type[Objective] | Objective, key: KeyLike) -> Key | None:
     """The key that an objective needs; raises ValueError for one that it does not."""
     if kind.keyed:
         return resolve_key(key)
@@ -160,7 +165,7 @@ class LPA(Defense):
         self.epsilon = as_number("epsilon", radius, 0.0, 2.0, open_low=True)
         self.norm = as_choice("norm", norm, NORMS)
         self.objective.check_margin(self.margin)
-        self._key = _key_for(type(self.objective), key)
+        self._key = _key_for(self.objective, key)
 
     @property
     def piece(self) -> int:
@@ -177,8 +182,9 @@ class LPA(Defense):
         """See `Saved.takes_key`. A file that names no objective is refused later."""
         parts = settings.get("parts")
         part = parts.get("objective") if isinstance(parts, dict) else None
-        kind = OBJECTIVES.get(part["name"]) if isinstance(part, dict) and "name" in part else None
-        return kind is None or kind.keyed
+        if not isinstance(part, dict) or part.get("name") not in OBJECTIVES:
+            return True
+        return bool(part.get("keyed", OBJECTIVES[part["name"]].keyed))
 
     @property
     def ball(self) -> tuple[float, str]:
@@ -220,7 +226,7 @@ class LPA(Defense):
         outputs: Any,
         inputs: Any = None,
         *,
-        objective: str = "equilibrium",
+        objective: str = AUTO,
         epsilon: float | None = None,
         budget: float | None = None,
         certified: float | None = None,
@@ -240,20 +246,24 @@ class LPA(Defense):
                 which answers reveal: never pass private data.
             inputs: the inputs that produced them, [N, ...] of any shape; tensor or array, a list of
                 either, or a list of images of one size. "direction" needs none and only checks them.
-            objective: "equilibrium" (default); "generator", which plays the same game with a table, takes
-                a tenth of the time a row and moves fewer rows farther; "decoy"; "ascent";
-                "direction"; "alignment", the closed form for the first layer; "alignment-full",
-                all layers by gradient steps; or "codebook", a few answers a label, whose privacy
-                `mipoison.certify` bounds against every adversary.
+            objective: "auto" (default), which fits "equilibrium" and "cutoff" and keeps the one that adversaries of
+                its own, trained on most rows, recover less from on the others: `defense.objective.name` tells which;
+                "generator", which plays the equilibrium's game with a table, takes a tenth of the time a row and
+                moves fewer rows farther; "cutoff", which wipes small entries in every row alike and rounds the
+                others, for confident classifiers, and has finitely many answers; "decoy"; "ascent"; "direction";
+                "alignment", the closed form for the first layer; "alignment-full", all layers by gradient steps; or
+                "codebook", a few answers a label. `mipoison.certify` bounds the privacy of "codebook" and "cutoff"
+                against every adversary.
             epsilon: hard cap on each row's move, in (0, 2]. By default min(1, 8 budget) for
-                "equilibrium" and "generator", and no cap for "codebook"; for the others 0.2, or what
-                meets a given budget. A row of "codebook" that is farther from its codeword goes as far as
-                it may: its answer is its own, and a certificate counts it as reconstructed.
+                "equilibrium" and "generator", and no cap for "codebook" and "cutoff", also where "auto" keeps it; for
+                the others 0.2, or what meets a given budget. A row of "codebook" or "cutoff" that is farther from its
+                answer goes as far as it may: its answer is its own, and a certificate counts it as reconstructed.
             budget: mean l1 move to aim at, in (0, 2]. "equilibrium" and "generator" penalize moves
                 so that the mean meets it (default 0.1, or epsilon / 2 where that is less), and may
                 leave rows unmoved; the penalty is set on rows that are kept out of the game, where there are
                 enough. "codebook" has as few codewords as meet it on rows that are kept out
-                of a fit, and by default one a label. The other objectives spend up to epsilon on every
+                of a fit, and by default one a label. "cutoff" meets it on the given rows, or answers with the label
+                alone where that spends less. The other objectives spend up to epsilon on every
                 row: a budget calibrates epsilon on the given outputs. `realised` says what fresh rows are
                 estimated to spend.
             certified: with "codebook" and in place of a budget, the certified gain to reach at the least l1,
@@ -261,14 +271,15 @@ class LPA(Defense):
                 estimated on the given rows, each kept out of a fit, at 95 % confidence for as many fresh ones:
                 six fits on 700 rows for .4 reached .28 to .51, .37 on average.
             norm: "l1", "l2" or "linf".
-            error: "root" (default) or "squared" error of the adversaries, with "equilibrium" and
+            error: "root" (default) or "squared" error of the adversaries, with "auto", "equilibrium" and
                 "generator" only. Root protects more of the rows, squared has the larger mean.
-            key: see `LPA`. "codebook" takes none.
+            key: see `LPA`. "codebook" and "cutoff" take none; "auto" has one whichever it keeps, and answers of the
+                cutoff do not depend on it.
             seed: of everything that is trained; "direction" trains nothing.
             on_invalid: see `Defense`.
             margin: see `Defense`.
-            groups: integers [N], with "equilibrium", "generator" and "codebook" only: rows of one number are
-                altered copies of one input, which stay together where rows are kept out of a fit.
+            groups: integers [N], with "auto", "equilibrium", "generator", "codebook" and "cutoff" only: rows of one
+                number are altered copies of one input, which stay together where rows are kept out of a fit.
             progress: called with the share that is done, rising to 1; an exception from it ends the fit.
 
         Raises:
@@ -287,12 +298,13 @@ class LPA(Defense):
             >>> bool((q.argmax(1) == p.argmax(1)).all())
             True
         """
-        kind = OBJECTIVES[as_choice("objective", objective, tuple(OBJECTIVES))]
-        game, finite = issubclass(kind, Penalized), kind is Codebook
+        chosen = as_choice("objective", objective, (AUTO, *OBJECTIVES))
+        kind = Equilibrium if chosen == AUTO else OBJECTIVES[chosen]
+        game, finite = issubclass(kind, Penalized), kind in (Codebook, Cutoff)
         for name, value, has in (
             ("error", error, game),
             ("groups", groups, game or finite),
-            ("certified", certified, finite),
+            ("certified", certified, kind is Codebook),
         ):
             if value is not None and not has:
                 raise ValueError(
@@ -309,6 +321,8 @@ class LPA(Defense):
         gain = None
         if certified is not None:
             gain = as_number("certified", certified, 0.0, 1.0, open_low=True)
+        if kind is Cutoff and goal is None:
+            goal = min(_BUDGET, cap / 2)
         if finite:
             radius = cap
         elif game:
@@ -329,14 +343,15 @@ class LPA(Defense):
                 f"expected inputs with objective {objective!r}, got none; pass what produced the outputs"
             )
         x = None if inputs is None else as_inputs(inputs, rows)
-        defense.objective = train(
-            kind,
-            rows,
-            x,
-            None if groups is None else as_labels("groups", groups, rows),
-            Aim(radius, norm, defense.margin, goal, gain, harm, seed),
-            total,
-        )
+        some = None if groups is None else as_labels("groups", groups, rows)
+        aim = Aim(radius, norm, defense.margin, goal, gain, harm, seed)
+        if chosen == AUTO:
+            assert x is not None
+            defense.objective = choose(rows, x, some, aim, radius=cap, progress=total)
+            if isinstance(defense.objective, Cutoff):
+                defense.epsilon = cap
+        else:
+            defense.objective = train(kind, rows, x, some, aim, total)
         if goal is not None and not game and not finite:
             stride = -(-len(rows) // _CALIBRATION_ROWS)
             defense._calibrate(rows[::stride], goal)
@@ -389,8 +404,8 @@ class LPA(Defense):
         realised = self.realised
         if realised is None or abs(realised - budget) <= _MISSED * budget:
             return
-        if isinstance(self.objective, Codebook) and realised < budget:
-            # It is a bound there: one codeword a label may spend less.
+        if isinstance(self.objective, (Codebook, Cutoff)) and realised < budget:
+            # It is a bound there: one answer a label may spend less.
             return
         advice = (
             "give more outputs or raise the budget"

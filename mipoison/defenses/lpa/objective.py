@@ -32,7 +32,7 @@ class Objective(DtypeStable):
     # See `Defense.piece`.
     piece: ClassVar[int] = NETWORKS
     # Whether answers depend on the key.
-    keyed: ClassVar[bool] = True
+    keyed: bool = True
     # See `LPA.realised`.
     realised: float | None = None
     # See `Defense.expected`.

@@ -14,6 +14,7 @@ from mipoison.defenses.lpa.alignment import Alignment
 from mipoison.defenses.lpa.ascent import Ascent
 from mipoison.defenses.lpa.codebook import Codebook
 from mipoison.defenses.lpa.crossfit import fit_cross
+from mipoison.defenses.lpa.cutoff import Cutoff
 from mipoison.defenses.lpa.decoy import Decoy
 from mipoison.defenses.lpa.direction import Direction
 from mipoison.defenses.lpa.objective import Objective
@@ -48,7 +49,7 @@ def train(
     """
     if inputs is None or kind is Direction:
         return Direction()
-    if issubclass(kind, Codebook):
+    if issubclass(kind, (Codebook, Cutoff)):
         return kind.fit(rows, inputs, groups, aim, progress)
     if issubclass(kind, Penalized):
         assert aim.budget is not None

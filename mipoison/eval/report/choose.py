@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from mipoison.defenses.lpa import OBJECTIVES
+from mipoison.defenses.lpa import AUTO, OBJECTIVES
 from mipoison.eval.scores.frontier import fresh, keeps_labels
 
 
@@ -136,7 +136,8 @@ def _code(method: Mapping[str, Any], temperature: float) -> str:
     """Three lines; outputs and inputs are the defender's own, never private, data."""
     options, builder = method["options"], method["builder"]
     given = "".join(f", {name}={value!r}" for name, value in options.items())
-    keyed = builder == "lpa" and OBJECTIVES[options["objective"]].keyed
+    objective = options.get("objective")
+    keyed = builder == "lpa" and (objective == AUTO or OBJECTIVES[objective].keyed)
     key = ", key=secret" if keyed else ""
     made = {
         "lpa": ("import mipoison as mp", f"mp.LPA.fit(outputs, inputs{given}{key})"),

@@ -1,0 +1,84 @@
+"""Fit two kinds of answers, and keep the one that the defender's own adversaries err more on."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Final
+
+from torch import Tensor
+
+from mipoison.defenses.lpa.aim import Aim
+from mipoison.defenses.lpa.critics import errors_of
+from mipoison.defenses.lpa.crossfit import fit_cross
+from mipoison.defenses.lpa.cutoff import Cutoff
+from mipoison.defenses.lpa.equilibrium import Equilibrium
+from mipoison.defenses.lpa.objective import Objective
+from mipoison.defenses.lpa.penalized import require_pairs
+from mipoison.keys import Key
+from mipoison.progress import Progress
+
+# With fewer rows adversaries tell little: the equilibrium is kept.
+_FEWEST: Final = 128
+# Labels alone that spend less than this share of the budget are the answer.
+_MET: Final = 0.95
+
+
+def choose(
+    rows: Tensor,
+    inputs: Tensor,
+    groups: Tensor | None,
+    aim: Aim,
+    *,
+    radius: float,
+    progress: Progress,
+) -> Objective:
+    """The equilibrium or the cutoff: whichever lets adversaries recover less at the same mean l1.
+
+    The small entries of a confident classifier tell the most, and a cutoff wipes them in every row alike. Keyed moves
+    of some rows hide more where the classifier is not confident. Which is better is not known in advance, so both are
+    fitted and tried. Where labels alone spend less than the budget they are the answer, and nothing else is fitted: no
+    answer that keeps the label gains more under the strongest adversary.
+
+    Args:
+        rows: the defender's rows, [N, K].
+        inputs: what produced them, [N, ...].
+        groups: int64 [N]: rows of one group are copies of one input.
+        aim: of the equilibrium.
+        radius: of each row's ball under the cutoff.
+        progress: told how much is done.
+    """
+    require_pairs(rows)
+    budget, game = aim.budget, progress.part(0.0, 0.7)
+    assert budget is not None
+
+    def equilibrium() -> Equilibrium:
+        return fit_cross(  # type: ignore[return-value]
+            Equilibrium,
+            rows,
+            inputs,
+            groups,
+            budget=budget,
+            epsilon=aim.epsilon,
+            norm=aim.norm,
+            error=aim.error,
+            seed=aim.seed,
+            progress=game,
+        )
+
+    if len(rows) < _FEWEST:
+        return equilibrium()
+    cut = Cutoff.fit(rows, inputs, groups, replace(aim, epsilon=radius), Progress(None))
+    # It takes the place of an objective with a key.
+    cut.keyed = True
+    assert cut.realised is not None
+    if cut.realised < _MET * budget:
+        return cut
+    played = equilibrium()
+    key = Key.public(b"auto %d" % aim.seed)
+    moved = played.poison(rows, key=key, epsilon=aim.epsilon, norm=aim.norm)
+    wiped = cut.poison(rows, key=None, epsilon=radius, norm=aim.norm)
+    flat = inputs.flatten(1)
+    ours, theirs = errors_of(
+        (moved, wiped), flat, groups, seed=aim.seed, progress=progress.part(0.7, 1.0)
+    )
+    return played if ours >= theirs else cut
