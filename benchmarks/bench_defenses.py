@@ -25,7 +25,7 @@ CALLS = 50
 def fitted(objective: str, rows: int) -> mp.LPA:
     """A defense fitted on random rows of ten classes."""
     p, x = world(rows, K, 16, seed=7)
-    key = None if objective == "codebook" else 3
+    key = 3 if OBJECTIVES[objective].keyed else None
     return mp.LPA.fit(p, x, objective=objective, key=key)
 
 

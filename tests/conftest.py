@@ -19,14 +19,14 @@ from fitted import fit_all
 from torch import Tensor
 
 from mipoison import nn
-from mipoison.defenses.lpa import game
+from mipoison.defenses.lpa import critics, game
 
 # Thousands of tests stay in memory to the end. Looking through them for garbage takes a fourth of their collection.
 gc.disable()
 
 torch.set_num_threads(1)
-short_fits.install("train", nn, game)
-short_fits.install_narrow(nn, game)
+short_fits.install("train", nn, game, critics)
+short_fits.install_narrow(nn, game, critics)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -33,6 +33,7 @@ from mipoison.defenses.lpa import OBJECTIVES
 KEYLESS = (
     *("label-only", "rounding", "top-k", "flatter", "sharper", "reverse-sigmoid"),
     *("high-confidence", "contract", "codebook", "codebook without a cap"),
+    *("cutoff", "cutoff without a cap"),
 )
 KEYED = (
     *("decoy", "ascent", "direction", "equilibrium", "generator", "alignment", "alignment-full"),
@@ -71,6 +72,8 @@ def fit_all() -> dict[str, Callable[[Tensor], Tensor]]:
         "alignment-full": mp.LPA.fit(outputs, inputs, objective="alignment-full", key=1),
         "codebook": mp.LPA.fit(outputs, inputs, objective="codebook", epsilon=0.2),
         "codebook without a cap": mp.LPA.fit(outputs, inputs, objective="codebook"),
+        "cutoff": mp.LPA.fit(outputs, inputs, objective="cutoff", epsilon=0.2),
+        "cutoff without a cap": mp.LPA.fit(outputs, inputs, objective="cutoff", budget=0.3),
         "lfp": mp.LFP.fit(outputs, inputs, rate=0.3, rows="random", key=1),
         "lfp-margin": mp.LFP.fit(outputs, inputs, rate=0.3, targets="runner_up", key=1),
         "label-only": LabelOnly(),

@@ -55,7 +55,7 @@ FITS: dict[str, Call] = {
     "purifier": lambda p=P, x=X, **o: Purifier.fit(p, **{"key": 1, **o}),
     "surrogate": lambda p=P, x=X, **o: mp.Surrogate.fit(p, x, **o),
 }
-KEYED = [name for name in FITS if name not in ("contract", "surrogate", "codebook")]
+KEYED = [name for name in FITS if name not in ("contract", "surrogate", "codebook", "cutoff")]
 
 
 @pytest.fixture
@@ -70,7 +70,7 @@ def untrained(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("name", [name for name in FITS if name not in ("contract", "swap")])
 def test_training_is_detected(untrained: None, name: str) -> None:
-    if name in ("direction", "codebook", "lfp random random", "lfp margin random"):
+    if name in ("direction", "codebook", "cutoff", "lfp random random", "lfp margin random"):
         FITS[name]()
         return
     with pytest.raises(AssertionError, match="something was trained"):
@@ -240,7 +240,9 @@ def test_a_class_method_is_not_called_on_an_object(fitted: dict[str, Any]) -> No
 def test_settings_of_other_objectives_are_refused(untrained: None, objective: str) -> None:
     refused: list[dict[str, Any]] = [{"error": "root"}]
     if objective != "codebook":
-        refused += [{"groups": torch.arange(N)}, {"certified": 0.9}]
+        refused.append({"certified": 0.9})
+    if objective not in ("codebook", "cutoff"):
+        refused.append({"groups": torch.arange(N)})
     for given in refused:
         with pytest.raises(ValueError, match=f"expected {next(iter(given))} with objective"):
             mp.LPA.fit(P, X, objective=objective, **key_of(objective), **given)

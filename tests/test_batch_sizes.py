@@ -117,7 +117,7 @@ def answered_otherwise(
     otherwise, asked = {}, 0
     for name in names:
         defense = KEYED[name](rows[first][: len(inputs)], inputs)
-        for options in ({}, {"ids": ids}) if name != "codebook" else ({},):
+        for options in ({}, {"ids": ids}) if name not in ("codebook", "cutoff") else ({},):
             expected = defense(rows[first], **options)
             for size in others:
                 again = defense(rows[size], **options)

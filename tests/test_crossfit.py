@@ -119,7 +119,7 @@ def test_one_half_is_fitted_where_it_is_large_and_tells_exactly(
         monkeypatch.setattr(crossfit, name, value)
     p, x = world(200, K, 4, seed=1)
     groups = torch.arange(200) // copies_each if copies_each else None
-    served = mp.LPA.fit(p, x, budget=BUDGET, key=1, groups=groups)
+    served = mp.LPA.fit(p, x, objective="equilibrium", budget=BUDGET, key=1, groups=groups)
     assert seen == [200, 100, 100][:fits]
     assert served.realised == pytest.approx(BUDGET, rel=0.2)
 
@@ -269,7 +269,7 @@ def test_fresh_rows_spend_the_budget_when_fitted_on_copies(
 def test_from_a_thousand_rows_on_fresh_rows_spend_the_budget_within_a_tenth() -> None:
     p, x = world(1200, K, 6, seed=1)
     fresh, _ = world(4000, K, seed=2)
-    served = mp.LPA.fit(p, x, budget=BUDGET, key=1)
+    served = mp.LPA.fit(p, x, budget=BUDGET, key=1, objective="equilibrium")
     assert spent(served, fresh) == pytest.approx(BUDGET, rel=0.1)
 
 

@@ -45,7 +45,15 @@ KEYLESS: dict[str, Callable[[], Defense]] = {
     "codebook": lambda: codebook(),
     "codebook-l1": lambda: codebook(epsilon=0.2),
     "codebook-linf": lambda: codebook(epsilon=0.1, norm="linf"),
+    "cutoff": lambda: cutoff(),
+    "cutoff-l1": lambda: cutoff(epsilon=0.2),
 }
+
+
+def cutoff(**settings: Any) -> mp.LPA:
+    outputs = draw("plain", 60, K).float()
+    inputs = torch.rand(60, 6, generator=torch.Generator().manual_seed(0))
+    return mp.LPA.fit(outputs, inputs, objective="cutoff", budget=0.2, **settings)
 
 
 def codebook(**settings: Any) -> mp.LPA:

@@ -224,7 +224,8 @@ def test_3_batch_invariance(k: int) -> None:
     outputs, inputs = draw("plain", 200, k).float(), torch.rand(200, 12)
     p = torch.cat([draw(d, 8, k, seed=4) for d in DISTRIBUTIONS]).float()
     defenses = [
-        mp.LPA.fit(outputs, inputs, key=1),
+        mp.LPA.fit(outputs, inputs, objective="equilibrium", key=1),
+        mp.LPA.fit(outputs, inputs, objective="cutoff"),
         mp.LPA.fit(outputs, inputs, objective="generator", key=1),
         mp.LPA.fit(outputs, inputs, objective="decoy", key=1),
         mp.LPA.fit(outputs, inputs, objective="ascent", key=1),

@@ -49,7 +49,7 @@ def moves(defense: mp.LPA, p: Tensor) -> Tensor:
 def test_the_objectives_are_known_by_name(fitted: dict[str, mp.LPA]) -> None:
     assert list(OBJECTIVES) == [
         *("equilibrium", "generator", "decoy", "ascent"),
-        *("direction", "alignment", "alignment-full", "codebook"),
+        *("direction", "alignment", "alignment-full", "codebook", "cutoff"),
     ]
     for name, defense in fitted.items():
         assert defense.objective.name == name and type(defense.objective) is OBJECTIVES[name]
@@ -59,7 +59,7 @@ def test_the_objectives_are_known_by_name(fitted: dict[str, mp.LPA]) -> None:
         mp.LPA.fit(*world(20, K, 2), objective="equal")
 
 
-def test_the_equilibrium_is_the_default_and_the_others_spend_a_fifth() -> None:
+def test_few_rows_are_fitted_by_the_equilibrium_and_the_others_spend_a_fifth() -> None:
     p, x = world(40, K, 2)
     for given, epsilon, budget in (
         ({}, 0.8, 0.1),

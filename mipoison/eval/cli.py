@@ -221,7 +221,10 @@ def _choose(command: Choose) -> int:
         "# model: in eval mode; gives logits, or the logarithms of probabilities.\n"
         + (
             "# Where they hold altered copies of one input, add groups=.\n"
-            * any(name in found.code for name in ("equilibrium", "generator", "codebook"))
+            * any(
+                name in found.code
+                for name in ("auto", "equilibrium", "generator", "codebook", "cutoff")
+            )
         )
         + found.code
     )

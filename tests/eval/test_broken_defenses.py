@@ -62,7 +62,9 @@ def judged():
     setup = prepare(DEMO, SEED)
     parts = setup.parts
     own = serve(setup.model, parts.defender.inputs, temperature=TEMPERATURE)
-    whole = LPA.fit(own, parts.defender.inputs, budget=0.2, key=KEY, seed=SEED)
+    whole = LPA.fit(
+        own, parts.defender.inputs, objective="equilibrium", budget=0.2, key=KEY, seed=SEED
+    )
     frontier = Frontier.of(
         own, parts.defender.inputs, Aim(2.0, "l1", 1e-3, None, None, "root", 0), UNTOLD
     )

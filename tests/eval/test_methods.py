@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from mipoison.defenses.lpa import OBJECTIVES
+from mipoison.defenses.lpa import AUTO, OBJECTIVES
 from mipoison.eval import methods
 from mipoison.eval.methods import BUILDERS, Method
 from mipoison.eval.presets import DEMO
@@ -100,7 +100,7 @@ def test_an_option_that_no_builder_takes_is_refused(builder):
     [
         ("lpa", {"objective": "decoy", "norm": "l2"}, "got norm too"),
         ("lpa", {"epsilon": 0.1}, "got no objective"),
-        ("lpa", {"objective": "wish"}, "objective: expected one of equilibrium, .*got 'wish'"),
+        ("lpa", {"objective": "wish"}, "objective: expected one of auto, equilibrium, .*got 'wish'"),
         ("lpa", {"objective": "decoy", "epsilon": 0}, "epsilon: expected a number > 0 and <= 2"),
         ("lpa", {"objective": "decoy", "budget": 3}, "budget: expected a number > 0 and <= 2"),
         ("lpa", {"objective": "decoy", "budget": float("nan")}, "budget: expected a number"),
@@ -119,12 +119,13 @@ def test_options_that_do_not_fit_are_named(builder, options, message):
         Method("mine", "mine", builder, tuple(options.items()))
 
 
-@pytest.mark.parametrize("objective", OBJECTIVES)
+@pytest.mark.parametrize("objective", [AUTO, *OBJECTIVES])
 def test_groups_are_given_to_whom_they_matter(objective, own_data, monkeypatch):
     given = {}
     monkeypatch.setattr(methods.LPA, "fit", lambda *data, **named: given.update(named))
     groups = torch.arange(120)
     options = (("objective", objective), ("budget", 0.1))
     Method("x", "x", "lpa", options).build(*own_data, key=1, seed=2, groups=groups)
-    assert (given["groups"] is groups) == (objective in ("equilibrium", "generator", "codebook"))
+    takes = ("auto", "equilibrium", "generator", "codebook", "cutoff")
+    assert (given["groups"] is groups) == (objective in takes)
     assert "error" not in given

@@ -16,6 +16,7 @@ from mipoison.defenses.lpa.aim import Aim
 from mipoison.defenses.lpa.frontier import FARTHEST, within_reach
 from mipoison.defenses.lpa.objective import Objective
 from mipoison.defenses.pieces import ROWS
+from mipoison.defenses.saving import numbers_of
 from mipoison.ops.rows import label_of
 from mipoison.ops.validation import as_flag, as_number
 from mipoison.progress import Progress
@@ -151,6 +152,23 @@ class Cutoff(Objective):
         # In one dtype first, so that rows of every dtype have the same answers.
         target = as_dtype(q, torch.float32, label).to(p.dtype)
         return within_reach(p, target, epsilon, norm)
+
+    def get_extra_state(self) -> Tensor:
+        """The numbers that a state_dict carries beside its tensors: step and lead."""
+        return torch.tensor([self.step, self.lead], dtype=torch.float64, device="cpu")
+
+    def set_extra_state(self, state: Tensor) -> None:
+        """Takes what `get_extra_state` gave.
+
+        Raises:
+            ValueError: for anything else.
+        """
+        step, lead = numbers_of(state, ("step", "lead"))
+        step, lead = (
+            as_number("step", step, 0.0, 1.0, open_low=True),
+            as_number("lead", lead, 0.0, 1.0),
+        )
+        self.step, self.lead = step, lead
 
     def settings(self) -> dict[str, Any]:
         """See `Objective.settings`."""
