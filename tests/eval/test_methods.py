@@ -100,7 +100,11 @@ def test_an_option_that_no_builder_takes_is_refused(builder):
     [
         ("lpa", {"objective": "decoy", "norm": "l2"}, "got norm too"),
         ("lpa", {"epsilon": 0.1}, "got no objective"),
-        ("lpa", {"objective": "wish"}, "objective: expected one of auto, equilibrium, .*got 'wish'"),
+        (
+            "lpa",
+            {"objective": "wish"},
+            "objective: expected one of auto, equilibrium, .*got 'wish'",
+        ),
         ("lpa", {"objective": "decoy", "epsilon": 0}, "epsilon: expected a number > 0 and <= 2"),
         ("lpa", {"objective": "decoy", "budget": 3}, "budget: expected a number > 0 and <= 2"),
         ("lpa", {"objective": "decoy", "budget": float("nan")}, "budget: expected a number"),

@@ -16,9 +16,14 @@ from mipoison.defenses.lpa.objective import Objective
 from mipoison.defenses.lpa.penalized import require_pairs
 from mipoison.keys import Key
 from mipoison.progress import Progress
+from mipoison.surrogate import Surrogate
 
 # With fewer rows adversaries tell little: the equilibrium is kept.
 _FEWEST: Final = 128
+# Units of the surrogate.
+_WIDTH: Final = 128
+# A confident classifier's other entries sum to less than this in half of the rows.
+_ONE_HOT: Final = 1e-3
 # Labels alone that spend less than this share of the budget are the answer.
 _MET: Final = 0.95
 
@@ -35,9 +40,12 @@ def choose(
     """The equilibrium or the cutoff: whichever lets adversaries recover less at the same mean l1.
 
     The small entries of a confident classifier tell the most, and a cutoff wipes them in every row alike. Keyed moves
-    of some rows hide more where the classifier is not confident. Which is better is not known in advance, so both are
-    fitted and tried. Where labels alone spend less than the budget they are the answer, and nothing else is fitted: no
-    answer that keeps the label gains more under the strongest adversary.
+    of some rows hide more where the classifier is not confident. In between neither is known to be better, so both are
+    fitted and tried. The cutoff alone is fitted where
+
+    - half of the rows are one-hot but for 1e-3: with as few rows as a defender has, adversaries learn too little from
+      the equilibrium's answers to such rows to tell what others with more rows learn;
+    - labels alone spend less than the budget: no answer that keeps the label gains more under the strongest adversary.
 
     Args:
         rows: the defender's rows, [N, K].
@@ -71,14 +79,21 @@ def choose(
     # It takes the place of an objective with a key.
     cut.keyed = True
     assert cut.realised is not None
-    if cut.realised < _MET * budget:
+    if cut.realised < _MET * budget or _confident(rows):
         return cut
     played = equilibrium()
     key = Key.public(b"auto %d" % aim.seed)
     moved = played.poison(rows, key=key, epsilon=aim.epsilon, norm=aim.norm)
     wiped = cut.poison(rows, key=None, epsilon=radius, norm=aim.norm)
-    flat = inputs.flatten(1)
+    recovered = Surrogate.fit(
+        rows, inputs, width=_WIDTH, seed=aim.seed, progress=progress.part(0.7, 0.8)
+    )(rows)
     ours, theirs = errors_of(
-        (moved, wiped), flat, groups, seed=aim.seed, progress=progress.part(0.7, 1.0)
+        (moved, wiped), recovered, groups, seed=aim.seed, progress=progress.part(0.8, 1.0)
     )
     return played if ours >= theirs else cut
+
+
+def _confident(rows: Tensor) -> bool:
+    """Whether half of the rows are almost one-hot."""
+    return float((1 - rows.amax(1).double()).median()) < _ONE_HOT

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from mipoison.defenses.lpa.folds import folds
-from mipoison.nn import evaluate, initial, standardizer, train
+from mipoison.nn import evaluate, initial, train
 from mipoison.ops.rows import label_of
 from mipoison.progress import Progress
 from mipoison.reference.network import whole_lanes
@@ -18,19 +18,20 @@ _FOLDS: Final = 3
 _WIDTH: Final = 128
 _BATCH: Final = 64
 # Passes over the rows: so many steps in all, within these bounds.
-_STEPS: Final = 600
+_STEPS: Final = 400
 _PASSES: Final = 10, 60
 # They recover so many principal components of the inputs.
 _COMPONENTS: Final = 32
-# The logarithms of smaller entries are those of this floor: a confident classifier's smallest entries tell the most.
-_FLOOR: Final = 1e-30
+# The logarithms of smaller entries are those of a floor: a confident classifier's smallest entries tell the most, but
+# where moves have raised them, they are noise.
+_FLOORS: Final = 1e-6, 1e-30
 # At most so many rows are looked at.
 _MOST: Final = 2000
 
 
 def errors_of(
     answers: Sequence[Tensor],
-    inputs: Tensor,
+    recovered: Tensor,
     groups: Tensor | None,
     *,
     seed: int,
@@ -38,67 +39,81 @@ def errors_of(
 ) -> list[float]:
     """How much adversaries of each defense err on rows kept from them: lower means that it reveals more.
 
-    One adversary sees the answers, one their logarithms too, down to 1e-30. Both are trained on the answers to two
-    thirds of the rows and recover the inputs of the others, in turn. The sum of two mean squared errors is returned:
-    that of the first, and that of the best of both, their mean, and the label's mean input.
+    One adversary sees the answers, two their logarithms too, down to 1e-6 and to 1e-30. They are trained on the answers
+    to two thirds of the rows and tried on the others, in turn. They learn what a surrogate recovers without a defense:
+    the rest of an input is noise to them, and they have few rows. The sum of two mean squared errors is returned: that
+    of the first adversary, and that of the best of all, the mean of the first two, and the mean of all.
 
     Args:
         answers: of each defense to the same rows, [N, K] each, N ≥ 3.
-        inputs: those of the rows, [N, D].
+        recovered: what a surrogate recovers of each row without a defense, [N, D].
         groups: int64 [N]: rows of one group are copies of one input, which are kept back together.
         seed: of the folds and the networks.
         progress: told how much is done.
     """
-    stride = -(-len(inputs) // _MOST)
+    stride = -(-len(recovered) // _MOST)
     some = [q[::stride].to(torch.float32) for q in answers]
-    goal = _components(inputs[::stride].to(torch.float32))
+    goal = _components(recovered[::stride].to(torch.float32))
     fold = folds(label_of(some[0]), None if groups is None else groups[::stride], _FOLDS, seed)
     turns = int(fold.max()) + 1
     totals = []
     for i, q in enumerate(some):
-        wrong = torch.zeros(4, dtype=torch.float64)
+        sums = torch.zeros(3, 5, dtype=torch.float64)
         for turn in range(turns):
-            done = (i * turns + turn) / (len(some) * turns)
             out = fold == turn
-            wrong += _errors(q[~out], goal[~out], q[out], goal[out], seed)
-            progress(done)
-        wrong /= len(goal)
+            sums += _sums(q[~out], goal[~out], q[out], goal[out], seed)
+            progress((i * turns + turn + 1) / (len(some) * turns))
+        far, along, length = sums / len(goal)
+        # Of each guess as much is believed as errs the least: few rows make networks say too much.
+        share = (along / length.clamp_min(1e-300)).clamp(0.0, 1.0)
+        wrong = far - 2 * share * along + share.square() * length
         totals.append(float(wrong[0] + wrong.min()))
-    progress(1.0)
     return totals
 
 
-def _components(inputs: Tensor) -> Tensor:
-    """Leading principal components of the inputs [N, D], scaled to a total variance of one; [N, C]."""
-    centered = inputs - inputs.mean(0)
+def _components(recovered: Tensor) -> Tensor:
+    """Leading principal components of the recoveries [N, D], scaled to a total variance of one; [N, C]."""
+    centered = recovered - recovered.mean(0)
     left, values, _ = torch.linalg.svd(centered, full_matrices=False)
     goal = (left * values)[:, :_COMPONENTS]
     scaled: Tensor = goal / goal.square().sum(1).mean().clamp_min(1e-30).sqrt()
     return scaled
 
 
-def _errors(seen: Tensor, goal: Tensor, fresh: Tensor, hidden: Tensor, seed: int) -> Tensor:
-    """Summed squared errors on fresh answers: of a network on the answers, one on logarithms too, both, and labels."""
-    k, steps = seen.shape[1], -(-len(seen) // _BATCH)
-    mean, scale = standardizer(_features(seen))
-    one, two = ((_features(q) - mean) / scale for q in (seen, fresh))
-    raw = (torch.arange(one.shape[1], device=one.device) < k).to(one.dtype)
-    kinds = torch.stack((raw, torch.ones_like(raw))).unsqueeze(1)
+def _sums(seen: Tensor, goal: Tensor, fresh: Tensor, hidden: Tensor, seed: int) -> Tensor:
+    """What the errors of scaled guesses are made of, as differences from the label's mean goal; float64 [3, 5].
+
+    Columns: a network on the answers, two on their logarithms too, the mean of the first two, and of all. Rows, summed
+    over fresh answers: the squared length of the truth, its product with the guess, and the guess's squared length.
+    """
+    steps = -(-len(seen) // _BATCH)
+    before = _features(seen)
+    mean, scale = before.mean(1, keepdim=True), before.std(1, keepdim=True).clamp_min(1e-6)
+    one, two = (before - mean) / scale, (_features(fresh) - mean) / scale
     generator = torch.Generator().manual_seed(seed)
     state = initial(
-        *(one.shape[1], _WIDTH, goal.shape[1]), members=2, generator=generator, device=one.device
+        *(one.shape[2], _WIDTH, goal.shape[1]),
+        members=len(one),
+        generator=generator,
+        device=one.device,
     )
     passes = min(max(_PASSES[0], _STEPS // steps), _PASSES[1])
-    state = train(state, one * kinds, goal, epochs=passes, batch=_BATCH, generator=generator)
-    guesses = evaluate(state, two * kinds)[-1][..., : goal.shape[1]]
-    average = torch.stack([*guesses, guesses.mean(0), _label_means(seen, goal, fresh)])
-    return (average - hidden).square().sum((1, 2)).double().cpu()
+    state = train(state, one, goal, epochs=passes, batch=_BATCH, generator=generator)
+    guesses = evaluate(state, two)[-1][..., : goal.shape[1]]
+    guesses = torch.cat((guesses, guesses[:2].mean(0, keepdim=True), guesses.mean(0, keepdim=True)))
+    center = _label_means(seen, goal, fresh)
+    off, truth = guesses - center, hidden - center
+    far = truth.square().sum().expand(len(off))
+    along, length = (off * truth).sum((1, 2)), off.square().sum((1, 2))
+    return torch.stack((far, along, length)).double().cpu()
 
 
 def _features(q: Tensor) -> Tensor:
-    """[q, log q] in whole lanes."""
-    both = torch.cat((q, q.clamp_min(_FLOOR).log()), 1)
-    return torch.nn.functional.pad(both, (0, whole_lanes(both.shape[1]) - both.shape[1]))
+    """[q], and [q, log q] down to each floor, in whole lanes; [3, n, F]."""
+    made = [torch.cat((q, torch.zeros_like(q)), 1)]
+    made += [torch.cat((q, q.clamp_min(floor).log()), 1) for floor in _FLOORS]
+    lanes = whole_lanes(made[0].shape[1]) - made[0].shape[1]
+    return torch.nn.functional.pad(torch.stack(made), (0, lanes))
 
 
 def _label_means(seen: Tensor, goal: Tensor, fresh: Tensor) -> Tensor:

@@ -1,0 +1,161 @@
+"""The cutoff: finite answers, the budget, what a label's rows are worth; and the choice between it and the game."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+import torch
+from distributions import DISTRIBUTIONS, draw
+from test_codebook import classified, spent
+from torch import Tensor
+
+import mipoison as mp
+from mipoison.defenses.lpa import auto
+from mipoison.defenses.lpa.critics import errors_of
+from mipoison.defenses.lpa.cutoff import Cutoff, worths
+from mipoison.progress import Progress
+from mipoison.reference import label_of
+from mipoison.reference.rounding import lead
+
+K = 5
+DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
+
+
+@pytest.fixture(scope="module")
+def cutoff() -> mp.LPA:
+    return mp.LPA.fit(*classified(700, seed=100), objective="cutoff", budget=0.1)
+
+
+# Answers.
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("distribution", DISTRIBUTIONS)
+def test_entries_are_zero_or_reach_the_cutoff_in_whole_steps(
+    cutoff: mp.LPA, distribution: str, dtype: torch.dtype
+) -> None:
+    p = draw(distribution, 300, K, seed=1).to(dtype)
+    q, one = cutoff(p).double(), cutoff.objective
+    label = label_of(p)
+    assert torch.equal(label_of(q), label)
+    assert float(lead(q, label).min()) > 2.0**-7
+    clear = lead(p.double(), label) > 0.1
+    rivals = q.scatter(1, label.unsqueeze(1), 0.0)[clear]
+    steps = rivals / one.step
+    assert float((steps - steps.round()).abs().max()) * one.step <= 2 * torch.finfo(dtype).eps
+    least = one.cutoffs[label[clear]].unsqueeze(1) - one.step
+    assert bool(((rivals == 0) | (rivals > least)).all())
+
+
+def test_answers_are_finitely_many_and_the_same_in_every_dtype(cutoff: mp.LPA) -> None:
+    p, _ = classified(20_000, seed=101)
+    few, all_ = (len(cutoff(p[:n]).unique(dim=0)) for n in (5_000, 20_000))
+    assert all_ < 1.5 * few
+    assert torch.equal(cutoff(p.double()).float(), cutoff(p))
+
+
+def test_fresh_rows_spend_the_budget(cutoff: mp.LPA) -> None:
+    fresh, _ = classified(20_000, seed=103)
+    assert spent(cutoff, fresh) == pytest.approx(0.1, rel=0.05)
+    assert cutoff.realised == pytest.approx(0.1, rel=0.02)
+
+
+def test_a_budget_beyond_the_labels_answers_with_labels_alone() -> None:
+    p, x = classified(300, seed=100)
+    one = mp.LPA.fit(p, x, objective="cutoff", budget=1.9)
+    q = one(p)
+    assert torch.equal(q.amax(1), torch.ones(300)) and one.realised < 1.9
+
+
+def test_a_state_dict_carries_the_step(cutoff: mp.LPA) -> None:
+    other = mp.LPA.fit(*classified(300, seed=104), objective="cutoff", budget=0.2)
+    p, _ = classified(200, seed=105)
+    assert not torch.equal(other(p), cutoff(p))
+    other.load_state_dict(cutoff.state_dict())
+    assert torch.equal(other(p), cutoff(p))
+
+
+def test_wrong_cutoffs_are_refused() -> None:
+    good = torch.full((K,), 0.1, dtype=torch.float64)
+    for cutoffs, error in (
+        (good.unsqueeze(0), ValueError),
+        (good.float(), TypeError),
+        (good - 0.2, ValueError),
+        (good * torch.nan, ValueError),
+    ):
+        with pytest.raises(error, match="expected cutoffs"):
+            Cutoff(cutoffs, step=0.01, lead=0.02)
+    with pytest.raises(ValueError, match="step"):
+        Cutoff(good, step=0.0, lead=0.02)
+    with pytest.raises(ValueError, match="fit them with that margin"):
+        mp.LPA(Cutoff(good, step=0.01, lead=0.02), margin=0.1)
+
+
+# What a label's rows are worth.
+
+
+def test_a_label_whose_unconfident_rows_tell_more_is_worth_more() -> None:
+    p, x = classified(4000, seed=106)
+    x = torch.rand(len(p), 8, generator=torch.Generator().manual_seed(1))
+    low = 1 - p.amax(1) > 0.1
+    x[low & (label_of(p) == 2)] += 0.5
+    worth = worths(p, x, None, unconfident=0.1)
+    others = torch.cat((worth[:2], worth[3:]))
+    assert float(worth[2]) > 2 * float(others.max())
+    assert float(worth.mean()) == pytest.approx(1.0)
+    copies = torch.arange(len(p)).repeat(3)
+    again = worths(p.repeat(3, 1), x.repeat(3, 1), copies, unconfident=0.1)
+    assert torch.allclose(again, worth)
+
+
+@pytest.mark.parametrize("n", [1, 2, 9])
+def test_few_rows_are_worth_alike(n: int) -> None:
+    p, x = classified(n, seed=107)
+    assert bool(worths(p, x, None, unconfident=0.1).isfinite().all())
+    one = mp.LPA.fit(p, x, objective="cutoff", budget=0.1)
+    assert bool(one(classified(100, seed=108)[0]).isfinite().all())
+
+
+# The choice.
+
+
+def sharpened(p: Tensor) -> Tensor:
+    return (4 * p.log()).softmax(1)
+
+
+def test_a_confident_classifier_is_cut_without_a_game(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(auto, "fit_cross", lambda *_, **__: pytest.fail("a game was played"))
+    p, x = classified(300, seed=100)
+    p = sharpened(p)
+    chosen = mp.LPA.fit(p, x, budget=0.005, key=1)
+    assert chosen.objective.name == "cutoff" and chosen.epsilon == 2.0
+    # It stands where a defense with a key is expected.
+    file = io.BytesIO()
+    chosen.save(file)
+    file.seek(0)
+    with pytest.raises(ValueError, match="expected the key"):
+        mp.load(file)
+    file.seek(0)
+    loaded = mp.load(file, key=2)
+    assert torch.equal(loaded(p), chosen(p)) and torch.equal(loaded.with_key(3)(p), chosen(p))
+    assert torch.equal(chosen(p, ids=list(range(300))), chosen(p))
+
+
+@pytest.mark.parametrize("better", ["equilibrium", "cutoff"])
+def test_what_adversaries_err_more_on_is_kept(monkeypatch: pytest.MonkeyPatch, better: str) -> None:
+    p, x = classified(150, seed=100)
+    monkeypatch.setattr(
+        auto, "errors_of", lambda *_, **__: (1.0, 0.5) if better == "equilibrium" else (0.5, 1.0)
+    )
+    assert mp.LPA.fit(p, x, budget=0.05, key=1).objective.name == better
+
+
+@pytest.mark.whole_fits
+def test_adversaries_err_more_where_less_is_told() -> None:
+    p, x = classified(300, seed=100)
+    blunt = torch.eye(K)[label_of(p)]
+    how = {"seed": 1, "progress": Progress(None)}
+    told, half, nothing = errors_of((p, torch.where(p < 0.2, 0.0, p), blunt), x, None, **how)
+    assert told < half < nothing
+    assert errors_of((p,), x, None, **how) == [told]
