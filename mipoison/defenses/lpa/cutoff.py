@@ -103,7 +103,11 @@ class Cutoff(Objective):
         """
         assert aim.budget is not None
         budget, single = aim.budget, as_dtype(rows, torch.float32)
-        worth = worths(single, inputs.flatten(1), groups, unconfident=budget)
+        # The nearer the budget comes to what labels alone spend, the fewer rows are left to choose among, and the more
+        # estimates from few rows cost: cutoffs approach a common one.
+        labels = float(2 * (1 - single.amax(1).double()).mean())
+        trust = 1 - min(1.0, budget / max(labels, _LEAST)) ** 2
+        worth = worths(single, inputs.flatten(1), groups, unconfident=budget) ** trust
         lead = min(1.0, least_lead(aim.margin) + 1e-6)
 
         def made(scale: float, step: float) -> Cutoff:
