@@ -23,7 +23,7 @@ from mipoison.progress import Progress
 from mipoison.reference.rounding import at, put
 
 # The share of the budget that rounding the remaining entries spends.
-_ROUNDED: Final = 0.02
+_ROUNDED: Final = 0.01
 # Cutoffs and steps from which the search starts, and how often it halves the interval, on a logarithmic axis.
 _LEAST: Final = 1e-9
 _HALVINGS: Final = 40
