@@ -116,7 +116,7 @@ OPERATIONS: dict[str, Callable[[str], object]] = {
 # What is switched on by tensors that already exist, or could not be had here, is no part of it.
 FITS: dict[str, Callable[[Tensor, Tensor], Any]] = {
     "surrogate": lambda p, x: mp.Surrogate.fit(p, x, epochs=2).reconstruct,
-    "equilibrium": lambda p, x: mp.LPA.fit(p, x, key=1),
+    "equilibrium": lambda p, x: mp.LPA.fit(p, x, objective="equilibrium", key=1),
     "generator": lambda p, x: mp.LPA.fit(p, x, objective="generator", key=1),
     "alignment": lambda p, x: mp.LPA.fit(p, x, objective="alignment", key=1),
     "decoy to a budget": lambda p, x: mp.LPA.fit(p, x, objective="decoy", budget=0.1, key=1),
