@@ -72,7 +72,7 @@ class GroupProjector {
     const Verdict<S> verdict = stage == kWithoutBall
                                    ? stages.without_ball(good, tau_start, &warm_start)
                                : stage == kInBall ? stages.in_ball(good, warm_start)
-                                                  : stages.in_ball_with_label(good);
+                                                  : stages.in_ball_with_label(good, warm_start);
     const uint32_t answered = bits(verdict.answered) & group.lanes;
     const uint32_t next = bits(verdict.next) & group.lanes & ~answered;
     write(group, rows, answered);

@@ -124,7 +124,7 @@ class LineProjector {
     if (!verdict.next) return verdict.answered;
     verdict = stages.in_ball(true, warm_start);
     if (!verdict.next) return verdict.answered;
-    return stages.in_ball_with_label(true).answered;
+    return stages.in_ball_with_label(true, warm_start).answered;
   }
 
   // Blocks of a row in memory: body(i, block) for each, the last filled up.

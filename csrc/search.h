@@ -33,14 +33,24 @@ struct Search {
 
   bool goes_on() const { return steps < kLimit && any(running); }
 
+  // Where Newton's step from f(x) leads.
+  Value newton_from(const Value& value, const Value& slope) const {
+    return x - value / select(slope < Value(0), slope, Value(-1));
+  }
+
   // Takes f(x) and its slope, 0 where f is flat or jumps. divide(lo, hi), a point between, is tried
   // where Newton fails.
   template <class Divide>
   void advance(const Value& value, const Value& slope, const Divide& divide) {
+    advance(value, slope, newton_from(value, slope), divide);
+  }
+
+  // The same with Newton's step as the caller shortened it.
+  template <class Divide>
+  void advance(const Value& value, const Value& slope, const Value& newton, const Divide& divide) {
     const Truth up = value > Value(0), sloped = slope < Value(0);
     lo = select(running & up, x, lo);
     hi = select(running & !up, x, hi);
-    const Value newton = x - value / select(sloped, slope, Value(-1));
     // No last step where f is flat.
     const Truth found = size_of(value) <= select(sloped, Value(none), Value(none / 4));
     const Truth still = sloped & (size_of(newton - x) <= fine);

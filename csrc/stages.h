@@ -3,7 +3,7 @@
 // that the stage left out.
 #pragma once
 
-#include "l1_32.h"
+#include "l1_label32.h"
 #include "l2_32.h"
 #include "row.h"
 
@@ -104,14 +104,15 @@ class Stages {
     return {verdict.answered, Truth(good & !leads)};
   }
 
-  // In the ball, with the label binding. In l1 with a margin, many entries may lie at a cap that is
-  // the small difference of two large numbers: those rows are left to float64.
-  Verdict<S> in_ball_with_label(const Truth& good) {
+  // In the ball, with the label binding. warm_start: as `without_ball` left it. In l1 with a
+  // margin, many entries may lie at a cap that is the small difference of two large numbers: those
+  // rows are left to float64.
+  Verdict<S> in_ball_with_label(const Truth& good, const Value& warm_start) {
     if (norm_ == Norm::kLinf) {
       const Solved<S> found = bound_linf32(rows_, epsilon_, q_);
       return finish(good & found.solved, found.q_t, rival());
     }
-    const Solved<S> found = bound_l1_32(rows_, epsilon_, q_);
+    const Solved<S> found = bound_l1_32(rows_, epsilon_, warm_start, q_);
     return finish(good & found.solved & (rows_.margin == Value(0)), found.q_t, rival());
   }
 
