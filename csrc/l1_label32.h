@@ -151,10 +151,12 @@ inline Solved<S> bound_l1_32(const Rows<S>& rows, double epsilon, const typename
     edge = select(too_low, last, select(rightward, cap.x + room, edge));
     const Value value = select(too_low, Value(1), jump.value);
     const Value slope = select(smooth & !too_low, zero - rise, zero);
-    // Newton's step, no farther than where the function ends or jumps. A step to the other end of
-    // the bracket, within rounding, is none: `beyond` makes it fail.
+    // Newton's step, no farther than the lowest cap or to just before a jump; from there, across
+    // it, as the root may lie in it or beyond. A step to the other end of the bracket, within
+    // rounding, is none: `beyond` makes it fail.
     const Value free_step = cap.newton_from(value, slope), beyond = 2;
-    const Value to_right = min(free_step, edge - fine * 0.5);
+    const Value across = max(edge, cap.x) + fine * 1.5;
+    const Value to_right = min(free_step, select(edge - cap.x > fine, edge - fine * 0.5, across));
     const Value to_left = max(free_step, first + fine * 0.5);
     const Value newton =
         select(value > zero, select(to_right < cap.hi - fine * 0.5, to_right, beyond),
