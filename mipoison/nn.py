@@ -20,7 +20,8 @@ from mipoison.reference.network import Layers, derived, features, slope, whole_l
 
 # Weights and biases of two hidden layers and the last one.
 _LAYERS: Final = 3
-_RATE: Final = 2e-3
+# The largest rate of training.
+RATE: Final = 2e-3
 
 
 def standardizer(x: Tensor) -> tuple[Tensor, Tensor]:
@@ -107,6 +108,7 @@ def train(
     epochs: int,
     batch: int,
     generator: torch.Generator,
+    rate: float = RATE,
     progress: Report | None = None,
 ) -> list[Tensor]:
     """Continues training on the squared error, AdamW with a one-cycle rate.
@@ -118,6 +120,7 @@ def train(
         epochs: passes over the rows.
         batch: rows a step.
         generator: draws each member's order of the rows.
+        rate: the largest one.
         progress: told after every epoch.
 
     Returns:
@@ -130,7 +133,7 @@ def train(
     first = torch.arange(members, device=x.device).unsqueeze(1) * (n if len(x) > 1 else 0)
     flat = x.flatten(0, 1)
     with torch.no_grad(), neutral(x.device):
-        optimizer = AdamW(state, rate=_RATE, steps=epochs * rounds)
+        optimizer = AdamW(state, rate=rate, steps=epochs * rounds)
         for epoch in range(epochs):
             order = torch.stack(
                 [torch.randperm(n, generator=generator, device="cpu") for _ in range(members)]
@@ -169,6 +172,7 @@ def fit_networks(
     epochs: int,
     batch: int,
     seed: int,
+    rate: float = RATE,
     progress: Report | None = None,
 ) -> dict[str, Tensor]:
     """The tensors of an `Ensemble` trained on rows [n, K], float32, and what to predict for them, [n, C]."""
@@ -180,7 +184,14 @@ def fit_networks(
     )
     x = ((x - mean) / scale).unsqueeze(0)
     state = train(
-        state, x, goal, epochs=epochs, batch=batch, generator=generator, progress=progress
+        state,
+        x,
+        goal,
+        epochs=epochs,
+        batch=batch,
+        generator=generator,
+        rate=rate,
+        progress=progress,
     )
     tensors = {"mean": mean, "scale": scale}
     for i in range(len(state) // 2):
