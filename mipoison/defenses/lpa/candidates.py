@@ -8,7 +8,7 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from mipoison.defenses.bank import SAME, Bank, away
+from mipoison.defenses.bank import Bank, away
 from mipoison.defenses.clean import as_dtype
 from mipoison.defenses.lpa.key_cells import KeyCells
 from mipoison.defenses.lpa.versions import Versions, same, versions
@@ -23,8 +23,10 @@ from mipoison.ops.validation import require_probabilities
 _TO_BANK: Final = (0.1, 0.25, 0.5, 1.0, 2.0, 4.0)
 _TO_CENTER: Final = (0.25, 1.0, 4.0)
 _DECOYS: Final = (0.15, 0.5, 1.0, 3.0)
-# A decoy heads for one of so many bank vectors.
-_GOALS: Final = 4
+# A decoy heads for the bank vector from which most else is recovered, out of so many that the key picks. Each shares
+# half of them with the next decoy.
+_GOALS: Final = 8
+_PICKS: Final = len(_DECOYS) * _GOALS // 2
 # Three steps of two thirds of the ball gain as much as six of a third, in half the time.
 _STEPS: Final = 3
 _STEP: Final = 2 / 3
@@ -34,7 +36,7 @@ _SUBSETS: Final = 8
 _HALF: Final = 2
 # A row is compared with at most this many bank vectors of its label.
 _MOST: Final = 256
-_WORDS: Final = 1 + len(_TO_BANK) + len(_DECOYS) * _GOALS
+_WORDS: Final = 1 + len(_TO_BANK) + _PICKS
 KINDS: Final = ("nearest", "bank", "center", "decoys")
 
 
@@ -113,7 +115,7 @@ class Candidates(DtypeStable):
             made = list(moves.unbind(1))
         if self.guide is not None and "decoys" not in self.without:
             there = slice(len(_TO_BANK), None)
-            made += self._decoys(p, single, vectors[:, there], places[:, there], epsilon, norm)
+            made += self._decoys(p, self._goals(single, places[:, there]), epsilon, norm)
         candidates = torch.stack(made, 1)
         return candidates, words[:, _WORDS : _WORDS + len(made)]
 
@@ -163,28 +165,28 @@ class Candidates(DtypeStable):
         known = (self.bank.count[label] > 0).unsqueeze(1)
         return torch.where(known, self.center[label], away(p, label))
 
-    def _decoys(
-        self,
-        p: Tensor,
-        single: Tensor,
-        vectors: Tensor,
-        places: Tensor,
-        epsilon: float,
-        norm: str,
-    ) -> list[Tensor]:
-        """Gradient steps toward the guide's recovery from bank vectors, out of those [N, W, K] at places [N, W].
+    def _goals(self, p: Tensor, places: Tensor) -> Tensor:
+        """What each decoy is to be recovered as: what is recovered from one of the bank vectors at its places.
 
-        Each decoy has _GOALS of them. It heads for the one from which most else is recovered for its l1 distance.
+        Args:
+            p: rows, float32 [N, K].
+            places: of vectors that the key picks, int64 [N, _PICKS].
+
+        Returns:
+            [N, decoys, outputs]: of each decoy's _GOALS the recovery that is farthest from the row's.
         """
         assert self.guide is not None
         self.follow(self.guide)
         there = self.recovered[places]
-        here = unchecked.recover(single, self.guide).unsqueeze(1)
-        far = (vectors - single.unsqueeze(1)).abs().sum(-1)
-        worth = (there - here).square().sum(-1).sqrt() / far.clamp_min(SAME)
-        best = worth.unflatten(1, (-1, _GOALS)).argmax(-1)
-        best = best + torch.arange(0, places.shape[1], _GOALS, device=best.device)
-        goals = there.take_along_dim(best.unsqueeze(-1), 1)
+        far = (there - unchecked.recover(p, self.guide).unsqueeze(1)).square().sum(-1)
+        decoy = torch.arange(len(_DECOYS), device=p.device).unsqueeze(1)
+        own = (decoy * (_GOALS // 2) + torch.arange(_GOALS, device=p.device)) % _PICKS
+        best = own.expand(len(p), -1, -1).gather(2, far[:, own].argmax(2, keepdim=True))
+        return there.take_along_dim(best, 1)
+
+    def _decoys(self, p: Tensor, goals: Tensor, epsilon: float, norm: str) -> list[Tensor]:
+        """Gradient steps toward these recoveries, [N, decoys, outputs]."""
+        assert self.guide is not None
         made = []
         for i, share in enumerate(_DECOYS):
             ball = min(share * self.budget, epsilon)

@@ -31,7 +31,7 @@ from mipoison.defenses.lpa.penalized import (
 from mipoison.defenses.lpa.recovery import COMPONENTS, Recovery
 from mipoison.defenses.storage import below
 from mipoison.keys import Key
-from mipoison.nn import Network
+from mipoison.nn import RATE, Network
 from mipoison.ops import unchecked
 from mipoison.ops.validation import as_part
 from mipoison.progress import Progress
@@ -39,9 +39,10 @@ from mipoison.surrogate import Surrogate
 
 # Twice these widths protect no better (decision 21).
 _SURROGATE: Final = {"width": 128}
-_GUIDE: Final = {"width": 32, "batch": 256}
 # At the rate of other networks the scorer lags far behind the adversaries that it stands for (decision 23).
-_SCORER: Final = {"width": 64, "batch": 256, "rate": 12e-3}
+_RATE: Final = 6 * RATE
+_GUIDE: Final = {"width": 32, "batch": 256, "rate": _RATE}
+_SCORER: Final = {"width": 64, "batch": 256, "rate": _RATE}
 # The fewest passes of guide and scorer, and how many rows they see in all passes together where that makes more.
 _GUIDED: Final = 8, 1 << 19
 _SCORED: Final = 12, 3 << 18

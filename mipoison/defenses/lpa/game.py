@@ -8,15 +8,13 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from mipoison.nn import initial, standardizer, train
+from mipoison.nn import RATE, initial, standardizer, train
 from mipoison.ops import unchecked
 from mipoison.progress import Report
 from mipoison.random import uniforms
 from mipoison.reference.choose_move import penalty
 from mipoison.reference.network import Layers, features
 
-_FIRST_EPOCHS: Final = 5
-_EPOCHS: Final = 2
 _BATCH: Final = 128
 # The game maximises this power of the squared error.
 EXPONENTS: Final = {"root": 0.5, "squared": 1.0}
@@ -38,6 +36,8 @@ class Rules:
         error: "root" or "squared" error of the adversaries, a key of EXPONENTS.
         without: kinds of candidates that are left out.
         width: units of each hidden layer of an adversary.
+        epochs: passes over the answers, in the first round and in each later one.
+        rate: the largest one of their training.
     """
 
     rounds: int = 10
@@ -45,6 +45,8 @@ class Rules:
     error: str = "root"
     without: tuple[str, ...] = ()
     width: int = 128
+    epochs: tuple[int, int] = (8, 3)
+    rate: float = 6 * RATE
 
     @property
     def sharpness(self) -> float:
@@ -178,9 +180,14 @@ def play(
         weight = bisect_penalty_weight(score, table.moved, table.noise, budget, sharpness)
         index = choose(score, table.moved, table.noise, weight, sharpness)
         chosen = here * count + index
-        epochs = _FIRST_EPOCHS if turn == 0 else _EPOCHS
         state = train(
-            state, kinds[:, chosen], table.clean, epochs=epochs, batch=_BATCH, generator=generator
+            state,
+            kinds[:, chosen],
+            table.clean,
+            epochs=rules.epochs[min(turn, 1)],
+            batch=_BATCH,
+            generator=generator,
+            rate=rules.rate,
         )
         sums = tuple(x.clone() for x in past.begin())
         for member, seen in enumerate((k, 2 * k)):
