@@ -66,6 +66,20 @@ def test_given_moves_are_reused() -> None:
     assert torch.equal(candidates.make(p, **given, moves=moves)[0][0, 1], p[0].flip(0))
 
 
+def test_a_decoy_heads_for_the_farthest_of_its_goals() -> None:
+    """Eight of sixteen places each, of which the next decoy has the second half too; the last shares the first's."""
+    candidates = mp.LPA.fit(*world(60, K, 3), objective="equilibrium", key=1).objective.candidates
+    p = defender_rows(world(20, K)[0]).float()
+    places = torch.randint(60, (len(p), 16), generator=torch.Generator().manual_seed(0))
+    goals = candidates._goals(p, places)
+    there, here = candidates.recovered[places], candidates.guide(p)
+    for decoy in range(4):
+        own = [(4 * decoy + i) % 16 for i in range(8)]
+        far = torch.stack([(there[:, i] - here).square().sum(1) for i in own], 1)
+        best = torch.tensor(own)[far.argmax(1)]
+        assert torch.equal(goals[:, decoy], there[torch.arange(len(p)), best])
+
+
 def test_only_the_last_rounds_count_where_memory_ends() -> None:
     """Sums of what the rounds add, one number each: all of them, or the last two."""
     for limit, expected in ((None, [0.0, 1.0, 1.5, 2.0]), (2, [0.0, 1.0, 1.5, 2.5])):

@@ -54,6 +54,7 @@ class Candidates(DtypeStable):
     COUNT: Final = 1 + _SUBSETS + 1 + len(_TO_BANK) + len(_TO_CENTER) + len(_DECOYS)
     center: Tensor
     recovered: Tensor
+    own: Tensor
 
     def __init__(
         self,
@@ -74,6 +75,10 @@ class Candidates(DtypeStable):
         self.key_cells = key_cells
         self.register_buffer("center", _centers(bank))
         self.register_buffer("recovered", None, persistent=False)
+        # Which of the key's picks each decoy has, int64 [decoys, _GOALS].
+        picks = torch.arange(_PICKS, device=bank.vectors.device)
+        own = torch.stack([picks.roll(-i * _GOALS // 2)[:_GOALS] for i in range(len(_DECOYS))])
+        self.register_buffer("own", own, persistent=False)
         self._made_of: Versions = ()
         if guide is not None:
             self.follow(guide)
@@ -179,9 +184,8 @@ class Candidates(DtypeStable):
         self.follow(self.guide)
         there = self.recovered[places]
         far = (there - unchecked.recover(p, self.guide).unsqueeze(1)).square().sum(-1)
-        decoy = torch.arange(len(_DECOYS), device=p.device).unsqueeze(1)
-        own = (decoy * (_GOALS // 2) + torch.arange(_GOALS, device=p.device)) % _PICKS
-        best = own.expand(len(p), -1, -1).gather(2, far[:, own].argmax(2, keepdim=True))
+        best = far[:, self.own].argmax(2, keepdim=True)
+        best = self.own.expand(len(p), -1, -1).gather(2, best)
         return there.take_along_dim(best, 1)
 
     def _decoys(self, p: Tensor, goals: Tensor, epsilon: float, norm: str) -> list[Tensor]:
