@@ -76,9 +76,7 @@ class Candidates(DtypeStable):
         self.register_buffer("center", _centers(bank))
         self.register_buffer("recovered", None, persistent=False)
         # Which of the key's picks each decoy has, int64 [decoys, _GOALS].
-        picks = torch.arange(_PICKS, device=bank.vectors.device)
-        own = torch.stack([picks.roll(-i * _GOALS // 2)[:_GOALS] for i in range(len(_DECOYS))])
-        self.register_buffer("own", own, persistent=False)
+        self.register_buffer("own", None, persistent=False)
         self._made_of: Versions = ()
         if guide is not None:
             self.follow(guide)
@@ -90,6 +88,9 @@ class Candidates(DtypeStable):
         if not same(parts, self._made_of):
             with torch.inference_mode(False), torch.no_grad():
                 self.recovered = self.bank.recovered(guide)
+                picks = torch.arange(_PICKS, device=self.recovered.device)
+                first = range(0, _PICKS, _GOALS // 2)
+                self.own = torch.stack([picks.roll(-i)[:_GOALS] for i in first])
             self._made_of = parts
 
     def check_state(self, tensors: Mapping[str, Tensor]) -> None:
