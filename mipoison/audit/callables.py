@@ -23,7 +23,7 @@ def answered(
     progress: Progress,
     attributes: Sequence[str] = (),
 ) -> tuple[Array, bool]:
-    """The scores [N, K] that a model gives, and whether they are logits.
+    """The scores [N, K] that a model gives, and whether they are logits, which only negative ones tell.
 
     Args:
         model: "module:name" of a callable or of a fitted estimator with ``predict_proba``, or a file of TorchScript or
@@ -66,8 +66,10 @@ def answered(
         found.append(scores.clone())
         progress(min(1.0, sum(map(len, found)) / count))
     scores = torch.cat(found)
+    # (Scores that are not negative may be probabilities in percent, cut off or rounded.)
+    logits = scores.shape[1] > 1 and bool((scores < 0).any())
     try:
-        logits = scores.shape[1] > 1 and kind_of_scores(scores) == "logits"
+        logits = logits and kind_of_scores(scores) == "logits"
     except ValueError as error:
         raise ValueError(f"model: {model}: {error}") from error
     return scores.numpy(), logits

@@ -141,12 +141,25 @@ def _softmax(called: str, values: Array, names: Sequence[str], temperature: floa
             f"{called}: expected logits within {FARTHEST:g} of zero, got larger ones in {named(far, names)}; leave "
             "these rows out"
         )
-    if values.min() >= 0 and bool((np.abs(values.sum(1) - 1) <= _TOLERANCE).all()):
+    if (kind := _already(values)) is not None:
         raise ValueError(
-            f"{called}: expected logits, got vectors that are probabilities already; leave --logits out"
+            f"{called}: expected logits, got vectors that are {kind} already; leave --logits out"
         )
     p: Array = torch.softmax(torch.from_numpy(values).double() / temperature, 1).numpy()
     return p
+
+
+def _already(values: Array) -> str | None:
+    """What numbers are that are not negative and whose sums are as those of probabilities in most rows; None: logits."""
+    if values.min() < 0:
+        return None
+    middle = float(np.median(values.sum(1, dtype=np.float64)))
+    if _PERCENT[0] <= middle <= _PERCENT[1]:
+        return "probabilities in percent"
+    # (Zeros are what was cut off; logits that are in [0, 1] have none.)
+    least = 0.0 if bool((values == 0).any(1).mean() > 0.5) else _PERCENT[0]
+    near = values.max() <= 1.0 + _TOLERANCE and least < 100.0 * middle <= _PERCENT[1]
+    return "probabilities" if near else None
 
 
 def _normalised(

@@ -22,7 +22,7 @@ class Options:
         missing: further texts that stand for a missing value in a CSV.
         shape: "H,W", "H,W,C" or "C,H,W" of images that are stored as rows, or whose channels could be either.
         size: "48" or "H,W" that images are averaged to.
-        logits: whether vectors are logits.
+        logits: whether vectors are logits; of a model's, or those called so, negative ones tell it, too.
         temperature: what logits are divided by.
     """
 

@@ -142,11 +142,8 @@ def _ask(found: Found, model: str, options: Options, progress: Progress) -> None
     found.outputs, found.logits = answered(
         model, found.batches(), len(found.names), progress, attributes
     )
-    found.vectors_called = f"model: {model}"
-    if options.logits and not found.logits and found.outputs.shape[1] > 1:
-        raise ValueError(
-            f"logits: expected a model that gives logits, got probabilities from {model}; leave --logits out"
-        )
+    # (Notes with it stand on the page.)
+    found.vectors_called = f"model: {_last(model)}"
 
 
 def _source(path: Path, options: Options) -> str:
@@ -157,20 +154,23 @@ def _source(path: Path, options: Options) -> str:
 
 
 def _last(model: str) -> str:
-    return model if ":" in model else Path(model).name
+    """What a model is called, without the folders above it."""
+    return model.replace("\\", "/").rpartition("/")[2]
 
 
 def _evidence(found: Found, options: Options, source: str) -> Evidence:
     notes = found.notes
     assert found.outputs is not None
-    if found.logits and not options.logits:
+    # (A name alone makes no logits of numbers that are not negative, such as percent.)
+    named = found.logits and bool(np.any(found.outputs < 0))
+    if named and not options.logits:
         notes.append(f"{found.vectors_called}: logits were brought through the softmax")
     outputs = as_probabilities(
         found.vectors_called,
         as_columns(found.vectors_called, found.outputs),
         found.names,
         notes,
-        logits=options.logits or found.logits,
+        logits=options.logits or named,
         temperature=options.temperature,
     )
     if found.classes and len(found.classes) != outputs.shape[1]:

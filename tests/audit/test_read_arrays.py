@@ -141,3 +141,9 @@ def test_evidence_has_notes_last(x, p, save):
     """Whoever makes one without notes still can."""
     assert replace(read(save(x=x, p=p)), notes=()).notes == ()
     assert checks.FEWEST_GROUPS <= found.FEWEST_ROWS // 3
+
+
+def test_a_name_makes_no_logits_of_percent(logits, x, p, save):
+    assert abs(read(save(x=x, logits=logits)).outputs.numpy() - p).max() < 1e-6
+    found = read(save(x=x, logits=100 * p))
+    assert abs(found.outputs.numpy() - p).max() < 1e-6 and "percent" in found.notes[0]

@@ -31,7 +31,14 @@ def people(frame):
 def one(batch): return torch.sigmoid(batch.flatten(1)[:, :1] - 0.5)
 def short(batch): return torch.rand(len(batch) - 1, 3)
 def broken(batch): raise RuntimeError("first line\\nsecond line")
-def half(batch): return torch.tensor([[0.5, 0.5], [3.0, 1.0]])[torch.arange(len(batch)) % 2]
+def half(batch): return torch.tensor([[0.5, 0.5], [3.0, -1.0]])[torch.arange(len(batch)) % 2]
+def good(batch): return torch.softmax(9 * batch.flatten(1)[:, :4], 1)
+def percent(batch): return 100 * good(batch)
+def cut(batch): return good(batch) * (good(batch) >= good(batch).topk(2).values[:, 1:])
+def rounded(batch): return good(batch).numpy().round(2)
+def deep(batch): return good(batch).half()
+def low(batch): return good(batch) * 0.98
+def separate(batch): return torch.sigmoid(3 * batch.flatten(1)[:, :4])
 number = 3
 network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(4, 3, bias=False))
 torch.nn.init.eye_(network[1].weight)
@@ -54,7 +61,7 @@ def theirs(tmp_path, monkeypatch):
 def test_images(theirs, x, save):
     colour = np.stack((x, x**2, 1 - x), 3)
     bytes_ = (colour * 255).astype(np.uint8)
-    found = read(save(x=bytes_), model="theirs:images")
+    found = read(save(x=bytes_), model="theirs:images", logits=True)
     seen = torch.cat(theirs().seen)
     assert seen.shape == (320, 3, 6, 6) and seen.dtype == torch.float32
     assert abs(seen.movedim(1, -1).numpy() - bytes_ / 255).max() < 1e-6
@@ -62,14 +69,14 @@ def test_images(theirs, x, save):
     wanted = torch.softmax(torch.cat((scores, 1 - scores), 1) * 9, 1)
     torch.testing.assert_close(found.outputs, wanted, rtol=0, atol=1e-6)
     assert found.source == "mine.npz with theirs:images"
-    halved = read(save(x=bytes_), model="theirs:images", temperature=3.0)
+    halved = read(save(x=bytes_), model="theirs:images", logits=True, temperature=3.0)
     wanted = torch.softmax(torch.cat((scores, 1 - scores), 1) * 3, 1)
     torch.testing.assert_close(halved.outputs, wanted, rtol=0, atol=1e-6)
 
 
 def test_images_keep_their_size_for_the_model(theirs, x, save):
     large = x.repeat(11, 1).repeat(11, 2)
-    found = read(save(x=np.repeat(large[..., None], 3, 3)), model="theirs:images")
+    found = read(save(x=np.repeat(large[..., None], 3, 3)), model="theirs:images", logits=True)
     assert found.image_shape == (32, 32, 1) and theirs().seen[0].shape[1:] == (3, 66, 66)
 
 
@@ -81,7 +88,8 @@ def test_pictures_of_several_sizes(theirs, x, tmp_path):
         picture = picture.resize((9, 7)) if i in (5, 6) else picture
         picture.save(tmp_path / "photos" / f"{i:03}.png")
     shares = []
-    found = read(tmp_path / "photos", model="theirs:images", size="6", progress=shares.append)
+    options = {"model": "theirs:images", "size": "6", "logits": True}
+    found = read(tmp_path / "photos", **options, progress=shares.append)
     seen = theirs().seen
     assert [tuple(batch.shape) for batch in seen[:3]] == [
         (5, 3, 6, 6),
@@ -142,13 +150,15 @@ def test_people(theirs, tmp_path):
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_files_of_torch(theirs, x, save, tmp_path):
     network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(36, 3, bias=False)).eval()
-    torch.nn.init.eye_(network[1].weight)
+    network[1].weight.data = -torch.eye(3, 36)
     torch.jit.trace(network, torch.rand(2, 1, 6, 6)).save(tmp_path / "net.pt")
-    found = read(save(x=x), model="net.pt")
+    found = read(save(x=x), model=str(tmp_path / "net.pt"))
     with torch.no_grad():
         wanted = network(torch.from_numpy(x)[:, None]).softmax(1)
     torch.testing.assert_close(found.outputs, wanted, rtol=0, atol=1e-6)
+    # (The page has both, and shows no folders.)
     assert found.source == "mine.npz with net.pt"
+    assert found.notes == ("model: net.pt: logits were brought through the softmax",)
     with pytest.raises(ValueError, match=r"asked with images \[64, 3, 6, 6\], raised"):
         read(save(x=np.stack((x, x, x**2), 3)), model="net.pt")
 
@@ -160,8 +170,27 @@ def test_one_score(theirs, x, save):
 
 
 @pytest.mark.parametrize(
+    ("name", "far", "said"),
+    [
+        ("percent", 1e-6, "percent"),
+        ("cut", 0.5, "cut off"),
+        ("rounded", 0.02, "rounded to 2 decimals"),
+        ("deep", 1e-2, "16 bits"),
+    ],
+)
+def test_probabilities_of_other_forms_are_no_logits(name, far, said, theirs, x, save):
+    found = read(save(x=x), model=f"theirs:{name}")
+    wanted = theirs().good(torch.from_numpy(x))
+    assert (found.outputs - wanted).abs().max() < far
+    assert any(said in note for note in found.notes)
+    assert not any("softmax" in note for note in found.notes)
+
+
+@pytest.mark.parametrize(
     ("model", "said"),
     [
+        ("theirs:low", "320 of 320 rows otherwise"),
+        ("theirs:separate", "scores of separate sigmoids"),
         ("theirs:none", "model: theirs:none: expected theirs to have none"),
         ("nothing:model", "model: nothing:model: expected a module nothing"),
         ("theirs:number", "callable or to have predict_proba, got int"),
@@ -182,5 +211,6 @@ def test_mistakes(model, said, theirs, x, save):
 def test_there_is_no_such_file(theirs, x, save):
     with pytest.raises(FileNotFoundError, match=r"model: expected a file net\.pt"):
         read(save(x=x), model="net.pt")
-    with pytest.raises(ValueError, match=r"logits: expected a model that gives logits"):
-        read(save(x=x.reshape(320, 36)[:, :4]), model="theirs:embeddings", logits=True)
+    for name in ("good", "percent", "cut", "low"):
+        with pytest.raises(ValueError, match=r"logits, got .* already; leave --logits out"):
+            read(save(x=x), model=f"theirs:{name}", logits=True)

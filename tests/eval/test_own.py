@@ -9,7 +9,7 @@ from torch import nn
 
 from mipoison.eval.data.loading import split
 from mipoison.eval.run.cell import run_cell
-from mipoison.eval.targets.own import is_outside, outside_target
+from mipoison.eval.targets.own import is_outside, kind_of_scores, outside_target
 from mipoison.eval.targets.training import accuracy, serve, train_target
 
 CODE = """
@@ -126,3 +126,13 @@ def test_a_whole_cell_runs(folder, tiny):
 def test_a_target_that_tells_its_label_alone_leaves_nothing_to_defend(folder, tiny):
     with pytest.raises(ValueError, match="nothing to defend here, or the adversary needs"):
         run_cell(replace(tiny, target="theirs:Bayes"), 100, 3.0)
+
+
+@pytest.mark.parametrize(
+    "change", [lambda p: 100 * p, lambda p: 0.98 * p, lambda p: p * (p > 0.1), lambda p: p.sqrt()]
+)
+def test_probabilities_whose_sums_are_not_one_are_no_logits(change):
+    p = torch.softmax(torch.randn(32, 10, generator=torch.Generator().manual_seed(0)), 1)
+    assert kind_of_scores(p) == "probabilities" and kind_of_scores(p.log()) == "logits"
+    with pytest.raises(ValueError, match="look like probabilities"):
+        kind_of_scores(change(p))

@@ -147,7 +147,11 @@ class _Target(nn.Module):
 
 
 def kind_of_scores(scores: Tensor) -> str:
-    """Whether scores ``[n, K]`` are all probabilities, or all logits."""
+    """Whether scores ``[n, K]`` are all probabilities, or all logits.
+
+    Raises:
+        ValueError: if they are not finite, of both kinds, or probabilities whose sums are not one.
+    """
     if not bool(scores.isfinite().all()):
         raise ValueError("expected finite scores, got NaN or Inf")
     valid = int(valid_rows(scores).sum())
@@ -156,7 +160,18 @@ def kind_of_scores(scores: Tensor) -> str:
             f"expected all answers to be probability vectors or all to be logits, got {valid} probability vectors "
             f"among {len(scores)}; answer with logits"
         )
+    if not valid and _nearly_probabilities(scores):
+        raise ValueError(
+            "expected probability vectors (sum 1) or logits, got scores >= 0 that look like probabilities in percent, "
+            "rounded, cut off or of separate sigmoids; divide each row by its sum, or answer with logits"
+        )
     return "probabilities" if valid else "logits"
+
+
+def _nearly_probabilities(scores: Tensor) -> bool:
+    """Whether scores are all in [0, 1], or shares of 100."""
+    middle = float(scores.double().sum(1).median())
+    return bool(scores.min() >= 0) and bool(scores.max() <= 1.001 or 90.0 <= middle <= 110.0)
 
 
 def _imported(target: str, option: str) -> Any:
