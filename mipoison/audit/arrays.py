@@ -8,13 +8,25 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
+import numpy.typing as npt
 
 from mipoison.audit import images
 from mipoison.audit.confidences import require_count
+from mipoison.audit.evidence import Skipped
 from mipoison.audit.found import Array, Found, row_names, sampled
 from mipoison.audit.options import INPUTS, VECTORS, Options
+from mipoison.audit.pairing import paired
 from mipoison.audit.stored import Stored, arrays_of
-from mipoison.audit.vectors import Vectors, chosen, names_of, of_arrays, vectors_of
+from mipoison.audit.vectors import (
+    Vectors,
+    chosen,
+    group_array,
+    keys_in,
+    names_of,
+    of_arrays,
+    require_shape,
+    vectors_of,
+)
 
 _BATCH: Final = 256
 _LEAST_SIDE: Final = 8
@@ -62,10 +74,13 @@ def read_arrays(file: Path, options: Options) -> Found:
             notes.append(
                 f"{x.called} {list(x.shape)} was taken for embeddings; of images, --shape H,W,C says what a row is"
             )
-    if vectors is not None:
-        require_count(vectors.called, vectors.shape, count, "inputs")
-    keep = sampled(count, numbers + width, notes, raw=x.row * x.dtype.itemsize)
+    places = None if vectors is None else _places(vectors, arrays, x, options, notes)
+    fit = None if places is None or (places >= 0).all() else np.flatnonzero(places >= 0)
+    some = count if fit is None else len(fit)
+    keep = sampled(some, numbers + width, notes, raw=x.row * x.dtype.itemsize)
+    keep = keep if fit is None else fit if keep is None else fit[keep]
     rows, names = x.take(keep), row_names(count, keep)
+    places = places if places is None or keep is None else places[keep]
     given, batches = (
         _images(x, rows, names, size, options, notes) if pictures else (rows, partial(_parts, rows))
     )
@@ -74,13 +89,14 @@ def read_arrays(file: Path, options: Options) -> Found:
         given,
         names,
         batches,
-        outputs=None if vectors is None else vectors.of(count, "inputs", keep),
-        groups=_beside(arrays, _group(arrays, file, options), count, keep),
-        labels=_beside(arrays, "y", count, keep),
+        outputs=None if vectors is None or places is None else vectors.at(places),
+        groups=_groups(file, arrays, vectors, options, count, keep, places),
+        labels=_labels(arrays, count, keep),
         classes=names_of(arrays) or (() if vectors is None else vectors.classes),
         logits=vectors is not None and vectors.logits,
         called=x.called,
         vectors_called="" if vectors is None else vectors.called,
+        skipped=[] if fit is None else _lost(count, fit),
         notes=notes,
     )
 
@@ -128,22 +144,57 @@ def _parts(rows: Array) -> Iterator[Array]:
         yield rows[first : first + _BATCH]
 
 
-def _group(arrays: dict[str, Stored], file: Path, options: Options) -> str:
-    """The name of the array of groups; of one that an option names it is certain that it is there."""
-    if options.group is not None:
+def _places(
+    vectors: Vectors, arrays: dict[str, Stored], x: Stored, options: Options, notes: list[str]
+) -> npt.NDArray[np.int64]:
+    """The position of each input's vector: its own where one file has both."""
+    count = x.shape[0]
+    if options.vectors is None:
+        require_count(vectors.called, vectors.shape, count, "inputs")
+        return np.arange(count)
+    return paired(vectors, keys_in(arrays, (count,)), count, None, "inputs", notes)
+
+
+def _lost(count: int, fit: npt.NDArray[np.int64]) -> list[Skipped]:
+    lost = np.setdiff1d(np.arange(count), fit)
+    return [Skipped(name, "no vector") for name in row_names(count, lost)]
+
+
+def _groups(
+    file: Path,
+    arrays: dict[str, Stored],
+    vectors: Vectors | None,
+    options: Options,
+    count: int,
+    keep: Any,
+    places: npt.NDArray[np.int64] | None,
+) -> Array | None:
+    """Groups beside the inputs, or beside the vectors; of an array that an option names it is certain that it is there.
+
+    Raises:
+        ValueError: if both have groups, and they differ.
+    """
+    own = group_array(arrays, options, (count,), "inputs")
+    own = own if own is None or keep is None else own[keep]
+    theirs = None
+    if vectors is not None and vectors.groups is not None and options.vectors is not None:
+        theirs = vectors.groups if places is None else vectors.groups[places]
+    if options.group is not None and own is None and theirs is None:
         chosen(arrays, "group", options.group, (), file)
-    return options.group or "groups"
+    if own is None or theirs is None:
+        return theirs if own is None else own
+    if not np.array_equal(own.astype(str), theirs.astype(str)):
+        raise ValueError(
+            f"group: expected the groups of {file.name} and {vectors.file if vectors else ''} to be equal, got others "
+            "for some rows; leave those of one file out"
+        )
+    return own
 
 
-def _beside(arrays: dict[str, Stored], name: str, count: int, keep: Any) -> Array | None:
-    """An array [N] of numbers or text beside the inputs; None where there is none."""
-    stored = arrays.get(name)
+def _labels(arrays: dict[str, Stored], count: int, keep: Any) -> Array | None:
+    """True classes, numbers or text [N]; None where there are none."""
+    stored = arrays.get("y")
     if stored is None:
         return None
-    if stored.shape != (count,):
-        raise ValueError(
-            f"{stored.called}: expected one value for each of {count} inputs, got {list(stored.shape)}; leave the "
-            "array "
-            "out, or give each input one"
-        )
+    require_shape(stored, (count,), "inputs")
     return stored.take(keep)

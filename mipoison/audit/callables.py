@@ -41,8 +41,7 @@ def answered(
     if ":" not in model and not model.endswith(FILES):
         raise ValueError(
             f"model: expected module:name or a file ({', '.join(FILES)}), got {model}; of pickled models write a "
-            "module "
-            "that loads them, and name it"
+            "module that loads them, and name it"
         )
     answer, columns = _classifier(model)
     found: list[Tensor] = []
@@ -81,8 +80,7 @@ def _classifier(model: str) -> tuple[Callable[[Any], Any], list[str] | None]:
     if inspect.isclass(found):
         raise ValueError(
             f"model: expected {model} to be a fitted classifier, got the class {found.__name__}; make an instance in "
-            "its "
-            "module, fit or load it, and name that"
+            "its module, fit or load it, and name that"
         )
     if hasattr(found, "predict_proba"):
         named = getattr(found, "feature_names_in_", None)

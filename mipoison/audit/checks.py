@@ -98,10 +98,20 @@ def _joined(first: Array, second: Array) -> npt.NDArray[np.int64]:
 
 
 def standardized(inputs: Array, notes: list[str]) -> Array:
-    """Embeddings [N, D] with columns of mean 0 and variance 1; constant ones become 0."""
+    """Embeddings [N, D] with columns of mean 0 and variance 1; constant ones become 0.
+
+    Raises:
+        ValueError: if numbers are too large for their variance.
+    """
     wide = inputs.astype(np.float64)
-    scale = wide.std(0)
-    constant = scale <= 1e-12 * (1.0 + np.abs(wide.mean(0)))
+    with np.errstate(over="ignore", invalid="ignore"):
+        scale = wide.std(0)
+    if not np.isfinite(scale).all():
+        raise ValueError(
+            f"inputs: expected embeddings whose spread float64 holds, got numbers up to {np.abs(wide).max():.4g}; "
+            "scale them before"
+        )
+    constant = scale <= 1e-12 * np.abs(wide.mean(0))
     if constant.any():
         notes.append(
             f"{int(constant.sum())} of {len(scale)} columns of the embeddings are constant"

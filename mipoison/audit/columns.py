@@ -1,7 +1,10 @@
-"""Read CSV and Parquet files, and find the vectors among the columns."""
+"""Find the vectors among the columns of a table, and make arrays of columns."""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -9,98 +12,18 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.csv
-import pyarrow.parquet as pq
 import pyarrow.types as kinds
 
-from mipoison.audit.found import Array, listed, require_known, sampled
+from mipoison.audit.found import Array, listed, require_known
 from mipoison.audit.options import FILES, VECTORS, Options
-from mipoison.audit.vectors import Vectors, ends
+from mipoison.audit.table_files import read_table
+from mipoison.audit.vectors import Vectors, require_groups
 from mipoison.integrations.arrow.columns import rows_of, stored
 
-_PARQUET: Final = (".parquet", ".pq")
-_MOST_BYTES: Final = 1 << 31
+# What pandas calls the index of a data frame in files.
+INDEX: Final = re.compile(r"|Unnamed: 0|__index_level_\d+__")
 # The name of a class's column begins so, where no option says otherwise.
 PREFIX: Final = "p_"
-
-
-def read_table(
-    file: Path, missing: tuple[str, ...], notes: list[str] | None = None
-) -> tuple[Any, npt.NDArray[np.int64] | None, int]:
-    """An Arrow table, the positions of its rows in the file (None: all rows), and how many rows that has.
-
-    Args:
-        file: CSV or Parquet.
-        missing: see `Options`.
-        notes: gets a line where rows are left out, of tables that are too long; None: all rows are read.
-
-    Raises:
-        ValueError: if the file is damaged, too large, no table, or has two columns of one name.
-    """
-    try:
-        if ends(file, _PARQUET):
-            table, keep, count = _parquet(file, notes)
-        else:
-            table = _csv(file, missing)
-            count = table.num_rows
-            keep = None if notes is None else sampled(count, 1, notes)
-            table = table if keep is None else table.take(keep)
-        names = table.column_names
-    except (pa.ArrowException, UnicodeDecodeError) as error:
-        said = str(error).partition("\n")[0]
-        kind = "Parquet" if ends(file, _PARQUET) else "CSV in UTF-8 with a line of names first"
-        raise ValueError(
-            f"{file.name}: expected {kind}, got a file that is damaged or another ({said[:200]})"
-        ) from error
-    if repeated := sorted({name for name in names if names.count(name) > 1}):
-        raise ValueError(
-            f"{file.name}: expected columns of different names, got several called {listed(repeated)}; rename them"
-        )
-    return table, keep, count
-
-
-def _parquet(file: Path, notes: list[str] | None) -> tuple[Any, npt.NDArray[np.int64] | None, int]:
-    opened = pq.ParquetFile(file)
-    count = opened.metadata.num_rows
-    keep = None if notes is None else sampled(count, 1, notes)
-    if keep is None:
-        groups = (opened.metadata.row_group(i) for i in range(opened.metadata.num_row_groups))
-        _require_size(file, sum(group.total_byte_size for group in groups))
-        return opened.read(), None, count
-    parts, first = [], 0
-    for batch in opened.iter_batches(batch_size=1 << 13):
-        low, high = np.searchsorted(keep, (first, first + len(batch)))
-        parts.append(batch.take(pa.array(keep[low:high] - first)))
-        first += len(batch)
-    return pa.Table.from_batches(parts), keep, count
-
-
-def _csv(file: Path, missing: tuple[str, ...]) -> Any:
-    _require_size(file, file.stat().st_size)
-    tabs = ends(file, (".tsv", ".tsv.gz"))
-    convert = pa.csv.ConvertOptions(
-        null_values=[*pa.csv.ConvertOptions().null_values, *missing], strings_can_be_null=True
-    )
-    table = pa.csv.read_csv(
-        file, parse_options=_delimited("\t" if tabs else ","), convert_options=convert
-    )
-    # (As spreadsheets write it where the decimal sign is a comma.)
-    if table.num_columns == 1 and ";" in table.column_names[0]:
-        table = pa.csv.read_csv(file, parse_options=_delimited(";"), convert_options=convert)
-    if binary := [field.name for field in table.schema if kinds.is_binary(field.type)]:
-        raise pa.ArrowInvalid(f"column {binary[0]} has bytes that are no text")
-    return table
-
-
-def _delimited(sign: str) -> Any:
-    return pa.csv.ParseOptions(delimiter=sign, newlines_in_values=True)
-
-
-def _require_size(file: Path, size: int) -> None:
-    if size > _MOST_BYTES:
-        raise ValueError(
-            f"{file.name}: expected at most 2 GiB, got {size / 2**30:.1f} GiB; save fewer rows, of inputs as Parquet"
-        )
 
 
 def is_list(kind: Any) -> bool:
@@ -113,6 +36,15 @@ def is_list(kind: Any) -> bool:
 def is_number(kind: Any) -> bool:
     """Whether each row has one number."""
     return bool(kinds.is_integer(kind) or kinds.is_floating(kind) or kinds.is_decimal(kind))
+
+
+def is_text(kind: Any) -> bool:
+    """Whether each row has a text, a truth value or a code of a category."""
+    plain = kind.value_type if kinds.is_dictionary(kind) else kind
+    texts = kinds.is_string(plain) or kinds.is_large_string(plain) or kinds.is_string_view(plain)
+    return bool(
+        texts or kinds.is_boolean(plain) or (kinds.is_dictionary(kind) and is_number(plain))
+    )
 
 
 def vector_columns(table: Any, file: Path, options: Options) -> list[str]:
@@ -221,7 +153,10 @@ def own_vectors(file: Path, options: Options) -> Vectors:
     ]
     files = [name for name in FILES if name in texts] or (texts if len(texts) == 1 else [])
     group = options.group if options.group in names else None
+    if group is not None:
+        require_groups(f"{file.name}: {group}", missing_in(table.column(group)))
     return Vectors(
+        file.name,
         f"{file.name}: {columns[0]}" if len(columns) == 1 else file.name,
         found.shape,
         lambda keep: found if keep is None else found[keep],
@@ -230,4 +165,30 @@ def own_vectors(file: Path, options: Options) -> Vectors:
         groups=None
         if group is None
         else np.array([str(one) for one in table.column(group).to_pylist()]),
+        beside=keys_of(table, columns),
     )
+
+
+def keys_of(table: Any, besides: Sequence[str]) -> dict[str, Callable[[], Array]]:
+    """Columns of whole numbers or texts without missing values, by name, besides some.
+
+    (Not the index of a data frame: that of answers is often counted anew.)
+    """
+    return {
+        field.name: partial(_values, table.column(field.name))
+        for field in table.schema
+        if field.name not in besides
+        and not INDEX.fullmatch(field.name)
+        and (
+            kinds.is_integer(field.type)
+            or kinds.is_string(field.type)
+            or kinds.is_large_string(field.type)
+        )
+        and not table.column(field.name).null_count
+    }
+
+
+def _values(column: Any) -> Array:
+    whole = kinds.is_integer(column.type)
+    found: Array = column.to_numpy() if whole else np.array(column.to_pylist(), str)
+    return found

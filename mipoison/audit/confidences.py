@@ -105,8 +105,7 @@ def as_probabilities(
     elif temperature != 1.0:
         raise ValueError(
             f"temperature: expected 1 for vectors that are probabilities, got {temperature:g}; it divides logits, "
-            "which "
-            "go in with --logits"
+            "which go in with --logits"
         )
     else:
         if single:
@@ -150,7 +149,7 @@ def _softmax(called: str, values: Array, names: Sequence[str], temperature: floa
 
 
 def _already(values: Array) -> str | None:
-    """What numbers are that are not negative and whose sums are as those of probabilities in most rows; None: logits."""
+    """What numbers >= 0 are whose sums are as those of probabilities in most rows; None: logits."""
     if values.min() < 0:
         return None
     middle = float(np.median(values.sum(1, dtype=np.float64)))
@@ -189,8 +188,7 @@ def _normalised(
         below = 1.0
         notes.append(
             f"at most {kept} of the {classes} entries of each vector are not zero: they were cut off; without that, "
-            "the "
-            "full vectors may leak more"
+            "the full vectors may leak more"
         )
     fits = (values >= 0).all(1) & (totals > 0) & (totals - 1 <= tolerance) & (1 - totals <= below)
     if not fits.all():
@@ -254,8 +252,7 @@ def _require_informative(called: str, p: Tensor, notes: list[str]) -> None:
     if bool(hot.all()):
         raise ValueError(
             f"{called}: expected vectors with several entries above zero, got one in every row, which are labels: "
-            "there "
-            "is nothing to audit beyond the label; give the vectors as they were before they were rounded"
+            "there is nothing to audit beyond the label; give the vectors as they were before they were rounded"
         )
     if bool(hot.any()):
         notes.append(

@@ -3,41 +3,23 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Final
 
 import numpy as np
-import torch
-from PIL import Image, UnidentifiedImageError
-from torch import Tensor
 
 from mipoison.audit.confidences import require_count
 from mipoison.audit.evidence import Skipped
 from mipoison.audit.found import Array, Found, listed, sampled
-from mipoison.audit.images import as_size, grey_where_equal, resized, target_size
+from mipoison.audit.images import DARK, as_size, grey_where_equal, target_size
 from mipoison.audit.options import Options
+from mipoison.audit.pictures import Picture, batches, name_in, opened, read_pictures
 from mipoison.audit.vectors import Vectors, vectors_of
 from mipoison.eval.data.files import SUFFIXES
-from mipoison.eval.data.pictures import luminance
 from mipoison.progress import Progress
 
-_BATCH: Final = 64
-_GREY: Final = ("1", "L", "LA", "La", "I", "F")
 _BY_FOLDER: Final = "folder"
-
-
-@dataclass(frozen=True)
-class _Picture:
-    """A file that Pillow knows; its pixels are not read yet."""
-
-    file: Path
-    name: str
-    size: tuple[int, int]
-    grey: bool
-    transparent: bool
 
 
 def read_folder(folder: Path, options: Options, progress: Progress) -> Found:
@@ -60,9 +42,9 @@ def read_folder(folder: Path, options: Options, progress: Progress) -> Found:
             f"vectors: expected a file with the vectors of the pictures in {folder.name}, got none; name it with "
             "--vectors, or what answers with --model"
         )
-    opened = [_opened(folder, file) for file in files]
-    pictures = [one for one in opened if isinstance(one, _Picture)]
-    skipped += [one for one in opened if isinstance(one, Skipped)]
+    found = [opened(folder, file) for file in files]
+    pictures = [one for one in found if isinstance(one, Picture)]
+    skipped += [one for one in found if isinstance(one, Skipped)]
     notes: list[str] = []
     places = None
     if vectors is not None:
@@ -78,15 +60,20 @@ def read_folder(folder: Path, options: Options, progress: Progress) -> Found:
         pictures = [pictures[i] for i in keep]
         places = None if places is None else places[keep]
     _tell(pictures, target, colour, notes)
-    images, good, damaged = _read(pictures, target, colour, progress)
+    images, good, damaged = read_pictures(pictures, target, colour, progress)
+    if images.size and (most := float(images.max())) < DARK:
+        notes.append(
+            f"the brightest pixel is {most:.2g} of the largest possible value: scale pictures of 10 or 12 bits in "
+            "files of 16 to the full range"
+        )
     pictures = [one for one, fits in zip(pictures, good, strict=True) if fits]
     places = None if places is None else places[good]
     return Found(
         "images",
         grey_where_equal(images, notes) if len(images) else images,
         [one.name for one in pictures],
-        partial(_batches, pictures, colour),
-        outputs=None if vectors is None else vectors.take(None)[places],
+        partial(batches, pictures, colour),
+        outputs=None if vectors is None or places is None else vectors.at(places),
         groups=_groups(options, vectors, pictures, places),
         classes=() if vectors is None else vectors.classes,
         called=folder.name,
@@ -107,15 +94,11 @@ def _listed(folder: Path) -> tuple[list[Path], list[Skipped]]:
     found.sort(key=lambda file: file.relative_to(folder).parts)
     files = [file for file in found if file.suffix.lower() in SUFFIXES]
     others = [
-        Skipped(_name(folder, file), f"no picture ({', '.join(SUFFIXES)})")
+        Skipped(name_in(folder, file), f"no picture ({', '.join(SUFFIXES)})")
         for file in found
         if file.suffix.lower() not in SUFFIXES
     ]
     return files, others
-
-
-def _name(folder: Path, file: Path) -> str:
-    return file.relative_to(folder).as_posix()
 
 
 def _none(folder: Path, skipped: list[Skipped]) -> str:
@@ -126,30 +109,9 @@ def _none(folder: Path, skipped: list[Skipped]) -> str:
     )
 
 
-def _opened(folder: Path, file: Path) -> _Picture | Skipped:
-    name = _name(folder, file)
-    try:
-        with Image.open(file) as picture:
-            grey = picture.mode in _GREY or picture.mode.startswith("I;16")
-            clear = (
-                picture.mode in ("LA", "La", "RGBA", "RGBa", "PA") or "transparency" in picture.info
-            )
-            return _Picture(file, name, (picture.height, picture.width), grey, clear)
-    # Pillow's plugins raise whatever a broken file brings them to.
-    except Exception as error:
-        return _unreadable(name, error)
-
-
-def _unreadable(name: str, error: Exception) -> Skipped:
-    said = str(error).partition("\n")[0]
-    if isinstance(error, UnidentifiedImageError):
-        said = "cannot identify what kind of picture it is"
-    return Skipped(name, f"unreadable: {said}")
-
-
 def _matched(
-    vectors: Vectors, files: list[Path], pictures: list[_Picture], folder: Path, notes: list[str]
-) -> tuple[list[_Picture], Array, list[Skipped]]:
+    vectors: Vectors, files: list[Path], pictures: list[Picture], folder: Path, notes: list[str]
+) -> tuple[list[Picture], Array, list[Skipped]]:
     """Pictures that have a vector, the positions of these, and what has no counterpart."""
     if vectors.names is None:
         return (*_in_order(vectors, files, pictures, notes), [])
@@ -158,9 +120,9 @@ def _matched(
         raise ValueError(
             f"{vectors.called}: expected one vector a file, got several for {listed(twice)}; leave the others out"
         )
-    known = {_name(folder, file) for file in files}
+    known = {name_in(folder, file) for file in files}
     # Mere names tell files apart where no two folders have one of the same name.
-    short = {file.name: _name(folder, file) for file in files}
+    short = {file.name: name_in(folder, file) for file in files}
     short = short if len(short) == len(files) else {}
     place: dict[str, int] = {}
     lost = []
@@ -168,14 +130,15 @@ def _matched(
         plain = given.replace("\\", "/")
         name = _within(plain, known) or short.get(plain.rpartition("/")[2])
         if name is None:
-            lost.append(Skipped(given, f"in {vectors.called}, but no such picture"))
+            lost.append(
+                Skipped(plain.rpartition("/")[2], f"in {vectors.called}, but no such picture")
+            )
         else:
             place[name] = i
     if not place:
         raise ValueError(
             f"{vectors.called}: expected names of the pictures in {folder.name}, such as {listed(sorted(known)[:2])}, "
-            "got "
-            f"{listed(vectors.names[:2])}; write their paths within the folder"
+            f"got {listed(vectors.names[:2])}; write their paths within the folder"
         )
     lost += [Skipped(one.name, "no vector") for one in pictures if one.name not in place]
     kept = [one for one in pictures if one.name in place]
@@ -189,8 +152,8 @@ def _within(given: str, known: set[str]) -> str | None:
 
 
 def _in_order(
-    vectors: Vectors, files: list[Path], pictures: list[_Picture], notes: list[str]
-) -> tuple[list[_Picture], Array]:
+    vectors: Vectors, files: list[Path], pictures: list[Picture], notes: list[str]
+) -> tuple[list[Picture], Array]:
     """As many vectors as picture files, or as those that can be read."""
     if vectors.shape[:1] == (len(files),):
         place = {file: i for i, file in enumerate(files)}
@@ -206,9 +169,7 @@ def _in_order(
     return pictures, places
 
 
-def _tell(
-    pictures: list[_Picture], target: tuple[int, int], colour: bool, notes: list[str]
-) -> None:
+def _tell(pictures: list[Picture], target: tuple[int, int], colour: bool, notes: list[str]) -> None:
     sizes = {one.size for one in pictures}
     if sizes != {target}:
         most = f"{len(sizes)} sizes" if len(sizes) > 1 else "x".join(map(str, next(iter(sizes))))
@@ -217,53 +178,16 @@ def _tell(
         )
     if clear := sum(one.transparent for one in pictures):
         notes.append(f"the transparency of {clear} pictures was dropped")
+    if turned := sum(one.turned for one in pictures):
+        notes.append(
+            f"{turned} pictures were taken as they are stored, although their EXIF data say that they are turned"
+        )
     if colour and (grey := sum(one.grey for one in pictures)):
         notes.append(f"{grey} grey pictures are among {len(pictures)}; all were taken as colour")
 
 
-def _read(
-    pictures: list[_Picture], target: tuple[int, int], colour: bool, progress: Progress
-) -> tuple[Array, Array, list[Skipped]]:
-    """Images [n, *target, C], which of the pictures could be read, and the others."""
-    images = np.empty((len(pictures), *target, 3 if colour else 1), np.float32)
-    good = np.ones(len(pictures), bool)
-    damaged = []
-    for i, one in enumerate(pictures):
-        try:
-            images[i] = resized(_pixels(one.file, colour)[None], target)[0].numpy()
-        except Exception as error:
-            good[i] = False
-            damaged.append(_unreadable(one.name, error))
-        progress((i + 1) / len(pictures))
-    return images[good], good, damaged
-
-
-def _pixels(file: Path, colour: bool) -> Tensor:
-    """A picture [H, W, C] in [0, 1]."""
-    with Image.open(file) as picture:
-        picture.load()
-        grey = picture.mode in _GREY or picture.mode.startswith("I;16")
-        if grey or not colour:
-            plain = picture.convert("L") if picture.mode in ("LA", "La") else picture
-            return luminance(plain)[..., None].expand(-1, -1, 3 if colour else 1)
-        return torch.from_numpy(np.array(picture.convert("RGB"), dtype=np.float32)) / 255.0
-
-
-def _batches(pictures: list[_Picture], colour: bool) -> Iterator[Tensor]:
-    """Pictures as a model takes them, [n, C, H, W], those of one size that follow each other together."""
-    together: list[Tensor] = []
-    for one in pictures:
-        pixels = _pixels(one.file, colour).movedim(-1, 0)
-        if together and (len(together) == _BATCH or pixels.shape != together[0].shape):
-            yield torch.stack(together)
-            together = []
-        together.append(pixels)
-    if together:
-        yield torch.stack(together)
-
-
 def _groups(
-    options: Options, vectors: Vectors | None, pictures: list[_Picture], places: Array | None
+    options: Options, vectors: Vectors | None, pictures: list[Picture], places: Array | None
 ) -> Array | None:
     if options.group == _BY_FOLDER:
         return np.array([one.name.rpartition("/")[0] for one in pictures])

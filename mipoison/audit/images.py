@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import torch
@@ -17,6 +17,12 @@ from mipoison.eval.data.pictures import SIDE
 LARGEST: Final = 64
 _CHANNELS: Final = (1, 2, 3, 4)
 _BATCH: Final = 64
+# Of images that are brought to float32 together.
+_MOST_BYTES: Final = 1 << 26
+# Images whose brightest pixel is below this share of the largest possible value are probably of another range.
+DARK: Final = 0.25
+# The largest values of whole numbers of 1, 8, 10, 12, 14 and 16 bits.
+_FULL: Final = (1, 255, 1023, 4095, 16383, 65535)
 _SHAPES: Final = "[N, H, W], [N, H, W, C] or [N, C, H, W] with 1 or 3 channels"
 
 
@@ -97,28 +103,28 @@ def unit_scale(
 ) -> Callable[[Array], Array]:
     """What brings some of the images to float32 in [0, 1]; the range of all decides.
 
-    Bytes are divided by 255 and 16 bits by 65,535; floats in [0, 1] stay as they are, those in [0, 255] are divided by
-    255, and [−1, 1] is shifted to [0, 1]; notes say so.
+    Whole numbers are divided by the largest of the fewest bits (1, 8, 10, 12, 14, 16) that hold them. Floats in [0, 1]
+    stay as they are, those in [0, 255] are divided by 255, and [−1, 1] is shifted to [0, 1]. Notes say so where it is
+    not plain.
 
     Raises:
         ValueError: for NaN, or numbers of another range.
     """
     if x.dtype == np.bool_ or x.size == 0:
         return lambda part: part.astype(np.float32)
-    if x.dtype in (np.uint8, np.uint16):
-        top = np.float32(np.iinfo(x.dtype).max)
-        return lambda part: part.astype(np.float32) / top
     low, high = float(x.min()), float(x.max())
+    if x.dtype.kind in "iu" and low >= 0 and high <= _FULL[-1]:
+        return _of_whole(x.dtype, int(high), notes)
     if not np.isfinite((low, high)).all():
         bad = ~np.isfinite(x.reshape(len(x), -1)).all(1)
         raise ValueError(
             f"{called}: expected finite pixels, got NaN or infinite ones in {named(bad, names)}; leave "
-            "these "
-            "images out"
+            "these images out"
         )
     if low >= 0 and high <= 1:
         return lambda part: part.astype(np.float32)
-    if low >= 0 and 1 < high <= 255:
+    # (Up to 2, some pixels of [0, 1] overshoot it.)
+    if low >= 0 and 2 <= high <= 255:
         notes.append(f"pixels from {low:g} to {high:g} were divided by 255")
         return lambda part: part.astype(np.float32) / np.float32(255)
     if low >= -1 and high <= 1:
@@ -126,9 +132,28 @@ def unit_scale(
         return lambda part: (part.astype(np.float32) + np.float32(1)) / np.float32(2)
     raise ValueError(
         f"{called}: expected pixels in [0, 1], [-1, 1] or [0, 255], got numbers from {low:.4g} to {high:.4g}; undo "
-        "their "
-        "standardization, or divide them by the largest possible value"
+        "their standardization, or divide them by the largest possible value"
     )
+
+
+def _of_whole(dtype: Any, high: int, notes: list[str]) -> Callable[[Array], Array]:
+    """Divides whole numbers from 0 to `high` by the largest of their bits."""
+    full = next(one for one in _FULL if one >= high)
+    top = np.float32(full)
+    if full == 1:
+        notes.append("pixels of 0 and 1 were taken as they are")
+    elif np.iinfo(dtype).max != full:
+        notes.append(f"pixels from 0 to {high} were divided by {full}")
+    elif high < DARK * full:
+        notes.append(
+            f"pixels from 0 to {high} were divided by {full}; where {high} is the largest possible, divide them by it"
+        )
+    return lambda part: part.astype(np.float32) / top
+
+
+def together(x: Array) -> int:
+    """How many images are brought to float32 at once, so that copies of them take little memory."""
+    return max(1, min(_BATCH, _MOST_BYTES // max(1, 4 * int(np.prod(x.shape[1:], dtype=np.int64)))))
 
 
 def target_size(sizes: set[tuple[int, int]], size: tuple[int, int] | None) -> tuple[int, int]:
@@ -154,9 +179,10 @@ def reduced(
     if tuple(x.shape[1:3]) != size:
         notes.append(f"images of {x.shape[1]}x{x.shape[2]} were averaged to {size[0]}x{size[1]}")
     found = np.empty((len(x), *size, x.shape[3]), np.float32)
-    for first in range(0, len(x), _BATCH):
-        part = torch.from_numpy(np.ascontiguousarray(scale(x[first : first + _BATCH])))
-        found[first : first + _BATCH] = resized(part, size).numpy()
+    step = together(x)
+    for first in range(0, len(x), step):
+        part = torch.from_numpy(np.ascontiguousarray(scale(x[first : first + step])))
+        found[first : first + step] = resized(part, size).numpy()
     return found
 
 
@@ -172,6 +198,7 @@ def grey_where_equal(x: Array, notes: list[str]) -> Array:
 
 def batches(x: Array, scale: Callable[[Array], Array]) -> Iterator[Tensor]:
     """Images as a model takes them: float32 [n, C, H, W] in [0, 1]."""
-    for first in range(0, len(x), _BATCH):
-        part = torch.from_numpy(np.ascontiguousarray(scale(x[first : first + _BATCH])))
+    step = together(x)
+    for first in range(0, len(x), step):
+        part = torch.from_numpy(np.ascontiguousarray(scale(x[first : first + step])))
         yield part.movedim(-1, 1).contiguous()

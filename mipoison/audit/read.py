@@ -22,7 +22,7 @@ from mipoison.audit.confidences import HOTTEST, as_columns, as_probabilities
 from mipoison.audit.evidence import Column, Evidence
 from mipoison.audit.found import Array, Found, sampled
 from mipoison.audit.options import Options
-from mipoison.audit.vectors import ARRAYS, TABLES, ends, needing_arrow
+from mipoison.audit.vectors import ARRAYS, PARQUET, TABLES, ends, needing_arrow
 from mipoison.ops.numbers import as_number
 from mipoison.progress import Progress, Report, as_report
 
@@ -75,8 +75,12 @@ def read(
     """
     if vectors is not None and model is not None:
         raise ValueError(
-            f"model: expected vectors or what answers with them, got both {Path(vectors).name} and {model}; leave one "
-            "out"
+            f"model: expected vectors or what answers with them, got both {Path(vectors).name} and {model}; leave "
+            "one out"
+        )
+    if vectors_name is not None and vectors_prefix is not None:
+        raise ValueError(
+            f"vectors_prefix: expected none beside vectors_name {vectors_name}, got {vectors_prefix}; leave one out"
         )
     as_number("temperature", temperature, 0.0, HOTTEST, open_low=True)
     options = Options(
@@ -108,24 +112,30 @@ def _found(path: Path, options: Options, progress: Progress) -> Found:
     """What the source has, by its kind."""
     if not path.exists():
         raise FileNotFoundError(f"inputs: expected a file or folder {path}, found none")
+    # (A model takes the place of vectors. In a table their columns are no attributes, all the same.)
+    unused = ("vectors_name", "vectors_prefix") if options.model is not None else ()
     if path.is_dir():
-        _require_unused(options, "a folder", ("inputs_name", "categorical", "leave_out", "shape"))
+        _require_unused(
+            options,
+            "a folder",
+            ("inputs_name", "categorical", "leave_out", "shape", "missing", *unused),
+        )
         from mipoison.audit.folders import read_folder
 
         return read_folder(path, options, progress)
     if ends(path, ARRAYS):
-        _require_unused(options, path.name, ("categorical", "leave_out", "missing"))
+        _require_unused(options, path.name, ("categorical", "leave_out", "missing", *unused))
         return read_arrays(path, options)
     if ends(path, TABLES):
-        _require_unused(options, path.name, ("shape", "size"))
+        parquet = ("missing",) if ends(path, PARQUET) else ()
+        _require_unused(options, path.name, ("shape", "size", *parquet))
         with needing_arrow(path):
             from mipoison.audit.tables import read_people
 
         return read_people(path, options)
     raise ValueError(
         f"inputs: expected a folder of pictures or a file {', '.join(ARRAYS + TABLES)}, got {path.name}; save it as "
-        "one "
-        "of these"
+        "one of these"
     )
 
 
@@ -176,8 +186,7 @@ def _evidence(found: Found, options: Options, source: str) -> Evidence:
     if found.classes and len(found.classes) != outputs.shape[1]:
         raise ValueError(
             f"{found.vectors_called}: expected {outputs.shape[1]} names of classes, got {len(found.classes)}; leave "
-            "them "
-            "out, or give each class one"
+            "them out, or give each class one"
         )
     inputs, columns = _inputs(found, options)
     tell_labels(found, outputs, notes)
@@ -202,7 +211,7 @@ def _evidence(found: Found, options: Options, source: str) -> Evidence:
 def _inputs(found: Found, options: Options) -> tuple[Array, tuple[Column, ...]]:
     """Float32 [N, D] as `Evidence` has them, and the columns of a table."""
     if found.kind == "table":
-        from mipoison.audit.tables import encoded
+        from mipoison.audit.attributes import encoded
 
         return encoded(found.called, found.inputs, options.categorical, found.names, found.notes)
     rows: Any = found.inputs.reshape(len(found.inputs), -1)

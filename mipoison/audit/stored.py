@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import lzma
+import math
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -19,6 +21,10 @@ _BATCH: Final = 1 << 24
 # An array in the order of Fortran has its rows all over the file, and is read as a whole.
 _MOST_WHOLE: Final = 1 << 31
 _HOW: Final = "write it with numpy.savez(FILE, x=inputs, p=vectors)"
+_READ: Final = {
+    (1, 0): np.lib.format.read_array_header_1_0,
+    (2, 0): np.lib.format.read_array_header_2_0,
+}
 
 
 @dataclass(frozen=True)
@@ -72,7 +78,7 @@ class Stored:
             if fortran or not self.shape or not self.row:
                 return self._whole(stream, fortran, keep)
             count = self.shape[0] if keep is None else len(keep)
-            taken = np.empty((count, *self.shape[1:]), self.dtype)
+            taken = np.empty((count, *self.shape[1:]), self.dtype.newbyteorder("="))
             size = max(1, self.row * self.dtype.itemsize)
             step, done = max(1, _BATCH // size), 0
             for first in range(0, self.shape[0], step):
@@ -95,7 +101,8 @@ class Stored:
             )
         read = np.frombuffer(_exactly(stream, entries * self.dtype.itemsize), self.dtype)
         whole = read.reshape(self.shape, order="F" if fortran else "C")
-        return whole.copy() if keep is None else whole[keep]
+        found = whole.copy() if keep is None else whole[keep]
+        return found.astype(self.dtype.newbyteorder("="), copy=False)
 
 
 def arrays_of(file: Path) -> dict[str, Stored]:
@@ -107,7 +114,8 @@ def arrays_of(file: Path) -> dict[str, Stored]:
     if file.suffix.lower() == ".npy":
         return {"": _stored(file, "")}
     with _reading(file), zipfile.ZipFile(file) as archive:
-        members = [name.removesuffix(".npy") for name in archive.namelist()]
+        names = [name for name in archive.namelist() if name.endswith(".npy")]
+    members = [name.removesuffix(".npy") for name in names]
     return {member: _stored(file, member) for member in members}
 
 
@@ -115,16 +123,31 @@ def _stored(file: Path, member: str) -> Stored:
     called = f"{file.name}: {member}" if member else file.name
     with _opened(file, member) as stream:
         shape, _, dtype = _header(stream, called)
+        # (Before memory is taken for what is not there.)
+        if not dtype.hasobject and math.prod(shape) * dtype.itemsize > _size(file, member):
+            raise EOFError("it ends too early")
     return Stored(file, member, shape, dtype)
 
 
+def _size(file: Path, member: str) -> int:
+    """Bytes of an array and its header."""
+    if not member:
+        return file.stat().st_size
+    with zipfile.ZipFile(file) as archive:
+        return archive.getinfo(f"{member}.npy").file_size
+
+
 def _header(stream: IO[bytes], called: str) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    """Shape, whether it is in the order of Fortran, and dtype."""
     version = np.lib.format.read_magic(stream)
-    if version == (1, 0):
-        return np.lib.format.read_array_header_1_0(stream)
-    if version == (2, 0):
-        return np.lib.format.read_array_header_2_0(stream)
-    raise ValueError(f"{called}: expected an array of plain numbers, got format {version}; {_HOW}")
+    if version not in _READ:
+        raise ValueError(
+            f"{called}: expected an array of plain numbers, got format {version}; {_HOW}"
+        )
+    shape, fortran, dtype = _READ[version](stream)
+    if any(isinstance(length, bool) or length < 0 for length in shape):
+        raise ValueError(f"a shape of {shape}")
+    return shape, fortran, dtype
 
 
 @contextmanager
@@ -143,7 +166,16 @@ def _reading(file: Path) -> Iterator[None]:
     """Tells in one line that a file is damaged or of another kind."""
     try:
         yield
-    except (zipfile.BadZipFile, zlib.error, EOFError, KeyError, NotImplementedError) as error:
+    # (RuntimeError: it is encrypted, or its compression is not known.)
+    except (
+        zipfile.BadZipFile,
+        zlib.error,
+        lzma.LZMAError,
+        EOFError,
+        KeyError,
+        RuntimeError,
+        MemoryError,
+    ) as error:
         said = str(error).partition("\n")[0].strip("'\"")
         raise ValueError(
             f"{file.name}: expected an npz that numpy.savez wrote, got a file that is damaged or none ({said}); {_HOW}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -13,27 +12,25 @@ import pyarrow as pa
 import pyarrow.types as kinds
 
 from mipoison.audit.columns import (
+    INDEX,
     PREFIX,
     class_names,
     is_list,
     is_number,
+    is_text,
+    keys_of,
     matrix,
     missing_in,
-    numbers,
-    read_table,
     vector_columns,
 )
-from mipoison.audit.evidence import Column, Skipped
-from mipoison.audit.found import Array, Found, listed, named, require_known, row_names
+from mipoison.audit.evidence import Skipped
+from mipoison.audit.found import Array, Found, listed, require_known, row_names
 from mipoison.audit.options import Options
+from mipoison.audit.pairing import paired
+from mipoison.audit.table_files import read_table
 from mipoison.audit.vectors import Vectors, vectors_of
 
 _BATCH: Final = 1024
-# With more, a text is a name or a number with a stray sign, and no category.
-MOST_CATEGORIES: Final = 256
-# What pandas calls the index of a data frame in files.
-_INDEX: Final = re.compile(r"|Unnamed: 0|__index_level_\d+__")
-_NUMBER: Final = re.compile(r"\s*[-+]?(\d[\d_,]*\.?\d*|\.\d+)([eE][-+]?\d+)?\s*")
 
 
 def read_people(file: Path, options: Options) -> Found:
@@ -50,21 +47,28 @@ def read_people(file: Path, options: Options) -> Found:
     known = table.column_names
     for option in ("categorical", "leave_out"):
         require_known(option, getattr(options, option), known, file.name)
-    if options.group is not None:
-        require_known("group", [options.group], known, file.name)
     own, columns = _vectors(file, table, options)
+    beside = own is not None and own.groups is not None and options.group not in known
+    if options.group is not None and not beside:
+        require_known("group", [options.group], known, file.name)
     attributes = _attributes(file, table, columns, options, notes)
-    needed = [*attributes, *columns, *([options.group] if options.group else [])]
+    embedded = len(attributes) == 1 and is_list(table.schema.field(attributes[0]).type)
+    _require_effect(file, columns, () if embedded else attributes, options)
+    group = None if beside else options.group
+    needed = [*attributes, *columns, *([group] if group else [])]
     rows = row_names(table.num_rows, keep)
     whole, skipped = _complete(table, needed, rows)
-    outputs = None
+    outputs = groups = None
     if own is not None:
-        outputs = own.of(count, "rows", keep)[whole]
+        places = paired(own, keys_of(table, ()), count, keep, "rows", notes)
+        skipped += [Skipped(rows[i], "no vector") for i in np.flatnonzero(whole & (places < 0))]
+        whole &= places >= 0
+        outputs = own.at(places[whole])
+        groups = None if own.groups is None else own.groups[places[whole]]
     table = table.filter(pa.array(whole))
     names = [rows[i] for i in np.flatnonzero(whole)]
     if columns and table.num_rows:
         outputs = matrix(file, table, columns)
-    embedded = len(attributes) == 1 and is_list(table.schema.field(attributes[0]).type)
     inputs = matrix(file, table, attributes) if embedded else table.select(attributes)
     others = table.drop_columns(columns)
 
@@ -79,7 +83,7 @@ def read_people(file: Path, options: Options) -> Found:
         names,
         batches,
         outputs=outputs,
-        groups=None if options.group is None else _texts(table.column(options.group)),
+        groups=groups if group is None else _texts(table.column(group)),
         classes=own.classes if own is not None else class_names(columns, options.vectors_prefix),
         called=f"{file.name}: {attributes[0]}" if embedded else file.name,
         vectors_called=own.called if own is not None else f"{file.name}: {listed(columns)}",
@@ -87,6 +91,27 @@ def read_people(file: Path, options: Options) -> Found:
         skipped=skipped,
         notes=notes,
     )
+
+
+def _require_effect(
+    file: Path, vectors: Sequence[str], attributes: Sequence[str], options: Options
+) -> None:
+    """Raises ValueError for a column of the vectors that an option takes for another, or a category that is none."""
+    given = {
+        "group": (options.group,),
+        "leave_out": options.leave_out,
+        "inputs_name": (options.inputs_name,),
+    }
+    for option, names in given.items():
+        if wrong := [name for name in names if name in vectors]:
+            raise ValueError(
+                f"{option}: expected a column of {file.name} beside the vectors, got {wrong[0]}, which is of them; "
+                "name another, or leave it out"
+            )
+    if wrong := [name for name in options.categorical if name not in attributes]:
+        raise ValueError(
+            f"categorical: expected attributes of {file.name}, {listed(attributes)}, got {wrong[0]}; leave it out"
+        )
 
 
 def _vectors(file: Path, table: Any, options: Options) -> tuple[Vectors | None, list[str]]:
@@ -105,7 +130,7 @@ def _attributes(
     if said and options.model is not None:
         out |= set(vector_columns(table, file, options))
     names = [name for name in table.column_names if name not in out]
-    if index := [name for name in names if _INDEX.fullmatch(name)]:
+    if index := [name for name in names if INDEX.fullmatch(name)]:
         notes.append(f"the numbers of the rows were left out: column {listed(map(repr, index))}")
         names = [name for name in names if name not in index]
     if len(odd := [name for name in names if name.startswith(PREFIX)]) > 1 and not vectors:
@@ -119,8 +144,7 @@ def _attributes(
     if len(lists) > 1:
         raise ValueError(
             f"inputs_name: expected one column of lists in {file.name} beside the vectors, got {listed(lists)}; name "
-            "the "
-            "embeddings with --inputs-name"
+            "the embeddings with --inputs-name"
         )
     if lists:
         if others := [name for name in names if name not in lists]:
@@ -132,20 +156,12 @@ def _attributes(
         )
     for name in names:
         kind = table.schema.field(name).type
-        if not (is_number(kind) or _is_text(kind) or kinds.is_null(kind)):
+        if not (is_number(kind) or is_text(kind) or kinds.is_null(kind)):
             raise ValueError(
                 f"{file.name}: expected column {name} of numbers, text or truth values, got {kind}; leave it out with "
                 f"--leave-out {name}, or save it as a number"
             )
     return names
-
-
-def _is_text(kind: Any) -> bool:
-    plain = kind.value_type if kinds.is_dictionary(kind) else kind
-    texts = kinds.is_string(plain) or kinds.is_large_string(plain) or kinds.is_string_view(plain)
-    return bool(
-        texts or kinds.is_boolean(plain) or (kinds.is_dictionary(kind) and is_number(plain))
-    )
 
 
 def _complete(
@@ -176,104 +192,3 @@ def _frame(part: Any) -> Any:
             "model: expected pandas, in whose data frames a model gets the rows of a table, found none; pip install "
             "pandas"
         ) from error
-
-
-def encoded(
-    called: str, table: Any, categorical: Sequence[str], names: Sequence[str], notes: list[str]
-) -> tuple[Array, tuple[Column, ...]]:
-    """Attributes as inputs, float32 [N, D], and where each stands; see `Column`. Constant ones are left out.
-
-    Raises:
-        ValueError: for infinite numbers, texts that are nearly all different, or no attribute that differs.
-    """
-    parts: list[Array] = []
-    columns: list[Column] = []
-    constant: list[str] = []
-    two: list[str] = []
-    first = 0
-    for name in table.column_names:
-        column = table.column(name)
-        if name in categorical or _is_text(column.type):
-            if name not in categorical:
-                _require_words(called, name, column)
-            part, made = _category(called, name, column, first)
-        else:
-            part, made = _number(called, name, column, first, names, notes)
-        if part is None:
-            constant.append(name)
-            continue
-        if not made.categories and len(np.unique(part)) == 2:
-            two.append(name)
-        parts.append(part)
-        columns.append(made)
-        first += made.width
-    if two:
-        notes.append(
-            f"columns of two numbers were taken as numbers: {listed(two)}; --categorical names those that are codes"
-        )
-    if constant:
-        notes.append(f"columns with the same value in every row were left out: {listed(constant)}")
-    if not parts:
-        raise ValueError(
-            f"{called}: expected inputs that differ, got the same in every row; there is nothing to reconstruct"
-        )
-    return np.concatenate(parts, 1), tuple(columns)
-
-
-def _require_words(called: str, name: str, column: Any) -> None:
-    """Raises ValueError for a column of numbers that a stray text, or how it was saved, made one of texts."""
-    values = {value for value in column.unique().to_pylist() if isinstance(value, str)}
-    words = sorted(value for value in values if not _NUMBER.fullmatch(value))
-    if 2 * len(words) < len(values):
-        some = f"texts among numbers, such as {listed(words[:3])}" if words else "numbers as text"
-        raise ValueError(
-            f"{called}: expected column {name} of numbers or of words, got {some}; --missing names texts that stand "
-            f"for no value, and --categorical {name} takes all of them for categories"
-        )
-
-
-def _category(called: str, name: str, column: Any, first: int) -> tuple[Array | None, Column]:
-    values = column.to_pylist()
-    kept = sorted(set(values))
-    if len(kept) > min(MOST_CATEGORIES, len(values) // 2):
-        raise ValueError(
-            f"{called}: expected at most {min(MOST_CATEGORIES, len(values) // 2)} different values in the categorical "
-            f"column {name}, got {len(kept)}, such as {listed(map(str, kept[:3]))}; leave it out with --leave-out "
-            f"{name}, or mend it if it is a number (--missing names texts that stand for no value)"
-        )
-    place = {value: i for i, value in enumerate(kept)}
-    made = Column(name, tuple(_said(value) for value in kept), first)
-    if len(kept) < 2:
-        return None, made
-    hot = np.eye(len(kept), dtype=np.float32)[[place[value] for value in values]]
-    return hot, made
-
-
-def _said(value: Any) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)
-
-
-def _number(
-    called: str, name: str, column: Any, first: int, names: Sequence[str], notes: list[str]
-) -> tuple[Array | None, Column]:
-    values = numbers(column).astype(np.float64)
-    bad = ~np.isfinite(values)
-    if bad.any():
-        raise ValueError(
-            f"{called}: expected finite numbers in column {name}, got infinite ones in {named(bad, names)}; leave "
-            "these "
-            "rows out"
-        )
-    mean, scale = float(values.mean()), float(values.std())
-    if bool((values == values[0]).all()):
-        return None, Column(name, (), first)
-    steps = np.diff(values)
-    if kinds.is_integer(column.type) and bool(
-        (np.abs(steps) >= 1).all() and (np.sign(steps) == np.sign(steps[0])).all()
-    ):
-        notes.append(
-            f"column {name} rises or falls from row to row, as a running number does; if it is one, leave it out with "
-            f"--leave-out {name}"
-        )
-    standard = ((values - mean) / scale).astype(np.float32)[:, None]
-    return standard, Column(name, (), first, mean, scale)

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from mipoison.audit.confidences import require_count
-from mipoison.audit.found import Array, listed
+from mipoison.audit.found import Array, listed, named, row_names
 from mipoison.audit.options import FILES, VECTORS, Options
 from mipoison.audit.stored import Stored, arrays_of
 
 ARRAYS = (".npz", ".npy")
-TABLES = (".csv", ".tsv", ".csv.gz", ".tsv.gz", ".parquet", ".pq")
+PARQUET = (".parquet", ".pq")
+TABLES = (".csv", ".tsv", ".csv.gz", ".tsv.gz", *PARQUET)
 
 
 @dataclass(frozen=True)
@@ -24,6 +24,7 @@ class Vectors:
     """Vectors as they came.
 
     Attributes:
+        file: its name.
         called: the file, and what in it, for messages.
         shape: of all of them.
         take: gives the rows at ascending positions, or all.
@@ -31,8 +32,10 @@ class Vectors:
         classes: their names, or empty.
         groups: of each vector, where the file says so.
         logits: whether what they are called says that they are.
+        beside: whole numbers or texts of each vector, by name, which may say which input it belongs to.
     """
 
+    file: str
     called: str
     shape: tuple[int, ...]
     take: Callable[[npt.NDArray[np.int64] | None], Array]
@@ -40,20 +43,24 @@ class Vectors:
     classes: tuple[str, ...] = ()
     groups: Array | None = None
     logits: bool = False
+    beside: Mapping[str, Callable[[], Array]] = field(default_factory=dict)
 
     @property
     def width(self) -> int:
         """How many numbers a vector has."""
         return int(np.prod(self.shape[1:], dtype=np.int64))
 
-    def of(self, count: int, what: str, keep: npt.NDArray[np.int64] | None) -> Array:
-        """The vectors of the inputs at some positions, where there are so many inputs.
+    def at(self, places: npt.NDArray[np.int64]) -> Array:
+        """The vectors at some positions, in any order.
 
         Raises:
-            ValueError: if there are not as many vectors, or they are damaged.
+            ValueError: if they are damaged.
         """
-        require_count(self.called, self.shape, count, what)
-        return self.take(keep)
+        order = np.argsort(places)
+        back = np.empty_like(order)
+        back[order] = np.arange(len(order))
+        found: Array = self.take(places[order])[back]
+        return found
 
 
 def ends(file: Path, suffixes: Sequence[str]) -> bool:
@@ -70,31 +77,90 @@ def chosen(
         ValueError: if there is none; the arrays that there are are named.
     """
     if "" in arrays:
+        if name is not None:
+            raise ValueError(
+                f"{option}: expected none for {file.name}, which has one array, got {name}; leave it out"
+            )
         return arrays[""].plain()
     wanted = [name] if name is not None else [one for one in usual if one in arrays][:1]
     if not wanted or wanted[0] not in arrays:
         expected = name or " or ".join(usual)
         raise ValueError(
             f"{option}: expected an array {expected} in {file.name}, got {listed(sorted(arrays))}; name the one that "
-            "it "
-            f"is with --{option.replace('_', '-')}"
+            f"it is with --{option.replace('_', '-')}"
         )
     return arrays[wanted[0]].plain()
 
 
 def of_arrays(file: Path, arrays: dict[str, Stored], options: Options) -> Vectors:
-    """Vectors of an npz or npy."""
+    """Vectors of an npz or npy.
+
+    Raises:
+        ValueError: if there are none, an option has no effect here, or what is beside them is of another number.
+    """
+    if options.vectors_prefix is not None:
+        raise ValueError(
+            f"vectors_prefix: expected none for {file.name}, whose vectors are an array, got {options.vectors_prefix}; "
+            "name it with --vectors-name"
+        )
     stored = chosen(arrays, "vectors_name", options.vectors_name, VECTORS, file)
     names = next((arrays[name] for name in ("files", *FILES) if _is_text(arrays, name)), None)
     return Vectors(
+        file.name,
         stored.called,
         stored.shape,
         stored.take,
         names=None if names is None else [str(one) for one in names.take()],
         classes=names_of(arrays),
-        groups=_own_groups(arrays, options),
+        groups=group_array(arrays, options, stored.shape[:1], "vectors"),
         logits=stored.member == "logits",
+        beside=keys_in(arrays, stored.shape[:1]),
     )
+
+
+def keys_in(arrays: dict[str, Stored], shape: tuple[int, ...]) -> dict[str, Callable[[], Array]]:
+    """Arrays [N] of whole numbers or texts, by name."""
+    return {
+        name: one.take
+        for name, one in arrays.items()
+        if name and one.shape == shape and one.dtype.kind in "iuU"
+    }
+
+
+def group_array(
+    arrays: dict[str, Stored], options: Options, shape: tuple[int, ...], of: str
+) -> Array | None:
+    """The array [N] of groups that the option names, or of the usual name; None where there is none.
+
+    Raises:
+        ValueError: if it is of another shape, or some are missing.
+    """
+    stored = arrays.get(options.group or "groups")
+    if stored is None or not shape:
+        return None
+    require_shape(stored, shape, of)
+    found = stored.take()
+    if found.dtype.kind in "fc":
+        require_groups(stored.called, np.isnan(found))
+    return found
+
+
+def require_shape(stored: Stored, shape: tuple[int, ...], of: str) -> None:
+    """Raises ValueError for an array beside others that has not one value for each of them."""
+    if stored.shape != shape:
+        raise ValueError(
+            f"{stored.called}: expected one value for each of {shape[0]} {of}, got {list(stored.shape)}; "
+            "leave the array out, or give each one"
+        )
+
+
+def require_groups(called: str, missing: npt.NDArray[np.bool_]) -> None:
+    """Raises ValueError where groups are missing: rows without one would all become one person."""
+    if missing.any():
+        raise ValueError(
+            f"{called}: expected a group of each row, got none in {named(missing, row_names(len(missing)))}; leave "
+            "these rows out, or give each a group of its own"
+        )
 
 
 def names_of(arrays: dict[str, Stored]) -> tuple[str, ...]:
@@ -105,11 +171,6 @@ def names_of(arrays: dict[str, Stored]) -> tuple[str, ...]:
 
 def _is_text(arrays: dict[str, Stored], name: str) -> bool:
     return name in arrays and arrays[name].dtype.kind in "UST" and len(arrays[name].shape) == 1
-
-
-def _own_groups(arrays: dict[str, Stored], options: Options) -> Array | None:
-    stored = arrays.get(options.group or "groups")
-    return None if stored is None else stored.take()
 
 
 def vectors_of(options: Options) -> Vectors:
