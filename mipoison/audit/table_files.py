@@ -47,7 +47,10 @@ def read_table(
             keep = None if notes is None else sampled(count, 1, notes)
             table = table if keep is None else table.take(keep)
         names = table.column_names
-    except (pa.ArrowException, UnicodeDecodeError) as error:
+    except (pa.ArrowException, UnicodeDecodeError, OSError) as error:
+        # (Of the system, but not of what unpacks: it may not be read.)
+        if isinstance(error, OSError) and error.errno is not None:
+            raise
         said = str(error).partition("\n")[0]
         kind = "Parquet" if ends(file, PARQUET) else "CSV in UTF-8 with a line of names first"
         raise ValueError(
@@ -67,7 +70,7 @@ def _parquet(file: Path, notes: list[str] | None) -> tuple[Any, npt.NDArray[np.i
     row = size // max(1, count)
     keep = None if notes is None else sampled(count, 1, notes, raw=row)
     if keep is None:
-        _require_size(file, size)
+        _require_size(file, size, _MOST_BYTES)
         return opened.read(), None, count
     parts, first = [], 0
     step = max(1, min(_ROWS, _TOGETHER // max(1, row)))
@@ -117,7 +120,7 @@ def _delimited(sign: str) -> Any:
     return pa.csv.ParseOptions(delimiter=sign, newlines_in_values=True)
 
 
-def _require_size(file: Path, size: int, most: int = _MOST_BYTES) -> None:
+def _require_size(file: Path, size: int, most: int) -> None:
     if size > most:
         raise ValueError(
             f"{file.name}: expected at most {most / 2**30:g} GiB, got {size / 2**30:.2g} GiB or more; save fewer rows, "

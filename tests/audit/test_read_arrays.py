@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from mipoison.audit import checks, found
+from mipoison.audit import checks, found, images
 from mipoison.audit.read import read
 
 
@@ -31,6 +31,16 @@ COLOUR = np.random.default_rng(102).random((320, 6, 5, 3))
         (np.asfortranarray(COLOUR), COLOUR, None),
         ((COLOUR * 255).astype(np.uint8), (COLOUR * 255).astype(np.uint8) / 255, None),
         ((COLOUR * 65535).astype(np.uint16), COLOUR, None),
+        ((COLOUR * 65535).astype(">u2"), COLOUR, None),
+        ((COLOUR > 0.5).astype(np.uint8), COLOUR > 0.5, "of 0 and 1"),
+        ((COLOUR > 0.5).astype(np.int64), COLOUR > 0.5, "of 0 and 1"),
+        (
+            (COLOUR * 16).astype(np.uint8),
+            (COLOUR * 16).astype(int) / 255,
+            "were divided by 255; where 15",
+        ),
+        ((COLOUR * 255).astype(np.uint16), (COLOUR * 255).astype(int) / 255, "divided by 255"),
+        ((COLOUR * 4095).astype(np.uint16), COLOUR, "divided by 4095"),
         (COLOUR * 255, COLOUR, "divided by 255"),
         (COLOUR * 2 - 1, COLOUR, r"\[-1, 1\]"),
         (COLOUR.astype(np.float16), COLOUR, None),
@@ -79,6 +89,14 @@ def test_embeddings_are_standardized(x, logits, p, save):
     assert [note for note in shuffled.notes if "same order?" in note]
 
 
+def test_embeddings_of_unusual_size(logits, p, save):
+    """Small columns are not constant, and none becomes NaN without an error."""
+    small = read(save(x=logits * 1e-14, p=p)).inputs
+    torch.testing.assert_close(small, read(save(x=logits, p=p)).inputs, rtol=1e-5, atol=1e-5)
+    with pytest.raises(ValueError, match=r"inputs: expected embeddings whose spread"):
+        read(save(x=logits / abs(logits).max() * 1.7e308, p=p))
+
+
 def test_vectors_of_a_file_of_their_own(x, p, tmp_path):
     np.save(tmp_path / "x.npy", x)
     np.savez(tmp_path / "answers.npz", mine=p)
@@ -113,6 +131,12 @@ def test_too_many_rows_are_drawn_the_same_each_time(x, p, save, monkeypatch):
     assert len(set(zip(np.array(rows) // 2, first.groups.tolist(), strict=True))) == len(
         first.groups.unique()
     )
+
+
+def test_few_large_images_are_brought_to_floats_at_once():
+    """64 images of 2 megapixels and one channel would take 512 MiB."""
+    assert images.together(np.empty((0, 6, 6, 1))) == 64
+    assert images.together(np.broadcast_to(np.uint8(0), (300, 2000, 1000, 1))) == 8
 
 
 def test_memory_limits_the_rows(x, p, save, monkeypatch):

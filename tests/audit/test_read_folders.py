@@ -6,6 +6,7 @@ import pytest
 from mipoison.audit.read import read
 
 Image = pytest.importorskip("PIL.Image")
+pictures = pytest.importorskip("mipoison.audit.pictures")
 
 
 @pytest.fixture(scope="session")
@@ -71,7 +72,7 @@ def test_names_with_more_or_less_before_them(change, folder, by_name, names, p):
 
 
 def test_what_has_no_counterpart_is_named(folder, by_name, names, p):
-    found = read(folder, vectors=by_name(["gone.png", *names[1:]]))
+    found = read(folder, vectors=by_name(["/home/me/gone.png", *names[1:]]))
     assert len(found) == 319
     assert ("gone.png", "in vectors.npz: p, but no such picture") in skipped(found)
     assert (names[0], "no vector") in skipped(found)
@@ -176,3 +177,37 @@ def test_folders_without_pictures_or_vectors(folder, by_name, tmp_path):
     (tmp_path / "none" / "x.txt").write_text("x")
     with pytest.raises(ValueError, match=r"none: expected pictures .*x\.txt: no picture"):
         read(tmp_path / "none", vectors=by_name())
+
+
+def test_reasons_name_no_folders_above(tmp_path):
+    for error in (PermissionError(13, "Permission denied", str(tmp_path)), OSError(str(tmp_path))):
+        told = pictures._unreadable(tmp_path, "a/1.png", error)
+        assert str(tmp_path) not in told.reason and told.reason.startswith("unreadable: ")
+
+
+def test_large_pictures_are_left_out_or_asked_about_one_by_one(folder, names, monkeypatch):
+    monkeypatch.setattr(pictures, "_MOST_PIXELS", 19)
+    told = pictures.opened(folder, folder / names[0])
+    assert told.name == names[0] and told.reason == "20 pixels, of at most 19"
+    monkeypatch.setattr(pictures, "_MOST_PIXELS", 20)
+    some = [pictures.opened(folder, folder / name) for name in names[:7]]
+    monkeypatch.setattr(pictures, "_MOST_BYTES", 3 * 4 * 20 * 3)
+    assert [len(batch) for batch in pictures.batches(some, True)] == [3, 3, 1]
+    monkeypatch.setattr(pictures, "_MOST_BYTES", 1)
+    assert [len(batch) for batch in pictures.batches(some, True)] == [1] * 7
+
+
+def test_what_is_turned_or_dark_is_noted(by_name, pixels, tmp_path):
+    path = tmp_path / "turned"
+    path.mkdir()
+    flat = [f"{i:03}.png" for i in range(320)]
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    for i, (name, picture) in enumerate(zip(flat, pixels, strict=True)):
+        # (As a camera of 12 bits has them in files of 16.)
+        deep = Image.fromarray(picture[..., 0].astype(np.uint16) * 16)
+        deep.save(path / name, exif=turned if i < 2 else Image.Exif())
+    found = read(path, vectors=by_name(flat))
+    assert any(note.startswith("2 pictures were taken as they are stored") for note in found.notes)
+    assert any("brightest pixel is 0.062 of" in note for note in found.notes)
+    assert abs(found.inputs.numpy() - pixels[..., 0].reshape(320, -1) * (16 / 65535)).max() < 1e-6

@@ -7,6 +7,7 @@ import zipfile
 import numpy as np
 import pytest
 
+from mipoison.audit import found
 from mipoison.audit.read import read
 
 
@@ -59,6 +60,7 @@ MISTAKES = {
         lambda x, p: {"x": np.repeat(x[..., None], 5, 3), "p": p},
         r"1 or 3 channels, got \[320, 6, 6, 5\]",
     ),
+    "overshoot": (lambda x, p: {"x": x * 1.01, "p": p}, r"\[0, 255\], got numbers from .* to 1\.0"),
     "groups": (lambda x, p: {"x": x, "p": p, "groups": np.arange(5)}, r"groups: .* got \[5\]"),
     "one group": (lambda x, p: {"x": x, "p": p, "groups": np.arange(320) % 9}, "got 9 .9 before"),
     "classes": (lambda x, p: {"x": x, "p": p, "classes": list("ab")}, "expected 4 names.* got 2"),
@@ -130,6 +132,43 @@ def test_damaged_files(x, p, save, tmp_path):
         read(tmp_path / "mine.npz")
 
 
+def headed(shape, data=b""):
+    """An npy with a header of any shape."""
+    said = f"{{'descr': '<f8', 'fortran_order': False, 'shape': {shape}, }}".ljust(117) + "\n"
+    return b"\x93NUMPY\x01\x00" + len(said).to_bytes(2, "little") + said.encode() + data
+
+
+@pytest.mark.parametrize("shape", ["(10**13,)", "(10000000000000, 12)", "(400, True)", "(-1, 4)"])
+@pytest.mark.parametrize("name", ["x", "groups", "classes"])
+def test_headers_that_promise_what_is_not_there(shape, name, x, p, save):
+    path = save(**{key: one for key, one in {"x": x, "p": p}.items() if key != name})
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr(f"{name}.npy", headed(shape, bytes(3200)))
+    with pytest.raises(ValueError, match=r"mine\.npz: expected .* damaged or none") as told:
+        read(path)
+    assert "\n" not in str(told.value)
+
+
+def test_members_that_are_encrypted_or_no_arrays(x, p, save):
+    path = save(x=x, p=p)
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("README.txt", "not an array")
+    assert len(read(path)) == 320
+    # The first bit of a member's flags says that it is encrypted.
+    whole = bytearray(path.read_bytes())
+    for mark, place in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+        whole[whole.index(mark) + place] |= 1
+    path.write_bytes(whole)
+    with pytest.raises(ValueError, match=r"mine\.npz: expected an npz .*encrypted"):
+        read(path)
+
+
+def test_drawing_takes_no_memory_of_all_rows():
+    """The positions of 10^13 rows would be 80 TB."""
+    keep = found.sampled(10**13, 12, [])
+    assert len(keep) == found.MOST_ROWS and bool((np.diff(keep) > 0).all())
+
+
 def test_wrong_calls(x, p, save, tmp_path):
     path = save(x=x, p=p)
     with pytest.raises(ValueError, match=r"model: expected vectors or"):
@@ -151,3 +190,16 @@ def test_wrong_calls(x, p, save, tmp_path):
         read(path, shape="5,5")
     with pytest.raises(ValueError, match=r"group: .*got p, x"):
         read(path, group="person")
+    with pytest.raises(ValueError, match=r"vectors_prefix: expected none for mine\.npz"):
+        read(path, vectors_prefix="zzz")
+    with pytest.raises(ValueError, match=r"vectors_prefix: expected none beside vectors_name p"):
+        read(path, vectors_name="p", vectors_prefix="zzz")
+    with pytest.raises(ValueError, match=r"vectors_name: expected none for mine\.npz"):
+        read(path, model="a:b", vectors_name="p")
+    np.save(tmp_path / "x.npy", x)
+    for option in ("inputs_name", "group"):
+        with pytest.raises(ValueError, match=rf"{option}: expected none for x\.npy"):
+            read(tmp_path / "x.npy", vectors=path, **{option: "nope"})
+    np.save(tmp_path / "p.npy", p)
+    with pytest.raises(ValueError, match=r"vectors_name: expected none for p\.npy"):
+        read(path, vectors=tmp_path / "p.npy", vectors_name="nope")

@@ -1,5 +1,7 @@
 """People in CSV and Parquet files, and embeddings in list columns."""
 
+import gzip
+
 import numpy as np
 import pytest
 import torch
@@ -10,6 +12,7 @@ from mipoison.audit.read import read
 pa = pytest.importorskip("pyarrow")
 csv = pytest.importorskip("pyarrow.csv")
 parquet = pytest.importorskip("pyarrow.parquet")
+table_files = pytest.importorskip("mipoison.audit.table_files")
 
 
 @pytest.fixture(scope="session")
@@ -185,6 +188,10 @@ def test_embeddings_in_a_list_column(logits, p, write):
     short = changed({**columns, "e": [list(row) for row in logits]}, "e", [7], [1.0])
     with pytest.raises(ValueError, match=r"short\.parquet: .* one length in column e"):
         read(write(short, "short.parquet"))
+    with pytest.raises(ValueError, match=r"categorical: expected attributes of .*got text"):
+        read(write(columns, "text.parquet"), categorical=["text"])
+    with pytest.raises(ValueError, match=r"missing: expected none for text\.parquet"):
+        read(write(columns, "text.parquet"), missing=["?"])
     gap = changed({**columns, "e": [list(row) for row in logits]}, "e", [7], None)
     assert [one.name for one in read(write(gap, "gap.parquet")).skipped] == ["row 7"]
 
@@ -221,6 +228,10 @@ def test_separators_and_byte_order_marks(people, write):
         ({"vectors_prefix": "q_"}, "vectors_prefix: .*begin with q_"),
         ({"vectors_prefix": "p"}, "whole number|probability vectors"),
         ({"shape": "2,2"}, "shape: expected none for people.csv"),
+        ({"group": "p_w"}, "group: expected a column of people.csv beside the vectors, got p_w"),
+        ({"leave_out": ["p_w"]}, "leave_out: expected a column .* beside the vectors, got p_w"),
+        ({"categorical": ["p_w"]}, "categorical: expected attributes of .*, got p_w"),
+        ({"categorical": ["person"], "group": "person"}, "categorical: .*, got person"),
         ({"categorical": ["height"]}, "different values in the categorical column height"),
     ],
 )
@@ -275,3 +286,60 @@ def test_wrong_columns(people, write):
     names = {**people, "name": [f"person {i}" for i in range(320)]}
     with pytest.raises(ValueError, match=r"column name, got 320.*--leave-out name"):
         read(write(names))
+
+
+HALF = np.arange(320) % 2 == 0
+
+
+@pytest.mark.parametrize("low, high", [(1.6e308, 1.7e308), (-1e308, 1e308), (0.0, 5e-324)])
+def test_numbers_without_a_spread_in_float64(low, high, people, write):
+    odd = {**people, "height": np.where(HALF, low, high)}
+    with pytest.raises(ValueError, match=r"column height whose spread float64 holds.*--leave-out"):
+        read(write(odd, "people.parquet"), group="person")
+
+
+def test_large_whole_numbers_are_not_called_equal(people, write):
+    odd = {**people, "height": np.where(HALF, 2**64 - 1, 2**64 - 2).astype(np.uint64)}
+    with pytest.raises(ValueError, match=r"column height whose spread float64 holds"):
+        read(write(odd, "people.parquet"), group="person")
+    equal = {**people, "height": np.full(320, 2**64 - 1, np.uint64)}
+    found = read(write(equal, "people.parquet"), group="person")
+    assert any("same value in every row were left out: height" in note for note in found.notes)
+
+
+def test_large_tables_are_refused_before_they_are_read(people, write, monkeypatch):
+    path = write(people)
+    packed = path.with_suffix(".csv.gz")
+    packed.write_bytes(gzip.compress(path.read_bytes()))
+    assert len(read(packed, group="person")) == 320
+    assert packed.stat().st_size < 30_000 < path.stat().st_size
+    monkeypatch.setattr(table_files, "_MOST_TEXT", 30_000)
+    for file in (path, packed):
+        with pytest.raises(ValueError, match=r"people\.csv.*: expected at most .* GiB, got"):
+            read(file, group="person")
+    packed.write_bytes(packed.read_bytes()[:99])
+    with pytest.raises(ValueError, match=r"people\.csv\.gz: expected CSV.*damaged"):
+        read(packed, group="person")
+
+
+def test_parquet_is_read_a_few_rows_at_once(people, p, write, monkeypatch):
+    """Of lists that the file repeats, memory takes all numbers."""
+    long = {"e": [[float(i % 7)] * 3000 for i in range(320)], "p": list(p)}
+    path = write(long, "long.parquet")
+    assert path.stat().st_size < 320 * 3000
+    monkeypatch.setattr(found, "MOST_ROWS", 310)
+    monkeypatch.setattr(table_files, "_TOGETHER", 5 * 8 * 3000)
+    asked = []
+    whole = parquet.ParquetFile.iter_batches
+    monkeypatch.setattr(
+        parquet.ParquetFile,
+        "iter_batches",
+        lambda self, batch_size: asked.append(batch_size) or whole(self, batch_size=batch_size),
+    )
+    assert table_files.read_table(path, (), [])[0].num_rows == 310 and asked == [4]
+    monkeypatch.setattr(found, "_MOST_RAW", 300 * 8 * 2900)
+    with pytest.raises(ValueError, match=r"inputs: expected rows of at most"):
+        read(path)
+    monkeypatch.setattr(table_files, "_MOST_BYTES", 320 * 8 * 2900)
+    with pytest.raises(ValueError, match=r"long\.parquet: expected at most"):
+        table_files.read_table(path, ())
