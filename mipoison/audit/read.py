@@ -171,13 +171,14 @@ def _last(model: str) -> str:
 def _evidence(found: Found, options: Options, source: str) -> Evidence:
     notes = found.notes
     assert found.outputs is not None
+    scores = as_columns(found.vectors_called, found.outputs)
     # (A name alone makes no logits of numbers that are not negative, such as percent.)
-    named = found.logits and bool(np.any(found.outputs < 0))
+    named = found.logits and bool((scores < 0).any())
     if named and not options.logits:
         notes.append(f"{found.vectors_called}: logits were brought through the softmax")
     outputs = as_probabilities(
         found.vectors_called,
-        as_columns(found.vectors_called, found.outputs),
+        scores,
         found.names,
         notes,
         logits=options.logits or named,

@@ -140,6 +140,11 @@ def _attributes(
     lists = [name for name in names if is_list(table.schema.field(name).type)]
     if options.inputs_name is not None:
         require_known("inputs_name", [options.inputs_name], table.column_names, file.name)
+        if not is_list(kind := table.schema.field(options.inputs_name).type):
+            raise ValueError(
+                f"inputs_name: expected a column of lists, which are embeddings, got {options.inputs_name} of {kind}; "
+                "leave it out where the columns are attributes"
+            )
         lists = [options.inputs_name]
     if len(lists) > 1:
         raise ValueError(

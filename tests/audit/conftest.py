@@ -45,3 +45,36 @@ def save(tmp_path: Path) -> Save:
         return tmp_path / "mine.npz"
 
     return write
+
+
+@pytest.fixture(scope="session")
+def people(p: Array) -> dict[str, Any]:
+    """Columns of people, and their vectors."""
+    rng = np.random.default_rng(103)
+    return {
+        "person": np.arange(len(p)) + 1000,
+        "age": rng.integers(17, 90, len(p)),
+        "job": rng.choice(["baker", "smith", "teacher"], len(p)),
+        "height": rng.normal(1.7, 0.1, len(p)),
+        "region": rng.integers(1, 5, len(p)) * 10,
+        "married": rng.random(len(p)) < 0.5,
+        **{f"p_{name}": p[:, k].astype(np.float64) for k, name in enumerate("wxyz")},
+    }
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Save:
+    """Writes a CSV or Parquet."""
+    pa = pytest.importorskip("pyarrow")
+    csv = pytest.importorskip("pyarrow.csv")
+    parquet = pytest.importorskip("pyarrow.parquet")
+
+    def save(columns: dict[str, Any], name: str = "people.csv") -> Path:
+        table = pa.table(columns)
+        if name.endswith(".parquet"):
+            parquet.write_table(table, tmp_path / name, row_group_size=100)
+        else:
+            csv.write_csv(table, tmp_path / name)
+        return tmp_path / name
+
+    return save

@@ -169,5 +169,7 @@ def test_evidence_has_notes_last(x, p, save):
 
 def test_a_name_makes_no_logits_of_percent(logits, x, p, save):
     assert abs(read(save(x=x, logits=logits)).outputs.numpy() - p).max() < 1e-6
+    with pytest.raises(ValueError, match="logits: expected vectors of numbers"):
+        read(save(x=x, logits=logits.astype(str)))
     found = read(save(x=x, logits=100 * p))
     assert abs(found.outputs.numpy() - p).max() < 1e-6 and "percent" in found.notes[0]

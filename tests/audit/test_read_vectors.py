@@ -82,7 +82,7 @@ def test_labels_among_vectors_are_counted(p):
     [
         (lambda p: p, {"logits": True}, "probabilities already; leave --logits out"),
         (lambda p: 100 * p, {"logits": True}, "percent already; leave --logits out"),
-        (sparse, {"logits": True}, "probabilities already; leave --logits out"),
+        (lambda p: 0.6 * sparse(p), {"logits": True}, "probabilities already; leave --logits out"),
         (lambda p: p, {"temperature": 2.0}, "temperature: expected 1"),
         (lambda p: p, {"temperature": 0.0, "logits": True}, "expected temperature in"),
         (lambda p: 1e16 * p, {"logits": True}, "expected logits within"),
