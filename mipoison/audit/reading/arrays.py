@@ -9,12 +9,12 @@ from typing import Any, Final
 
 import numpy as np
 
-from mipoison.audit import images
-from mipoison.audit.confidences import require_count
-from mipoison.audit.found import Array, Found, row_names, sampled
-from mipoison.audit.options import INPUTS, VECTORS, Options
-from mipoison.audit.stored import Stored, arrays_of
-from mipoison.audit.vectors import Vectors, chosen, names_of, of_arrays, vectors_of
+from mipoison.audit.reading import images
+from mipoison.audit.reading.confidences import require_count
+from mipoison.audit.reading.found import Array, Found, row_names, sampled
+from mipoison.audit.reading.options import INPUTS, VECTORS, Options
+from mipoison.audit.reading.stored import Stored, arrays_of
+from mipoison.audit.reading.vectors import Vectors, chosen, names_of, of_arrays, vectors_of
 
 _BATCH: Final = 256
 _LEAST_SIDE: Final = 8

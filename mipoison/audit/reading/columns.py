@@ -13,9 +13,9 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 import pyarrow.types as kinds
 
-from mipoison.audit.found import Array, listed, require_known, sampled
-from mipoison.audit.options import FILES, VECTORS, Options
-from mipoison.audit.vectors import Vectors, ends
+from mipoison.audit.reading.found import Array, listed, require_known, sampled
+from mipoison.audit.reading.options import FILES, VECTORS, Options
+from mipoison.audit.reading.vectors import Vectors, ends
 from mipoison.integrations.arrow.columns import rows_of, stored
 
 _PARQUET: Final = (".parquet", ".pq")

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from mipoison.audit.read import read
+from mipoison.audit.reading.read import read
 
 Image = pytest.importorskip("PIL.Image")
 

@@ -14,12 +14,12 @@ import torch
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
-from mipoison.audit.confidences import require_count
 from mipoison.audit.evidence import Skipped
-from mipoison.audit.found import Array, Found, listed, sampled
-from mipoison.audit.images import as_size, grey_where_equal, resized, target_size
-from mipoison.audit.options import Options
-from mipoison.audit.vectors import Vectors, vectors_of
+from mipoison.audit.reading.confidences import require_count
+from mipoison.audit.reading.found import Array, Found, listed, sampled
+from mipoison.audit.reading.images import as_size, grey_where_equal, resized, target_size
+from mipoison.audit.reading.options import Options
+from mipoison.audit.reading.vectors import Vectors, vectors_of
 from mipoison.eval.data.files import SUFFIXES
 from mipoison.eval.data.pictures import luminance
 from mipoison.progress import Progress

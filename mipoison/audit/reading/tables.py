@@ -12,7 +12,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.types as kinds
 
-from mipoison.audit.columns import (
+from mipoison.audit.evidence import Column, Skipped
+from mipoison.audit.reading.columns import (
     PREFIX,
     class_names,
     is_list,
@@ -23,10 +24,9 @@ from mipoison.audit.columns import (
     read_table,
     vector_columns,
 )
-from mipoison.audit.evidence import Column, Skipped
-from mipoison.audit.found import Array, Found, listed, named, require_known, row_names
-from mipoison.audit.options import Options
-from mipoison.audit.vectors import Vectors, vectors_of
+from mipoison.audit.reading.found import Array, Found, listed, named, require_known, row_names
+from mipoison.audit.reading.options import Options
+from mipoison.audit.reading.vectors import Vectors, vectors_of
 
 _BATCH: Final = 1024
 # With more, a text is a name or a number with a stray sign, and no category.
