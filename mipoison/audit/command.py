@@ -19,8 +19,8 @@ from mipoison.audit.measure import probe
 from mipoison.audit.measure.plan import PRESETS, budgets, defenses
 from mipoison.audit.measure.run import PARTS, Work, run
 from mipoison.audit.measure.setting import Setting
-from mipoison.audit.options import Options
-from mipoison.audit.read import read
+from mipoison.audit.reading.options import Options
+from mipoison.audit.reading.read import read
 from mipoison.audit.report.deploy import DEFENSE, SERVE, Deployment, deployment
 from mipoison.audit.report.page import compose
 from mipoison.audit.report.record import Asked, record

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from mipoison.audit import found
-from mipoison.audit.read import read
+from mipoison.audit.reading import found
+from mipoison.audit.reading.read import read
 
 pa = pytest.importorskip("pyarrow")
 pytest.importorskip("pyarrow.csv")

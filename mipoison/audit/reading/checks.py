@@ -11,7 +11,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from mipoison.audit.found import FEWEST_ROWS, Array, Found, listed, named, positions
+from mipoison.audit.reading.found import FEWEST_ROWS, Array, Found, listed, named, positions
 
 # Each of three roles needs several people or photographs, so that its figures are of more than one of them.
 FEWEST_GROUPS: Final = 30

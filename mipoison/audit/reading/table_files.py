@@ -12,8 +12,8 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 import pyarrow.types as kinds
 
-from mipoison.audit.found import listed, sampled
-from mipoison.audit.vectors import PARQUET, ends
+from mipoison.audit.reading.found import listed, sampled
+from mipoison.audit.reading.vectors import PARQUET, ends
 
 _MOST_BYTES: Final = 1 << 31
 # Of CSV, which is read as a whole: "0,1," is twice 8 bytes in memory.

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from mipoison.audit.read import read
+from mipoison.audit.reading.read import read
 
 Image = pytest.importorskip("PIL.Image")
-pictures = pytest.importorskip("mipoison.audit.pictures")
+pictures = pytest.importorskip("mipoison.audit.reading.pictures")
 
 
 @pytest.fixture(scope="session")

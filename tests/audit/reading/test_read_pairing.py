@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from mipoison.audit.read import read
+from mipoison.audit.reading.read import read
 
 ORDER = np.random.default_rng(106).permutation(320)
 IDS = np.arange(1000, 1320)

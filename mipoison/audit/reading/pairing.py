@@ -7,9 +7,9 @@ from collections.abc import Callable, Mapping
 import numpy as np
 import numpy.typing as npt
 
-from mipoison.audit.confidences import require_count
-from mipoison.audit.found import Array, listed
-from mipoison.audit.vectors import Vectors
+from mipoison.audit.reading.confidences import require_count
+from mipoison.audit.reading.found import Array, listed
+from mipoison.audit.reading.vectors import Vectors
 
 
 def paired(

@@ -7,8 +7,8 @@ import zipfile
 import numpy as np
 import pytest
 
-from mipoison.audit import found
-from mipoison.audit.read import read
+from mipoison.audit.reading import found
+from mipoison.audit.reading.read import read
 
 
 def with_nan(values, row):
@@ -108,7 +108,7 @@ def test_tables_need_an_extra(x, p, save, tmp_path, monkeypatch):
     (tmp_path / "p.csv").write_text("p_0,p_1\n")
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     for module in ("columns", "tables"):
-        monkeypatch.delitem(sys.modules, f"mipoison.audit.{module}", raising=False)
+        monkeypatch.delitem(sys.modules, f"mipoison.audit.reading.{module}", raising=False)
     for given in (
         {"inputs": tmp_path / "p.csv"},
         {"inputs": save(x=x), "vectors": tmp_path / "p.csv"},

@@ -14,10 +14,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.types as kinds
 
-from mipoison.audit.found import Array, listed, require_known
-from mipoison.audit.options import FILES, VECTORS, Options
-from mipoison.audit.table_files import read_table
-from mipoison.audit.vectors import Vectors, require_groups
+from mipoison.audit.reading.found import Array, listed, require_known
+from mipoison.audit.reading.options import FILES, VECTORS, Options
+from mipoison.audit.reading.table_files import read_table
+from mipoison.audit.reading.vectors import Vectors, require_groups
 from mipoison.integrations.arrow.columns import rows_of, stored
 
 # What pandas calls the index of a data frame in files.

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from mipoison.audit.found import Array, named
+from mipoison.audit.reading.found import Array, named
 from mipoison.eval.data.pictures import SIDE
 
 # Pictures of at most so many pixels a side stay as they are; larger ones are averaged down to `SIDE`.

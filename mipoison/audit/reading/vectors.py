@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from mipoison.audit.found import Array, listed, named, row_names
-from mipoison.audit.options import FILES, VECTORS, Options
-from mipoison.audit.stored import Stored, arrays_of
+from mipoison.audit.reading.found import Array, listed, named, row_names
+from mipoison.audit.reading.options import FILES, VECTORS, Options
+from mipoison.audit.reading.stored import Stored, arrays_of
 
 ARRAYS = (".npz", ".npy")
 PARQUET = (".parquet", ".pq")
@@ -187,7 +187,7 @@ def vectors_of(options: Options) -> Vectors:
         return of_arrays(file, arrays_of(file), options)
     if ends(file, TABLES):
         with needing_arrow(file):
-            from mipoison.audit.columns import own_vectors
+            from mipoison.audit.reading.columns import own_vectors
 
         return own_vectors(file, options)
     raise ValueError(

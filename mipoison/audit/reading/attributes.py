@@ -9,10 +9,10 @@ from typing import Any, Final
 import numpy as np
 import pyarrow.types as kinds
 
-from mipoison.audit.checks import require_inputs
-from mipoison.audit.columns import is_text, numbers
 from mipoison.audit.evidence import Column
-from mipoison.audit.found import Array, listed, named
+from mipoison.audit.reading.checks import require_inputs
+from mipoison.audit.reading.columns import is_text, numbers
+from mipoison.audit.reading.found import Array, listed, named
 
 # With more, a text is a name or a number with a stray sign, and no category.
 MOST_CATEGORIES: Final = 256

@@ -5,11 +5,11 @@ import gzip
 import numpy as np
 import pytest
 
-from mipoison.audit import found
-from mipoison.audit.read import read
+from mipoison.audit.reading import found
+from mipoison.audit.reading.read import read
 
 parquet = pytest.importorskip("pyarrow.parquet")
-table_files = pytest.importorskip("mipoison.audit.table_files")
+table_files = pytest.importorskip("mipoison.audit.reading.table_files")
 
 HALF = np.arange(320) % 2 == 0
 

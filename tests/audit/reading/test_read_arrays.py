@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from mipoison.audit import checks, found, images
-from mipoison.audit.read import read
+from mipoison.audit.reading import checks, found, images
+from mipoison.audit.reading.read import read
 
 
 def test_grey_images(x, p, save):
@@ -154,7 +154,7 @@ def test_memory_limits_the_rows(x, p, save, monkeypatch):
 
 
 def test_rows_of_large_arrays_are_read_in_parts(x, p, save, monkeypatch):
-    monkeypatch.setattr("mipoison.audit.stored._BATCH", 1000)
+    monkeypatch.setattr("mipoison.audit.reading.stored._BATCH", 1000)
     monkeypatch.setattr(found, "MOST_ROWS", 301)
     inputs = read(save(x=x, p=p)).inputs.numpy()
     keep = found.sampled(320, 1, [])

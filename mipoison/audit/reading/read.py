@@ -9,20 +9,20 @@ from typing import Any
 import numpy as np
 import torch
 
-from mipoison.audit.arrays import read_arrays
-from mipoison.audit.callables import answered
-from mipoison.audit.checks import (
+from mipoison.audit.evidence import Column, Evidence
+from mipoison.audit.reading.arrays import read_arrays
+from mipoison.audit.reading.callables import answered
+from mipoison.audit.reading.checks import (
     groups_of,
     require_inputs,
     require_rows,
     standardized,
     tell_labels,
 )
-from mipoison.audit.confidences import HOTTEST, as_columns, as_probabilities
-from mipoison.audit.evidence import Column, Evidence
-from mipoison.audit.found import Array, Found, sampled
-from mipoison.audit.options import Options
-from mipoison.audit.vectors import ARRAYS, PARQUET, TABLES, ends, needing_arrow
+from mipoison.audit.reading.confidences import HOTTEST, as_columns, as_probabilities
+from mipoison.audit.reading.found import Array, Found, sampled
+from mipoison.audit.reading.options import Options
+from mipoison.audit.reading.vectors import ARRAYS, PARQUET, TABLES, ends, needing_arrow
 from mipoison.ops.numbers import as_number
 from mipoison.progress import Progress, Report, as_report
 
@@ -120,7 +120,7 @@ def _found(path: Path, options: Options, progress: Progress) -> Found:
             "a folder",
             ("inputs_name", "categorical", "leave_out", "shape", "missing", *unused),
         )
-        from mipoison.audit.folders import read_folder
+        from mipoison.audit.reading.folders import read_folder
 
         return read_folder(path, options, progress)
     if ends(path, ARRAYS):
@@ -130,7 +130,7 @@ def _found(path: Path, options: Options, progress: Progress) -> Found:
         parquet = ("missing",) if ends(path, PARQUET) else ()
         _require_unused(options, path.name, ("shape", "size", *parquet))
         with needing_arrow(path):
-            from mipoison.audit.tables import read_people
+            from mipoison.audit.reading.tables import read_people
 
         return read_people(path, options)
     raise ValueError(
@@ -212,7 +212,7 @@ def _evidence(found: Found, options: Options, source: str) -> Evidence:
 def _inputs(found: Found, options: Options) -> tuple[Array, tuple[Column, ...]]:
     """Float32 [N, D] as `Evidence` has them, and the columns of a table."""
     if found.kind == "table":
-        from mipoison.audit.attributes import encoded
+        from mipoison.audit.reading.attributes import encoded
 
         return encoded(found.called, found.inputs, options.categorical, found.names, found.notes)
     rows: Any = found.inputs.reshape(len(found.inputs), -1)

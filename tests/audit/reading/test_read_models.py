@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from mipoison.audit.read import read
+from mipoison.audit.reading.read import read
 
 CODE = """
 import numpy as np, torch

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mipoison.audit.found import Array, named
+from mipoison.audit.reading.found import Array, named
 from mipoison.ops.numbers import as_number
 from mipoison.ops.validation import require_probabilities
 from mipoison.reference.rounding import FARTHEST, SUM_TOLERANCE

@@ -15,7 +15,7 @@ from typing import IO, Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from mipoison.audit.found import Array
+from mipoison.audit.reading.found import Array
 
 _BATCH: Final = 1 << 24
 # An array in the order of Fortran has its rows all over the file, and is read as a whole.

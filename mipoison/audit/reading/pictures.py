@@ -13,8 +13,8 @@ from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from mipoison.audit.evidence import Skipped
-from mipoison.audit.found import Array
-from mipoison.audit.images import resized
+from mipoison.audit.reading.found import Array
+from mipoison.audit.reading.images import resized
 from mipoison.eval.data.pictures import luminance
 from mipoison.progress import Progress
 

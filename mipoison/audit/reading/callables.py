@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mipoison.audit.found import Array
+from mipoison.audit.reading.found import Array
 from mipoison.eval.outside import in_one_line, scores_in
 from mipoison.eval.targets.own import FILES, kind_of_scores, named_classifier
 from mipoison.progress import Progress

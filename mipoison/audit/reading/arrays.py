@@ -10,14 +10,14 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from mipoison.audit import images
-from mipoison.audit.confidences import require_count
 from mipoison.audit.evidence import Skipped
-from mipoison.audit.found import Array, Found, row_names, sampled
-from mipoison.audit.options import INPUTS, VECTORS, Options
-from mipoison.audit.pairing import paired
-from mipoison.audit.stored import Stored, arrays_of
-from mipoison.audit.vectors import (
+from mipoison.audit.reading import images
+from mipoison.audit.reading.confidences import require_count
+from mipoison.audit.reading.found import Array, Found, row_names, sampled
+from mipoison.audit.reading.options import INPUTS, VECTORS, Options
+from mipoison.audit.reading.pairing import paired
+from mipoison.audit.reading.stored import Stored, arrays_of
+from mipoison.audit.reading.vectors import (
     Vectors,
     chosen,
     group_array,

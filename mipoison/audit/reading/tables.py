@@ -11,7 +11,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.types as kinds
 
-from mipoison.audit.columns import (
+from mipoison.audit.evidence import Skipped
+from mipoison.audit.reading.columns import (
     INDEX,
     PREFIX,
     class_names,
@@ -23,12 +24,11 @@ from mipoison.audit.columns import (
     missing_in,
     vector_columns,
 )
-from mipoison.audit.evidence import Skipped
-from mipoison.audit.found import Array, Found, listed, require_known, row_names
-from mipoison.audit.options import Options
-from mipoison.audit.pairing import paired
-from mipoison.audit.table_files import read_table
-from mipoison.audit.vectors import Vectors, vectors_of
+from mipoison.audit.reading.found import Array, Found, listed, require_known, row_names
+from mipoison.audit.reading.options import Options
+from mipoison.audit.reading.pairing import paired
+from mipoison.audit.reading.table_files import read_table
+from mipoison.audit.reading.vectors import Vectors, vectors_of
 
 _BATCH: Final = 1024
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from mipoison.audit.confidences import as_columns, as_probabilities
-from mipoison.audit.found import row_names
+from mipoison.audit.reading.confidences import as_columns, as_probabilities
+from mipoison.audit.reading.found import row_names
 
 
 def probabilities(outputs, **options):
