@@ -1,8 +1,11 @@
 """Training ends by itself, network by network, with the weights of the best pass."""
 
+import pytest
 import torch
 
 from mipoison.eval.adversaries.averaging import Averaging
+from mipoison.eval.adversaries.base import Attack
+from mipoison.eval.adversaries.mlp import MLP
 
 
 def trained(errors, limits=(9, 9), patience=2):
@@ -40,3 +43,17 @@ def test_those_that_go_on_do_so_as_if_alone():
     alone, _ = trained(None, limits=(4, 4))
     together, _ = trained(None, limits=(2, 4))
     assert torch.equal(alone.best[0][1], together.best[0][1])
+
+
+@pytest.mark.parametrize("held", [True, False])
+def test_a_network_that_diverges_is_told(held):
+    rows = torch.eye(4).repeat(2, 1), torch.eye(8, 12)
+    network = MLP(width=4, epochs=3, learning_rate=1e30)
+    with pytest.warns(RuntimeWarning, match="from 1 of 1 networks, .* a learning_rate below 1e.30"):
+        network.fit(*rows, held_out=rows if held else None)
+
+
+def test_errors_that_are_no_numbers_are_never_the_smallest():
+    errors = {"lost": torch.full((1, 3), torch.nan), "made": torch.ones(1, 3)}
+    attack = Attack({}, errors, {name: own.mean(1) for name, own in errors.items()}, {})
+    assert attack.strongest(0) == attack.best_held_out(0) == "made"

@@ -50,7 +50,14 @@ def test_decoder_learns(queries):
     assert len(decoder.curves["train"]) == 40
 
 
-@pytest.mark.parametrize("shape", [(8, 8), (6, 9), (28, 28), (1, 5)])
+@pytest.mark.parametrize("held", [True, False])
+def test_a_decoder_that_diverges_is_told(held, queries):
+    decoder = Decoder(image_shape=(6, 9), channels=2, epochs=1, learning_rate=float("inf"))
+    with pytest.warns(RuntimeWarning, match=r"expected finite errors, got none from 1 of 1"):
+        decoder.fit(*queries, held_out=queries if held else None)
+
+
+@pytest.mark.parametrize("shape", [(6, 9), (28, 28), (1, 5)])
 def test_images_of_any_shape_are_covered(shape, queries):
     served, _ = queries
     inputs = torch.rand(160, shape[0] * shape[1], generator=torch.Generator().manual_seed(1))

@@ -64,8 +64,10 @@ def test_mistakes_are_told(arrays, tmp_path):
     with pytest.raises(ValueError, match="got 20 images and 40 labels"):
         split(written(tmp_path, x[:20], y), seed=100)
     file = tmp_path / "train-images-idx3-ubyte.gz"
-    for content in (gzip.compress(b"\0\0\x08\x01" + bytes(20)), gzip.compress(b"")):
-        file.write_bytes(content)
+    # The product of the last one's dimensions, 2^22 x 2^21 x 2^21, is 0 in 64 bits.
+    overflowing = b"\0\0\x08\x03" + np.array([2**22, 2**21, 2**21], ">u4").tobytes()
+    for content in (b"\0\0\x08\x01" + bytes(20), b"", overflowing):
+        file.write_bytes(gzip.compress(content))
         with pytest.raises(ValueError, match="hold bytes in 3 dimensions"):
             split(f"idx:{tmp_path}", seed=100)
     file.write_bytes(gzip.compress(x.tobytes())[:30])

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 import torch
@@ -15,6 +16,26 @@ _DECAY: Final = 0.99
 # An error counts as smaller if it is so by this share, and by this much: of pixels in [0, 1] it is a squared error.
 _SMALLER: Final = 1e-4
 _LEAST: Final = 1e-6
+
+
+def warn_of_divergence(passes: Sequence[int], weights: Iterable[Tensor], rate: float) -> None:
+    """Warns of networks that have diverged: without a pass of finite error, or with weights that are not finite.
+
+    Args:
+        passes: of each network, after how many passes its weights were taken; 0: after none, they are the initial ones.
+        weights: ``[E, ...]`` each.
+        rate: their learning rate.
+    """
+    lost = torch.tensor([made == 0 for made in passes])
+    for one in weights:
+        lost |= ~one.flatten(1).isfinite().all(1).cpu()
+    if lost.any():
+        warnings.warn(
+            f"training: expected finite errors, got none from {int(lost.sum())} of {len(passes)} networks, which "
+            f"measure nothing; take a learning_rate below {rate:g}",
+            RuntimeWarning,
+            stacklevel=2,
+        )
 
 
 class Averaging:

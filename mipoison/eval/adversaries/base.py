@@ -227,6 +227,11 @@ class TrainedAdversary(ABC):
                 self.on_epoch()
 
 
+def _finite(error: Tensor) -> float:
+    """The error, infinite where it is no number: of a network that diverged."""
+    return float(error.nan_to_num(torch.inf))
+
+
 def _of_all(errors: Tensor, active: Tensor, systems: int) -> list[float]:
     """Errors of the active systems, NaN for the others."""
     everyone = torch.full((systems,), torch.nan)
@@ -276,11 +281,11 @@ class Attack:
 
     def strongest(self, system: int) -> str:
         """Names the variant with the smallest mean error on the victims."""
-        return min(self.errors, key=lambda name: float(self.errors[name][system].mean()))
+        return min(self.errors, key=lambda name: _finite(self.errors[name][system].mean()))
 
     def best_held_out(self, system: int) -> str:
         """Names the variant with the smallest error on the rows that the adversary kept back."""
-        return min(self.held_out, key=lambda name: float(self.held_out[name][system]))
+        return min(self.held_out, key=lambda name: _finite(self.held_out[name][system]))
 
     def chosen(self, system: int) -> str:
         """Names the variant that the adversary would use, knowing its held-out rows alone."""

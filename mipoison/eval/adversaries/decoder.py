@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from mipoison.eval.adversaries.averaging import warn_of_divergence
 from mipoison.eval.adversaries.base import (
     Standardizer,
     TrainedAdversary,
@@ -179,6 +180,11 @@ class Decoder(TrainedAdversary):
             active = [system for system in active if not trained[system].ended(self.patience)]
         self._networks = [one.taken() for one in trained]
         self.passes = [one.best_pass for one in trained]
+        together = (
+            torch.stack([value.flatten() for value in weights])
+            for weights in zip(*(one.parameters() for one in self._networks), strict=True)
+        )
+        warn_of_divergence(self.passes, together, self.learning_rate)
         self._ended(made)
         return self
 
@@ -245,9 +251,10 @@ class _Training:
     best_pass: int = 0
     _made: int = 0
     _error: float = float("inf")
-    _best: dict[str, Any] = field(default_factory=dict)
+    _best: dict[str, Any] = field(init=False)
 
     def __post_init__(self) -> None:
+        self._best = copy.deepcopy(self.network.state_dict())
         self._optimizer = torch.optim.Adam(
             self.network.parameters(), lr=self.rate, betas=(0.5, 0.999), amsgrad=True
         )

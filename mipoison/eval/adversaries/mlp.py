@@ -9,7 +9,7 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from mipoison.eval.adversaries.averaging import Averaging
+from mipoison.eval.adversaries.averaging import Averaging, warn_of_divergence
 from mipoison.eval.adversaries.base import (
     Standardizer,
     TrainedAdversary,
@@ -236,6 +236,7 @@ class MLP(TrainedAdversary):
                 scaled = scaled[left]
                 held = None if held is None else (held[0][left], held[1])
         self._parameters, self.passes = training.best, training.passes
+        warn_of_divergence(self.passes, self._parameters, self.learning_rate)
         self._ended(made)
 
 

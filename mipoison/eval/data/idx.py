@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import math
 import zlib
 from pathlib import Path
 from typing import Any, Final
@@ -77,12 +78,12 @@ def _read(folder: Path, stem: str, dimensions: int, name: str) -> npt.NDArray[An
     except (OSError, EOFError, zlib.error) as error:
         raise ValueError(f"{name}: expected {file.name} to be whole, got: {error}") from error
     start = _WIDTH * (1 + dimensions)
-    shape = np.frombuffer(content[_WIDTH:start].ljust(start - _WIDTH, b"\0"), dtype=">u4")
-    if content[:_WIDTH] != _MAGIC + bytes([dimensions]) or len(content) != start + int(
-        np.prod(shape, dtype=np.int64)
-    ):
+    sizes = np.frombuffer(content[_WIDTH:start].ljust(start - _WIDTH, b"\0"), dtype=">u4")
+    # (As whole numbers of Python, whose product does not overflow.)
+    shape: list[int] = sizes.tolist()
+    if content[:_WIDTH] != _MAGIC + bytes([dimensions]) or len(content) != start + math.prod(shape):
         raise ValueError(
             f"{name}: expected {file.name} to hold bytes in {dimensions} dimensions, as IDX has them, got another file "
             "or a part of one"
         )
-    return np.frombuffer(content, dtype=np.uint8, offset=start).reshape(shape.astype(np.int64))
+    return np.frombuffer(content, dtype=np.uint8, offset=start).reshape(shape)

@@ -71,4 +71,5 @@ class Recognizer:
 
 
 def _nearest(embedded: Tensor, means: Tensor) -> Tensor:
-    return torch.cdist(embedded, means).argmin(1)
+    # (A class without private rows has no mean, and is nearest to nobody.)
+    return torch.cdist(embedded, means).nan_to_num(torch.inf).argmin(1)

@@ -261,6 +261,8 @@ def floors(parts: Split) -> dict[str, float | None]:
     means = torch.stack(
         [known.inputs[known.labels == label].mean(0) for label in range(parts.classes)]
     )
+    # (Nothing is known of a class without rows.)
+    means = torch.where(means.isnan(), known.inputs.mean(0), means)
     return {
         "global_mean": global_mean,
         "class_mean": float(row_errors(means[victims.labels], victims.inputs).mean()),
