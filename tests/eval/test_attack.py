@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from mipoison.eval.adversaries.attack import attack, attack_trained_clean
-from mipoison.eval.adversaries.base import REFIT, STANDARD
+from mipoison.eval.adversaries.attack import COMMITTEE, attack, attack_trained_clean
+from mipoison.eval.adversaries.base import REFIT, STANDARD, Attack
 from mipoison.eval.adversaries.settings import AdversarySettings
 from mipoison.eval.data.splits import Role
 
@@ -70,3 +70,20 @@ def test_clean_training_meets_its_own_system_unchanged():
     clean = attack_trained_clean(seen, 0, served, victims)
     torch.testing.assert_close(clean.errors[STANDARD][0], seen.errors[STANDARD][0])
     assert not torch.allclose(clean.errors[STANDARD][1], seen.errors[STANDARD][1])
+
+
+def test_principal_components_are_computed_once_for_all_networks(monkeypatch):
+    """And once more for the rows that the chosen one is trained on again."""
+    generator = torch.Generator().manual_seed(0)
+    auxiliary, victims = role(80, generator), role(30, generator)
+    queries, served = systems(80, generator), systems(30, generator)
+    decomposed, svd = [], torch.linalg.svd
+
+    def counted(rows, **settings):
+        decomposed.append(len(rows))
+        return svd(rows, **settings)
+
+    monkeypatch.setattr(torch.linalg, "svd", counted)
+    monkeypatch.setattr(Attack, "best_held_out", lambda self, system: COMMITTEE)
+    attack(SETTINGS, queries, auxiliary, served, victims, seed=1)
+    assert decomposed == [60, 80]

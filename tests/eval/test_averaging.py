@@ -8,10 +8,10 @@ from mipoison.eval.adversaries.base import Attack
 from mipoison.eval.adversaries.mlp import MLP
 
 
-def trained(errors, limits=(9, 9), patience=2):
+def trained(errors, limits=(9, 9), patience=2, variance=1.0):
     """Two networks of one number each that step down a parabola, and what was kept after each pass."""
     parameters = [torch.ones(2, 1).requires_grad_()]
-    training = Averaging(parameters, rate=0.1, limits=limits, patience=patience)
+    training = Averaging(parameters, rate=0.1, limits=limits, patience=patience, variance=variance)
     averages, made = [], 0
     while len(training.active):
         training.step(training.parameters[0].square().sum())
@@ -26,6 +26,9 @@ def trained(errors, limits=(9, 9), patience=2):
 
 def test_each_network_ends_after_its_best_pass():
     errors = torch.tensor([[5.0, 5.0], [4.0, 6.0], [3.0, 4.99999], [3.5, 1.0], [3.1, 1.0]])
+    # What counts as smaller is a share of the variance of what is learnt, whatever its unit is.
+    small, _ = trained(1e-8 * errors, variance=1e-8)
+    assert small.passes == [3, 1]
     training, averages = trained(errors)
     # The second had no smaller error for two passes before it fell.
     assert training.passes == [3, 1] and len(averages) == 5

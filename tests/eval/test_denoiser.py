@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from mipoison.eval.adversaries.denoiser import Denoiser
-from mipoison.eval.adversaries.mlp import MLP
+from mipoison.eval.adversaries.denoiser import UNBOUNDED, Denoiser
+from mipoison.eval.adversaries.mlp import MLP, PIXELS
 from mipoison.eval.metrics import row_errors
 
 
@@ -20,7 +20,8 @@ def world():
 
 def denoiser_of(inverter, clean, seed=0, epochs=30):
     undo, spot = (
-        MLP(kind="raw+log", width=192, epochs=epochs, seed=own) for own in (seed, seed + 1)
+        MLP(kind="raw+log", width=96, epochs=epochs, span=span, seed=own)
+        for own, span in ((seed, UNBOUNDED), (seed + 1, PIXELS))
     )
     return Denoiser(inverter, clean, undo, spot)
 
@@ -52,6 +53,19 @@ def test_rows_left_alone_are_believed(world):
     errors, bare = error(world, defended), bare_error(world)
     assert float(errors[left].mean()) < 1.5 * float(bare[left].mean())
     assert float(errors[~left].mean()) > 3 * float(bare[~left].mean())
+
+
+def test_what_is_recovered_is_no_farther_than_what_was_served(world):
+    """Of noise that hardly moves a vector: what tells the rest is the served vector itself."""
+    clean, inputs, inverter = world
+    noise = 0.03 * torch.randn(clean.shape, generator=torch.Generator().manual_seed(0))
+    served = torch.softmax(clean.log() + noise, 1)
+    denoiser = denoiser_of(inverter, clean[:900], epochs=5).fit(served[:900], inputs[:900])
+
+    def apart(vectors):
+        return float((vectors.log() - clean[900:].log()).square().mean().sqrt())
+
+    assert apart(denoiser.denoise(served[900:])) < 1.1 * apart(served[900:])
 
 
 def test_no_defense_is_inverted_as_it_is(world):

@@ -12,7 +12,7 @@ from torch import Tensor
 from mipoison.eval.adversaries.base import REFIT, STANDARD, Attack, Network
 from mipoison.eval.adversaries.decoder import Decoder
 from mipoison.eval.adversaries.lookups import LabelOnly, NearestNeighbours, reconstruct_together
-from mipoison.eval.adversaries.mlp import MLP, PIXELS
+from mipoison.eval.adversaries.mlp import MLP, PIXELS, Components
 from mipoison.eval.adversaries.settings import WIDE, AdversarySettings
 from mipoison.eval.data.splits import Role
 from mipoison.eval.metrics import row_errors
@@ -24,8 +24,17 @@ def standard(
     seed: int,
     stretch: int = 1,
     span: tuple[float, float] = PIXELS,
+    components: Components | None = None,
 ) -> MLP:
-    """Returns the standard adversary's network: raw features; ``stretch`` multiplies its epochs and its patience."""
+    """Returns the standard adversary's network: raw features.
+
+    Args:
+        settings: how hard the adversaries try.
+        seed: initial weights and order of the batches.
+        stretch: multiplies its epochs and its patience.
+        span: see `MLP`.
+        components: see `MLP`.
+    """
     return MLP(
         name="MLP, raw",
         kind="raw",
@@ -37,6 +46,7 @@ def standard(
         log_floor=settings.log_floor,
         span=span,
         seed=seed,
+        components=components,
     )
 
 
@@ -47,6 +57,7 @@ def adaptive_networks(
     stretch: int = 1,
     image_shape: tuple[int, int] | None = None,
     span: tuple[float, float] = PIXELS,
+    components: Components | None = None,
 ) -> dict[str, Network]:
     """Returns the adaptive adversary's networks by name: wider and longer on raw and raw+log features, decoders.
 
@@ -56,13 +67,14 @@ def adaptive_networks(
         stretch: multiplies their epochs and their patience.
         image_shape: height and width, for decoders and "mse+ssim".
         span: see `MLP`.
+        components: see `MLP`; by default one for all of them.
 
     Raises:
         ValueError: if there are decoders but no image shape.
     """
     if settings.decoders and image_shape is None:
         raise ValueError("image_shape: expected height and width of the images, for the decoders")
-    usual = settings.log_floor
+    usual, shared = settings.log_floor, components or Components()
     wide = [("wide MLP, raw", "raw", "mse", usual)]
     wide += [(name, "raw+log", "mse", floor) for name, floor in settings.readers.items()]
     wide += [(f"{WIDE}, {loss}", "raw+log", loss, usual) for loss in settings.losses]
@@ -80,6 +92,7 @@ def adaptive_networks(
             image_shape=image_shape,
             span=span,
             seed=seed + 1,
+            components=shared,
         )
         for name, kind, loss, floor in wide
     ]
@@ -159,11 +172,17 @@ def attack(
         )
     seen, seen_inputs = queries[:, :fitted], auxiliary.inputs[:fitted]
     held, held_inputs = queries[:, fitted:], auxiliary.inputs[fitted:]
+    components = Components()
     networks: dict[str, Network] = {
-        STANDARD: standard(settings, seed=seed, stretch=stretch, span=span)
+        STANDARD: standard(settings, seed=seed, stretch=stretch, span=span, components=components)
     }
     networks |= adaptive_networks(
-        settings, seed=seed, stretch=stretch, image_shape=image_shape, span=span
+        settings,
+        seed=seed,
+        stretch=stretch,
+        image_shape=image_shape,
+        span=span,
+        components=components,
     )
     floors = {name: one.log_floor for name, one in networks.items() if isinstance(one, MLP)}
     committees = {COMMITTEE: [name for name in floors if floors[name] == settings.log_floor]}

@@ -13,9 +13,9 @@ from mipoison.adamw import AdamW
 
 # Weight of the past in a running average, once there is enough of it.
 _DECAY: Final = 0.99
-# An error counts as smaller if it is so by this share, and by this much: of pixels in [0, 1] it is a squared error.
+# An error counts as smaller if it is so by this share, and by this share of the targets' variance.
 _SMALLER: Final = 1e-4
-_LEAST: Final = 1e-6
+_LEAST: Final = 1e-5
 
 
 def warn_of_divergence(passes: Sequence[int], weights: Iterable[Tensor], rate: float) -> None:
@@ -49,6 +49,7 @@ class Averaging:
         rate: learning rate.
         limits: the most passes of each network.
         patience: passes without a smaller error after which a network has converged; None: all passes are made.
+        variance: of what the networks learn, in the unit of the squared errors that are told.
 
     Attributes:
         parameters: of the networks that are still trained, ``[A, ...]`` each.
@@ -65,6 +66,7 @@ class Averaging:
         rate: float,
         limits: Sequence[int],
         patience: int | None,
+        variance: float = 1.0,
     ) -> None:
         self.parameters = list(parameters)
         self.averages = [value.detach().clone() for value in parameters]
@@ -74,6 +76,7 @@ class Averaging:
         self.passes = [0] * len(limits)
         self._limits = torch.tensor(limits, device=device)
         self._patience = patience
+        self._least = _LEAST * variance
         self._errors = torch.full((len(limits),), torch.inf, device=device)
         self._since = torch.zeros_like(self._limits)
         self._optimizer = AdamW(self.parameters, rate=rate)
@@ -102,7 +105,7 @@ class Averaging:
         better = torch.ones_like(self.active, dtype=torch.bool)
         if errors is not None:
             before = self._errors[self.active]
-            better = errors < before * (1 - _SMALLER) - _LEAST
+            better = errors < before * (1 - _SMALLER) - self._least
             self._errors[self.active] = torch.where(better, errors.to(before), before)
         chosen = self.active[better]
         for best, average in zip(self.best, self.averages, strict=True):

@@ -23,6 +23,27 @@ from mipoison.eval.metrics import pixel_loss, require_loss
 PIXELS: Final = (0.0, 1.0)
 
 
+class Components:
+    """The mean of inputs and min(80, D, n - 1) principal components; of one tensor they are computed once.
+
+    A singular value decomposition of large images takes longer than some of the networks that learn to predict it.
+    """
+
+    def __init__(self) -> None:
+        self._known: tuple[Tensor, int, Tensor, Tensor] | None = None
+
+    def of(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns the mean ``[D]`` and the components ``[C, D]`` of inputs ``[n, D]``, on the training device."""
+        known = self._known
+        if known is None or known[0] is not inputs or known[1] != inputs._version:
+            rows = inputs.to(training_device())
+            mean = rows.mean(0)
+            count = min(80, rows.shape[1], len(rows) - 1)
+            directions = torch.linalg.svd(rows - mean, full_matrices=False).Vh
+            known = self._known = inputs, inputs._version, mean, directions[:count]
+        return known[2], known[3]
+
+
 class MLP(TrainedAdversary):
     """Minimises the mean squared error of min(80, D, n - 1) principal components.
 
@@ -47,6 +68,7 @@ class MLP(TrainedAdversary):
         seed: initial weights and order of the batches.
         name: how reports call it.
         on_epoch: called after every epoch.
+        components: shared by networks that learn the same inputs; None: its own.
 
     Attributes:
         curves: error on the training rows and on held-out rows after each epoch.
@@ -71,6 +93,7 @@ class MLP(TrainedAdversary):
         seed: int = 0,
         name: str | None = None,
         on_epoch: Callable[[], None] | None = None,
+        components: Components | None = None,
     ) -> None:
         require_loss(loss, image_shape)
         super().__init__(
@@ -88,6 +111,7 @@ class MLP(TrainedAdversary):
         self.loss = loss
         self.image_shape = image_shape
         self.span = span
+        self._shared = Components() if components is None else components
 
     def fit(
         self, defended: Tensor, inputs: Tensor, held_out: tuple[Tensor, Tensor] | None = None
@@ -126,10 +150,10 @@ class MLP(TrainedAdversary):
     ) -> MLP:
         generator = torch.Generator().manual_seed(self.seed)
         device = training_device()
+        self._mean, self._components = self._shared.of(inputs)
         defended, inputs = defended.to(device), inputs.to(device)
         read = features(stacked(defended), self.kind, log_floor=self.log_floor)
         self._standardizer = Standardizer.of(read)
-        self._learn_components(inputs)
         self._parameters = self._initialise(read.shape[0], read.shape[2], generator)
         held = None
         if held_out is not None:
@@ -169,18 +193,13 @@ class MLP(TrainedAdversary):
             span=self.span,
             seed=self.seed,
             name=self.name,
+            components=self._shared,
         )
 
     def _scaled(self, defended: Tensor) -> Tensor:
         """Standardised features of served vectors."""
         read = features(defended, self.kind, log_floor=self.log_floor)
         return self._standardizer.apply(read)
-
-    def _learn_components(self, inputs: Tensor) -> None:
-        self._mean = inputs.mean(0)
-        count = min(80, inputs.shape[1], len(inputs) - 1)
-        directions = torch.linalg.svd(inputs - self._mean, full_matrices=False).Vh
-        self._components = directions[:count]
 
     def _initialise(self, systems: int, size: int, generator: torch.Generator) -> list[Tensor]:
         sizes = (size, self.width, self.width, len(self._components))
@@ -206,10 +225,15 @@ class MLP(TrainedAdversary):
         generator: torch.Generator,
     ) -> None:
         coefficients = (inputs - self._mean) @ self._components.T
-        lost = (inputs - self._mean).square().sum() - coefficients.square().sum()
+        total = (inputs - self._mean).square().sum()
+        lost = total - coefficients.square().sum()
         systems = len(scaled)
         training = Averaging(
-            self._parameters, rate=self.learning_rate, limits=limits, patience=self.patience
+            self._parameters,
+            rate=self.learning_rate,
+            limits=limits,
+            patience=self.patience,
+            variance=float(total) / inputs.numel(),
         )
         made = 0
         while len(training.active):

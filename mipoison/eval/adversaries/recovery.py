@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from mipoison.eval.adversaries.base import Attack, Network
-from mipoison.eval.adversaries.denoiser import Denoiser
-from mipoison.eval.adversaries.mlp import MLP
+from mipoison.eval.adversaries.denoiser import UNBOUNDED, Denoiser
+from mipoison.eval.adversaries.mlp import MLP, PIXELS
 from mipoison.eval.adversaries.settings import AdversarySettings
 from mipoison.eval.data.splits import Role
 from mipoison.eval.metrics import row_errors
@@ -111,9 +111,10 @@ def _denoiser(
             batch=settings.wide_batch,
             learning_rate=settings.learning_rate,
             log_floor=log_floor,
+            span=span,
             seed=own,
         )
-        for own in (seed, seed + 1)
+        for own, span in ((seed, UNBOUNDED), (seed + 1, PIXELS))
     )
     return Denoiser(
         inverter, clean, undo, spot, log_floor=log_floor, keeps_labels=keeps_labels, name=name

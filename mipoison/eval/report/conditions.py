@@ -103,8 +103,8 @@ def _adversaries(adversary: Mapping[str, Any]) -> str:
         f"The MLPs predict principal components of the images, AdamW at {adversary['learning_rate']:g}, running "
         f"averages of the weights. Of the auxiliary rows {adversary['held_out']} are kept back: training ends after "
         f"{adversary['patience']} epochs without a smaller error there, the weights of the best epoch are kept, and "
-        "the variant of the smallest error is chosen. (A network's error there is the least of many epochs, a look-up's "
-        "is not selected so: the choice leans a little toward networks.) The chosen variant is then trained again on all "
-        "auxiliary rows, as many epochs, and enters as a further variant; look-ups use all rows."
+        "the variant of the smallest error is chosen. (A network's error there is the least of many epochs, and that "
+        "of a look-up is not: the choice leans a little toward networks.) The chosen variant is then trained again on "
+        "all auxiliary rows, as many epochs, and enters as a further variant; look-ups use all rows."
         f"{_recovery(adversary['recovery_draws'])}"
     )
