@@ -21,18 +21,24 @@ from mipoison.ops.rows import label_of
 from mipoison.ops.validation import as_number
 from mipoison.reference.quantize import UNITS, units
 from mipoison.reference.rounding import renormalise
+from mipoison.reference.rows import on_rows
 
 # k-means ends where no center moves farther (l2), as in the authors' code, or after so many rounds.
 _STILL: Final = 1e-3
 _ROUNDS: Final = 100
+# Each section leaves so much of an interval of levels: so many leave 1e-13 of it.
+_GOLDEN: Final = (5**0.5 - 1) / 2
+_SECTIONS: Final = 62
+# What fits into a class below its level counts as room from here on.
+_ROOM: Final = 1e-12
 
 
 class ModelGuardW(Defense):
     """Minimises Σ_j q_j log p_j over the row's set ‖q − p‖₁ ≤ ε with the row's label: what W does to rows.
 
-    The authors solve a linear program for each row. It has a closed form: the largest entries are cut off at one level,
-    and what is cut off, ε/2, goes to the least likely class. Where that class would rise above the level, the next one
-    takes the rest; such a row, of a large ε and no confident label, is near the optimum and not at it. Needs no key and
+    The authors solve a linear program for each row. Here its optimum is found by its structure. Let the label get s,
+    and nobody more. The most likely other classes then lose first, down to zero, and the least likely ones gain first,
+    up to s, until ε/2 has moved or all mass lies there. What is left is a convex function of s alone. Needs no key and
     no fit. Whoever knows it can undo most of it, as its authors say: W is meant for adversaries who do not try.
 
     Args:
@@ -63,19 +69,8 @@ class ModelGuardW(Defense):
     def answer(self, p: Tensor) -> Tensor:
         """See `Defense.answer`."""
         rows = p.to(torch.float64)
-        rising, order = rows.sort(dim=-1, stable=True)
-        k = rows.shape[-1]
-        # 1. The level s with Σ max(p − s, 0) = ε/2, but no lower than 1/K, where all entries are equal.
-        counts = torch.arange(1, k + 1, device=p.device, dtype=torch.float64)
-        tops = rising.flip(-1).cumsum(-1)
-        level = ((tops - self.epsilon / 2) / counts).amax(-1, keepdim=True).clamp_min(1 / k)
-        kept = torch.minimum(rising, level)
-        # 2. What was cut off fills the smallest entries up to the level.
-        cut = (rising - kept).cumsum(-1)[..., -1:]
-        room = level - kept
-        before = room.cumsum(-1) - room
-        filled = kept + torch.minimum((cut - before).clamp_min(0.0), room)
-        moved = torch.zeros_like(rows).scatter(-1, order, filled)
+        falling, order = rows.sort(dim=-1, descending=True, stable=True)
+        moved = torch.zeros_like(rows).scatter(-1, order, _optimum(falling, self.epsilon / 2))
         # Entries that were cut at one level tie: the label wins by the projection.
         label = label_of(p)
         return as_dtype(
@@ -89,6 +84,63 @@ class ModelGuardW(Defense):
     def extra_repr(self) -> str:
         """Settings."""
         return f"epsilon={self.epsilon:g}"
+
+
+def _optimum(falling: Tensor, half: float) -> Tensor:
+    """The optimal rows for entries [N, K] that fall from the label's on, where ε/2 may move."""
+    k = falling.shape[-1]
+    costs = falling.clamp_min(torch.finfo(torch.float64).tiny).log()
+    # 1. The least s is the level with Σ max(p − s, 0) = ε/2, but no lower than 1/K, where all entries are equal.
+    counts = torch.arange(1, k + 1, device=falling.device, dtype=torch.float64)
+    low = ((falling.cumsum(-1) - half) / counts).amax(-1, keepdim=True).clamp_min(1 / k)
+    least = _at(low, falling, half)
+    # 2. It is the best where it takes from two classes at most and the least likely one has room for all of it.
+    full = least[..., -1] >= low[..., 0] - _ROOM
+    rest = ((least < falling).sum(-1) > 2) | full
+
+    def searched(low: Tensor, falling: Tensor, costs: Tensor, least: Tensor) -> tuple[Tensor]:
+        # 3. Golden sections: of two s the one with the smaller objective is nearer to the best.
+        high = torch.maximum(low, (falling[..., :1] + half).clamp_max(1.0))
+        for _ in range(_SECTIONS):
+            step = _GOLDEN * (high - low)
+            left, right = high - step, low + step
+            of_left, of_right = (_total(_at(s, falling, half) * costs) for s in (left, right))
+            better = of_left < of_right
+            low, high = torch.where(better, low, left), torch.where(better, right, high)
+        # 4. The least s may be the best itself.
+        found = _at((low + high) / 2, falling, half)
+        nearer = _total(found * costs) < _total(least * costs)
+        return (torch.where(nearer, found, least),)
+
+    return on_rows(rest, (least,), searched, low, falling, costs, least)[0]
+
+
+def _at(level: Tensor, falling: Tensor, half: float) -> Tensor:
+    """The optimal rows [N, K] where the label gets the level [N, 1] and the others no more."""
+    label, others = falling[..., :1], falling[..., 1:]
+    # From the least likely class on, so much fits in: without a cap on the move, all mass goes there.
+    room = level.expand_as(others)
+    free = (1 - level - _before_rising(room)).clamp_min(0.0).minimum(room)
+    raised = (level - label).clamp_min(0.0)
+    all_moved = raised + _total((free - others).clamp_min(0.0))
+    most = all_moved.clamp_max(half)
+    # What lies above the level is lost; then the most likely classes lose the rest of what may move.
+    kept = others.minimum(level)
+    lost = _total(others - kept) + (label - level).clamp_min(0.0)
+    above = kept.cumsum(-1) - kept
+    less = (most - lost - above).clamp_min(0.0).minimum(kept)
+    more = (most - raised - _before_rising(level - kept)).clamp_min(0.0).minimum(level - kept)
+    return torch.cat((level, kept - less + more), -1)
+
+
+def _before_rising(x: Tensor) -> Tensor:
+    """For each entry the sum of those behind it, [N, K]."""
+    return (x.flip(-1).cumsum(-1) - x.flip(-1)).flip(-1)
+
+
+def _total(x: Tensor) -> Tensor:
+    """Sums [N, 1], in an order that does not depend on the batch."""
+    return x.cumsum(-1)[..., -1:]
 
 
 class Cover:
