@@ -103,7 +103,7 @@ def _contract(outputs: Tensor, key: int, seed: int) -> OfStrength:
 
 
 def _modelguard_s(outputs: Tensor, key: int, seed: int) -> OfStrength:
-    """Clustered once: a smaller epsilon goes on where a larger one ended."""
+    """Rows are sorted by label once, and clustered for each epsilon."""
     covers, margin = covers_of(outputs), 1e-3
     return lambda epsilon: ModelGuardS(
         codewords_within(covers, epsilon, margin), epsilon=epsilon, margin=margin

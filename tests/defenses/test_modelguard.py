@@ -9,7 +9,8 @@ from distributions import draw
 from scipy.optimize import linprog
 
 from mipoison.defenses import ModelGuardS, ModelGuardW
-from mipoison.defenses.baselines.modelguard import covers_of
+from mipoison.defenses.baselines import cover
+from mipoison.defenses.baselines.cover import Cover
 from mipoison.reference import label_of
 
 K = 5
@@ -71,12 +72,29 @@ def test_s_answers_far_rows_with_the_nearest_codeword() -> None:
     assert torch.allclose(defense(far), defense.codewords[0, distance.argmin()][None], atol=1e-6)
 
 
-def test_a_smaller_epsilon_goes_on_from_a_larger_one() -> None:
-    cover, alone = covers_of(P)[0], covers_of(P)[0]
-    counts = [len(cover.within(epsilon)) for epsilon in (2.0, 0.5, 0.1)]
-    assert counts == sorted(counts) and counts[0] == 1 < counts[2]
-    assert torch.equal(cover.within(0.1), alone.within(0.1))
-    assert len(cover.within(0.0)) == int((label_of(P) == 0).sum())
+def test_centers_are_few_and_within_epsilon_of_all_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Many are found at once, and few more than where the farthest row is added alone: there they are 22 and 371."""
+    rows = draw("plain", 600, K)
+    assert len(Cover(rows).within(2.0)) == 1
+    settled = []
+    inner = Cover._settled
+
+    def counted(self: Cover, centers: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        settled.append(len(centers))
+        return inner(self, centers)
+
+    monkeypatch.setattr(Cover, "_settled", counted)
+    for epsilon, most in ((0.5, 22), (0.1, 371)):
+        centers = Cover(rows).within(epsilon)
+        assert float(torch.cdist(rows, centers, p=1).amin(1).max()) <= epsilon
+        assert len(centers) <= 1.15 * most
+    assert len(settled) < 30
+    assert len(Cover(rows).within(0.0)) == 600
+    # The mean of three equal rows is another one, by rounding.
+    assert len(Cover(rows[:1].expand(3, K)).within(0.0)) <= 2
+    monkeypatch.setattr(cover, "_MOST", 100)
+    with pytest.raises(ValueError, match=r"100 codewords a label suffice, got 0\.01 for 600 rows"):
+        Cover(rows).within(0.01)
 
 
 def test_s_has_a_codeword_for_labels_without_rows_and_refuses_others() -> None:

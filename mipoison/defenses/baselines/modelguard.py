@@ -11,6 +11,7 @@ from torch import Tensor
 from mipoison import ops
 from mipoison.construction import constructor
 from mipoison.defenses.base import Defense
+from mipoison.defenses.baselines.cover import Cover
 from mipoison.defenses.clean import as_dtype, defender_rows
 from mipoison.defenses.lead import least_lead
 from mipoison.defenses.lpa.codebook import padded, require_codewords
@@ -23,9 +24,6 @@ from mipoison.reference.quantize import UNITS, units
 from mipoison.reference.rounding import renormalise
 from mipoison.reference.rows import on_rows
 
-# k-means ends where no center moves farther (l2), as in the authors' code, or after so many rounds.
-_STILL: Final = 1e-3
-_ROUNDS: Final = 100
 # Each section leaves so much of an interval of levels: so many leave 1e-13 of it.
 _GOLDEN: Final = (5**0.5 - 1) / 2
 _SECTIONS: Final = 62
@@ -143,50 +141,6 @@ def _total(x: Tensor) -> Tensor:
     return x.cumsum(-1)[..., -1:]
 
 
-class Cover:
-    """The centers of one label's rows [n, K], one more at a time, until no row lies farther than ε (l1) from one.
-
-    k-means, whose distances are l1 and whose centers are means; then the row that lies farthest becomes a center, and
-    so on. A smaller ε goes on where a larger one ended.
-
-    Args:
-        rows: of one label, at least one; float64.
-    """
-
-    def __init__(self, rows: Tensor) -> None:
-        self._rows = rows
-        self._found: list[tuple[float, Tensor]] = []
-
-    def within(self, epsilon: float) -> Tensor:
-        """The first centers of which no row is farther than ε, [C, K]; all rows where rounding keeps them apart."""
-        for reach, centers in self._found:
-            if reach <= epsilon:
-                return centers
-        if not self._found:
-            self._append(self._rows.mean(0, keepdim=True))
-        while self._found[-1][0] > epsilon and len(self._found) <= len(self._rows):
-            centers = self._found[-1][1]
-            farthest = self._distances(centers).amin(1).argmax()
-            self._append(torch.cat((centers, self._rows[farthest : farthest + 1])))
-        return self._found[-1][1]
-
-    def _append(self, centers: Tensor) -> None:
-        for _ in range(_ROUNDS):
-            nearest = self._distances(centers).argmin(1)
-            sums = torch.zeros_like(centers).index_add_(0, nearest, self._rows)
-            count = nearest.bincount(minlength=len(centers)).unsqueeze(1)
-            moved = torch.where(count > 0, sums / count.clamp_min(1), centers)
-            still = float((moved - centers).norm(dim=1).max()) < _STILL
-            if still:
-                break
-            centers = moved
-        centers = centers[self._distances(centers).argmin(1).unique()]
-        self._found.append((float(self._distances(centers).amin(1).max()), centers))
-
-    def _distances(self, centers: Tensor) -> Tensor:
-        return torch.cdist(self._rows, centers, p=1)
-
-
 def covers_of(p: Tensor) -> list[Cover]:
     """The rows [N, K] of each label; a label without rows has the middle between its vertex and the uniform row."""
     k, label = p.shape[1], label_of(p)
@@ -277,7 +231,8 @@ class ModelGuardS(Defense):
 
         Raises:
             TypeError: for a wrong kind or dtype.
-            ValueError: for wrong shapes or ranges, no rows, or rows that are no probability vectors.
+            ValueError: for wrong shapes or ranges, no rows, rows that are no probability vectors, or an epsilon that
+                needs more than 4096 codewords a label.
 
         Example:
             >>> p = torch.softmax(torch.randn(64, 5), 1)
