@@ -33,7 +33,7 @@ from mipoison.defenses.lpa import OBJECTIVES
 KEYLESS = (
     *("label-only", "rounding", "top-k", "flatter", "sharper", "reverse-sigmoid"),
     *("high-confidence", "contract", "codebook", "codebook without a cap"),
-    *("cutoff", "cutoff without a cap"),
+    *("cutoff", "cutoff without a cap", "modelguard-w", "modelguard-s"),
 )
 KEYED = (
     *("decoy", "ascent", "direction", "equilibrium", "generator", "alignment", "alignment-full"),
