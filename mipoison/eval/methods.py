@@ -26,9 +26,8 @@ from mipoison.eval.strengths import SWEEPS
 from mipoison.progress import Progress, Report
 
 Options: TypeAlias = dict[str, float | str]
-Check: TypeAlias = Callable[
-    [str, Any], float | str
-]  # Name and value to the value as Python has it.
+# Name and value to the value as Python has it.
+Check: TypeAlias = Callable[[str, Any], float | str]
 
 
 def number(most: float, *, zero: bool = False) -> Check:

@@ -203,8 +203,9 @@ class LPA(Defense):
         "equilibrium" and "generator" estimate it on rows that were kept out of the game, at the final penalty. None are
         kept out of fewer than 128 rows; nor of fewer than 256 with ten or more a label on average, or of fewer than
         1000 with forty or more. It is then what the fitted rows spend under other keys, which fresh rows may miss by a
-        third. "codebook" estimates it on rows that were kept out of a fit. The other objectives measure it on the given
-        outputs.
+        third. Where rows were kept out, or halves were fitted, the penalty is set so that these rows spend the budget:
+        the estimate is then near the budget by construction. "codebook" estimates it on rows that were kept out of a
+        fit. The other objectives measure it on the given outputs.
         """
         return self.objective.realised
 
