@@ -8,8 +8,11 @@ from pathlib import Path
 import mipoison
 
 ROOT = Path(mipoison.__file__).parent
-# The harness is a program of its own, whose process is its own.
-FILES = [path for path in sorted(ROOT.rglob("*.py")) if "eval" not in path.relative_to(ROOT).parts]
+# The harness and the audit are programs of their own, whose processes are their own.
+PROGRAMS = {"eval", "audit"}
+FILES = [
+    path for path in sorted(ROOT.rglob("*.py")) if not PROGRAMS & set(path.relative_to(ROOT).parts)
+]
 # What each takes from the process's defaults unless it is told.
 BOTH = ("empty", "eye", "full", "linspace", "ones", "rand", "randn", "tensor", "zeros")
 DEVICE = ("arange", "as_tensor", "randint", "randperm", "tril_indices", "triu_indices")

@@ -156,7 +156,7 @@ def codewords_within(covers: Sequence[Cover], epsilon: float, margin: float) -> 
     words = []
     for t, cover in enumerate(covers):
         centers = cover.within(epsilon)
-        label = torch.full((len(centers),), t, device=centers.device)
+        label = torch.full((len(centers),), t, dtype=torch.int64, device=centers.device)
         led = ops.project(centers, label=label, margin=least_lead(margin))
         words.append(as_dtype(led, torch.float32, label))
     return padded(words)
@@ -197,7 +197,8 @@ class ModelGuardS(Defense):
         margin: float = 1e-3,
     ) -> None:
         super().__init__(on_invalid=on_invalid, margin=margin)
-        words = torch.as_tensor(codewords).detach()
+        device = codewords.device if isinstance(codewords, Tensor) else "cpu"
+        words = torch.as_tensor(codewords, device=device).detach()
         require_codewords(words, "ModelGuardS.fit")
         self.register_buffer("codewords", words.clone())
         self.epsilon = as_number("epsilon", epsilon, 0.0, 2.0)

@@ -58,7 +58,7 @@ def errors_of(
     turns = int(fold.max()) + 1
     totals = []
     for i, q in enumerate(some):
-        sums = torch.zeros(3, 5, dtype=torch.float64)
+        sums = torch.zeros(3, 5, dtype=torch.float64, device=q.device)
         for turn in range(turns):
             out = fold == turn
             sums += _sums(q[~out], goal[~out], q[out], goal[out], seed)
