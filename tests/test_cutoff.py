@@ -14,6 +14,7 @@ import mipoison as mp
 from mipoison.defenses.lpa import auto
 from mipoison.defenses.lpa.critics import errors_of
 from mipoison.defenses.lpa.cutoff import Cutoff, worths
+from mipoison.defenses.lpa.objective import Objective
 from mipoison.progress import Progress
 from mipoison.reference import label_of
 from mipoison.reference.rounding import lead
@@ -69,6 +70,14 @@ def test_a_budget_beyond_the_labels_answers_with_labels_alone() -> None:
     assert torch.equal(q.amax(1), torch.ones(300)) and one.realised < 1.9
 
 
+def test_near_what_labels_spend_one_cutoff_is_common() -> None:
+    p, x = classified(300, seed=100)
+    labels = float(2 * (1 - p.amax(1)).mean())
+    for share, common in ((0.4, False), (0.9, True)):
+        one = mp.LPA.fit(p, x, objective="cutoff", budget=share * labels).objective
+        assert (float(one.cutoffs.max() - one.cutoffs.min()) == 0.0) == common
+
+
 def test_a_state_dict_carries_the_step(cutoff: mp.LPA) -> None:
     other = mp.LPA.fit(*classified(300, seed=104), objective="cutoff", budget=0.2)
     p, _ = classified(200, seed=105)
@@ -97,7 +106,7 @@ def test_wrong_cutoffs_are_refused() -> None:
 
 
 def test_a_label_whose_unconfident_rows_tell_more_is_worth_more() -> None:
-    p, x = classified(4000, seed=106)
+    p, x = classified(2000, seed=106)
     x = torch.rand(len(p), 8, generator=torch.Generator().manual_seed(1))
     low = 1 - p.amax(1) > 0.1
     x[low & (label_of(p) == 2)] += 0.5
@@ -143,20 +152,40 @@ def test_a_confident_classifier_is_cut_without_a_game(monkeypatch: pytest.Monkey
     assert torch.equal(chosen(p, ids=list(range(300))), chosen(p))
 
 
-@pytest.mark.parametrize("better", ["equilibrium", "cutoff"])
-def test_what_adversaries_err_more_on_is_kept(monkeypatch: pytest.MonkeyPatch, better: str) -> None:
-    p, x = classified(150, seed=100)
-    monkeypatch.setattr(
-        auto, "errors_of", lambda *_, **__: (1.0, 0.5) if better == "equilibrium" else (0.5, 1.0)
-    )
-    assert mp.LPA.fit(p, x, budget=0.05, key=1).objective.name == better
+@pytest.fixture(scope="module")
+def game() -> Objective:
+    fitted = mp.LPA.fit(*classified(150, seed=100), objective="equilibrium", budget=0.05, key=1)
+    return fitted.objective
+
+
+@pytest.mark.parametrize(
+    ("apart", "noise", "kept"),
+    [
+        (0.08, 0.01, "equilibrium"),
+        (0.08, 0.25, "cutoff"),
+        (0.03, 0.01, "cutoff"),
+        (-0.5, 0.01, "cutoff"),
+    ],
+)
+def test_the_equilibrium_is_kept_where_adversaries_clearly_err_more_on_it(
+    monkeypatch: pytest.MonkeyPatch, game: Objective, apart: float, noise: float, kept: str
+) -> None:
+    off = noise * torch.randn(150, generator=torch.Generator().manual_seed(1)).double()
+    off -= off.mean()
+    monkeypatch.setattr(auto, "fit_cross", lambda *_, **__: game)
+    monkeypatch.setattr(auto, "errors_of", lambda *_, **__: (1.0 + apart + off, 1.0 - off))
+    chosen = mp.LPA.fit(*classified(150, seed=100), budget=0.05, key=1)
+    assert chosen.objective.name == kept
 
 
 @pytest.mark.whole_fits
 def test_adversaries_err_more_where_less_is_told() -> None:
     p, x = classified(300, seed=100)
     blunt = torch.eye(K)[label_of(p)]
-    how = {"seed": 1, "progress": Progress(None)}
-    told, half, nothing = errors_of((p, torch.where(p < 0.2, 0.0, p), blunt), x, None, **how)
+    answers = (p, torch.where(p < 0.2, 0.0, p), blunt)
+    # Copies of one input count as one row.
+    copies = torch.arange(100).repeat(3)
+    errors = errors_of(answers, x, copies, seed=1, progress=Progress(None))
+    assert all(len(one) == 100 for one in errors)
+    told, half, nothing = (float(one.mean()) for one in errors)
     assert told < half < nothing
-    assert errors_of((p,), x, None, **how) == [told]

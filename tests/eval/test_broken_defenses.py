@@ -170,5 +170,8 @@ def test_no_adversary_beats_a_certificate(judged, name):
 
 
 def test_what_tells_every_row_apart_has_no_certificate(judged):
-    for name in ("none", "whole", "keyed noise", "fresh noise"):
+    for name in ("none", "keyed noise", "fresh noise"):
         assert judged[name].certified.mse == 0
+    # A few rows move as far as one bank vector, and share it: too few for a certificate of any gain.
+    whole = judged["whole"].certified
+    assert whole.alone > 0.5 and whole.mse < judged["none"].error / 2

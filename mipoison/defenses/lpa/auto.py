@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import Final
 
@@ -24,6 +25,10 @@ _FEWEST: Final = 128
 _WIDTH: Final = 128
 # A confident classifier's other entries sum to less than this in half of the rows.
 _ONE_HOT: Final = 1e-3
+# The equilibrium is kept where adversaries err more on it by more standard errors of the difference than the first,
+# and by more than the second as a share of the error on the cutoff.
+_CLEAR: Final = 3.0
+_WORTH: Final = 0.05
 # Labels alone that spend less than this share of the budget are the answer.
 _MET: Final = 0.95
 
@@ -41,7 +46,8 @@ def choose(
 
     The small entries of a confident classifier tell the most, and a cutoff wipes them in every row alike. Keyed moves
     of some rows hide more where the classifier is not confident. In between neither is known to be better, so both are
-    fitted and tried. The cutoff alone is fitted where
+    fitted and tried. Where adversaries see no clear difference, the cutoff is kept: it alone has a certificate. The
+    cutoff alone is fitted where
 
     - half of the rows are one-hot but for 1e-3: with as few rows as a defender has, adversaries learn too little from
       the equilibrium's answers to such rows to tell what others with more rows learn;
@@ -91,7 +97,17 @@ def choose(
     ours, theirs = errors_of(
         (moved, wiped), recovered, groups, seed=aim.seed, progress=progress.part(0.8, 1.0)
     )
-    return played if ours >= theirs else cut
+    return played if _clearly_above(ours, theirs) else cut
+
+
+def _clearly_above(ours: Tensor, theirs: Tensor) -> bool:
+    """Whether errors on the same groups of rows, [G] each, are higher by more than chance and by a share that counts.
+
+    Adversaries with few rows overfit the noise of keyed moves, and flatter them a little however many rows try them.
+    """
+    apart = ours - theirs
+    chance = float(apart.std()) / math.sqrt(len(apart))
+    return float(apart.mean()) > max(_CLEAR * chance, _WORTH * float(theirs.mean()))
 
 
 def _confident(rows: Tensor) -> bool:

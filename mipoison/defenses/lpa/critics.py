@@ -36,7 +36,7 @@ def errors_of(
     *,
     seed: int,
     progress: Progress,
-) -> list[float]:
+) -> list[Tensor]:
     """How much adversaries of each defense err on rows kept from them: lower means that it reveals more.
 
     One adversary sees the answers, two their logarithms too, down to 1e-6 and to 1e-30. They are trained on the answers
@@ -50,25 +50,38 @@ def errors_of(
         groups: int64 [N]: rows of one group are copies of one input, which are kept back together.
         seed: of the folds and the networks.
         progress: told how much is done.
+
+    Returns:
+        Of each defense the errors, float64 [G], whose mean is the sum above: of each of G groups the mean over its
+        rows that were looked at.
     """
     stride = -(-len(recovered) // _MOST)
     some = [q[::stride].to(torch.float32) for q in answers]
     goal = _components(recovered[::stride].to(torch.float32))
-    fold = folds(label_of(some[0]), None if groups is None else groups[::stride], _FOLDS, seed)
+    group = torch.arange(len(goal), device=goal.device) if groups is None else groups[::stride]
+    fold = folds(label_of(some[0]), group, _FOLDS, seed)
     turns = int(fold.max()) + 1
-    totals = []
+    made = []
     for i, q in enumerate(some):
-        sums = torch.zeros(3, 5, dtype=torch.float64, device=q.device)
+        parts = torch.zeros(3, 5, len(goal), dtype=torch.float64, device=goal.device)
         for turn in range(turns):
             out = fold == turn
-            sums += _sums(q[~out], goal[~out], q[out], goal[out], seed)
+            parts[:, :, out] = _parts(q[~out], goal[~out], q[out], goal[out], seed)
             progress((i * turns + turn + 1) / (len(some) * turns))
-        far, along, length = sums / len(goal)
+        far, along, length = parts
         # Of each guess as much is believed as errs the least: few rows make networks say too much.
-        share = (along / length.clamp_min(1e-300)).clamp(0.0, 1.0)
+        share = along.sum(1, keepdim=True) / length.sum(1, keepdim=True).clamp_min(1e-300)
+        share = share.clamp(0.0, 1.0)
         wrong = far - 2 * share * along + share.square() * length
-        totals.append(float(wrong[0] + wrong.min()))
-    return totals
+        made.append(wrong[0] + wrong[int(wrong.sum(1).argmin())])
+    return [_group_means(errors, group) for errors in made]
+
+
+def _group_means(errors: Tensor, group: Tensor) -> Tensor:
+    """Mean error of each group's rows, scaled so that their mean is that of the rows; [G]."""
+    members, index = group.unique(return_inverse=True)
+    total = errors.new_zeros(len(members)).index_add(0, index, errors)
+    return total * (len(members) / len(errors))
 
 
 def _components(recovered: Tensor) -> Tensor:
@@ -80,11 +93,12 @@ def _components(recovered: Tensor) -> Tensor:
     return scaled
 
 
-def _sums(seen: Tensor, goal: Tensor, fresh: Tensor, hidden: Tensor, seed: int) -> Tensor:
-    """What the errors of scaled guesses are made of, as differences from the label's mean goal; float64 [3, 5].
+def _parts(seen: Tensor, goal: Tensor, fresh: Tensor, hidden: Tensor, seed: int) -> Tensor:
+    """What the errors of scaled guesses are made of, as differences from the label's mean goal; float64 [3, 5, n].
 
-    Columns: a network on the answers, two on their logarithms too, the mean of the first two, and of all. Rows, summed
-    over fresh answers: the squared length of the truth, its product with the guess, and the guess's squared length.
+    The second axis: a network on the answers, two on their logarithms too, the mean of the first two, and of all. The
+    first, of each fresh answer: the squared length of the truth, its product with the guess, and the guess's squared
+    length.
     """
     steps = -(-len(seen) // _BATCH)
     before = _features(seen)
@@ -103,9 +117,9 @@ def _sums(seen: Tensor, goal: Tensor, fresh: Tensor, hidden: Tensor, seed: int) 
     guesses = torch.cat((guesses, guesses[:2].mean(0, keepdim=True), guesses.mean(0, keepdim=True)))
     center = _label_means(seen, goal, fresh)
     off, truth = guesses - center, hidden - center
-    far = truth.square().sum().expand(len(off))
-    along, length = (off * truth).sum((1, 2)), off.square().sum((1, 2))
-    return torch.stack((far, along, length)).double().cpu()
+    far = truth.square().sum(1).expand(len(off), -1)
+    along, length = (off * truth).sum(2), off.square().sum(2)
+    return torch.stack((far, along, length)).double()
 
 
 def _features(q: Tensor) -> Tensor:

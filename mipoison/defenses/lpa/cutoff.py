@@ -22,8 +22,11 @@ from mipoison.ops.validation import as_flag, as_number
 from mipoison.progress import Progress
 from mipoison.reference.rounding import at, put
 
-# The share of the budget that rounding the remaining entries spends.
+# The share of the budget that rounding the remaining entries spends, and its least part near what labels alone spend.
 _ROUNDED: Final = 0.01
+_LEAST_ROUNDED: Final = 0.1
+# Worths are trusted up to this share of what labels alone spend, and from the second on not at all.
+_TRUSTED: Final = 1 / 2, 5 / 6
 # Cutoffs and steps from which the search starts, and how often it halves the interval, on a logarithmic axis.
 _LEAST: Final = 1e-9
 _HALVINGS: Final = 40
@@ -104,9 +107,11 @@ class Cutoff(Objective):
         assert aim.budget is not None
         budget, single = aim.budget, as_dtype(rows, torch.float32)
         # The nearer the budget comes to what labels alone spend, the fewer rows are left to choose among, and the more
-        # estimates from few rows cost: cutoffs approach a common one.
+        # estimates from few rows cost: there one cutoff is common to all labels, and little is rounded.
         labels = float(2 * (1 - single.amax(1).double()).mean())
-        trust = 1 - min(1.0, budget / max(labels, _LEAST)) ** 2
+        most, none = _TRUSTED
+        trust = min(1.0, max(0.0, (none - budget / max(labels, _LEAST)) / (none - most)))
+        rounded = _ROUNDED * max(trust, _LEAST_ROUNDED) * budget
         worth = worths(single, inputs.flatten(1), groups, unconfident=budget) ** trust
         lead = min(1.0, least_lead(aim.margin) + 1e-6)
 
@@ -129,9 +134,7 @@ class Cutoff(Objective):
             )
             exact = answers(scale, _LEAST)
             step = _last(
-                lambda step, scale=scale, exact=exact: (
-                    apart(scale, step, exact) <= _ROUNDED * budget
-                ),
+                lambda step, scale=scale, exact=exact: apart(scale, step, exact) <= rounded,
                 *(_LEAST, min(1.0, scale)),
             )
             progress((i + 1) / 2)

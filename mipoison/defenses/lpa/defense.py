@@ -247,8 +247,9 @@ class LPA(Defense):
                 which answers reveal: never pass private data.
             inputs: the inputs that produced them, [N, ...] of any shape; tensor or array, a list of
                 either, or a list of images of one size. "direction" needs none and only checks them.
-            objective: "auto" (default), which fits "equilibrium" and "cutoff" and keeps the one that adversaries of
-                its own, trained on most rows, recover less from on the others: `defense.objective.name` tells which;
+            objective: "auto" (default), which fits "equilibrium" and "cutoff" and keeps the cutoff, unless adversaries
+                of its own, trained on most rows, recover clearly more from it on the others:
+                `defense.objective.name` tells which;
                 "generator", which plays the equilibrium's game with a table, takes a tenth of the time a row and
                 moves fewer rows farther; "cutoff", which wipes small entries in every row alike and rounds the
                 others, for confident classifiers, and has finitely many answers; "decoy"; "ascent"; "direction";
