@@ -9,7 +9,7 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
-from mipoison.defenses import lpa
+from mipoison.defenses.lpa import AUTO
 from mipoison.eval.adversaries.settings import AdversarySettings
 from mipoison.eval.methods import Method
 from mipoison.eval.presets import LABEL_ONLY, NONE, codebook, of_budget, rounding, swept
@@ -20,11 +20,9 @@ BUDGET_RULE: Final = (
     "10, 30 and 80 % of the mean l1 distance that one answer a label would take, to two digits; that is the distance "
     "to the label's corner or to the mean vector of its other rows, whichever is less"
 )
-# The objectives of LPA that are recommended; one that picks the best of them takes part where there is one.
-_KNOWN: Final = (*lpa.OBJECTIVES, getattr(lpa, "AUTO", None))
-_OBJECTIVES: Final = tuple(
-    name for name in ("auto", "equilibrium", "generator", "codebook") if name in _KNOWN
-)
+# The objectives of LPA that may be recommended. ("auto" keeps the equilibrium or the cutoff: beside it, a second
+# measurement of the one that it keeps would tell nothing.)
+_OBJECTIVES: Final = (AUTO, "generator", "codebook")
 # One auxiliary row in so many is kept back, to choose among the adversary's variants.
 _KEPT_BACK: Final = 8
 # Vectors nearer to the label's tell nothing else.

@@ -26,7 +26,7 @@ from mipoison.eval.run.progress import progress_bars, tick
 
 PARTS: Final = "parts"
 # Counts up with every change of what a part holds.
-_FORMAT: Final = 1
+_FORMAT: Final = 2
 _SUFFIX: Final = ".npz"
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -16,9 +15,8 @@ from torch import Tensor
 
 from mipoison.audit.measure.plan import references
 from mipoison.audit.measure.reconstructions import judge
+from mipoison.audit.measure.served import certificate, kept, saved
 from mipoison.audit.measure.setting import FIT_STEPS, Party, Setting
-from mipoison.certificates import certify
-from mipoison.defenses.base import Defense
 from mipoison.eval.adversaries.attack import attack
 from mipoison.eval.adversaries.base import Attack, Network, repeatable
 from mipoison.eval.adversaries.recovery import attack_denoised
@@ -248,8 +246,9 @@ def _measured(
             "fit_seconds": fit_seconds,
             "microseconds_per_row": answers.seconds[system] * 1e6,
         },
-        "certificate": _certificate(setting, method, defense, answers, system),
+        "certificate": certificate(setting, defense, answers.queries[system], served),
         "options": dict(method.options),
+        "kept": kept(method, defense),
     }
     return Measured(
         method.name,
@@ -260,41 +259,5 @@ def _measured(
         len(denoised.reconstructions),
         torch.stack(errors).numpy(),
         best[: setting.shown].numpy(),
-        _saved(defense),
+        saved(defense),
     )
-
-
-def _certificate(
-    setting: Setting, method: Method, defense: Served, answers: _Answers, system: int
-) -> dict[str, Any] | None:
-    """What holds against every adversary, on rows that the defense was not fitted on; None: nothing."""
-    parties = [setting.auxiliary, setting.victims]
-    served = [answers.queries[system], answers.served[system]]
-    if method.builder != "lpa" or dict(method.options).get("objective") == "codebook":
-        # (Their answers come cheap, and are often few.)
-        parties.append(setting.rest)
-        served.append(defense(setting.rest.outputs).float())
-    x = torch.cat([party.inputs for party in parties])
-    made = certify(
-        torch.cat(served),
-        torch.cat([party.outputs for party in parties]),
-        x,
-        groups=torch.cat([party.groups for party in parties]),
-        low=float(x.min()) - 1.0,
-        high=float(x.max()) + 1.0,
-    )
-    if made.mse <= 0:
-        return None
-    return {
-        name: getattr(made, name)
-        for name in ("mse", "mse_seen", "label_mse_seen", "confidence", "rows", "answers", "alone")
-    }
-
-
-def _saved(defense: Served) -> bytes:
-    """The file of a defense, without its key."""
-    if not isinstance(defense, Defense):
-        return b""
-    file = io.BytesIO()
-    defense.save(file)
-    return file.getvalue()

@@ -106,7 +106,10 @@ def gains(one: Measured, none: Measured, label: Measured, *, leaks: bool) -> dic
             name: float(errors.mean())
             for name, errors in zip(one.variants, one.errors, strict=True)
         },
-        **{name: one.numbers[name] for name in ("quality", "utility", "cost", "certificate")},
+        **{
+            name: one.numbers[name]
+            for name in ("quality", "utility", "cost", "certificate", "kept")
+        },
     }
 
 

@@ -94,12 +94,18 @@ def _called(name: str, one: Mapping[str, Any]) -> str:
     if name == _BARE:
         return "no defense"
     if one["budget"] is not None:
-        return f"{one['family']}, budget {one['budget']:g}"
+        return f"{_family(one)}, budget {one['budget']:g}"
     if "decimals" in one["options"]:
         return f"rounding to {one['options']['decimals']} decimals"
     return (
         "LPA codebook, one answer a label" if "objective" in one["options"] else str(one["family"])
     )
+
+
+def _family(one: Mapping[str, Any]) -> str:
+    """The kind of a defense, and what it chose where it chooses."""
+    kept = one.get("kept")
+    return f"{one['family']} ({kept})" if kept else str(one["family"])
 
 
 def _png(figure: Figure | None) -> str | None:
@@ -204,7 +210,7 @@ def _defenses(content: Mapping[str, Any]) -> list[tuple[str, Table]]:
             mark = "▸ " if name == content["recommended"] else ""
             rows.append(
                 [
-                    mark + (one["family"] if budget is not None else _called(name, one)),
+                    mark + (_family(one) if budget is not None else _called(name, one)),
                     f"{used['l1_mean']:.3g}",
                     *(_number(one[key]) for key in ("gain", "g2", "g3", "median", "worst_tenth")),
                     _number(one["certified_gain"]),

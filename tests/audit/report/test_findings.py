@@ -29,6 +29,7 @@ def system(errors, name="none", held_out=0.0):
             "utility": {},
             "cost": {},
             "certificate": None,
+            "kept": None,
         },
         (STANDARD,),
         0,
