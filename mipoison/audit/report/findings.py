@@ -17,9 +17,9 @@ from mipoison.eval.metrics import gain, row_gain
 from mipoison.eval.scalars import derive_seed
 
 Errors = npt.NDArray[np.float64]
-# Draws of the victims, and the shares of them that an interval leaves out below and above.
-_DRAWS: Final = 2000
-_OUTSIDE: Final = (0.025, 0.975)
+# Draws of the victims, and the share of them that an interval leaves out.
+_DRAWS: Final = 4000
+_OUTSIDE: Final = 0.05
 # What a defense must win to be recommended.
 ENOUGH: Final = 0.8
 # Mean moves that differ by no more are taken for equal: a budget is met to about so much.
@@ -31,7 +31,8 @@ def verdict(none: Measured, label: Measured, groups: torch.Tensor, *, seed: int)
 
     Both sides have the same adversaries, each its strongest on the victims. That there is a difference at all is
     asked of the variants that the adversary chooses by the rows that it kept back, since the strongest on the victims
-    may be so by chance.
+    may be so by chance. Where they leave it open, every variant is compared with the label's strongest, by intervals
+    that are wider for their number (Bonferroni).
 
     Args:
         none: vectors as they are.
@@ -48,10 +49,15 @@ def verdict(none: Measured, label: Measured, groups: torch.Tensor, *, seed: int)
     seen, told = none.errors[strongest], label.errors[of_label]
     chosen = none.errors[_chosen(none)], label.errors[_chosen(label)]
     sure = _interval(*chosen, groups, seed=seed)
+    # (Denoisers hold undefended answers, which are these.)
+    each = none.errors[: len(none.variants) - none.denoisers]
+    least = max(
+        _interval(one, told, groups, seed=seed, outside=_OUTSIDE / len(each))[0] for one in each
+    )
     own = 1 - seen / np.maximum(told, np.finfo(np.float64).tiny)
     reduction = 1 - float(seen.mean()) / float(told.mean()) if told.mean() > 0 else 0.0
     return {
-        "leaks": bool(sure[0] > 0 and reduction > 0),
+        "leaks": bool(max(sure[0], least) > 0 and reduction > 0),
         "reduction": reduction,
         "interval": _interval(seen, told, groups, seed=seed),
         "chosen_interval": sure,
@@ -200,8 +206,10 @@ def _certified(certificate: Mapping[str, Any] | None, undefended: float) -> floa
     return float(found) if found > 0 else None
 
 
-def _interval(seen: Errors, told: Errors, groups: torch.Tensor, *, seed: int) -> list[float]:
-    """A 95 % interval for the reduction of the mean error, by drawing whole groups of victims again."""
+def _interval(
+    seen: Errors, told: Errors, groups: torch.Tensor, *, seed: int, outside: float = _OUTSIDE
+) -> list[float]:
+    """An interval for the reduction of the mean error, by drawing whole groups of victims again."""
     number = torch.unique(groups, return_inverse=True)[1].numpy()
     sums = np.stack([np.bincount(number, weights=errors) for errors in (seen, told)])
     generator = np.random.default_rng(derive_seed(seed, "interval"))
@@ -209,4 +217,4 @@ def _interval(seen: Errors, told: Errors, groups: torch.Tensor, *, seed: int) ->
     draws = generator.multinomial(count, np.full(count, 1 / count), size=_DRAWS)
     left, right = sums @ draws.T
     reductions = 1 - left / np.maximum(right, np.finfo(np.float64).tiny)
-    return [float(value) for value in np.quantile(reductions, _OUTSIDE)]
+    return [float(value) for value in np.quantile(reductions, (outside / 2, 1 - outside / 2))]

@@ -58,8 +58,10 @@ def compose(
         trim_blocks=True,
         lstrip_blocks=True,
         undefined=StrictUndefined,
+        finalize=_together,
     )
     systems, chosen = content["systems"], content["recommended"]
+    recommended = _called(chosen, systems[chosen]) if chosen else ""
     return environment.get_template("audit.html").render(
         content=content,
         verdict=content["verdict"],
@@ -68,8 +70,9 @@ def compose(
             chosen,
             systems.get(chosen),
             content["verdict"],
-            shown=_called(chosen, systems[chosen]) if chosen else "",
+            shown=recommended,
         ),
+        recommended=recommended,
         pictures=_png(_pictures(evidence, setting, measured, chosen)),
         attributes=_attributes(evidence, content),
         curve=_png(_curve(content)),
@@ -89,16 +92,22 @@ def compose(
     )
 
 
+def _together(printed: Any) -> Any:
+    """Keeps percent signs beside their numbers."""
+    return printed.replace(" %", "\N{NO-BREAK SPACE}%") if isinstance(printed, str) else printed
+
+
 def _called(name: str, one: Mapping[str, Any]) -> str:
     """How the page calls a system: its family, and its budget or setting."""
     if name == _BARE:
         return "no defense"
     if one["budget"] is not None:
-        return f"{_family(one)}, budget {one['budget']:g}"
+        kept = f"kept {one['kept']}, " if one.get("kept") else ""
+        return f"{one['family']} ({kept}budget {one['budget']:g})"
     if "decimals" in one["options"]:
         return f"rounding to {one['options']['decimals']} decimals"
     return (
-        "LPA codebook, one answer a label" if "objective" in one["options"] else str(one["family"])
+        "LPA codebook (one answer a label)" if "objective" in one["options"] else str(one["family"])
     )
 
 
@@ -142,17 +151,17 @@ def _pictures(
 def _attributes(evidence: Evidence, content: Mapping[str, Any]) -> Table | None:
     """What is told of each attribute, or of embeddings as a whole; None for images."""
     systems, chosen = content["systems"], content["recommended"]
-    shown = {"label only": _LABEL, "vectors": _BARE}
+    shown = {"vectors": _BARE, "label only": _LABEL}
     if chosen is not None:
         shown["defended vectors"] = chosen
     quality = [systems[name]["quality"] for name in shown.values()]
     if evidence.kind == "embeddings":
         rows = [
-            ["cosine with the input", "0.00", *(f"{one['cosine']:.2f}" for one in quality)],
-            ["explained variance (R²)", "0.00", *(f"{one['r2']:.2f}" for one in quality)],
+            ["cosine with the input", *(f"{one['cosine']:.2f}" for one in quality), "0.00"],
+            ["explained variance (R²)", *(f"{one['r2']:.2f}" for one in quality), "0.00"],
         ]
         caption = "Mean over the victims, inputs and reconstructions taken from the mean input."
-        return Table(["", "from nothing", *shown], rows, caption)
+        return Table(["", *shown, "from nothing"], rows, caption)
     if evidence.kind != "table":
         return None
 
@@ -162,15 +171,15 @@ def _attributes(evidence: Evidence, content: Mapping[str, Any]) -> Table | None:
     rows = []
     for column in evidence.columns:
         category, name = bool(column.categories), column.name
-        values = [content["guessed"][name], *(one["columns"][name] for one in quality)]
+        values = [*(one["columns"][name] for one in quality), content["guessed"][name]]
         kind = f"{len(column.categories)} values" if category else "number"
-        rows.append([name, kind, *(told(value, category=category) for value in values)])
+        rows.append([name, *(told(value, category=category) for value in values), kind])
     caption = (
         "Of attributes with values the share of victims for whom the strongest adversary names the right one; of "
         "numbers the share of the variance that is explained (R²: 0 knows nothing, 1 everything). From nothing: the "
         "most frequent value, or the mean, of the adversary's own rows."
     )
-    return Table(["attribute", "", "from nothing", *shown], rows, caption)
+    return Table(["attribute", *shown, "from nothing", ""], rows, caption)
 
 
 def _number(value: float | None, digits: int = 2) -> str:

@@ -27,7 +27,7 @@ def test_vectors_that_tell_the_label_alone_leave_nothing_to_defend():
 
 def test_every_budget_has_the_recommended_defenses_and_a_baseline():
     families = [method.family for method in defenses((0.1,))]
-    assert {"LPA equilibrium", "LPA generator", "LPA codebook", "High confidence"} <= set(families)
+    assert {"LPA auto", "LPA generator", "LPA codebook", "High confidence"} <= set(families)
     assert len({method.name for method in defenses((0.1, 0.2, 0.3))}) == len(
         defenses((0.1, 0.2, 0.3))
     )

@@ -57,6 +57,26 @@ def test_a_difference_that_chance_may_have_made_is_none():
     assert wide[1] - wide[0] > 2 * (narrow[1] - narrow[0])
 
 
+def test_one_variant_that_is_surely_better_is_said_though_another_was_chosen():
+    noise = np.random.default_rng(100).normal(0, 0.1, 60)
+    noise -= noise.mean()
+    useless = 0.5 + noise
+
+    def told(strong):
+        both = np.stack([useless, strong])
+        numbers = {"held_out": {STANDARD: 0.1, "other": 0.2}}
+        none = Measured("none", "none", None, numbers | {"refit": ""}, (STANDARD, "other"), 0, both)
+        label = system(np.full(60, 0.5), "label-only")
+        return verdict(none, label, torch.arange(60), seed=0)
+
+    sure = told(0.3 + noise)
+    assert sure["chosen_variant"] == STANDARD and sure["chosen_interval"][0] < 0
+    assert sure["leaks"] and sure["variant"] == "other"
+    # One of several that is better by little may be so by chance.
+    by_chance = told(0.473 + noise)
+    assert not by_chance["leaks"] and by_chance["interval"][0] > 0
+
+
 def test_gains_lie_between_the_references():
     none, label = system([0.1] * 4), system([0.5] * 4, "label-only")
     one = gains(system([0.4] * 4, "a"), none, label, leaks=True)

@@ -12,7 +12,7 @@ from audited import audited
 
 import mipoison as mp
 from mipoison.audit.report.deploy import DEFENSE, SERVE, deployment
-from mipoison.audit.report.page import compose
+from mipoison.audit.report.page import _called, compose
 from mipoison.audit.report.words import headline, spread
 
 
@@ -29,7 +29,7 @@ def page(kind="images", *, leaking=True):
 def test_the_verdict_comes_first_and_the_page_needs_nothing_else():
     text = page()
     assert re.search(
-        r"<h1[^>]*>From one answer an adversary reconstructs these images with \d+ %", text
+        r"<h1[^>]*>From one answer an adversary reconstructs these images with \d+\s%", text
     )
     assert text.index("<h1") < text.index("<h2")
     assert not re.findall(r'(?:src|rel|@import)="?(?!data:)[^"]*http', text)
@@ -97,6 +97,31 @@ def test_a_keyed_defense_asks_for_a_key_of_the_deployment(tmp_path, monkeypatch)
     assert made.keyed and "key_env" in made.serve
     monkeypatch.setenv("MIPOISON_KEY", secrets.token_hex(32))
     run_lines(made, file.getvalue(), tmp_path, monkeypatch)
+
+
+def test_the_default_is_deployed_with_a_key_whatever_it_keeps(tmp_path, monkeypatch):
+    generator = torch.Generator().manual_seed(100)
+    x = torch.rand(160, 6, generator=generator)
+    # (Confident rows: the cutoff is kept, whose answers depend on no key.)
+    p = (200 * x[:, :4]).softmax(1)
+    options = {"objective": "auto", "budget": 0.004}
+    fitted, file = mp.LPA.fit(p, x, **options, key=7), io.BytesIO()
+    fitted.save(file)
+    assert fitted.objective.name == "cutoff"
+    made = deployment(options, file.getvalue(), (), 4)
+    assert made.keyed and "key_env" in made.serve
+    monkeypatch.setenv("MIPOISON_KEY", secrets.token_hex(32))
+    run_lines(made, file.getvalue(), tmp_path, monkeypatch)
+    scope = {"mp": mp, "outputs": p, "inputs": x}
+    exec(made.again, scope)
+    again = scope["defense"]
+    assert again.objective.name == fitted.objective.name and torch.equal(again(p), fitted(p))
+
+
+def test_what_the_default_kept_is_named():
+    one = {"family": "LPA auto", "budget": 0.07, "options": {}, "kept": "cutoff"}
+    assert _called("lpa-auto-l1-0.07", one) == "LPA auto (kept cutoff, budget 0.07)"
+    assert _called("lpa-auto-l1-0.07", one | {"kept": None}) == "LPA auto (budget 0.07)"
 
 
 def run_lines(made, file, folder, monkeypatch):
