@@ -20,7 +20,7 @@ CPP = csrc/*.h csrc/*.cpp tests/aarch64/*.cpp
 INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt $(PIP_ARGS)
 
 .DELETE_ON_ERROR:
-.PHONY: demo test test-full test-scale test-integrations test-model-servers test-torch-range bench bench-gpu render resources sanitize compare-aarch64 soak study study-defenses docs docs-site lint help format clean
+.PHONY: demo test test-full test-scale test-integrations test-model-servers test-torch-range bench bench-gpu render resources sanitize compare-aarch64 soak study study-defenses study-people docs docs-site lint help format clean
 
 demo: $(VENV)/.eval
 	@if [ -e $(RUN)/.finished ]; then \
@@ -123,6 +123,12 @@ STUDIES ?= $(DEFENSES) study-yang study-strangers study-nls study-vib study-bido
 PARTS ?= keys rotation retrained certified serve_load drift unlike
 study-defenses:
 	$(MAKE) study STUDIES="$(DEFENSES)" PARTS=
+# make study-people ADULT=FILE: what a classifier of income tells of people; studies/people.py says which file.
+ADULT ?=
+study-people: $(VENV)/.test
+	@[ -n "$(ADULT)" ] || { echo "make study-people: expected ADULT=FILE; see studies/people.py" >&2; exit 2; }
+	$(BIN)/python studies/people.py "$(ADULT)"
+	$(BIN)/python studies/results_page.py
 study: $(VENV)/.test
 	$(BIN)/python studies/run.py $(STUDIES) --jobs $(JOBS) $(if $(LFW),--lfw "$(LFW)")
 	for part in $(PARTS); do $(BIN)/python studies/$$part.py --jobs $(JOBS) || exit 1; done

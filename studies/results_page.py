@@ -15,6 +15,7 @@ from defenses_table import in_numbers
 from kept import TITLES, missing, studies_kept
 from keys_section import draw_keys
 from matplotlib.figure import Figure
+from people_section import people_section
 from PIL import Image
 from rotation_section import rotation_section
 from serve_section import serve_section
@@ -69,6 +70,7 @@ def write() -> None:
         "\nWhat averaging the answers to altered copies of a query wins back, at the budget 0.1 on the digits:\n\n"
         "![g3 against the number of averaged copies](results/keys.png)\n"
     )
+    sections.append(people_section())
     PAGE.write_text(HEAD + "".join(sections))
     marks = "<!-- numbers: studies/results_page.py -->", "<!-- end -->"
     write_between(DOCS / "defenses.md", *marks, in_numbers(studies))
