@@ -5,6 +5,9 @@ from __future__ import annotations
 import io
 import re
 import secrets
+from contextlib import ExitStack
+from functools import cache
+from unittest.mock import patch
 
 import pytest
 import torch
@@ -16,6 +19,7 @@ from mipoison.audit.report.page import _called, compose
 from mipoison.audit.report.words import headline, spread
 
 
+@cache
 def page(kind="images", *, leaking=True):
     one = audited(kind, leaking=leaking)
     chosen = one.content["recommended"]
@@ -23,7 +27,11 @@ def page(kind="images", *, leaking=True):
     if chosen is not None:
         system = one.measured[chosen]
         deployed = deployment(system.numbers["options"], system.file, one.evidence.classes, 4)
-    return compose(one.evidence, one.content, one.setting, one.measured, deployed)
+    with ExitStack() as stubs:
+        if (kind, leaking) != ("images", True):
+            # (Drawing takes most of the time: one page is enough.)
+            stubs.enter_context(patch("mipoison.audit.report.page.png_of", lambda figure: b"drawn"))
+        return compose(one.evidence, one.content, one.setting, one.measured, deployed)
 
 
 def test_the_verdict_comes_first_and_the_page_needs_nothing_else():
