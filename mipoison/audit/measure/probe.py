@@ -14,8 +14,9 @@ from mipoison.eval.adversaries.mlp import MLP
 from mipoison.eval.methods import Method
 from mipoison.eval.run.environment import one_thread
 
-# Seconds that a part is watched; epochs of a network.
+# Seconds that a part is watched, and how often a fit reports at least.
 _SECONDS: Final = 2.0
+_REPORTS: Final = 3
 # What the rest takes beside networks and fits: answers, look-ups, certificates, starting processes.
 _BESIDE: Final = 1.25
 _START: Final = 6.0
@@ -78,17 +79,21 @@ def _fits(setting: Setting, defenses: Sequence[Method]) -> list[float]:
 
 
 def _fit(setting: Setting, method: Method) -> float:
-    started = time.perf_counter()
-    told = [0.0]
+    """Seconds of one fit, from how fast its reports go on: what comes before the first may take as long."""
+    started, told = time.perf_counter(), [(0.0, 0.0)]
 
     def report(share: float) -> None:
-        told[0] = share
-        if time.perf_counter() - started > _SECONDS:
+        if share > told[-1][1]:
+            told.append((time.perf_counter() - started, share))
+        if len(told) > _REPORTS and told[-1][0] > _SECONDS:
             raise _Enough
 
     _until(lambda: fit(setting, method, report))
     took = time.perf_counter() - started
-    return took / told[0] if told[0] > 0 else took
+    (before, first), (now, last) = told[min(1, len(told) - 1)], told[-1]
+    if last in (first, 1.0):
+        return took
+    return took + (1 - last) * (now - before) / (last - first)
 
 
 def _until(work: Callable[[], object]) -> None:
