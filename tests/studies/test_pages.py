@@ -7,6 +7,7 @@ from pathlib import Path
 import fresh
 import kept
 import long_pages
+import people_section
 import pytest
 import retrained_section
 import rotation_section
@@ -160,3 +161,27 @@ def test_an_adversary_with_two_answers_takes_the_best_use_of_each_seed(tmp_path,
     assert rotation_section.rotation_section().splitlines()[-1] == (
         "| LFP, rate 0.05 | 0.65 ± 0.07 | 0.65 ± 0.07 | 0.65 ± 0.21 | 0.55 ± 0.07 |"
     )
+
+
+def test_people_have_a_line_an_attribute_and_a_line_a_defense(tmp_path, monkeypatch):
+    heads = ("leaks", "l1", "mse", "g2", "g3", "gain", "median", "certified", "kept", "strongest")
+    systems = ["from nothing", "none", "label-only", *(one.name for one in people_section.METHODS)]
+    # (One defense could not be fitted on the second seed.)
+    rows = [
+        {"system": name, "seed": seed, **dict.fromkeys(heads, ""), "mse": 0.1, "l1": 0.02 * seed}
+        | {"g2": 0.5, "g3": 0.4, "gain": 0.3, "median": 0.2, "age": 0.1 * seed, "sex": 0.7}
+        | {"kept": ("equilibrium", "cutoff")[seed - 1] if "auto" in name else ""}
+        for name in systems
+        for seed in (1, 2)
+        if (name, seed) != ("lpa-codebook-l1-0.025", 2)
+    ]
+    write_rows(tmp_path / "rows.csv", rows, {"processor": "a processor", "date": "a day"})
+    monkeypatch.setattr(people_section, "FILE", tmp_path / "rows.csv")
+    lines = people_section.people_section().splitlines()
+    auto = "| LPA auto | 0.07 | 0.030 | 0.50 | 0.40 | 0.30 | 0.20 | – | equilibrium, cutoff |"
+    assert auto in lines
+    assert "| LPA codebook | 0.025 | not to be had | | | | | | |" in lines
+    assert lines[-2:] == [
+        "| age (R²) | 0.15 | 0.15 | 0.15 | 0.15 | 0.15 | 0.15 |",
+        "| sex | 0.70 | 0.70 | 0.70 | 0.70 | 0.70 | 0.70 |",
+    ]
