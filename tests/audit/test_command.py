@@ -20,7 +20,8 @@ def here(tmp_path, monkeypatch):
     monkeypatch.setitem(command.PRESETS, "quick", TINY)
     monkeypatch.setattr(command, "defenses", lambda at: METHODS)
     # (Drawing is tested with the page, and takes long.)
-    monkeypatch.setattr("mipoison.audit.report.page.png_of", lambda figure: b"drawn")
+    for figure in ("_pictures", "_curve"):
+        monkeypatch.setattr(f"mipoison.audit.report.page.{figure}", lambda *given: None)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 

@@ -30,6 +30,7 @@ def page(kind="images", *, leaking=True):
     with ExitStack() as stubs:
         if (kind, leaking) != ("images", True):
             # (Drawing takes most of the time: one page is enough.)
+            stubs.enter_context(patch("mipoison.audit.report.page._pictures", lambda *given: None))
             stubs.enter_context(patch("mipoison.audit.report.page.png_of", lambda figure: b"drawn"))
         return compose(one.evidence, one.content, one.setting, one.measured, deployed)
 
