@@ -117,7 +117,7 @@ def _audit(evidence: Evidence, chosen: Audit, seeds: tuple[int, ...], jobs: int)
     expected = probe.seconds(setting, compared, seeds=len(seeds), jobs=jobs)
     say(
         f"{len(compared)} defenses at budgets {', '.join(f'{one:g}' for one in at) or 'none'}, {len(seeds)} seed(s), "
-        f"{jobs} process(es): about {max(1, round(expected / 60))} min (preset {chosen.preset})"
+        f"{jobs} process(es): at most about {max(1, round(expected / 60))} min (preset {chosen.preset})"
     )
     if chosen.overwrite:
         _clear(chosen.out)

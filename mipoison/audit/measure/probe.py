@@ -1,4 +1,7 @@
-"""Estimate how long an audit will take, by beginning its longest parts and stopping them."""
+"""Estimate how long an audit takes at most, by beginning its longest parts and stopping them.
+
+Networks that converge before their last epoch end earlier.
+"""
 
 from __future__ import annotations
 
