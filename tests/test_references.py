@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[1]
 CODE = ("mipoison", "kernels", "csrc", "studies", "benchmarks", "tests", "examples")
 # What a command writes, examples of a reader's own files, and headers of others.
 ELSEWHERE = re.compile(
-    r"(runs|build|dist|run|torch)/|(halves\.py|fit\.py|serve\.toml|summary\.md|leaderboard\.md|fenv\.h|malloc\.h)$"
+    r"(runs|build|dist|run|torch)/|(halves\.py|fit\.py|FILE\.csv|serve\.toml|summary\.md|leaderboard\.md|fenv\.h|malloc\.h)$"
 )
 NAMED = re.compile(
     r"(?<![\w./<*{$-])[\w.-]*(?:[\w-]+/)*[\w.-]+\.(?:py|md|h|cpp|toml|csv)\b(?![/\w*])"

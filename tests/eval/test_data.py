@@ -35,7 +35,7 @@ def test_pixels_lie_between_0_and_1_and_labels_fit_the_classes():
 
 
 def test_unknown_data_set_says_what_is_allowed():
-    with pytest.raises(ValueError, match=r"'digits', 'mnist', .*'npz:PATH' .*got 'cifar'"):
+    with pytest.raises(ValueError, match=r"'digits', .*'mnist', .*'npz:PATH' .*got 'cifar'"):
         split("cifar", seed=100)
     with pytest.raises(ValueError, match="got 'npz:'"):
         split("npz:", seed=100)

@@ -202,6 +202,7 @@ def test_a_changed_defense_is_not_taken_for_the_one_that_was_run(tiny, working):
     assert (working / "out" / "results.json").read_text() == before
 
 
+@pytest.mark.full
 def test_runs_of_other_seeds_and_temperatures_are_merged(tiny, finished, tmp_path):
     halves = {tmp_path / "first": (1.5, "T3"), tmp_path / "second": (3.0, "T1_5")}
     for half, (temperature, other) in halves.items():

@@ -86,6 +86,7 @@ def test_onnx_runtime(name: str, tmp_path: Path) -> None:
         assert float(q.min()) >= 0 and float((q.double().sum(1) - 1).abs().max()) <= 1e-6
 
 
+@pytest.mark.full
 def test_a_program_without_the_package(tmp_path: Path) -> None:
     p = rows()
     served, program = exported(codebook(), p)
