@@ -25,17 +25,18 @@ from mipoison.eval.report.markdown import mean_alone
 README = Path(__file__).parents[1] / "README.md"
 NAME = "demo"
 ROWS = (
-    ("LPA equilibrium, budget 0.1", "3", "lpa-equilibrium-l1-0.1"),
-    ("LPA equilibrium, budget 0.2", "3", "lpa-equilibrium-l1-0.2"),
-    ("LPA decoy, epsilon 0.2", "3", "lpa-decoy-0.2"),
+    ("LPA, budget 0.1", "3", "lpa-auto-l1-0.1"),
+    ("LPA, budget 0.2", "3", "lpa-auto-l1-0.2"),
     ("LPA codebook, certified 0.7", "3", "lpa-codebook-certified-0.7"),
     ("Laplace noise", "3", "laplace-0.2"),
+    ("a cutoff for all entries", "3", "high_confidence-0.2"),
     ("rounding to one decimal", "3", "rounding-1"),
-    ("LPA equilibrium, budget 0.05", "1", "lpa-equilibrium-l1-0.05"),
-    ("LPA equilibrium, budget 0.2", "1", "lpa-equilibrium-l1-0.2"),
+    ("LPA, budget 0.05", "1", "lpa-auto-l1-0.05"),
+    ("LPA, budget 0.2", "1", "lpa-auto-l1-0.2"),
     ("LPA codebook, certified 0.7", "1", "lpa-codebook-certified-0.7"),
     ("LPA codebook, one answer a label", "1", "lpa-codebook"),
     ("Laplace noise", "1", "laplace-0.2"),
+    ("a cutoff for all entries", "1", "high_confidence-0.2"),
     ("rounding to one decimal", "1", "rounding-1"),
 )
 HEAD = (
@@ -68,8 +69,8 @@ def fill(readme: str, summary: dict[str, Any]) -> str:
 SEEN_IN = "seed0-T3"
 SEEN = {
     "none": "undefended",
-    "lpa-equilibrium-l1-0.1": "LPA at 0.1",
-    "lpa-equilibrium-l1-0.2": "LPA at 0.2",
+    "lpa-auto-l1-0.1": "LPA at 0.1",
+    "lpa-auto-l1-0.2": "LPA at 0.2",
 }
 
 

@@ -66,7 +66,9 @@ def _rest(study: Configuration, budgets: tuple[float, ...]) -> Configuration:
     compared = [NONE, LABEL_ONLY, rounding(3), rounding(4)]
     compared += [lfp(rate) for rate in (0.01, 0.025, 0.05, 0.1)]
     for budget in budgets:
-        compared += [of_budget(objective, budget) for objective in ("direction", "alignment-full")]
+        compared += [
+            of_budget(objective, budget) for objective in ("direction", "alignment-full", "cutoff")
+        ]
         compared += [swept(kind, budget) for kind in SWEPT if kind not in BASELINES]
     return replace(study, methods=tuple(compared), checked_methods=("none",), worst_case_methods=())
 

@@ -93,7 +93,7 @@ DEMO = Configuration(
             of(kind, budget)
             for budget in (0.05, 0.1, 0.2)
             for of, kind in (
-                (of_budget, "equilibrium"),
+                (of_budget, "auto"),
                 (swept, "laplace"),
                 (swept, "high_confidence"),
             )
@@ -103,7 +103,7 @@ DEMO = Configuration(
         codebook(),
         lfp(0.05),
     ),
-    checked_methods=("none", "lpa-equilibrium-l1-0.1"),
+    checked_methods=("none", "lpa-auto-l1-0.1"),
     # Recovery takes more than a quarter of a cell's time, and was the strongest against none of five defenses that were
     # tried (digits, T = 3, seed 100).
     adversary=AdversarySettings(recovery_draws=0),
@@ -160,15 +160,15 @@ QUICK = Configuration(
 
 # What the objectives and the baselines are compared at: the mean l1.
 BUDGETS = (0.025, 0.05, 0.1, 0.2)
-OBJECTIVES = ("equilibrium", "generator", "decoy", "ascent", "alignment")
+OBJECTIVES = ("auto", "equilibrium", "generator", "decoy", "ascent", "alignment")
 BASELINES = tuple(kind for kind in SWEPT if kind not in ("gaussian", "high_confidence"))
 
 # With adversaries who ask again or know more.
 STANDARD = replace(
     DEMO,
     methods=compared_at(BUDGETS, OBJECTIVES, BASELINES),
-    checked_methods=("none", "lpa-equilibrium-l1-0.1"),
-    worst_case_methods=("lpa-equilibrium-l1-0.1", "laplace-0.1"),
+    checked_methods=("none", "lpa-auto-l1-0.1"),
+    worst_case_methods=("lpa-auto-l1-0.1", "laplace-0.1"),
     adversary=AdversarySettings(),
 )
 
