@@ -47,8 +47,11 @@ HEAD = f"""# The defenses compared
 
 Every defense at equal mean l1, under adversaries who train on defended vectors. `python studies/results_page.py` writes
 this page from the CSV files in `studies/numbers`; `make study` measures them anew (hours). The documentation that
-`make docs-site` builds has the long tables too. Means over seeds 0-2; nothing was tuned on them. Before 2026-11-29 keys
-and decoy were others: in the demo, run since, g3 is .69, not .68 (decoy, T 3), .21, not .16 (LFP, T 1), others ± .03.
+`make docs-site` builds has the long tables too. Means over seeds 0-2; nothing was tuned on them.
+
+**Older than the code:** these runs of 2026-11-26 had adversaries that trained for a fixed number of passes (today's are
+stronger) and no objective `auto`, the default since; the equilibrium was trained more slowly (decisions
+[22](decisions/0022-cutoff-and-auto.md) and [23](decisions/0023-faster-rates.md)). The table of the README is of today's code.
 
 {as_markdown("gain", "g2", "g3", "median", "l1", "a dash")}"""
 
