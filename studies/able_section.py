@@ -23,7 +23,7 @@ def able(studies: Mapping[str, Mapping[str, Any]], titles: Mapping[str, str]) ->
         "on MNIST-5k twice as many for target and adversary. *raw+log* is how much less the wide MLP errs on raw+log "
         "features than on raw ones, *to 1e-30* the same where entries below 1e-6 count too. *Twice the epochs*: by how "
         "much they change the two errors. The standard adversary is the prototype's network, the adaptive one holds "
-        "wider networks. Before 2026-11-30 they trained for a fixed number of passes, since then until they have converged."
+        "wider networks. Before 2026-11-30 they trained for a fixed number of passes, since then until they converge."
         "\n\n"
         "| data | T | standard | adaptive | label only | raw+log | to 1e-30 | twice the epochs |\n"
         + "|---" * 8

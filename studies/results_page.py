@@ -51,7 +51,7 @@ this page from the CSV files in `studies/numbers`; `make study` measures them an
 
 **Older than the code:** these runs of 2026-11-26 had adversaries that trained for a fixed number of passes (today's are
 stronger) and no objective `auto`, the default since; the equilibrium was trained more slowly (decisions
-[22](decisions/0022-cutoff-and-auto.md) and [23](decisions/0023-faster-rates.md)). The README's table is of today's code.
+[22](decisions/0022-cutoff-and-auto.md) and [23](decisions/0023-faster-rates.md)). README's table is of today's code.
 
 {as_markdown("gain", "g2", "g3", "median", "l1", "a dash")}"""
 

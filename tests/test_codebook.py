@@ -249,7 +249,10 @@ def test_a_higher_price_merges_more() -> None:
         ({"certified": 0.999}, "expected a gain that 300 rows can certify, got 0.999"),
         ({"certified": 1.5}, r"expected certified in \(0, 1\]"),
         ({"inputs": torch.ones(300, 2), "certified": 0.5}, "expected inputs that differ"),
-        ({"error": "root"}, "expected error with objective 'auto', 'equilibrium' or 'generator' alone"),
+        (
+            {"error": "root"},
+            "expected error with objective 'auto', 'equilibrium' or 'generator' alone",
+        ),
         (
             {"objective": "decoy", "certified": 0.5},
             "expected certified with objective 'codebook' alone",
