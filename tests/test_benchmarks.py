@@ -175,6 +175,7 @@ def test_files_of_another_schema_are_refused(tmp_path: Path) -> None:
         read(path)
 
 
+@pytest.mark.full
 def test_benchmarks_run_and_their_results_render(tmp_path: Path) -> None:
     """Runs a few thousand entries for one round. It checks that results are written and rendered, not their speed."""
     done = subprocess.run(

@@ -132,6 +132,7 @@ def test_a_larger_budget_certifies_more(books: dict[float | None, mp.LPA]) -> No
     assert bounds == sorted(set(bounds)) and bounds[-1] <= made[-1].label_mse * 1.0001
 
 
+@pytest.mark.full
 @pytest.mark.whole_fits
 def test_a_gain_is_certified_on_fresh_rows_at_less_l1() -> None:
     p, x = classified(700, seed=100)

@@ -98,6 +98,7 @@ def test_copies_of_a_row_that_is_kept_out_leave_the_bank_with_it() -> None:
     assert _parts(out, p, None, seed=0)[0] is out
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(
     ("many", "exact", "copies_each", "fits"),
     # The fit on all rows, and on one half or both.

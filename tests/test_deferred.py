@@ -153,6 +153,7 @@ def test_a_spawned_worker_loads_once(path: str, p: Tensor, noise: LaplaceNoise) 
     assert len(set(handles)) == 1
 
 
+@pytest.mark.full
 def test_workers_of_joblib(path: str, p: Tensor, noise: LaplaceNoise) -> None:
     made = mp.Deferred(path)
     made(p)

@@ -106,6 +106,7 @@ def test_gradcheck(form: Any, name: str) -> None:
     assert torch.autograd.gradcheck(project, z, **every, check_batched_forward_grad=True)
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("name", unless(("l1",), FLAT))
 def test_second_derivatives_of_piecewise_linear_projections(form: Any, name: str) -> None:
     project = form(SETTINGS[name])

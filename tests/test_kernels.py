@@ -101,6 +101,7 @@ def test_guarantees_hold(operation: str, dtype: torch.dtype, k: int, norm: str) 
             table.assert_kept(case, run(case, instruction_set))
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(
     ("k", "norm"),
     [

@@ -310,6 +310,7 @@ def test_numbers_that_overflow_are_named() -> None:
         assert mp.recover(p, networks, validate=False, backend=backend).isnan().all()
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("backend", ["cpp", "reference"])
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_a_part_of_a_step_keeps_the_label(dtype: torch.dtype, backend: str) -> None:

@@ -169,6 +169,7 @@ def test_operations_do_not_depend_on_process_settings(operation: str, backend: s
     assert changed == []
 
 
+@pytest.mark.full
 def test_compiled_defenses_answer_with_the_same_bits(
     fitted: dict[str, Any], answers: dict[str, Tensor]
 ) -> None:

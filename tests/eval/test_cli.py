@@ -51,6 +51,7 @@ def test_evaluate_writes_the_folder(tmp_path, monkeypatch, tiny):
     assert {"config.json", "results.json", "report.html", "figures"} <= names
 
 
+@pytest.mark.full
 def test_the_adversary_s_classes_are_an_option(tmp_path):
     out = tmp_path / "out"
     given = ["--preset", "quick", "--out", str(out), "--defenses", "rounding-1", "--jobs", "1"]

@@ -139,6 +139,7 @@ def test_arguments_that_do_not_fit(given, said, run, one_line):
     assert said.replace("RUN", str(run)) in line
 
 
+@pytest.mark.full
 def test_a_folder_that_may_not_be_written_is_named(run, one_line, monkeypatch):
     def refuse(path, *given, **named):
         raise PermissionError(13, "Permission denied", str(path))

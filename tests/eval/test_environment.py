@@ -47,6 +47,7 @@ def test_a_user_s_style_changes_no_picture(finished, reported, tmp_path):
     assert figures(styled) == figures(reported)
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("name", unless(("a bare container",), ENVIRONMENTS))
 def test_a_report_is_written_in_any_environment(name, finished, reported, tmp_path):
     run = shutil.copytree(finished, tmp_path / "[red]é世[b]")

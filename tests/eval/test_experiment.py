@@ -176,6 +176,7 @@ def working(tmp_path, monkeypatch):
     return tmp_path
 
 
+@pytest.mark.full
 def test_a_process_that_dies_takes_no_other_cell_along(tiny, working):
     (working / "deadly.py").write_text(
         "import os\ndef die(p):\n    if p.amax(1).mean() > 0.9: os._exit(3)\n    return p\n"

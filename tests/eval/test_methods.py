@@ -23,6 +23,7 @@ def own_data():
 
 
 # A gain is certified against a surrogate that learned something.
+@pytest.mark.full
 @pytest.mark.whole_fits
 @pytest.mark.parametrize("method", DEMO.methods, ids=lambda method: method.name)
 def test_every_method_of_the_demo_serves_probability_vectors(method, own_data):

@@ -204,6 +204,7 @@ def test_a_method_of_it_is_like_any_other():
     assert outside("a.b:c").options == (("callable", "a.b:c"),)
 
 
+@pytest.mark.full
 def test_fresh_noise_is_told(folder, tiny, monkeypatch):
     monkeypatch.setitem(cli.NAMED, "quick", tiny)
     given = ["--preset", "quick", "--temperatures", "3", "--jobs", "1", "--out", "out"]

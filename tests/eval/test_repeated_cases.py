@@ -64,6 +64,7 @@ def test_simulated_answers_are_drawn_under_keys_of_their_own(setup, method, monk
         assert (left != right).any(1).double().mean() > 0.9
 
 
+@pytest.mark.full
 def test_a_cell_tries_those_that_its_configuration_names():
     configuration = replace(SHORT, worst_case_methods=("rounding-1",)).with_methods(("rounding-1",))
     numbers = run_cell(configuration, 100, 3.0).numbers

@@ -33,6 +33,7 @@ def train(parts, architecture, epochs=15):
     )
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("architecture", [*(f"mlp+{way}" for way in WAYS), "resnet", "cnn+bido"])
 def test_it_still_classifies_and_repeats_itself(parts, architecture):
     model = train(parts, architecture)

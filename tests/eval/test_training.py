@@ -44,6 +44,7 @@ def test_temperature_must_be_positive(parts, temperature):
         serve(torch.nn.Linear(64, 10), parts.victims.inputs, temperature=temperature)
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("architecture", sorted(ARCHITECTURES))
 def test_every_architecture_learns_and_repeats_itself(architecture):
     generator = torch.Generator().manual_seed(0)

@@ -64,6 +64,7 @@ def saved(tmp_path: Path) -> Path:
     return file
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("workers", [1, *later(2)])
 def test_workers_agree_and_drain(workers: int, upstream: str, saved: Path, tmp_path: Path) -> None:
     port = free_port()

@@ -34,6 +34,7 @@ def test_batch_invariance(norm: str) -> None:
     assert torch.equal(alone[0], whole[1])
 
 
+@pytest.mark.full
 def test_batch_invariance_of_the_other_operations() -> None:
     for operation in ("flip", "move", "quantize"):
         norm = "l1" if operation == "move" else "none"
