@@ -145,7 +145,7 @@ docs: demo
 	$(BIN)/python studies/demo.py $(RUN)
 
 help:
-	@echo "make demo              attack a defended classifier on real images, and write a report (7 minutes)"
+	@echo "make demo              attack a defended classifier on real images, and write a report (5 minutes)"
 	@echo "make test              the tests (5 minutes on two cores)"
 	@echo "make test-full         every size, dtype and option of them (an hour)"
 	@echo "make lint              the linters; make format mends what they can"

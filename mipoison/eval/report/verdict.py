@@ -29,7 +29,8 @@ def ahead(group: Mapping[str, Any], methods: Sequence[Mapping[str, Any]]) -> lis
         at = {
             family: value
             for family, curve in curves.items()
-            if (value := curve[budget]) is not None
+            # (The label alone is the ceiling, not a rival.)
+            if (value := curve[budget]) is not None and family != "label-only"
         }
         if len(at) > 1:
             first, second = sorted(at, key=lambda family: -at[family])[:2]
