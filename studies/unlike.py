@@ -26,13 +26,12 @@ from mipoison.eval.presets import NONE, STANDARD, of_budget, swept
 from mipoison.eval.run.cell import prepare
 from mipoison.eval.run.environment import describe_environment, one_thread
 from mipoison.eval.scalars import derive_seed
+from mipoison.eval.scores.utility import utility
 from mipoison.eval.targets.training import serve
 
 BUDGET: Final = 0.1
 TEMPERATURES: Final = (1.0, 3.0)
 METHODS: Final = (NONE, of_budget("equilibrium", BUDGET), swept("laplace", BUDGET))
-# A row that moved less than this is counted as unchanged.
-_UNMOVED: Final = 1e-3
 
 
 def trial(temperature: float, seed: int) -> list[Row]:
@@ -77,14 +76,14 @@ def _scores(found: Any, served: torch.Tensor) -> list[Row]:
     undefended = found.errors[strongest][0]
     rows: list[Row] = []
     for system, method in enumerate(METHODS):
-        moved = (served[system] - served[0]).abs().sum(1)
+        moved = utility(served[0], served[system], None)
         variant = found.strongest(system)
         errors = found.errors[variant][system]
         rows.append(
             {
                 "defense": method.name,
-                "l1": float(moved.mean()),
-                "unchanged": float((moved < _UNMOVED).double().mean()),
+                "l1": moved["l1_mean"],
+                "unchanged": moved["unchanged"],
                 "mse": float(errors.mean()),
                 "label_only": label_only,
                 "g2": gain(float(standard[system].mean()), float(standard[0].mean()), label_only),
