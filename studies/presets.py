@@ -28,8 +28,8 @@ from mipoison.eval.presets import (
 )
 
 FEW = ("laplace", "high_confidence", "contract")
-# Objectives that are compared at one budget.
-_SELDOM = ("ascent", "alignment", "alignment-full", "direction", "cutoff")
+# Objectives that are compared at one budget, where a study has none of them.
+_SELDOM = ("decoy", "ascent", "alignment", "alignment-full", "direction", "cutoff")
 # What a confident classifier's vectors tell beyond the label is told by far smaller changes: faces' softened vectors
 # move by .8 to become the label alone, confident ones by .06.
 _SMALL = (0.003, 0.01, 0.03, 0.06)
@@ -63,7 +63,9 @@ def _rest(study: Configuration, budget: float) -> Configuration:
     """The defenses that a study leaves out, in its situation, at one budget."""
     compared = [NONE, LABEL_ONLY, rounding(3), rounding(4)]
     compared += [lfp(rate) for rate in (0.01, 0.025, 0.05, 0.1)]
-    compared += [of_budget(objective, budget) for objective in _SELDOM]
+    known = {method.family for method in study.methods}
+    seldom = [of_budget(objective, budget) for objective in _SELDOM]
+    compared += [method for method in seldom if method.family not in known]
     compared += [swept(kind, budget) for kind in SWEPT if kind not in BASELINES]
     return replace(study, methods=tuple(compared), checked_methods=("none",), worst_case_methods=())
 

@@ -10,8 +10,8 @@ from torch import Tensor
 from worlds import world
 
 import mipoison as mp
-from mipoison.defenses.lpa import crossfit
-from mipoison.defenses.lpa.crossfit import _half, _kept_out, _parts
+from mipoison.defenses.lpa import crossfit, generator
+from mipoison.defenses.lpa.crossfit import _half, _joined, _kept_out, _parts
 from mipoison.defenses.lpa.equilibrium import Equilibrium
 from mipoison.defenses.lpa.penalized import KEYS, Penalized, Weighed
 from mipoison.progress import Progress
@@ -24,9 +24,9 @@ BUDGET = 0.1
 def copies(count: int, each: int, seed: int) -> tuple[Tensor, Tensor, Tensor]:
     """Rows that are slightly altered copies of `count` others, their inputs and the groups."""
     p, x = world(count, K, 6, seed=seed)
-    generator = torch.Generator().manual_seed(seed)
+    draws = torch.Generator().manual_seed(seed)
     group = torch.arange(count).repeat_interleave(each)
-    shift = 0.3 * torch.randn((count * each, K), generator=generator)
+    shift = 0.3 * torch.randn((count * each, K), generator=draws)
     return torch.softmax(p[group].log() + shift, 1), x[group], group
 
 
@@ -96,6 +96,30 @@ def test_copies_of_a_row_that_is_kept_out_leave_the_bank_with_it() -> None:
     assert len(parts) == 4 and torch.equal(torch.stack(parts).sum(0), out.long())
     assert all(part[group == number].unique().numel() == 1 for part in parts for number in group)
     assert _parts(out, p, None, seed=0)[0] is out
+
+
+@pytest.mark.parametrize("objective", ["equilibrium", "generator"])
+@pytest.mark.parametrize("few", [crossfit._KEPT_OUT, ()], ids=["kept out", "halves"])
+def test_inputs_have_different_numbers_of_copies(
+    monkeypatch: pytest.MonkeyPatch, objective: str, few: tuple[tuple[int, int], ...]
+) -> None:
+    # The largest label then has another number of rows in each part's bank.
+    monkeypatch.setattr(crossfit, "_KEPT_OUT", few)
+    p, x, group = copies(40, 9, seed=1)
+    some = torch.rand(len(p), generator=torch.Generator().manual_seed(2)) < (group + 1) / 40
+    assert int(label_of(p[some]).bincount().max()) < generator._SLOTS
+    given = (p[some], x[some])
+    served = mp.LPA.fit(*given, objective=objective, budget=BUDGET, key=1, groups=group[some])
+    assert 0 < spent(served, p) < 3 * BUDGET
+
+
+def test_parts_with_fewer_answers_a_row_are_joined() -> None:
+    wide = Weighed(torch.tensor([[1.0, 2.0]]), torch.tensor([[0.1, 0.2]]), torch.zeros(1, 2))
+    narrow = Weighed(torch.tensor([[3.0]]), torch.tensor([[0.3]]), torch.zeros(1, 1))
+    for weight in (-1e6, 0.0, 1e6):
+        chosen = _joined([wide, narrow]).chosen(weight, 20.0)
+        apart = torch.cat([part.chosen(weight, 20.0) for part in (wide, narrow)])
+        assert torch.equal(chosen, apart)
 
 
 @pytest.mark.full

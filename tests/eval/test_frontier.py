@@ -58,6 +58,21 @@ def test_the_strongest_variant_errs_least_and_is_adaptive():
     assert strongest_variant({**measured, "adaptive.mse": {"mean": 0.0}}) == "wide"
 
 
+@pytest.mark.parametrize(
+    ("shares", "named"),
+    [
+        ({"raw": 0.0, "wide": 1.0}, "best: wide"),
+        ({"raw": 1 / 3, "wide": 2 / 3}, "best: mostly wide"),
+        ({}, "best"),
+    ],
+)
+def test_a_variant_that_is_another_one_for_each_seed_is_told(shares, named):
+    errors = {"raw": 0.3, "wide": 0.3, "best": 0.2}
+    measured = {f"variant.{name}": {"mean": error} for name, error in errors.items()}
+    measured |= {f"named.best.{name}": {"mean": share} for name, share in shares.items()}
+    assert strongest_variant(measured) == named
+
+
 def test_the_beaten_are_left_out():
     group, methods = world(
         ("none", "none", None, 0.0, 0.0),

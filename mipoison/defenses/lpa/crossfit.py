@@ -8,6 +8,7 @@ from typing import Final, TypeAlias
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from mipoison.defenses.clean import as_dtype
 from mipoison.defenses.lpa.folds import folds
@@ -195,7 +196,15 @@ def _as_fresh(
 
 
 def _joined(parts: list[Weighed]) -> Weighed:
-    return Weighed(*(torch.cat(tensors) for tensors in zip(*parts, strict=True)))
+    """All rows together; a part with fewer answers a row has others that may not be given."""
+    most = max(part.score.shape[1] for part in parts)
+    fillers = (-math.inf, 0.0, 0.0)
+    return Weighed(
+        *(
+            torch.cat([F.pad(one, (0, most - one.shape[1]), value=filler) for one in tensors])
+            for filler, *tensors in zip(fillers, *parts, strict=True)
+        )
+    )
 
 
 def _fit_halves(

@@ -242,7 +242,8 @@ def _of_all(errors: Tensor, active: Tensor, systems: int) -> list[float]:
 
 STANDARD = "MLP, raw"
 # The variant that was the best on held-out rows, trained again on those, too.
-REFIT = "the chosen one, on all rows"
+ON_ALL_ROWS = ", on all rows"
+REFIT = f"the chosen one{ON_ALL_ROWS}"
 
 
 @dataclass(frozen=True)
@@ -293,4 +294,4 @@ class Attack:
 
     def described(self, variant: str, system: int) -> str:
         """How reports call a variant: of the refit one, what it is for this system."""
-        return f"{self.refit[system]}, on all rows" if variant == REFIT else variant
+        return f"{self.refit[system]}{ON_ALL_ROWS}" if variant == REFIT else variant

@@ -12,6 +12,8 @@ _REACH: Final = 1.05
 # Variants that are no part of the adaptive adversary.
 _OTHER_ADVERSARIES: Final = (", trained clean", "denoiser", "recovery of ")
 _VARIANT: Final = "variant."
+# Of a variant, the share of the seeds for which it is another one: "named.VARIANT.OTHER".
+_NAMED: Final = "named."
 
 Methods: TypeAlias = Sequence[Mapping[str, Any]]
 
@@ -146,9 +148,22 @@ def errors_of_variants(measured: Mapping[str, Mapping[str, Any]]) -> dict[str, f
 
 
 def strongest_variant(measured: Mapping[str, Mapping[str, Any]]) -> str:
-    """Names the variant of the adaptive adversary with the least mean error over seeds against one defense."""
+    """Names the variant of the adaptive adversary with the least mean error over seeds against one defense.
+
+    Of a variant that is another one for each seed it says which it mostly was.
+    """
     errors = errors_of_variants(measured)
-    return min(errors, key=errors.__getitem__)
+    strongest = min(errors, key=errors.__getitem__)
+    named = f"{_NAMED}{strongest}."
+    shares = {
+        key.removeprefix(named): value["mean"]
+        for key, value in measured.items()
+        if key.startswith(named)
+    }
+    if not shares:
+        return strongest
+    most = max(shares, key=shares.__getitem__)
+    return f"{strongest}: {most}" if shares[most] == 1 else f"{strongest}: mostly {most}"
 
 
 def _point(group: Mapping[str, Any], method: Mapping[str, Any]) -> tuple[float, float]:

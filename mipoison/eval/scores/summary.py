@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from statistics import mean, stdev
 from typing import Any, Final, TypeAlias
 
+from mipoison.eval.adversaries.base import ON_ALL_ROWS, REFIT
 from mipoison.eval.metrics import gain
 
 Statistic: TypeAlias = dict[str, float | int | None]
@@ -109,9 +110,15 @@ def _flat_defense(cell: dict[str, Any], name: str) -> dict[str, float | None]:
     flat = _flat(defense["attacks"]) | {"all.gain": _gain_of_all(cell, name)}
     for part in ("utility", "cost", "train_test", "certificate"):
         flat |= {f"{part}.{key}": value for key, value in defense[part].items()}
-    return flat | {
-        f"variant.{name}": numbers["mse"] for name, numbers in defense["variants"].items()
-    }
+    variants = defense["variants"]
+    flat |= {f"variant.{name}": numbers["mse"] for name, numbers in variants.items()}
+    comparable = [name for name, numbers in variants.items() if "held_out_mse" in numbers]
+    return flat | {f"named.{REFIT}.{name}": float(name == _chosen(defense)) for name in comparable}
+
+
+def _chosen(defense: dict[str, Any]) -> str:
+    """The variant that the adaptive adversary chose against a defense, and trained on all rows."""
+    return str(defense["attacks"]["adaptive chosen"]["variant"]).removesuffix(ON_ALL_ROWS)
 
 
 def _gain_of_all(cell: dict[str, Any], name: str) -> float | None:
