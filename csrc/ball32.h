@@ -57,17 +57,28 @@ struct LevelRange {
   typename S::Value low, high;
 };
 
+// Gathers it block by block.
 template <class S>
-inline LevelRange<S> level_range_of(const Rows<S>& rows) {
+struct LevelRangeSoFar {
   Entries<S> low = Entries<S>::all(-kNothing), high = Entries<S>::all(kNothing);
-  for (int64_t i = 0; i < rows.blocks * kStride<S>; i += kStride<S>) {
-    const Entries<S> z = Entries<S>::load(rows.z + i);
-    const Entries<S> d = z - Entries<S>::load(rows.p + i);
+
+  void take(const Entries<S>& z, const Entries<S>& p) {
+    const Entries<S> d = z - p;
     low = min(low, select(z > Entries<S>::all(kNothing), d, low));
     high = max(high, d);
   }
-  // Room for the rounding of the ends.
-  return {S::exact(S::lowest(low)) - 1e-6, S::exact(S::highest(high)) + 1e-6};
+  // With room for the rounding of the ends.
+  LevelRange<S> ends() const {
+    return {S::exact(S::lowest(low)) - 1e-6, S::exact(S::highest(high)) + 1e-6};
+  }
+};
+
+template <class S>
+inline LevelRange<S> level_range_of(const Rows<S>& rows) {
+  LevelRangeSoFar<S> range;
+  for (int64_t i = 0; i < rows.blocks * kStride<S>; i += kStride<S>)
+    range.take(Entries<S>::load(rows.z + i), Entries<S>::load(rows.p + i));
+  return range.ends();
 }
 
 // |q - p|, squared in l2, and the sum of q.
@@ -76,17 +87,19 @@ struct Measured {
   typename S::Value distance, sum;
 };
 
-template <class S, bool kFinely = false>
+// take(p_j, i) is told of every block on the way.
+template <class S, bool kFinely = false, class Take>
 inline Measured<S> measure(const typename S::Element* q, const typename S::Element* p,
-                           int64_t blocks, Norm norm) {
+                           int64_t blocks, Norm norm, const Take& take) {
   const Entries<S> zero = Entries<S>::all(0);
   Entries<S> widest = zero;
   typename S::Value sum[2];
   const auto each = [&](const auto& add) {
     const auto body = [&](int64_t i, Entries<S>* part) {
-      const Entries<S> x = Entries<S>::load(q + i);
-      add(x - Entries<S>::load(p + i), part);
+      const Entries<S> x = Entries<S>::load(q + i), from = Entries<S>::load(p + i);
+      add(x - from, part);
       part[1] = part[1] + x;
+      take(from, i);
     };
     if constexpr (kFinely)
       accumulate_finely<S>(blocks, sum, body);
@@ -101,6 +114,12 @@ inline Measured<S> measure(const typename S::Element* q, const typename S::Eleme
     each([&](Entries<S> d, Entries<S>*) { widest = max(widest, max(d, zero - d)); });
   if (norm == Norm::kLinf) return {S::exact(S::highest(widest)), sum[1]};
   return {sum[0], sum[1]};
+}
+
+template <class S, bool kFinely = false>
+inline Measured<S> measure(const typename S::Element* q, const typename S::Element* p,
+                           int64_t blocks, Norm norm) {
+  return measure<S, kFinely>(q, p, blocks, norm, [](const Entries<S>&, int64_t) {});
 }
 
 // The largest entry other than q_t; q is left as it was.

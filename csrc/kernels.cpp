@@ -66,7 +66,7 @@ int64_t write_rows(const Projection<T>& call, int64_t begin, int64_t end) {
         GroupProjector<T>{call}(begin, end, decline);
       } else {
         LineProjector<T> project(call);
-        for (int64_t i = begin; i < end; ++i) invalid += !(project(i) || one(i));
+        for (int64_t i = begin; i < end; ++i) invalid += !(project(i, i + 1 < end) || one(i));
       }
       return invalid;
     }

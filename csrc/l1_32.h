@@ -160,12 +160,12 @@ struct Moves32 {
 // Writes q for rows whose projection without ball, at tau near `start`, lies outside the ball;
 // without the label constraint. A row that lies in the ball once that is dropped is not solved.
 template <class S>
-inline Solved<S> free_l1_32(const Rows<S>& rows, double epsilon, const typename S::Value& start,
-                            const typename S::Truth& wanted, float* q) {
+inline Solved<S> free_l1_32(const Rows<S>& rows, double epsilon, const LevelRange<S>& range,
+                            const typename S::Value& start, const typename S::Truth& wanted,
+                            float* q) {
   using Value = typename S::Value;
   const Moves32<S> moves{rows.z, rows.p, rows.blocks, Block<float>::all(2)};
   const Value half = epsilon / 2;
-  const LevelRange<S> range = level_range_of(rows);
   // No entry rises by more than epsilon / 2.
   Search<S> plus(range.high - half - 2e-6, range.high, start, wanted);
   Search<S> minus(range.low, range.high, start, wanted);

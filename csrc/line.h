@@ -27,20 +27,25 @@ class LineProjector {
         region_(call.region),
         call_(call),
         ball_(call.in_ball()),
-        in_place_(!ball_ && apart(call)),
+        in_place_(apart(call)),
         streams_(k_ >= kStreamed && k_ == width_ && call.batch.rows * k_ >= kCrowding &&
                  reinterpret_cast<uintptr_t>(call.out) % kBlockBytes == 0),
         scratch_(answer_row() + 1, k_) {}
 
-  // Writes row i. False if it declines.
-  bool operator()(int64_t i) {
+  // Writes row i. False if it declines. spills: whether the rest of the answer's last block, less
+  // than a row, may be written beyond it.
+  bool operator()(int64_t i, bool spills) {
     const float* from = row_of(call_.from, i, 0);
     const float* along = row_of(call_.along, i, 1);
     const float* center = call_.center == call_.from ? from : row_of(call_.center, i, 2);
     T* out = call_.out + i * k_;
     Rows<S> rows{z_, p_, width_ / kLanes<float>, 0, 0};
     TauStart<S> tau_start;
-    Summary summary = along ? ascend(from, along, &tau_start) : lower(from, &tau_start);
+    const bool at_once = along && ball_ && center == from;
+    double exact = 0;
+    Summary summary = at_once ? ascend<true>(from, along, &tau_start, &exact)
+                      : along ? ascend<false>(from, along, &tau_start, &exact)
+                              : lower(from, &tau_start);
     if (!(std::abs(summary.sum) <= std::numeric_limits<float>::max())) return false;
     if (along || ball_) {
       if (!(summary.high <= kModerate && summary.low >= -kModerate)) return false;
@@ -58,16 +63,17 @@ class LineProjector {
     rows.t = call_.label ? call_.label[i] : first_index_of(owner, k_, summary.high);
     if (rows.t < 0 || rows.t >= k_) return false;
     if (center && (ball_ || (region_.shrink && region_.margin > 0))) {
-      const double sum = exact_sum_of(center);
+      const double sum = at_once ? exact : exact_sum_of(center);
       if (ball_) renormalise(center, sum);
       rows.margin = margin_of(center, rows.t, sum);
     } else {
       rows.margin = region_.shrink ? 0 : region_.margin;
     }
     if constexpr (!kSixteen<T>) {
-      if (in_place_) return without_ball(rows, tau_start, along, out);
+      if (in_place_ && !ball_) return without_ball(rows, tau_start, along, out);
+      if (in_place_ && (spills || k_ == width_)) return solve(rows, tau_start, out);
     }
-    if (!solve(rows, tau_start)) return false;
+    if (!solve(rows, tau_start, q_)) return false;
     if constexpr (kSixteen<T>) {
       round_answer<T, S>(q_, rows.blocks, rows.t, rows.margin);
       for (int64_t j = 0; j < whole_; j += kLanes<float>)
@@ -101,8 +107,8 @@ class LineProjector {
     }
   }
 
-  // Writes the answer directly to the output. A long answer is streamed past the caches, which
-  // keeps the next row's inputs there.
+  // Writes the answer without a ball directly to the output. A long answer is streamed past the
+  // caches, which keeps the next row's inputs there.
   bool without_ball(const Rows<S>& rows, const TauStart<S>& tau_start, const float* along,
                     float* out) {
     Stages<S> stages(rows, region_, false, out, q_, nullptr);
@@ -117,8 +123,8 @@ class LineProjector {
     return stages.without_ball(true, tau_start, &tau, output).answered;
   }
 
-  bool solve(const Rows<S>& rows, const TauStart<S>& tau_start) {
-    Stages<S> stages(rows, region_, ball_, q_, q_, y_);
+  bool solve(const Rows<S>& rows, const TauStart<S>& tau_start, float* q) {
+    Stages<S> stages(rows, region_, ball_, q, q_, y_);
     double warm_start = 0;
     Verdict<S> verdict = stages.without_ball(true, tau_start, &warm_start);
     if (!verdict.next) return verdict.answered;
@@ -175,8 +181,9 @@ class LineProjector {
     return squares[0];
   }
 
-  // z = from + alpha * along / |along|, and what summarise(from) says.
-  Summary ascend(const float* from, const float* along, TauStart<S>* tau_start) {
+  // z = from + alpha * along / |along|, and what summarise(from) says. kExact: also exact_sum_of.
+  template <bool kExact>
+  Summary ascend(const float* from, const float* along, TauStart<S>* tau_start, double* exact) {
     constexpr int n = kLanes<float>;
     const Block<float> zero = Block<float>::all(0);
     // (Not members, which the compiler would read anew after every store.)
@@ -191,6 +198,7 @@ class LineProjector {
         Block<float>::all(static_cast<float>(call_.alpha / std::sqrt(squares)));
     Block<float> low = Block<float>::all(-kNothing), high = Block<float>::all(kNothing), top = high;
     double sum[2];
+    Wide wide = widen(zero);
     Tally<float> positive;
     const auto step = [&](int64_t i, const Block<float>& x, const Block<float>& g,
                           Block<float>* part) {
@@ -206,8 +214,11 @@ class LineProjector {
     accumulate<S>(whole_ / n, sum, [&](int64_t i, Block<float>* part) {
       if (fetches_along) prefetch(along + k + i);
       if (fetches_from) prefetch(from + k + i);
-      step(i, Block<float>::load(from + i), Block<float>::load(along + i), part);
+      const Block<float> x = Block<float>::load(from + i);
+      if constexpr (kExact) wide = wide + widen(x);
+      step(i, x, Block<float>::load(along + i), part);
     });
+    if constexpr (kExact) *exact = total(wide.half[0]) + total(wide.half[1]);
     Summary s{sum[0], S::lowest(low), S::highest(high)};
     if (whole_ < k_) {
       // Padding is far below every entry, and the summary leaves it out.
@@ -219,6 +230,7 @@ class LineProjector {
       sum[1] += total(part[1]);
       for (int64_t i = whole_; i < k_; ++i) {
         s.sum += from[i];
+        *exact += from[i];
         s.low = std::min(s.low, from[i]);
         s.high = std::max(s.high, from[i]);
       }

@@ -59,13 +59,13 @@ struct Box32 {
 // Writes q for rows whose projection without ball, at tau near `start`, lies outside the ball;
 // without the label constraint.
 template <class S>
-inline Solved<S> free_linf32(const Rows<S>& rows, double epsilon, const typename S::Value& start,
-                             const typename S::Truth& wanted, float* q) {
+inline Solved<S> free_linf32(const Rows<S>& rows, double epsilon, const LevelRange<S>& range,
+                             const typename S::Value& start, const typename S::Truth& wanted,
+                             float* q) {
   using Value = typename S::Value;
   const Box32 box{rows.z, rows.p, rows.blocks, Block<float>::all(static_cast<float>(epsilon)),
                   Block<float>::all(1)};
   typename S::Truth open = wanted;
-  const LevelRange<S> range = level_range_of(rows);
   const Value tau =
       box.level<S>(Value(1), start, &open, {range.low - epsilon, range.high + epsilon});
   box.write<S>(tau, q);

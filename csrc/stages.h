@@ -81,7 +81,7 @@ class Stages {
     *warm_start = at.tau;
     if (ball_) S::put(rows_.z, rows_.t, z_t);
     if (!ball_) return {Truth(usable & summed), S::no_rows()};
-    const Value far = measure<S>(q_, rows_.p, rows_.blocks, norm_).distance;
+    const Value far = measured();
     if (norm_ == Norm::kL2) *warm_start = root_of(far);
     const Truth inside = far <= Value(norm_ == Norm::kL2 ? epsilon_ * epsilon_ : epsilon_);
     return {Truth(usable & summed & inside), Truth(usable & !inside)};
@@ -96,8 +96,11 @@ class Stages {
       const Solved<S> found = project_l2_32(rows_, epsilon_, warm_start, good, y_, q_);
       return finish(good & found.solved & (lead >= rows_.margin - 1e-6), found.q_t, rival());
     }
-    const Solved<S> found = norm_ == Norm::kL1 ? free_l1_32(rows_, epsilon_, warm_start, good, q_)
-                                               : free_linf32(rows_, epsilon_, warm_start, good, q_);
+    // Rows in columns have waited until sixteen of their kind were there.
+    const LevelRange<S> range = S::kRows == 1 ? range_ : level_range_of(rows_);
+    const Solved<S> found = norm_ == Norm::kL1
+                                ? free_l1_32(rows_, epsilon_, range, warm_start, good, q_)
+                                : free_linf32(rows_, epsilon_, range, warm_start, good, q_);
     const Single most = rival();
     const Truth leads = found.solved & (found.q_t >= S::exact(most) + rows_.margin);
     const Verdict<S> verdict = finish(good & leads, found.q_t, most);
@@ -135,6 +138,21 @@ class Stages {
     return write_simplex<S>(at, q_, output.last);
   }
 
+  // How far q is from p; of one row also the range of levels that the next stage needs, from the
+  // same pass.
+  Value measured() {
+    if constexpr (S::kRows == 1) {
+      LevelRangeSoFar<S> so_far;
+      const auto take = [&](const Entries<S>& from, int64_t i) {
+        so_far.take(Entries<S>::load(rows_.z + i), from);
+      };
+      const Value far = measure<S>(q_, rows_.p, rows_.blocks, norm_, take).distance;
+      range_ = so_far.ends();
+      return far;
+    }
+    return measure<S>(q_, rows_.p, rows_.blocks, norm_).distance;
+  }
+
   // The largest entry of the answer other than q_t.
   Single rival() const { return rival_of<S>(q_, rows_.blocks, rows_.t); }
 
@@ -151,6 +169,7 @@ class Stages {
   Norm norm_;
   double epsilon_;
   float *q_, *spare_, *y_;
+  LevelRange<S> range_;
 };
 
 }  // namespace MIPOISON_ISA
