@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
+
+from presets import STUDIES
 
 from mipoison.eval.report import leaderboard
 
@@ -15,9 +18,12 @@ TITLES = {
     "study-fashion": "Fashion-MNIST",
     "study-faces": "ORL faces, softened",
     "study-faces-confident": "ORL faces, confident",
+    "study-lfw-imagenet": "Faces in the Wild, EfficientNet's vectors",
+    "study-lfw-imagenet-48": "Faces in the Wild at 48×48, EfficientNet's vectors",
+    "study-lfw-identity": "Faces in the Wild, a classifier of 62 people",
     "study-decoder": "Digits, with other losses and decoders among the adversaries",
     "study-yang": "MNIST-5k, Yang et al.'s classifier and decoder",
-    "study-strangers": "ORL faces, auxiliary data of other people",
+    "study-strangers": "ORL faces, auxiliary data of other people, with a decoder",
     "study-nls": "Digits, a target trained with negative label smoothing",
     "study-vib": "Digits, a target trained with an information bottleneck",
     "study-bido": "Digits, a target trained with bilateral dependency",
@@ -74,11 +80,32 @@ def studies_kept() -> dict[str, dict[str, Any]]:
     return studies
 
 
-def missing() -> list[str]:
-    """Names the studies that are not there, and what they would show."""
+def titles() -> dict[str, str]:
+    """What each study shows, by name."""
     wanted = TITLES | {
         rest: f"the rest of the defenses of: {TITLES[name]}" for name, rest in REST.items()
     }
     wanted |= {asked: f"worst cases of: {TITLES[name]}" for name, asked in ASKED.items()}
+    return wanted
+
+
+def missing() -> list[str]:
+    """Names the studies that are not there, and what they would show."""
     there = leaderboard.read_runs(NUMBERS)
-    return [f"`{name}` ({title})" for name, title in wanted.items() if name not in there]
+    return [f"`{name}` ({title})" for name, title in titles().items() if name not in there]
+
+
+def older() -> list[str]:
+    """Names the studies that were run with other settings than `presets.py` has now, and when."""
+    there = leaderboard.read_runs(NUMBERS)
+    return [
+        f"`{name}` ({there[name]['environment']['date']})"
+        for name in titles()
+        if name in there and there[name]["configuration"] != _plain(STUDIES[name].to_json())
+    ]
+
+
+def _plain(configuration: dict[str, Any]) -> dict[str, Any]:
+    """A configuration as it is read from JSON."""
+    plain: dict[str, Any] = json.loads(json.dumps(configuration))
+    return plain

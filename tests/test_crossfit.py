@@ -11,6 +11,7 @@ from worlds import world
 
 import mipoison as mp
 from mipoison.defenses.lpa import crossfit, generator
+from mipoison.defenses.lpa.aim import Aim
 from mipoison.defenses.lpa.crossfit import _half, _joined, _kept_out, _parts
 from mipoison.defenses.lpa.equilibrium import Equilibrium
 from mipoison.defenses.lpa.penalized import KEYS, Penalized, Weighed
@@ -199,17 +200,8 @@ def test_rows_that_the_adversaries_memorised_may_spend_more(
     group = torch.arange(1200) // each
     beside: list[tuple[Tensor, Tensor]] = []
     monkeypatch.setattr(Memorising, "weighed_beside", beside)
-    served = crossfit.fit_cross(
-        Memorising,
-        rows,
-        rows,
-        group,
-        budget=BUDGET,
-        error="root",
-        seed=0,
-        progress=Progress(None),
-        **how,
-    )
+    aim = Aim(budget=BUDGET, margin=0.0, certified=None, error="root", seed=0, **how)
+    served = crossfit.fit_cross(Memorising, rows, rows, group, aim, Progress(None))
     asked = served.spent_at(served.penalty_weight, grid(10001), **how)
     assert asked == pytest.approx(BUDGET, rel=0.03)
     assert served.realised == pytest.approx(BUDGET, rel=0.01)

@@ -14,7 +14,7 @@ from mipoison.defenses.lpa.crossfit import fit_cross
 from mipoison.defenses.lpa.cutoff import Cutoff
 from mipoison.defenses.lpa.equilibrium import Equilibrium
 from mipoison.defenses.lpa.objective import Objective
-from mipoison.defenses.lpa.penalized import require_pairs
+from mipoison.defenses.lpa.penalized import Penalized, require_pairs
 from mipoison.keys import Key
 from mipoison.progress import Progress
 from mipoison.surrogate import Surrogate
@@ -65,19 +65,8 @@ def choose(
     budget, game = aim.budget, progress.part(0.0, 0.7)
     assert budget is not None
 
-    def equilibrium() -> Equilibrium:
-        return fit_cross(  # type: ignore[return-value]
-            Equilibrium,
-            rows,
-            inputs,
-            groups,
-            budget=budget,
-            epsilon=aim.epsilon,
-            norm=aim.norm,
-            error=aim.error,
-            seed=aim.seed,
-            progress=game,
-        )
+    def equilibrium() -> Penalized:
+        return fit_cross(Equilibrium, rows, inputs, groups, aim, game)
 
     if len(rows) < _FEWEST:
         return equilibrium()

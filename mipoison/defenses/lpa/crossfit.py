@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mipoison.defenses.clean import as_dtype
+from mipoison.defenses.lpa.aim import Aim
 from mipoison.defenses.lpa.folds import folds
 from mipoison.defenses.lpa.game import bisect_penalty_weight
 from mipoison.defenses.lpa.penalized import (
@@ -50,12 +51,7 @@ def fit_cross(
     rows: Tensor,
     inputs: Tensor,
     groups: Tensor | None,
-    *,
-    budget: float,
-    epsilon: float,
-    norm: str,
-    error: str,
-    seed: int,
+    aim: Aim,
     progress: Progress,
 ) -> Penalized:
     """Fits with a penalty weight at which fresh rows spend the budget, and says what they are estimated to spend.
@@ -79,23 +75,21 @@ def fit_cross(
         rows: the defender's own rows, [N, K].
         inputs: their inputs, [N, ...].
         groups: int64 [N]: rows of one group stay together; None: every row is one.
-        budget: mean l1 of fresh rows.
-        epsilon: radius of each row's ball.
-        norm: the ball's norm.
-        error: see `Penalized`.
-        seed: of the surrogates, the games and the rows that are kept out.
+        aim: the settings; its budget is the mean l1 of fresh rows.
         progress: told how much is done.
     """
+    budget = aim.budget
+    assert budget is not None
 
     def fit(some: Tensor, x: Tensor, part: Progress) -> Penalized:
         return kind.fit(
             some,
             x,
             budget=budget,
-            epsilon=epsilon,
-            norm=norm,
-            error=error,
-            seed=seed,
+            epsilon=aim.epsilon,
+            norm=aim.norm,
+            error=aim.error,
+            seed=aim.seed,
             progress=part,
         )
 
@@ -103,17 +97,16 @@ def fit_cross(
     if groups is not None and len(groups.unique()) == len(rows):
         # No row has a copy.
         groups = None
-    fold = _kept_out(rows, groups, seed, kind.candidates_a_row)
+    fold = _kept_out(rows, groups, aim.seed, kind.candidates_a_row)
     if fold is not None:
-        return _fit_without(fold, fit, rows, inputs, groups, budget, epsilon, norm, seed, progress)
-    half = _half(rows, groups, seed)
+        return _fit_without(fold, fit, rows, inputs, groups, aim, progress)
+    half = _half(rows, groups, aim.seed)
     if half is not None:
-        both = groups is not None or len(rows) < _MANY
-        return _fit_halves(
-            half, fit, rows, inputs, groups, both, budget, epsilon, norm, seed, progress
-        )
+        return _fit_halves(half, fit, rows, inputs, groups, aim, progress)
     on_all = fit(rows, inputs, progress)
-    on_all.realised = on_all.spent_at(on_all.penalty_weight, rows, epsilon=epsilon, norm=norm)
+    on_all.realised = on_all.spent_at(
+        on_all.penalty_weight, rows, epsilon=aim.epsilon, norm=aim.norm
+    )
     return on_all
 
 
@@ -123,13 +116,12 @@ def _fit_without(
     rows: Tensor,
     inputs: Tensor,
     groups: Tensor | None,
-    budget: float,
-    epsilon: float,
-    norm: str,
-    seed: int,
+    aim: Aim,
     progress: Progress,
 ) -> Penalized:
     """The first way of `fit_cross`, for the fold of each row [N], of which one is kept out at a time."""
+    budget = aim.budget
+    assert budget is not None
     with torch.inference_mode(False), torch.no_grad():
         vectors = as_dtype(rows, torch.float32).clone()
         most = min(_FITS if len(rows) >= _FEW else _FITS - 1, int(fold.max()) + 1)
@@ -137,9 +129,9 @@ def _fit_without(
         for i in range(most):
             out = fold == i
             fitted = fit(rows[~out], inputs[~out], progress.part(i / most, (i + 1) / most))
-            fold_parts = _parts(out, rows, groups, seed)
+            fold_parts = _parts(out, rows, groups, aim.seed)
             parts = [
-                one.weighed(some, epsilon=epsilon, norm=norm)
+                one.weighed(some, epsilon=aim.epsilon, norm=aim.norm)
                 for one, some in _as_fresh(fitted, fold_parts, rows, vectors, groups)
             ]
             weighed = _joined(parts)
@@ -159,13 +151,17 @@ def _fit_without(
             # halves.
             for i, one in enumerate(finals):
                 seen = rows[fold != i]
-                spent.append(one.spent_at(one.penalty_weight, seen, epsilon=epsilon, norm=norm))
+                spent.append(
+                    one.spent_at(one.penalty_weight, seen, epsilon=aim.epsilon, norm=aim.norm)
+                )
             goal = sum(spent) / len(spent)
-            weighed = final.weighed(rows[fold != 0], epsilon=epsilon, norm=norm)
+            weighed = final.weighed(rows[fold != 0], epsilon=aim.epsilon, norm=aim.norm)
             final.penalty_weight = bisect_penalty_weight(*weighed, goal, final.sharpness)
             missed = weighed.spent_at(final.penalty_weight, final.sharpness) - goal
             final.realised = max(0.0, sum(fresh) / len(fresh) + missed)
-        final.fresh = _as_fresh(final, _parts(fold == 0, rows, groups, seed), rows, vectors, groups)
+        final.fresh = _as_fresh(
+            final, _parts(fold == 0, rows, groups, aim.seed), rows, vectors, groups
+        )
         return final
 
 
@@ -213,21 +209,22 @@ def _fit_halves(
     rows: Tensor,
     inputs: Tensor,
     groups: Tensor | None,
-    both: bool,
-    budget: float,
-    epsilon: float,
-    norm: str,
-    seed: int,
+    aim: Aim,
     progress: Progress,
 ) -> Penalized:
     """The second way of `fit_cross`, for one half as a mask [N]; the other is fitted if it must be, or to be exact."""
+    budget = aim.budget
+    assert budget is not None
+    both = groups is not None or len(rows) < _MANY
     with torch.inference_mode(False), torch.no_grad():
         vectors = as_dtype(rows, torch.float32).clone()
-        halves = [_parts(held, rows, groups, seed) for held in (half, ~half)]
+        halves = [_parts(held, rows, groups, aim.seed) for held in (half, ~half)]
 
         def weighed(fitted: Penalized, parts: list[Tensor]) -> Weighed:
             beside = _as_fresh(fitted, parts, rows, vectors, groups)
-            return _joined([one.weighed(some, epsilon=epsilon, norm=norm) for one, some in beside])
+            return _joined(
+                [one.weighed(some, epsilon=aim.epsilon, norm=aim.norm) for one, some in beside]
+            )
 
         on_all = fit(rows, inputs, progress.part(0.0, 0.5))
         sharpness = on_all.sharpness

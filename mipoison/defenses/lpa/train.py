@@ -52,19 +52,7 @@ def train(
     if issubclass(kind, (Codebook, Cutoff)):
         return kind.fit(rows, inputs, groups, aim, progress)
     if issubclass(kind, Penalized):
-        assert aim.budget is not None
-        return fit_cross(
-            kind,
-            rows,
-            inputs,
-            groups,
-            budget=aim.budget,
-            epsilon=aim.epsilon,
-            norm=aim.norm,
-            error=aim.error,
-            seed=aim.seed,
-            progress=progress,
-        )
+        return fit_cross(kind, rows, inputs, groups, aim, progress)
     members = _MEMBERS_OF_ASCENT if kind is Ascent else _MEMBERS
     size = {"members": members, "width": _WIDTH}
     surrogate = Surrogate.fit(rows, inputs, **size, seed=aim.seed, progress=progress.part(0.0, 0.8))

@@ -12,7 +12,7 @@ _REACH: Final = 1.05
 # Variants that are no part of the adaptive adversary.
 _OTHER_ADVERSARIES: Final = (", trained clean", "denoiser", "recovery of ")
 _VARIANT: Final = "variant."
-# Of a variant, the share of the seeds for which it is another one: "named.VARIANT.OTHER".
+# How a variant is called that is another one for each seed, and for which share of them: "named.VARIANT.OTHER".
 _NAMED: Final = "named."
 
 Methods: TypeAlias = Sequence[Mapping[str, Any]]
@@ -163,7 +163,7 @@ def strongest_variant(measured: Mapping[str, Mapping[str, Any]]) -> str:
     if not shares:
         return strongest
     most = max(shares, key=shares.__getitem__)
-    return f"{strongest}: {most}" if shares[most] == 1 else f"{strongest}: mostly {most}"
+    return most if shares[most] == 1 else f"mostly {most}"
 
 
 def _point(group: Mapping[str, Any], method: Mapping[str, Any]) -> tuple[float, float]:

@@ -112,13 +112,10 @@ def _flat_defense(cell: dict[str, Any], name: str) -> dict[str, float | None]:
         flat |= {f"{part}.{key}": value for key, value in defense[part].items()}
     variants = defense["variants"]
     flat |= {f"variant.{name}": numbers["mse"] for name, numbers in variants.items()}
-    comparable = [name for name, numbers in variants.items() if "held_out_mse" in numbers]
-    return flat | {f"named.{REFIT}.{name}": float(name == _chosen(defense)) for name in comparable}
-
-
-def _chosen(defense: dict[str, Any]) -> str:
-    """The variant that the adaptive adversary chose against a defense, and trained on all rows."""
-    return str(defense["attacks"]["adaptive chosen"]["variant"]).removesuffix(ON_ALL_ROWS)
+    # What the variant was that the adversary chose, and trained on all rows: the mean over seeds is the share of them.
+    chosen = defense["attacks"]["adaptive chosen"]["variant"]
+    could_be = [f"{name}{ON_ALL_ROWS}" for name in variants if "held_out_mse" in variants[name]]
+    return flat | {f"named.{REFIT}.{name}": float(name == chosen) for name in could_be}
 
 
 def _gain_of_all(cell: dict[str, Any], name: str) -> float | None:
