@@ -118,7 +118,7 @@ REST = more-digits more-mnist more-mnist-confident more-faces more-faces-confide
 DEFENSES = $(COMPARED) $(REST) asked-mnist asked-faces study-decoder study-ablation
 # make study LFW=FOLDER: also the faces in that folder, see docs/guides/faces.md.
 LFW ?=
-FACES = $(if $(LFW),study-lfw-imagenet study-lfw-imagenet-48 study-lfw-identity)
+FACES = $(if $(LFW),study-lfw-imagenet study-lfw-imagenet-softened study-lfw-imagenet-48 study-lfw-identity)
 STUDIES ?= $(DEFENSES) study-yang study-strangers study-nls study-vib study-bido $(FACES)
 PARTS ?= keys rotation retrained certified serve_load drift unlike
 study-defenses:

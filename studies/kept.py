@@ -19,6 +19,7 @@ TITLES = {
     "study-faces": "ORL faces, softened",
     "study-faces-confident": "ORL faces, confident",
     "study-lfw-imagenet": "Faces in the Wild, EfficientNet's vectors",
+    "study-lfw-imagenet-softened": "Faces in the Wild, EfficientNet's vectors, softened",
     "study-lfw-imagenet-48": "Faces in the Wild at 48×48, EfficientNet's vectors",
     "study-lfw-identity": "Faces in the Wild, a classifier of 62 people",
     "study-decoder": "Digits, with other losses and decoders among the adversaries",

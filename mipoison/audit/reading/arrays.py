@@ -11,11 +11,11 @@ import numpy as np
 import numpy.typing as npt
 
 from mipoison.audit.evidence import Skipped
-from mipoison.audit.reading import images
 from mipoison.audit.reading.confidences import require_count
 from mipoison.audit.reading.found import Array, Found, row_names, sampled
 from mipoison.audit.reading.options import INPUTS, VECTORS, Options
 from mipoison.audit.reading.pairing import paired
+from mipoison.audit.reading.pictures import images
 from mipoison.audit.reading.stored import Stored, arrays_of
 from mipoison.audit.reading.vectors import (
     Vectors,

@@ -120,7 +120,7 @@ def _found(path: Path, options: Options, progress: Progress) -> Found:
             "a folder",
             ("inputs_name", "categorical", "leave_out", "shape", "missing", *unused),
         )
-        from mipoison.audit.reading.folders import read_folder
+        from mipoison.audit.reading.pictures.folders import read_folder
 
         return read_folder(path, options, progress)
     if ends(path, ARRAYS):
@@ -130,7 +130,7 @@ def _found(path: Path, options: Options, progress: Progress) -> Found:
         parquet = ("missing",) if ends(path, PARQUET) else ()
         _require_unused(options, path.name, ("shape", "size", *parquet))
         with needing_arrow(path):
-            from mipoison.audit.reading.tables import read_people
+            from mipoison.audit.reading.tables.inputs import read_people
 
         return read_people(path, options)
     raise ValueError(
@@ -212,7 +212,7 @@ def _evidence(found: Found, options: Options, source: str) -> Evidence:
 def _inputs(found: Found, options: Options) -> tuple[Array, tuple[Column, ...]]:
     """Float32 [N, D] as `Evidence` has them, and the columns of a table."""
     if found.kind == "table":
-        from mipoison.audit.reading.attributes import encoded
+        from mipoison.audit.reading.tables.attributes import encoded
 
         return encoded(found.called, found.inputs, options.categorical, found.names, found.notes)
     rows: Any = found.inputs.reshape(len(found.inputs), -1)

@@ -187,7 +187,7 @@ def vectors_of(options: Options) -> Vectors:
         return of_arrays(file, arrays_of(file), options)
     if ends(file, TABLES):
         with needing_arrow(file):
-            from mipoison.audit.reading.columns import own_vectors
+            from mipoison.audit.reading.tables.columns import own_vectors
 
         return own_vectors(file, options)
     raise ValueError(

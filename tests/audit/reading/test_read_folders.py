@@ -6,7 +6,7 @@ import pytest
 from mipoison.audit.reading.read import read
 
 Image = pytest.importorskip("PIL.Image")
-pictures = pytest.importorskip("mipoison.audit.reading.pictures")
+pictures = pytest.importorskip("mipoison.audit.reading.pictures.files")
 
 
 @pytest.fixture(scope="session")

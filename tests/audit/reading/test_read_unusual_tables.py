@@ -9,7 +9,7 @@ from mipoison.audit.reading import found
 from mipoison.audit.reading.read import read
 
 parquet = pytest.importorskip("pyarrow.parquet")
-table_files = pytest.importorskip("mipoison.audit.reading.table_files")
+table_files = pytest.importorskip("mipoison.audit.reading.tables.files")
 
 HALF = np.arange(320) % 2 == 0
 

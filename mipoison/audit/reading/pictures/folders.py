@@ -12,9 +12,9 @@ import numpy as np
 from mipoison.audit.evidence import Skipped
 from mipoison.audit.reading.confidences import require_count
 from mipoison.audit.reading.found import Array, Found, listed, sampled
-from mipoison.audit.reading.images import DARK, as_size, grey_where_equal, target_size
 from mipoison.audit.reading.options import Options
-from mipoison.audit.reading.pictures import Picture, batches, name_in, opened, read_pictures
+from mipoison.audit.reading.pictures.files import Picture, batches, name_in, opened, read_pictures
+from mipoison.audit.reading.pictures.images import DARK, as_size, grey_where_equal, target_size
 from mipoison.audit.reading.vectors import Vectors, vectors_of
 from mipoison.eval.data.files import SUFFIXES
 from mipoison.progress import Progress

@@ -16,7 +16,7 @@ import pyarrow.types as kinds
 
 from mipoison.audit.reading.found import Array, listed, require_known
 from mipoison.audit.reading.options import FILES, VECTORS, Options
-from mipoison.audit.reading.table_files import read_table
+from mipoison.audit.reading.tables.files import read_table
 from mipoison.audit.reading.vectors import Vectors, require_groups
 from mipoison.integrations.arrow.columns import rows_of, stored
 

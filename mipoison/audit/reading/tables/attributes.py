@@ -11,8 +11,8 @@ import pyarrow.types as kinds
 
 from mipoison.audit.evidence import Column
 from mipoison.audit.reading.checks import require_inputs
-from mipoison.audit.reading.columns import is_text, numbers
 from mipoison.audit.reading.found import Array, listed, named
+from mipoison.audit.reading.tables.columns import is_text, numbers
 
 # With more, a text is a name or a number with a stray sign, and no category.
 MOST_CATEGORIES: Final = 256

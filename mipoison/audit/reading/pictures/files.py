@@ -14,7 +14,7 @@ from torch import Tensor
 
 from mipoison.audit.evidence import Skipped
 from mipoison.audit.reading.found import Array
-from mipoison.audit.reading.images import resized
+from mipoison.audit.reading.pictures.images import resized
 from mipoison.eval.data.pictures import luminance
 from mipoison.progress import Progress
 

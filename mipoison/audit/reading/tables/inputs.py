@@ -12,7 +12,10 @@ import pyarrow as pa
 import pyarrow.types as kinds
 
 from mipoison.audit.evidence import Skipped
-from mipoison.audit.reading.columns import (
+from mipoison.audit.reading.found import Array, Found, listed, require_known, row_names
+from mipoison.audit.reading.options import Options
+from mipoison.audit.reading.pairing import paired
+from mipoison.audit.reading.tables.columns import (
     INDEX,
     PREFIX,
     class_names,
@@ -24,10 +27,7 @@ from mipoison.audit.reading.columns import (
     missing_in,
     vector_columns,
 )
-from mipoison.audit.reading.found import Array, Found, listed, require_known, row_names
-from mipoison.audit.reading.options import Options
-from mipoison.audit.reading.pairing import paired
-from mipoison.audit.reading.table_files import read_table
+from mipoison.audit.reading.tables.files import read_table
 from mipoison.audit.reading.vectors import Vectors, vectors_of
 
 _BATCH: Final = 1024

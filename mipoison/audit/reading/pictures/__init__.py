@@ -1,0 +1,1 @@
+"""Read folders of pictures, and bring images to what an audit can train on."""

@@ -1,0 +1,1 @@
+"""Read inputs and vectors from CSV and Parquet files."""
