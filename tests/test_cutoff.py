@@ -9,6 +9,7 @@ import torch
 from distributions import DISTRIBUTIONS, draw
 from test_codebook import classified, spent
 from torch import Tensor
+from worlds import world
 
 import mipoison as mp
 from mipoison.defenses.lpa import auto
@@ -150,6 +151,41 @@ def test_a_confident_classifier_is_cut_without_a_game(monkeypatch: pytest.Monkey
     loaded = mp.load(file, key=2)
     assert torch.equal(loaded(p), chosen(p)) and torch.equal(loaded.with_key(3)(p), chosen(p))
     assert torch.equal(chosen(p, ids=list(range(300))), chosen(p))
+
+
+def test_where_one_answer_a_label_is_within_the_budget_there_is_a_codebook(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(auto, "fit_cross", lambda *_, **__: pytest.fail("a game was played"))
+    p, x = classified(300, seed=100)
+    least = auto._spread(p)
+    label = label_of(p)
+    medians = torch.stack([p[label == t].median(0).values for t in range(K)])[label]
+    assert least == pytest.approx(float((p - medians).abs().sum(1).mean()), rel=1e-6)
+
+    chosen = mp.LPA.fit(p, x, budget=1.2 * least, key=1)
+    assert chosen.objective.name == "codebook" and chosen.epsilon == 2.0
+    assert chosen.realised is not None and chosen.realised <= 1.2 * least
+    alike = mp.LPA.fit(p, x, objective="codebook", budget=1.2 * least)
+    assert torch.equal(chosen(p), alike(p))
+    # It stands where a defense with a key is expected.
+    file = io.BytesIO()
+    chosen.save(file)
+    file.seek(0)
+    with pytest.raises(ValueError, match="expected the key"):
+        mp.load(file)
+    file.seek(0)
+    assert torch.equal(mp.load(file, key=2).with_key(3)(p), chosen(p))
+    assert torch.equal(chosen(p, ids=list(range(300))), chosen(p))
+
+
+def test_codewords_that_fresh_rows_cannot_reach_are_no_answer() -> None:
+    # Two rows a label are as near to their median as they can be, and fresh rows are not.
+    p, x = world(140, 70, 4, seed=3)
+    twins = p.repeat_interleave(2, 0), x.repeat_interleave(2, 0)
+    groups = torch.arange(140).repeat_interleave(2)
+    chosen = mp.LPA.fit(*twins, budget=0.02 + auto._spread(twins[0]), key=1, groups=groups)
+    assert bool(chosen(p).isfinite().all())
 
 
 @pytest.fixture(scope="module")

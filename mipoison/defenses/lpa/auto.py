@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+from contextlib import suppress
 from dataclasses import replace
 from typing import Final
 
+import torch
 from torch import Tensor
 
 from mipoison.defenses.lpa.aim import Aim
+from mipoison.defenses.lpa.codebook import Codebook
 from mipoison.defenses.lpa.critics import errors_of
 from mipoison.defenses.lpa.crossfit import fit_cross
 from mipoison.defenses.lpa.cutoff import Cutoff
@@ -16,6 +19,7 @@ from mipoison.defenses.lpa.equilibrium import Equilibrium
 from mipoison.defenses.lpa.objective import Objective
 from mipoison.defenses.lpa.penalized import Penalized, require_pairs
 from mipoison.keys import Key
+from mipoison.ops.rows import label_of
 from mipoison.progress import Progress
 from mipoison.surrogate import Surrogate
 
@@ -53,6 +57,9 @@ def choose(
       the equilibrium's answers to such rows to tell what others with more rows learn;
     - labels alone spend less than the budget: no answer that keeps the label gains more under the strongest adversary.
 
+    Where one vector a label, the median of its rows, spends no more than the budget on them, the codebook is the
+    answer: it has one codeword for nearly every label, and no answer that keeps the label gains more than one does.
+
     Args:
         rows: the defender's rows, [N, K].
         inputs: what produced them, [N, ...].
@@ -70,8 +77,15 @@ def choose(
 
     if len(rows) < _FEWEST:
         return equilibrium()
-    cut = Cutoff.fit(rows, inputs, groups, replace(aim, epsilon=radius), Progress(None))
-    # It takes the place of an objective with a key.
+    finite = replace(aim, epsilon=radius)
+    if _spread(rows) <= budget:
+        # (With few rows a label, fresh rows may be too far from all codewords.)
+        with suppress(ValueError):
+            book = Codebook.fit(rows, inputs, groups, finite, progress)
+            # It takes the place of an objective with a key, as the cutoff does.
+            book.keyed = True
+            return book
+    cut = Cutoff.fit(rows, inputs, groups, finite, Progress(None))
     cut.keyed = True
     assert cut.realised is not None
     if cut.realised < _MET * budget or _confident(rows):
@@ -97,6 +111,16 @@ def _clearly_above(ours: Tensor, theirs: Tensor) -> bool:
     apart = ours - theirs
     chance = float(apart.std()) / math.sqrt(len(apart))
     return float(apart.mean()) > max(_CLEAR * chance, _WORTH * float(theirs.mean()))
+
+
+def _spread(rows: Tensor) -> float:
+    """The mean l1 distance of rows to the median of their label: the least that one answer a label spends on them."""
+    label = label_of(rows)
+    apart = [
+        (some - some.median(0).values).abs().sum()
+        for some in (rows[label == t].double() for t in label.unique())
+    ]
+    return float(torch.stack(apart).sum()) / len(rows)
 
 
 def _confident(rows: Tensor) -> bool:

@@ -23,7 +23,7 @@ from mipoison.defenses.lpa.frontier import (
 from mipoison.defenses.lpa.objective import Objective
 from mipoison.defenses.pieces import ROWS
 from mipoison.ops.rows import label_of
-from mipoison.ops.validation import require_probabilities
+from mipoison.ops.validation import as_flag, require_probabilities
 from mipoison.progress import Progress
 from mipoison.reference.rounding import lead
 
@@ -40,6 +40,7 @@ class Codebook(Objective):
 
     Args:
         codewords: for each label so many probability vectors of that label, float32 [K, M, K].
+        keyed: whether the defense has a key all the same, because it was chosen in place of one that needs it.
     """
 
     name: ClassVar[str] = "codebook"
@@ -49,9 +50,10 @@ class Codebook(Objective):
     keyed: bool = False
     codewords: Tensor
 
-    def __init__(self, codewords: Tensor) -> None:
+    def __init__(self, codewords: Tensor, *, keyed: bool = False) -> None:
         super().__init__()
         require_codewords(codewords)
+        self.keyed = as_flag("keyed", keyed)
         self.register_buffer("codewords", codewords.clone())
         self._lead = _least_lead_in(codewords)
 
@@ -114,10 +116,14 @@ class Codebook(Objective):
         target, _ = ops.quantize(p, self.codewords, validate=False)
         return within_reach(p, target, epsilon, norm)
 
+    def settings(self) -> dict[str, Any]:
+        """See `Objective.settings`."""
+        return super().settings() | {"keyed": self.keyed}
+
     @classmethod
     def restore(cls, settings: dict[str, Any], tensors: dict[str, Tensor]) -> Codebook:
         """See `Objective.restore`."""
-        return cls(tensors["codewords"])
+        return cls(tensors["codewords"], keyed=settings["keyed"])
 
 
 def padded(codewords: list[Tensor]) -> Tensor:

@@ -248,8 +248,9 @@ class LPA(Defense):
             inputs: the inputs that produced them, [N, ...] of any shape; tensor or array, a list of
                 either, or a list of images of one size. "direction" needs none and only checks them.
             objective: "auto" (default), which fits "equilibrium" and "cutoff" and keeps the cutoff, unless adversaries
-                of its own, trained on most rows, recover clearly more from it on the others:
-                `defense.objective.name` tells which;
+                of its own, trained on most rows, recover clearly more from it on the others; and "codebook" where
+                one answer a label moves the given rows no farther than the budget. `defense.objective.name` tells
+                which;
                 "generator", which plays the equilibrium's game with a table, takes a tenth of the time a row and
                 moves fewer rows farther; "cutoff", which wipes small entries in every row alike and rounds the
                 others, for confident classifiers, and has finitely many answers; "decoy"; "ascent"; "direction";
@@ -275,8 +276,8 @@ class LPA(Defense):
             norm: "l1", "l2" or "linf".
             error: "root" (default) or "squared" error of the adversaries, with "auto", "equilibrium" and
                 "generator" only. Root protects more of the rows, squared has the larger mean.
-            key: see `LPA`. "codebook" and "cutoff" take none; "auto" has one whichever it keeps, and answers of the
-                cutoff do not depend on it.
+            key: see `LPA`. "codebook" and "cutoff" take none; "auto" has one whichever it keeps, and answers of
+                these two do not depend on it.
             seed: of everything that is trained; "direction" trains nothing.
             on_invalid: see `Defense`.
             margin: see `Defense`.
@@ -350,7 +351,7 @@ class LPA(Defense):
         if chosen == AUTO:
             assert x is not None
             defense.objective = choose(rows, x, some, aim, radius=cap, progress=total)
-            if isinstance(defense.objective, Cutoff):
+            if isinstance(defense.objective, (Codebook, Cutoff)):
                 defense.epsilon = cap
         else:
             defense.objective = train(kind, rows, x, some, aim, total)
