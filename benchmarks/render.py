@@ -2,7 +2,7 @@
 
     python benchmarks/render.py benchmarks/results/cpu.json [gpu.json ...]
 
-Where several files hold the same measurement, the last file counts.
+Where several files of one processor hold the same measurement, the last file counts.
 """
 
 from __future__ import annotations
@@ -75,25 +75,35 @@ def on_gpu(measurements: Sequence[Measurement]) -> str:
 
 
 def by_device(runs: Sequence[Run]) -> dict[str, list[Measurement]]:
-    """Groups the measurements by device, the CPU first."""
+    """Groups the measurements by GPU or processor, the processors first: races of two machines do not compare."""
     grouped: dict[str, list[Measurement]] = {}
-    for one in (one for run in runs for one in run.measurements):
-        grouped.setdefault(one.device, []).append(one)
-    return dict(sorted(grouped.items(), key=lambda item: item[0] != "cpu"))
+    processors: list[str] = []
+    for run in runs:
+        brand = run.machine.get("cpu", {}).get("brand_raw", "an unnamed processor")
+        for one in run.measurements:
+            name = brand if one.device == "cpu" else one.device
+            grouped.setdefault(name, []).append(one)
+            if one.device == "cpu":
+                processors.append(brand)
+    return dict(sorted(grouped.items(), key=lambda item: item[0] not in processors))
 
 
 def block(runs: Sequence[Run]) -> str:
     """The generated part of the page."""
-    devices = by_device(runs)
     text = provenance(runs) + "\n" if runs else ""
     if runs:
         text += f"![Achieved bandwidth against K, one line for each ball]({PICTURE})\n\n"
-    text += "## On a CPU\n\n"
-    text += on_cpu(devices.pop("cpu")) if "cpu" in devices else "Not yet measured.\n\n"
-    text += "## On a GPU\n\n"
-    for name, measurements in devices.items():
-        text += f"{name}. {on_gpu(measurements)}"
-    return text if devices else text + "Not yet measured on a GPU.\n\n"
+    on = {True: "", False: ""}
+    for name, measurements in by_device(runs).items():
+        if measurements[0].device == "cpu":
+            on[True] += f"## On a CPU: {name}\n\n{on_cpu(measurements)}"
+        else:
+            on[False] += f"{name}. {on_gpu(measurements)}"
+    text += on[True] or "## On a CPU\n\nNot yet measured.\n\n"
+    return (
+        f"{text}## On a GPU\n\n{on[False] or 'Not yet measured on a GPU.'}\n\n".rstrip("\n")
+        + "\n\n"
+    )
 
 
 def fill(page: str, runs: Sequence[Run]) -> str:
@@ -116,10 +126,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     # Only the plot needs matplotlib.
     from bandwidth import draw
 
-    draw(
-        {"CPU" if name == "cpu" else name: found for name, found in by_device(runs).items()},
-        options.page.parent / PICTURE,
-    )
+    draw(by_device(runs), options.page.parent / PICTURE)
 
 
 if __name__ == "__main__":

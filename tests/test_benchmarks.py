@@ -151,6 +151,22 @@ def test_separate_table_for_a_gpu() -> None:
     assert "Not yet measured on a GPU" in render.block(runs[1:])
 
 
+def test_processors_do_not_share_a_table() -> None:
+    runs = [
+        render.Run(
+            f"{brand}.json",
+            "2026-01-01",
+            "abc",
+            {"last_level_cache": 2**25, "tensor_bytes": 2**27, "cpu": {"brand_raw": brand}},
+            (race(k, step=1.0, add=1.0),),
+        )
+        for brand, k in (("Abacus", 10), ("Bead", 30))
+    ]
+    first, second = render.block(runs).split("## On a CPU: Bead\n")
+    assert "## On a CPU: Abacus\n" in first and "| 10 |" in first and "| 30 |" not in first
+    assert "| 30 |" in second and "| 10 |" not in second
+
+
 def test_render_replaces_only_the_generated_part() -> None:
     page = f"by hand\n{render.BEGIN}old\n{render.END}by hand too\n"
     filled = render.fill(page, [])
