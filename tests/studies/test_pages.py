@@ -1,5 +1,6 @@
 """docs/results.md, docs/defenses.md and the README's table are what the committed numbers give."""
 
+import json
 import shutil
 import subprocess
 from pathlib import Path
@@ -48,6 +49,16 @@ def test_committed_pages_are_those_of_the_committed_numbers(script, pages, tmp_p
     assert done.returncode == 0, done.stderr
     for page in pages:
         assert (tmp_path / page).read_text() == (ROOT / page).read_text(), page
+
+
+def test_runs_with_other_settings_than_todays_are_named(monkeypatch):
+    today = kept.STUDIES["study-nls"].to_json()
+    run = {"environment": {"date": "2026-01-02"}, "configuration": json.loads(json.dumps(today))}
+    changed = run | {"configuration": run["configuration"] | {"temperatures": [9.0]}}
+    runs = {"study-nls": run, "study-vib": changed, "demo": changed}
+    monkeypatch.setattr(kept.leaderboard, "read_runs", lambda folder: runs)
+    assert kept.older() == ["`study-vib` (2026-01-02)"]
+    assert not any("study-nls" in name or "study-vib" in name for name in kept.missing())
 
 
 def test_results_page_is_short():
