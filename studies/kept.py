@@ -42,6 +42,12 @@ REST = {
 }
 
 
+def differences(one: dict[str, Any], other: dict[str, Any]) -> list[str]:
+    """In which settings the situations of two runs differ."""
+    asked = ("methods", "checked_methods", "worst_case_methods")
+    return [name for name in one if name not in asked and one[name] != other[name]]
+
+
 def joined(kept: dict[str, Any], rest: dict[str, Any]) -> dict[str, Any]:
     """A study with the defenses and the worst cases of another run in the same situation.
 
@@ -49,8 +55,7 @@ def joined(kept: dict[str, Any], rest: dict[str, Any]) -> dict[str, Any]:
         SystemExit: if the situations differ, or what the adversaries make of undefended vectors.
     """
     own, other = kept["configuration"], rest["configuration"]
-    asked = ("methods", "checked_methods", "worst_case_methods")
-    if differing := [name for name in own if name not in asked and own[name] != other[name]]:
+    if differing := differences(own, other):
         raise SystemExit(f"expected two runs in one situation, they differ in {differing}")
     summary = {}
     for temperature, part in kept["summary"].items():
@@ -72,11 +77,13 @@ def joined(kept: dict[str, Any], rest: dict[str, Any]) -> dict[str, Any]:
 
 
 def studies_kept() -> dict[str, dict[str, Any]]:
-    """The studies that there are, each with the rest of its defenses."""
+    """The studies that there are, each with the rest of its defenses, if both were run in one situation."""
     runs = leaderboard.read(NUMBERS)
     studies = {name: runs[name] for name in TITLES if name in runs}
     for name, rest in (*REST.items(), *ASKED.items()):
-        if name in studies and rest in runs:
+        if name not in studies or rest not in runs:
+            continue
+        if not differences(studies[name]["configuration"], runs[rest]["configuration"]):
             studies[name] = joined(studies[name], runs[rest])
     return studies
 

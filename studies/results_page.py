@@ -41,10 +41,18 @@ SHOWN = (
     ("study-lfw-imagenet", "1", (0.1, 0.2)),
     ("study-lfw-identity", "1", (0.03, 0.1)),
 )
+# A family that moves farther than this share of a budget is not compared at it.
+_FAR = 1.2
 # So many objectives of LPA, and other families, are in each table; the rest stand in a sentence and the long tables.
 OURS, OTHERS = 3, 4
 # What the other studies are read for, and the settings that they stand beside.
-ELSEWHERE = ("lpa-auto-l1-0.1", "lpa-generator-l1-0.1", "laplace-0.1", "high_confidence-0.1")
+# Older runs have the equilibrium, which "auto" keeps there.
+ELSEWHERE = {
+    "LPA, the default": ("lpa-auto-l1-0.1", "lpa-equilibrium-l1-0.1"),
+    "LPA generator": ("lpa-generator-l1-0.1",),
+    "Laplace noise": ("laplace-0.1",),
+    "High confidence": ("high_confidence-0.1",),
+}
 HEAD = f"""# The defenses compared
 
 Every defense at equal mean l1, under adversaries who train on defended vectors. `python studies/results_page.py` writes
@@ -103,9 +111,18 @@ def setting(
         if budget in budgets:
             measured = part["defenses"][method["name"]]
             by_family.setdefault(method["family"], {})[budget] = measured
-    ranked = sorted(
+
+    def farther(family: str) -> bool:
+        """Whether it moves answers so much farther than the budgets that it is not compared at them."""
+        return any(
+            by_family[family][budget]["utility.l1_mean"]["mean"] > _FAR * budget
+            for budget in budgets
+        )
+
+    by_gain = sorted(
         by_family, key=lambda family: -by_family[family][budgets[1]]["adaptive.gain"]["mean"]
     )
+    ranked = [family for family in by_gain if not farther(family)]
     ours = [family for family in ranked if family.startswith("LPA")][:OURS]
     others = [family for family in ranked if not family.startswith("LPA")][:OTHERS]
     rows = "".join(
@@ -119,6 +136,13 @@ def setting(
         if family not in (*ours, *others)
     )
     behind = f"Others near {budgets[1]:g}, g3: {behind}. " if behind else ""
+    beyond = ", ".join(
+        f"{family} {mean_alone(measured['adaptive.gain'])} ({measured['utility.l1_mean']['mean']:.3f})"
+        for family in by_gain
+        if farther(family)
+        for measured in by_family[family].values()
+    )
+    behind += f"Moved more than a fifth farther, g3 (l1): {beyond}. " if beyond else ""
     heads = " | ".join(
         f"l1 near {budget:g}: realised | g2 | g3 | median | strongest" for budget in budgets
     )
@@ -163,11 +187,13 @@ def elsewhere(studies: Mapping[str, Mapping[str, Any]]) -> str:
         if name in {shown for shown, *_ in SHOWN}:
             continue
         for temperature, part in kept["summary"].items():
+            there = part["defenses"]
             gains = [
-                mean_alone(part["defenses"][defense]["adaptive.gain"])
-                if defense in part["defenses"]
-                else "–"
-                for defense in ELSEWHERE
+                next(
+                    (mean_alone(there[name]["adaptive.gain"]) for name in names if name in there),
+                    "–",
+                )
+                for names in ELSEWHERE.values()
             ]
             if set(gains) != {"–"}:
                 lines.append(f"| {TITLES[name]} | {temperature} | {' | '.join(gains)} |\n")
