@@ -14,7 +14,12 @@ def cell(seed, temperature, mse):
         "floors": {"label_only": 0.04},
         "defenses": {
             "none": {
-                "attacks": {"standard": attack, "adaptive": attack, "denoiser": attack},
+                "attacks": {
+                    "standard": attack,
+                    "adaptive": attack,
+                    "adaptive chosen": attack | {"variant": "MLP, raw, on all rows"},
+                    "denoiser": attack,
+                },
                 "utility": {"l1_mean": 0.1},
                 "cost": {"fit_seconds": 1.0},
                 "train_test": {"clean_clean": mse},
@@ -43,6 +48,7 @@ def test_cells_are_gathered_by_temperature():
         {"mean": 0.3, "sd": 0.1414214, "min": 0.2, "max": 0.4}
     )
     assert row["variant.MLP, raw"]["mean"] == pytest.approx(0.3)
+    assert row["named.the chosen one, on all rows.MLP, raw, on all rows"]["mean"] == 1.0
     assert row["utility.l1_mean"]["sd"] == 0.0
     assert "standard.variant" not in row
     assert summary["3"]["doubled_epochs"]["none"]["standard.change"]["mean"] == -0.01
@@ -55,8 +61,9 @@ def test_the_gain_under_all_is_that_under_the_stronger():
     one = cell(1, 3.0, 0.02)
     undefended = one["defenses"]["none"]
     attacks = {"adaptive": {"mse": 0.035}, "denoiser": {"mse": 0.03}}
-    one["defenses"]["noise"] = undefended | {"attacks": attacks}
-    undefended["attacks"] = {"adaptive": {"mse": 0.02}, "denoiser": {"mse": 0.022}}
+    chosen = {"adaptive chosen": {"variant": "MLP, raw"}}
+    one["defenses"]["noise"] = undefended | {"attacks": attacks | chosen}
+    undefended["attacks"] = {"adaptive": {"mse": 0.02}, "denoiser": {"mse": 0.022}} | chosen
     row = summarise([one])["3"]["defenses"]
     # The denoiser's .030 counts, less than the adaptive .035, and of their undefended errors the adaptive one's.
     assert (row["noise"]["all.gain"]["mean"], row["none"]["all.gain"]["mean"]) == (0.5, 0.0)

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from mipoison.audit.reading import checks, found, images
+from mipoison.audit.reading import checks, found
+from mipoison.audit.reading.pictures import images
 from mipoison.audit.reading.read import read
 
 

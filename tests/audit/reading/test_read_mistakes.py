@@ -107,8 +107,8 @@ def test_objects_beside_what_is_read_do_no_harm(x, p, save):
 def test_tables_need_an_extra(x, p, save, tmp_path, monkeypatch):
     (tmp_path / "p.csv").write_text("p_0,p_1\n")
     monkeypatch.setitem(sys.modules, "pyarrow", None)
-    for module in ("columns", "tables"):
-        monkeypatch.delitem(sys.modules, f"mipoison.audit.reading.{module}", raising=False)
+    for module in ("columns", "files", "inputs"):
+        monkeypatch.delitem(sys.modules, f"mipoison.audit.reading.tables.{module}", raising=False)
     for given in (
         {"inputs": tmp_path / "p.csv"},
         {"inputs": save(x=x), "vectors": tmp_path / "p.csv"},
