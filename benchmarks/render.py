@@ -77,15 +77,11 @@ def on_gpu(measurements: Sequence[Measurement]) -> str:
 def by_device(runs: Sequence[Run]) -> dict[str, list[Measurement]]:
     """Groups the measurements by GPU or processor, the processors first: races of two machines do not compare."""
     grouped: dict[str, list[Measurement]] = {}
-    processors: list[str] = []
     for run in runs:
         brand = run.machine.get("cpu", {}).get("brand_raw", "an unnamed processor")
         for one in run.measurements:
-            name = brand if one.device == "cpu" else one.device
-            grouped.setdefault(name, []).append(one)
-            if one.device == "cpu":
-                processors.append(brand)
-    return dict(sorted(grouped.items(), key=lambda item: item[0] not in processors))
+            grouped.setdefault(brand if one.device == "cpu" else one.device, []).append(one)
+    return dict(sorted(grouped.items(), key=lambda item: item[1][0].device != "cpu"))
 
 
 def block(runs: Sequence[Run]) -> str:
@@ -93,17 +89,15 @@ def block(runs: Sequence[Run]) -> str:
     text = provenance(runs) + "\n" if runs else ""
     if runs:
         text += f"![Achieved bandwidth against K, one line for each ball]({PICTURE})\n\n"
-    on = {True: "", False: ""}
-    for name, measurements in by_device(runs).items():
-        if measurements[0].device == "cpu":
-            on[True] += f"## On a CPU: {name}\n\n{on_cpu(measurements)}"
-        else:
-            on[False] += f"{name}. {on_gpu(measurements)}"
-    text += on[True] or "## On a CPU\n\nNot yet measured.\n\n"
-    return (
-        f"{text}## On a GPU\n\n{on[False] or 'Not yet measured on a GPU.'}\n\n".rstrip("\n")
-        + "\n\n"
-    )
+    devices = by_device(runs).items()
+    cpus = [
+        f"## On a CPU: {name}\n\n{on_cpu(found)}"
+        for name, found in devices
+        if found[0].device == "cpu"
+    ]
+    gpus = [f"{name}. {on_gpu(found)}" for name, found in devices if found[0].device != "cpu"]
+    text += "".join(cpus) or "## On a CPU\n\nNot yet measured.\n\n"
+    return text + "## On a GPU\n\n" + ("".join(gpus) or "Not yet measured on a GPU.\n\n")
 
 
 def fill(page: str, runs: Sequence[Run]) -> str:

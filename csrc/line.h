@@ -230,7 +230,7 @@ class LineProjector {
       sum[1] += total(part[1]);
       for (int64_t i = whole_; i < k_; ++i) {
         s.sum += from[i];
-        *exact += from[i];
+        if constexpr (kExact) *exact += from[i];
         s.low = std::min(s.low, from[i]);
         s.high = std::max(s.high, from[i]);
       }

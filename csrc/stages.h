@@ -139,16 +139,18 @@ class Stages {
   }
 
   // How far q is from p; of one row also the range of levels that the next stage needs, from the
-  // same pass.
+  // same pass. (In l2 it needs none.)
   Value measured() {
     if constexpr (S::kRows == 1) {
-      LevelRangeSoFar<S> so_far;
-      const auto take = [&](const Entries<S>& from, int64_t i) {
-        so_far.take(Entries<S>::load(rows_.z + i), from);
-      };
-      const Value far = measure<S>(q_, rows_.p, rows_.blocks, norm_, take).distance;
-      range_ = so_far.ends();
-      return far;
+      if (norm_ != Norm::kL2) {
+        LevelRangeSoFar<S> so_far;
+        const auto take = [&](const Entries<S>& from, int64_t i) {
+          so_far.take(Entries<S>::load(rows_.z + i), from);
+        };
+        const Value far = measure<S>(q_, rows_.p, rows_.blocks, norm_, take).distance;
+        range_ = so_far.ends();
+        return far;
+      }
     }
     return measure<S>(q_, rows_.p, rows_.blocks, norm_).distance;
   }

@@ -69,7 +69,8 @@ def write() -> None:
     sections = [f"\n**Not run yet:** {', '.join(lacking)}.\n"] if (lacking := missing()) else []
     if past := older():
         sections.append(
-            f"\n**Older than the code**, with other settings than today's: {', '.join(past)}.\n"
+            f"\n**Older than the code:** {', '.join(past)} were run with other settings than today's. What of them "
+            "belongs to a study that was run anew is left out.\n"
         )
     for name, temperature, budgets in SHOWN:
         if name not in studies:

@@ -175,6 +175,17 @@ def test_where_one_answer_a_label_is_within_the_budget_there_is_a_codebook(
     assert_takes_a_key(chosen, p)
 
 
+def test_where_moves_are_capped_one_answer_a_label_is_no_answer(
+    monkeypatch: pytest.MonkeyPatch, game: Objective
+) -> None:
+    # A row that may not go all the way to its codeword tells more than its label.
+    monkeypatch.setattr(auto, "fit_cross", lambda *_, **__: game)
+    monkeypatch.setattr(auto.Codebook, "fit", lambda *_: pytest.fail("a codebook was fitted"))
+    p, x = classified(150, seed=100)
+    chosen = mp.LPA.fit(p, x, budget=1.01 * auto._spread(p), epsilon=1.9, key=1)
+    assert chosen.objective.name in ("cutoff", "equilibrium")
+
+
 def test_codewords_that_fresh_rows_cannot_reach_are_no_answer() -> None:
     # Two rows a label are as near to their median as they can be, and fresh rows are not.
     p, x = world(140, 70, 4, seed=3)

@@ -16,6 +16,7 @@ from mipoison.defenses.lpa.critics import errors_of
 from mipoison.defenses.lpa.crossfit import fit_cross
 from mipoison.defenses.lpa.cutoff import Cutoff
 from mipoison.defenses.lpa.equilibrium import Equilibrium
+from mipoison.defenses.lpa.frontier import FARTHEST
 from mipoison.defenses.lpa.objective import Objective
 from mipoison.defenses.lpa.penalized import Penalized, require_pairs
 from mipoison.keys import Key
@@ -57,8 +58,9 @@ def choose(
       the equilibrium's answers to such rows to tell what others with more rows learn;
     - labels alone spend less than the budget: no answer that keeps the label gains more under the strongest adversary.
 
-    Where one vector a label, the median of its rows, spends no more than the budget on them, the codebook is the
-    answer: it has one codeword for nearly every label, and no answer that keeps the label gains more than one does.
+    Where one vector a label, the median of its rows, spends no more than the budget on them, and no row's move is
+    capped, the codebook is the answer: it has one codeword for nearly every label, and no answer that keeps the label
+    gains more than one does.
 
     Args:
         rows: the defender's rows, [N, K].
@@ -78,10 +80,10 @@ def choose(
     if len(rows) < _FEWEST:
         return equilibrium()
     finite = replace(aim, epsilon=radius)
-    if _spread(rows) <= budget:
+    if radius >= FARTHEST and _spread(rows) <= budget:
         # (With few rows a label, fresh rows may be too far from all codewords.)
         with suppress(ValueError):
-            book = Codebook.fit(rows, inputs, groups, finite, progress)
+            book = Codebook.fit(rows, inputs, groups, finite, Progress(None))
             # It takes the place of an objective with a key, as the cutoff does.
             book.keyed = True
             return book

@@ -249,8 +249,8 @@ class LPA(Defense):
                 either, or a list of images of one size. "direction" needs none and only checks them.
             objective: "auto" (default), which fits "equilibrium" and "cutoff" and keeps the cutoff, unless adversaries
                 of its own, trained on most rows, recover clearly more from it on the others; and "codebook" where
-                one answer a label moves the given rows no farther than the budget. `defense.objective.name` tells
-                which;
+                one answer a label moves the given rows no farther than the budget, if `epsilon` caps none of them.
+                `defense.objective.name` tells which;
                 "generator", which plays the equilibrium's game with a table, takes a tenth of the time a row and
                 moves fewer rows farther; "cutoff", which wipes small entries in every row alike and rounds the
                 others, for confident classifiers, and has finitely many answers; "decoy"; "ascent"; "direction";
