@@ -55,6 +55,8 @@ def test_no_process_outlives_the_command(number, group, code, tmp_path):
         text=True,
         start_new_session=True,
         env=os.environ | {"TMPDIR": str(tmp_path)},
+        # What runs in the background of a shell hands on that Ctrl-C is ignored.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     try:
         wait(lambda: len(list(tmp_path.glob("asleep-*"))) == 2 or command.poll() is not None)
