@@ -74,6 +74,7 @@ CASES = {
     "step, q not p": second_step,
     "move, straight": move("straight"),
     "move, waterfill": move("waterfill"),
+    "move, sparse": move("sparse"),
     "flip, swap": flip("swap"),
     "flip, project": flip("project"),
     "row_bits, exact": row_bits(0.0),

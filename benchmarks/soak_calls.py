@@ -18,6 +18,7 @@ from torch import Tensor
 
 from mipoison import cpu
 from mipoison.reference import label_of
+from mipoison.reference.move import STYLES
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
@@ -174,8 +175,8 @@ def move(random: Random, p: Tensor) -> Call:
     swapped = relabelled(mixed_rows(random, *p.shape), label)
     # Of equal largest entries the lowest index is the label, so a swap may still have left another label.
     target = torch.where((label_of(swapped) == label)[:, None], swapped, p)
-    style = random.choice(["straight", "waterfill"])
-    norm = "l1" if style == "waterfill" else random.choice(NORMS)
+    style = random.choice(STYLES)
+    norm = random.choice(NORMS) if style == "straight" else "l1"
     epsilon = random.choice([0.0, math.inf, *(10 ** random.uniform(-7, 0.3) for _ in range(8))])
     promise = {"label": "label", "center": "p", "epsilon": epsilon, "norm": norm}
     tensors = {"p": p, "target": target, "label": label}

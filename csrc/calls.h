@@ -9,7 +9,7 @@ namespace mipoison {
 
 enum class DType { kFloat32, kFloat64, kFloat16, kBFloat16 };
 enum class Norm { kL1, kL2, kLinf };
-enum class Travel { kStraight, kWaterfill };
+enum class Travel { kStraight, kWaterfill, kSparse };
 enum class Exchange { kSwap, kProject };
 
 struct Batch {

@@ -35,7 +35,8 @@ inline Norm norm_of(const std::string& word) {
 inline Travel travel_of(const std::string& word) {
   if (word == "straight") return Travel::kStraight;
   if (word == "waterfill") return Travel::kWaterfill;
-  throw std::invalid_argument("expected style to be straight or waterfill, got " + word);
+  if (word == "sparse") return Travel::kSparse;
+  throw std::invalid_argument("expected style to be straight, waterfill or sparse, got " + word);
 }
 
 inline Exchange exchange_of(const std::string& word) {

@@ -1,8 +1,10 @@
-// 7. move: a bounded step toward a vector of the same label, along the segment or by water-filling.
+// 7. move: a bounded step toward a vector of the same label: along the segment, by water-filling,
+// or sparse.
 #pragma once
 
 #include "rows.h"
 #include "scratch.h"
+#include "sparse.h"
 #include "stages.h"
 
 namespace mipoison {
@@ -75,8 +77,10 @@ class Mover {
     if (call_.epsilon < kInfinity || S::kExact) {
       if (call_.style == Travel::kStraight)
         go_straight();
-      else
+      else if (call_.style == Travel::kWaterfill)
         good = good & fill(good);
+      else
+        good = good & replace(good, from.label);
     }
     if constexpr (!S::kExact) {
       const Value v_t = S::exact(S::take(v_, from.label));
@@ -98,9 +102,38 @@ class Mover {
     });
   }
 
+  // Water-filling. Returns where the levels were found.
+  Truth fill(const Truth& wanted) {
+    Entries<S> most, least;
+    const Truth found = find_levels(wanted, &most, &least);
+    each([&](const Entries<S>& p, const Entries<S>& v) { return filled(p, v, most, least); });
+    return found;
+  }
+
+  // The sparse move; water-filling where that loses the label t. Returns which rows are solved.
+  Truth replace(const Truth& wanted, const typename S::Index& t) {
+    SparseMove<S> sparse;
+    Truth solved = sparse.solve(p_, v_, blocks_, call_.epsilon, wanted);
+    const Value rival = S::exact(rival_after(sparse, t));
+    const Value ahead = S::exact(lead_after(sparse, t)) - rival;
+    const Truth lost = ahead < Value(-SparseMove<S>::kNear);
+    if constexpr (!S::kExact) solved = solved & (lost | (ahead > Value(SparseMove<S>::kNear)));
+    if (!any(lost & wanted)) {
+      each([&](const Entries<S>& p, const Entries<S>& v) { return sparse.moved(p, v); });
+      return solved;
+    }
+    Entries<S> most, least;
+    const Truth found = find_levels(lost & wanted, &most, &least);
+    const auto fills = S::lanes(lost);
+    each([&](const Entries<S>& p, const Entries<S>& v) {
+      return select(fills, filled(p, v, most, least), sparse.moved(p, v));
+    });
+    return solved & (!lost | found);
+  }
+
   // Changes of less than a level are made in full, the others up to the level. Returns where the
   // levels were found.
-  Truth fill(const Truth& wanted) {
+  Truth find_levels(const Truth& wanted, Entries<S>* most, Entries<S>* least) {
     const Entries<S> zero = Entries<S>::all(0), one = Entries<S>::all(1);
     const double half = call_.epsilon / 2;
     Value sum[4];
@@ -127,14 +160,34 @@ class Mover {
       raised.advance(sum[0], sum[1]);
       lowered.advance(sum[2], sum[3]);
     }
-    const Entries<S> most = raised.level(), least = zero - lowered.level();
-    each([&](const Entries<S>& p, const Entries<S>& v) {
-      const Entries<S> d = v - p;
-      const Entries<S> moved = p + max(min(d, most), least);
-      if constexpr (S::kExact) return moved;
-      return select((d > most) | (least > d), moved, v);
-    });
+    *most = raised.level();
+    *least = zero - lowered.level();
     return !(raised.running | lowered.running);
+  }
+
+  static Entries<S> filled(const Entries<S>& p, const Entries<S>& v, const Entries<S>& most,
+                           const Entries<S>& least) {
+    const Entries<S> d = v - p, moved = p + max(min(d, most), least);
+    if constexpr (S::kExact) return moved;
+    return select((d > most) | (least > d), moved, v);
+  }
+
+  // The label's entry after a sparse move, and the largest other one.
+  typename S::Single lead_after(const SparseMove<S>& sparse, const typename S::Index& t) const {
+    return S::highest(sparse.moved(S::spread(S::take(p_, t)), S::spread(S::take(v_, t))));
+  }
+
+  typename S::Single rival_after(const SparseMove<S>& sparse, const typename S::Index& t) const {
+    const typename S::Single p_t = S::take(p_, t), v_t = S::take(v_, t);
+    const typename S::Single none = S::rounded(Value(0));
+    S::put(p_, t, none);
+    S::put(v_, t, none);
+    Entries<S> rival = Entries<S>::all(0);
+    for (int64_t i = 0; i < blocks_ * kStride<S>; i += kStride<S>)
+      rival = max(rival, sparse.moved(Entries<S>::load(p_ + i), Entries<S>::load(v_ + i)));
+    S::put(p_, t, p_t);
+    S::put(v_, t, v_t);
+    return S::highest(rival);
   }
 
   template <class Body>

@@ -1,4 +1,4 @@
-"""7. The bounded move toward a vector of the same label, along the segment or by water-filling."""
+"""7. The bounded move toward a vector of the same label: along the segment, by water-filling, or sparse."""
 
 from __future__ import annotations
 
@@ -12,24 +12,16 @@ from mipoison.kernels.rows import (
     begin_count,
     count_refused,
     is_probability,
-    read,
+    pair,
     rows_of_program,
     survey,
     write_safe_answer,
 )
+from mipoison.kernels.sparse import NEAR_TIE, sparse_side, sparsely_moved
 from torch import Tensor
 
 from mipoison.reference.project import radius
 from mipoison.reference.rounding import SUM_TOLERANCE
-
-
-@triton.jit
-def _pair(p_at, v_at, from_total, to_total, cols, mask):
-    """Some columns of p and v, renormalised."""
-    return (
-        read(p_at, cols, mask) / from_total[:, None],
-        read(v_at, cols, mask) / to_total[:, None],
-    )
 
 
 @triton.jit
@@ -49,7 +41,7 @@ def _share(
     size = from_total * 0
     for i in range(CHUNKS):
         here = cols + i * cols.shape[1]
-        p, v = _pair(p_at, v_at, from_total, to_total, here, ok[:, None] & (here < k))
+        p, v = pair(p_at, v_at, from_total, to_total, here, ok[:, None] & (here < k))
         d = tl.abs(v - p)
         if NORM == "linf":
             size = tl.maximum(size, tl.max(d, 1))
@@ -72,7 +64,7 @@ def _water_line(p_at, v_at, from_total, to_total, cols, k, ok, budget, sign, CHU
     total, most = tl.zeros_like(from_total), tl.zeros_like(from_total)
     for i in range(CHUNKS):
         here = cols + i * cols.shape[1]
-        p, v = _pair(p_at, v_at, from_total, to_total, here, ok[:, None] & (here < k))
+        p, v = pair(p_at, v_at, from_total, to_total, here, ok[:, None] & (here < k))
         d = tl.maximum(sign * (v - p), 0.0)
         total += tl.sum(d, 1)
         most = tl.maximum(most, tl.max(d, 1))
@@ -85,7 +77,7 @@ def _water_line(p_at, v_at, from_total, to_total, cols, k, ok, budget, sign, CHU
         for i in range(CHUNKS):
             here = cols + i * cols.shape[1]
             inside = ok[:, None] & (here < k)
-            p, v = _pair(p_at, v_at, from_total, to_total, here, inside)
+            p, v = pair(p_at, v_at, from_total, to_total, here, inside)
             d = tl.maximum(sign * (v - p), 0.0) - theta[:, None]
             d = tl.where(inside, tl.maximum(d, 0.0), 0.0)
             over += tl.sum(d, 1)
@@ -95,6 +87,16 @@ def _water_line(p_at, v_at, from_total, to_total, cols, k, ok, budget, sign, CHU
         theta = tl.where(todo, theta + step, theta)
         turn += 1
     return tl.where(overflow > 0, tl.maximum(theta, 0.0), float("inf"))
+
+
+@triton.jit
+def _water_lines(p_at, v_at, from_total, to_total, cols, k, ok, budget, CHUNKS: tl.constexpr):
+    """The levels of both sides, of the rows where ok."""
+    up, down = from_total, from_total
+    if any_of(ok):
+        up = _water_line(p_at, v_at, from_total, to_total, cols, k, ok, budget, 1.0, CHUNKS)
+        down = _water_line(p_at, v_at, from_total, to_total, cols, k, ok, budget, -1.0, CHUNKS)
+    return up, down
 
 
 # One kernel serves every batch.
@@ -111,7 +113,7 @@ def move_kernel(
     epsilon: tl.float64,
     TOLERANCE: tl.constexpr,
     NORM: tl.constexpr,
-    WATERFILL: tl.constexpr,
+    STYLE: tl.constexpr,
     R: tl.constexpr,
     B: tl.constexpr,
     CHUNKS: tl.constexpr,
@@ -133,25 +135,50 @@ def move_kernel(
     from_total, to_total = tl.where(valid, from_total, 1.0), tl.where(valid, to_total, 1.0)
 
     share, up, down = from_total, from_total, from_total
-    if WATERFILL:
-        half = epsilon / 2
-        up = _water_line(p_at, v_at, from_total, to_total, cols, k, valid, half, 1.0, CHUNKS)
-        down = _water_line(p_at, v_at, from_total, to_total, cols, k, valid, half, -1.0, CHUNKS)
-    else:
+    up_last, up_share, down_last, down_share = share, share, share, share
+    rises, falls = share, share
+    fills = valid
+    if STYLE == "straight":
         share = _share(p_at, v_at, from_total, to_total, cols, k, valid, epsilon, NORM, CHUNKS)
+    half = epsilon / 2
+    if STYLE == "sparse":
+        rises, up_last, up_share = sparse_side(
+            p_at, v_at, from_total, to_total, cols, k, valid, half, 1.0, CHUNKS
+        )
+        falls, down_last, down_share = sparse_side(
+            p_at, v_at, from_total, to_total, cols, k, valid, half, -1.0, CHUNKS
+        )
+        rival, top = share * 0, share * 0
+        for i in range(CHUNKS):
+            here = cols + i * cols.shape[1]
+            x, y = pair(p_at, v_at, from_total, to_total, here, valid[:, None] & (here < k))
+            q = sparsely_moved(x, y, rises, up_last, up_share, falls, down_last, down_share)
+            mine = here == t[:, None]
+            top += tl.sum(tl.where(mine, q, 0.0), 1)
+            rival = tl.maximum(rival, tl.max(tl.where(mine, 0.0, q), 1))
+        fills = valid & (rival - top > NEAR_TIE)
+    if STYLE != "straight":
+        up, down = _water_lines(p_at, v_at, from_total, to_total, cols, k, fills, half, CHUNKS)
     rival, top = share * 0, share * 0
     for i in range(CHUNKS):
         here = cols + i * cols.shape[1]
-        x, y = _pair(p_at, v_at, from_total, to_total, here, valid[:, None] & (here < k))
-        q = _moved(x, y, share, up, down, WATERFILL)
+        x, y = pair(p_at, v_at, from_total, to_total, here, valid[:, None] & (here < k))
+        q = _moved(x, y, share, up, down, STYLE)
+        if STYLE == "sparse":
+            new = sparsely_moved(x, y, rises, up_last, up_share, falls, down_last, down_share)
+            q = tl.where(fills[:, None], q, new)
         mine = here == t[:, None]
         top += tl.sum(tl.where(mine, q, 0.0), 1)
         rival = tl.maximum(rival, tl.max(tl.where(mine, 0.0, rounded(q, T).to(tl.float64)), 1))
     entry = leading_entry(top, rounded(rival, T), top * 0, T)
     for i in range(CHUNKS):
         here = cols + i * cols.shape[1]
-        x, y = _pair(p_at, v_at, from_total, to_total, here, valid[:, None] & (here < k))
-        q = rounded(_moved(x, y, share, up, down, WATERFILL), T)
+        x, y = pair(p_at, v_at, from_total, to_total, here, valid[:, None] & (here < k))
+        q = _moved(x, y, share, up, down, STYLE)
+        if STYLE == "sparse":
+            new = sparsely_moved(x, y, rises, up_last, up_share, falls, down_last, down_share)
+            q = tl.where(fills[:, None], q, new)
+        q = rounded(q, T)
         q = tl.where(here == t[:, None], entry[:, None], q)
         tl.store(out_at + here, q, mask=valid[:, None] & (here < k))
     refused = ok & ~valid
@@ -161,15 +188,15 @@ def move_kernel(
 
 
 @triton.jit
-def _moved(p, v, share, up, down, WATERFILL: tl.constexpr):
-    """The answer before rounding, cut off at zero."""
+def _moved(p, v, share, up, down, STYLE: tl.constexpr):
+    """The answer before rounding, straight or water-filled, cut off at zero."""
     d = v - p
-    if WATERFILL:
+    if STYLE == "straight":
+        q = tl.where(share[:, None] < 1, p + share[:, None] * d, v)
+    else:
         raised = tl.minimum(tl.maximum(d, 0.0), up[:, None])
         lowered = tl.minimum(tl.maximum(-d, 0.0), down[:, None])
         q = p + raised - lowered
-    else:
-        q = tl.where(share[:, None] < 1, p + share[:, None] * d, v)
     return tl.maximum(q, 0.0)
 
 
@@ -194,7 +221,7 @@ def move(
             radius(epsilon),
             TOLERANCE=SUM_TOLERANCE[p.dtype],
             NORM=norm,
-            WATERFILL=style == "waterfill",
+            STYLE=style,
             **shape.tile(),
             **shape.options(),
         )

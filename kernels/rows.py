@@ -71,6 +71,15 @@ def read(at, cols, mask):
 
 
 @triton.jit
+def pair(p_at, v_at, from_total, to_total, cols, mask):
+    """Some columns of p and v, renormalised."""
+    return (
+        read(p_at, cols, mask) / from_total[:, None],
+        read(v_at, cols, mask) / to_total[:, None],
+    )
+
+
+@triton.jit
 def form(q_at, g_at, p_at, lift, scale, total, valid, k, cols):
     """Z = q + α·g/‖g‖₂ and p/Σp; columns beyond the row read z = −inf, p = 0."""
     inside = cols < k

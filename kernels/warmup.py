@@ -13,6 +13,7 @@ from typing import Final
 import torch
 from mipoison.kernels import resources
 
+from mipoison.reference.move import STYLES
 from mipoison.reference.network import LANES, whole_lanes
 
 EPSILON: Final = 0.1
@@ -36,7 +37,7 @@ def warm(variant: resources.Variant, device: torch.device, rows: int = 2) -> Non
         for shrink in (False, True):
             TRITON["project"](p, p.clone(), None, epsilon, norm, 0.0, shrink)
     elif variant.operation == "move":
-        for style in ("straight", "waterfill") if norm == "l1" else ("straight",):
+        for style in STYLES if norm == "l1" else ("straight",):
             TRITON["move"](p, p.clone(), EPSILON, norm, style)
     elif variant.operation == "flip":
         labels = torch.zeros(rows, dtype=torch.int64, device=device)

@@ -20,6 +20,7 @@ from operands import IN_BANKS, bank_of, packed
 from torch import Tensor
 
 from mipoison import cpu
+from mipoison.reference.move import STYLES
 
 OPS = torch.ops.mipoison
 DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
@@ -261,7 +262,7 @@ class Caller:
         p = matrix(self.random, n, k, dtype)
         target = self.random.choice((p, matrix(self.random, n, k, dtype)))
         epsilon, norm, _, _ = self.limits()
-        return p, target, epsilon, norm, self.random.choice(("straight", "waterfill"))
+        return p, target, epsilon, norm, self.random.choice(STYLES)
 
     def key(self) -> Tensor:
         words = [

@@ -18,6 +18,7 @@ from distributions import DISTRIBUTIONS, directions, draw, relabelled
 from torch import Tensor
 
 from mipoison import reference
+from mipoison.reference.move import STYLES
 from mipoison.reference.quantize import usable_codewords
 from mipoison.reference.rounding import at, finite_rows, put, renormalise, safe_answer
 
@@ -210,7 +211,7 @@ def _moves(norm: str, p: Tensor) -> Iterator[Case]:
     target = reference.project(aim, None, label, math.inf, "l1", 0.0, False)[0]
     kinds = tuple(DISTRIBUTIONS[i % len(DISTRIBUTIONS)] for i in range(len(p)))
     for epsilon in (0.0, 1e-6, 0.02, 0.2, 1.0, math.inf):
-        for style in ("straight", "waterfill") if norm == "l1" else ("straight",):
+        for style in STYLES if norm == "l1" else ("straight",):
             yield Case("move", (p, target, epsilon, norm, style), kinds)
 
 

@@ -37,6 +37,7 @@ OPERATIONS: dict[str, Operation] = {
     "step linf": lambda p, g: OPS.step(p, g, p, None, 0.5, 0.02, "linf", 0.05, True),
     "move": lambda p, g: OPS.move(p, sharpened(p), 0.1, "l2", "straight"),
     "waterfill": lambda p, g: OPS.move(p, sharpened(p), 0.1, "l1", "waterfill"),
+    "sparse": lambda p, g: OPS.move(p, sharpened(p), 0.1, "l1", "sparse"),
     "flip": lambda p, g: OPS.flip(p, None, 0.5, KEY, "swap"),
     "flip project": lambda p, g: OPS.flip(p, None, 0.5, KEY, "project"),
     "row_bits": lambda p, g: (OPS.row_bits(p, KEY, 3, 0.1, 6),),

@@ -42,6 +42,7 @@ KEYLESS: dict[str, Callable[[], Defense]] = {
     "high-confidence": lambda: HighConfidence(cutoff=0.1),
     "contract": lambda: Contract.fit(draw("plain", 60, K).float(), epsilon=0.2),
     "waterfill": lambda: Contract.fit(draw("plain", 60, K).float(), style="waterfill"),
+    "sparse": lambda: Contract.fit(draw("plain", 60, K).float(), style="sparse"),
     "codebook": lambda: codebook(),
     "codebook-l1": lambda: codebook(epsilon=0.2),
     "codebook-linf": lambda: codebook(epsilon=0.1, norm="linf"),

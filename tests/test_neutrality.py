@@ -101,6 +101,7 @@ OPERATIONS: dict[str, Callable[[str], object]] = {
     "project without ball": lambda b: mp.project(3 * ROWS, backend=b),
     "step": lambda b: mp.step(ROWS, -ROWS, center=ROWS, alpha=0.1, epsilon=0.1, norm="l2", backend=b),
     "move": lambda b: mp.move(ROWS, TARGET, epsilon=0.1, style="waterfill", backend=b),
+    "move sparse": lambda b: mp.move(ROWS, TARGET, epsilon=0.1, style="sparse", backend=b),
     "flip": lambda b: mp.flip(ROWS, rate=0.3, key=3, backend=b),
     "row_bits": lambda b: mp.row_bits(ROWS, key=3, backend=b),
     "quantize": lambda b: mp.quantize(ROWS, WORDS, backend=b),

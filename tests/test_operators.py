@@ -43,7 +43,10 @@ def test_out_of_bounds_arguments_are_refused() -> None:
             "norm to be l1, l2 or linf, got l3",
         ),
         "targets": (lambda: OPS.move(p, p[:2], 0.1, "l1", "straight"), "one shape"),
-        "travel": (lambda: OPS.move(p, p, 0.1, "l1", "swap"), "straight or waterfill, got swap"),
+        "travel": (
+            lambda: OPS.move(p, p, 0.1, "l1", "swap"),
+            "straight, waterfill or sparse, got swap",
+        ),
         "shorter out": (
             lambda: OPS.project_out(p, p, None, 0.1, "l1", 0.0, False, torch.zeros(3, 6)),
             "one shape",

@@ -62,6 +62,7 @@ CASES: dict[str, tuple[str, Arguments]] = {
     "step invalid": ("step", lambda p, g, v: (p, g / 0, p, None, 0.5, 0.2, "l1", 0.0, False)),
     "move": ("move", lambda p, g, v: (p, v, 0.1, "l2", "straight")),
     "move waterfill": ("move", lambda p, g, v: (p, v, 0.1, "l1", "waterfill")),
+    "move sparse": ("move", lambda p, g, v: (p, v, 0.1, "l1", "sparse")),
     "move far": ("move", lambda p, g, v: (p, v, INF, "linf", "straight")),
     "flip": ("flip", lambda p, g, v: (p, None, 0.5, KEY, "swap")),
     "flip targets": ("flip", lambda p, g, v: (p, other(p), 0.5, KEY, "project")),
@@ -161,6 +162,7 @@ PUBLIC: dict[str, Callable[..., Any]] = {
     "step": lambda p, g, v, **kw: mp.step(p, g, center=p, alpha=0.1, epsilon=0.2, **kw),
     "move": lambda p, g, v, **kw: mp.move(p, v, epsilon=0.1, **kw),
     "move waterfill": lambda p, g, v, **kw: mp.move(p, v, epsilon=0.1, style="waterfill", **kw),
+    "move sparse": lambda p, g, v, **kw: mp.move(p, v, epsilon=0.1, style="sparse", **kw),
     "flip": lambda p, g, v, **kw: mp.flip(p, rate=0.5, key=SECRET, **kw),
     "flip targets": lambda p, g, v, **kw: mp.flip(
         p, targets=torch.full((len(p),), 2), rate=1.0, key=SECRET, **kw

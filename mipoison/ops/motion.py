@@ -9,6 +9,7 @@ from mipoison.forked import fork_safe
 from mipoison.ops import validation as check
 from mipoison.ops.answers import Rows, like, refuse
 from mipoison.ops.backends import pick
+from mipoison.reference.move import STYLES
 
 
 @fork_safe
@@ -29,8 +30,10 @@ def move(
         target: probability vectors [N, K] of p's dtype, each with the label of its row of p.
         epsilon: radius ε ≥ 0; None moves all the way.
         norm: the ball's norm, "l1", "l2" or "linf".
-        style: "straight" along the segment, or "waterfill" (l1 only): ε/2 raises and ε/2 lowers,
-            the small entries replaced completely first, which removes what their logarithms tell.
+        style: "straight" along the segment. In l1 also "waterfill" and "sparse", which raise by ε/2 and lower by ε/2:
+            "waterfill" changes every entry up to one level, so that small ones are replaced completely, which
+            removes what their logarithms tell; "sparse" replaces those that differ least from the target's and
+            leaves the others (rows whose label that would lose are moved by water-filling).
         validate: as in `project`.
         backend: as in `project`.
 
@@ -49,14 +52,16 @@ def move(
         tensor([[0.6500, 0.2250, 0.1250]])
         >>> mp.move(p, v, epsilon=0.1, style="waterfill")
         tensor([[0.7500, 0.2250, 0.0250]])
+        >>> mp.move(p, v, epsilon=0.2, style="sparse")
+        tensor([[0.7000, 0.2500, 0.0500]])
     """
     rows = check.as_rows("p", p).detach()
     goal = check.same_rows("target", target, rows).detach()
     radius = check.as_epsilon(epsilon)
     check.as_choice("norm", norm, check.NORMS)
-    check.as_choice("style", style, ("straight", "waterfill"))
-    if style == "waterfill" and norm != "l1":
-        raise ValueError(f"expected norm 'l1' with style 'waterfill', got {norm!r}")
+    check.as_choice("style", style, STYLES)
+    if style != "straight" and norm != "l1":
+        raise ValueError(f"expected norm 'l1' with style {style!r}, got {norm!r}")
     q, status = pick("move", backend, rows)(rows, goal, radius, norm, style)
     if check.as_flag("validate", validate):
         refuse(

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import math
+from typing import Final
 
 import torch
 from torch import Tensor
 
 from mipoison.reference.project import distance, radius
-from mipoison.reference.rounding import finish, label_of, renormalise, safe_answer, valid_rows
+from mipoison.reference.rounding import finish, label_of, lead, renormalise, safe_answer, valid_rows
 from mipoison.reference.rows import on_rows
 from mipoison.reference.simplex import threshold
+
+STYLES: Final = ("straight", "waterfill", "sparse")
+# Changes and entries nearer to each other than this count as equal: rounding would decide which is larger.
+TIE: Final = 1e-14
 
 
 def straight(p: Tensor, v: Tensor, epsilon: float, norm: str) -> Tensor:
@@ -43,12 +48,45 @@ def waterfill(p: Tensor, v: Tensor, epsilon: float) -> Tensor:
     return p + (raised - lowered)
 
 
+def smallest_first(d: Tensor, budget: float) -> Tensor:
+    """Which share of each d ≥ 0 is taken: all of the smallest, while they fit into the budget, and none of the others.
+
+    θ is the largest entry such that Σ_{d_j < θ} d_j ≤ budget. Entries that equal it share what is left, and with
+    Σd ≤ budget all are taken.
+    """
+    ordered = d.sort(-1).values
+    before = ordered.cumsum(-1) - ordered
+    place = (before <= budget).sum(-1, keepdim=True) - 1
+    theta = ordered.gather(-1, place.clamp_min(0))
+    full, tied = d < theta - TIE, (d - theta).abs() <= TIE
+    left = budget - torch.where(full, d, 0.0).sum(-1, keepdim=True)
+    equal = torch.where(tied, d, 0.0).sum(-1, keepdim=True)
+    part = left / equal.clamp_min(torch.finfo(d.dtype).tiny)
+    share = torch.where(full, 1.0, torch.where(tied, part, 0.0))
+    return torch.where(d.sum(-1, keepdim=True) > budget, share, 1.0)
+
+
+def sparse(p: Tensor, v: Tensor, t: Tensor, epsilon: float) -> Tensor:
+    """Replaces the entries that differ least from those of v, ε/2 raised and ε/2 lowered, and leaves the others.
+
+    Of all moves of its length it makes the most entries those of v. It may lose the label t, where v has larger other
+    entries than p: such rows are moved by `waterfill`.
+    """
+    d = v - p
+    up, down = (smallest_first(side.clamp_min(0.0), epsilon / 2) for side in (d, -d))
+    share = torch.where(d > 0, up, down)
+    q = torch.where(share == 1.0, v, p + share * d)
+    lost = lead(q, t) < -TIE
+    return torch.where(lost.unsqueeze(-1), waterfill(p, v, epsilon), q)
+
+
 def move(
     p: Tensor, target: Tensor, epsilon: float | None, norm: str, style: str
 ) -> tuple[Tensor, Tensor]:
     """A point of C(p, label of p, ε, 0) on the way to the target, a vector of the same label.
 
-    C is convex and contains p; without the ball it contains the target, too. So the label holds by construction.
+    C is convex and contains p; without the ball it contains the target, too. So the label holds by construction, but
+    for sparse moves, which are checked.
     Shapes and meanings as in `mipoison.move`.
 
     Returns:
@@ -63,8 +101,10 @@ def move(
             q = end
         elif style == "straight":
             q = straight(start, end, ball, norm)
-        else:
+        elif style == "waterfill":
             q = waterfill(start, end, ball)
+        else:
+            q = sparse(start, end, t, ball)
         return (finish(q, t, torch.zeros_like(q[:, 0]), p.dtype),)
 
     (q,) = on_rows(valid, (safe_answer(p, t, p.dtype),), moved, p, target, t)

@@ -297,7 +297,8 @@ void answer(DType dtype, const char* dtype_name, int64_t k) {
             {batch, other.data(), g.data(), p.data(), nullptr, 0.1, region, out.data()}));
         stepped.add(out.data(), out.size());
       }
-      for (const auto style : {mipoison::Travel::kStraight, mipoison::Travel::kWaterfill}) {
+      for (const auto style :
+           {mipoison::Travel::kStraight, mipoison::Travel::kWaterfill, mipoison::Travel::kSparse}) {
         moved.add(kernels.move(
             {batch, p.data(), other.data(), std::min(epsilon, 2.0), norm, style, out.data()}));
         moved.add(out.data(), out.size());

@@ -137,7 +137,8 @@ def test_nothing_synchronises_without_validation(norm: str, no_sync: None) -> No
     TRITON["step"](*arguments(p, g, norm))
     TRITON["flip"](p, None, 0.5, KEY, "swap")
     TRITON["row_bits"](p, KEY, 0, 0.1, 4)
-    TRITON["move"](p, p, 0.1, "l1", "waterfill")
+    for style in ("waterfill", "sparse"):
+        TRITON["move"](p, p, 0.1, "l1", style)
     mp.step(p, g, center=p, alpha=0.1, epsilon=0.1, validate=False)
 
 

@@ -16,6 +16,7 @@ from mipoison.defenses.saving import Restore
 from mipoison.neutral import neutrally
 from mipoison.ops.rows import label_of
 from mipoison.ops.validation import as_choice, as_number, require_probabilities
+from mipoison.reference.move import STYLES
 
 
 def label_centers(p: Tensor, center: str) -> Tensor:
@@ -57,7 +58,7 @@ class Contract(Defense):
         centers: for each label a probability vector of that label, float32 [K, K]; `Contract.fit`
             finds them.
         epsilon: hard cap on the row's move, l1, in [0, 2].
-        style: "straight" or "waterfill", see `mipoison.move`.
+        style: "straight", "waterfill" or "sparse", see `mipoison.move`.
         on_invalid: see `Defense`.
         margin: see `Defense`.
 
@@ -84,7 +85,7 @@ class Contract(Defense):
         _require_labels(rows)
         self.register_buffer("centers", as_dtype(rows, torch.float32))
         self.epsilon = as_number("epsilon", epsilon, 0.0, 2.0)
-        self.style = as_choice("style", style, ("straight", "waterfill"))
+        self.style = as_choice("style", style, STYLES)
 
     def check_state(self, tensors: Mapping[str, Tensor]) -> None:
         """See `DtypeStable.check_state`."""

@@ -1,4 +1,4 @@
-"""Swap: moves rows toward another vector of their label, straight or by water-filling."""
+"""Swap: moves rows toward another vector of their label, straight, by water-filling or sparse."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from mipoison.keys import Key, KeyLike, resolve_key
 from mipoison.neutral import neutrally
 from mipoison.ops.rows import label_of
 from mipoison.ops.validation import as_choice, as_grid, as_number, as_part
+from mipoison.reference.move import STYLES
 
 
 class Swap(Defense):
@@ -28,7 +29,7 @@ class Swap(Defense):
     Args:
         bank: vectors of the defender's non-private data; `Swap.fit` makes one.
         epsilon: hard cap on the row's move, l1, in [0, 2].
-        style: "straight" or "waterfill", see `mipoison.move`.
+        style: "straight", "waterfill" or "sparse", see `mipoison.move`.
         grid: cell width of the key's hash, in units of confidence; 0 for the finest cells, see `row_bits`.
         key: 16 bytes or more, an int (for experiments) or None (one secret per process).
         on_invalid: see `Defense`.
@@ -53,7 +54,7 @@ class Swap(Defense):
         super().__init__(on_invalid=on_invalid, margin=margin)
         self.bank = as_part("bank", bank, Bank, "Swap.fit")
         self.epsilon = as_number("epsilon", epsilon, 0.0, 2.0)
-        self.style = as_choice("style", style, ("straight", "waterfill"))
+        self.style = as_choice("style", style, STYLES)
         self.grid = as_grid(grid)
         self._key: Key = resolve_key(key)
 

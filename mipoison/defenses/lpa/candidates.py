@@ -136,7 +136,7 @@ class Candidates(DtypeStable):
         norm: str,
     ) -> list[Tensor]:
         """The row itself, and moves toward the nearest vectors, the given ones [N, W, K] and centers."""
-        filling = "waterfill" if norm == "l1" else "straight"
+        filling, replacing = ("waterfill", "sparse") if norm == "l1" else ("straight", "straight")
 
         def moved(target: Tensor, amount: float, style: str) -> Tensor:
             return unchecked.move(
@@ -158,7 +158,7 @@ class Candidates(DtypeStable):
             made.append(moved(kept(middle, p, label), epsilon, "straight"))
         if "bank" not in self.without:
             for i, share in enumerate(_TO_BANK):
-                made.append(moved(vectors[:, i], share * self.budget, filling))
+                made.append(moved(vectors[:, i], share * self.budget, replacing))
         if "center" not in self.without:
             center = self._center_of(single, label)
             made.extend(moved(center, share * self.budget, filling) for share in _TO_CENTER)

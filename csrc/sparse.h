@@ -1,0 +1,168 @@
+// One side of a sparse move: entries whose changes are smallest change in full until they add up to
+// half of epsilon, and the others stay.
+#pragma once
+
+#include <optional>
+
+#include "layout.h"
+#include "row.h"
+
+namespace mipoison {
+namespace MIPOISON_ISA {
+
+// The search for theta, the largest change of which anything fits: the changes below it fit into
+// half of epsilon and with theta they do not. Every point that is tried replaces an end of a
+// bracket by the next change, so that the bracket ends at theta itself.
+template <class S>
+class SparseSide {
+ public:
+  using Value = typename S::Value;
+  using Truth = typename S::Truth;
+  using Single = typename S::Single;
+
+  // Changes nearer to theta than this share what is left: rounding would decide which of them comes
+  // first. float32 leaves such rows to float64.
+  static constexpr double kTie = S::kExact ? 1e-14 : 4e-7;
+
+  SparseSide(const Value& sum, const Single& least, const Single& most, double half,
+             const Truth& wanted)
+      : half_(half),
+        lo_(S::exact(least)),
+        hi_(S::exact(most)),
+        bounded_(wanted & (sum > Value(half))),
+        running_(bounded_ & (lo_ < hi_)) {}
+
+  const Truth& running() const { return running_; }
+
+  // Where to look next, in (lo, hi].
+  Single point() const {
+    const Value middle = S::exact(S::rounded(root_of(lo_) * root_of(hi_)));
+    return S::rounded(select((middle > lo_) & (middle < hi_), middle, hi_));
+  }
+
+  // Takes the sum of the changes below the point, the largest of these, and the smallest other one.
+  void advance(const Value& sum, const Single& below, const Single& other) {
+    const Truth fits = sum <= Value(half_);
+    lo_ = select(running_ & fits, S::exact(other), lo_);
+    hi_ = select(running_ & !fits, S::exact(below), hi_);
+    running_ = running_ & (lo_ < hi_);
+  }
+
+  // Changes below this are made in full, those from here to `last` in part, and larger ones not.
+  Entries<S> first() const { return end(Value(-kTie)); }
+  Entries<S> last() const { return end(Value(kTie)); }
+
+  // Takes the sum of the changes below the first tied one, and the sum and the number of the tied.
+  // Returns which rows are solved.
+  Truth share(const Value& full, const Value& tied, const Value& count) {
+    part_ = select(bounded_, (Value(half_) - full) / max(tied, Value(kSmallest)), Value(1));
+    if constexpr (S::kExact) return S::all_rows();
+    return !bounded_ | (count == Value(1));
+  }
+
+  Entries<S> part() const { return S::spread(S::rounded(part_)); }
+
+ private:
+  static constexpr double kSmallest = 1e-300;
+
+  Entries<S> end(const Value& offset) const {
+    return S::spread(S::rounded(select(bounded_, lo_ + offset, Value(kInfinity))));
+  }
+
+  double half_;
+  Value lo_, hi_, part_ = Value(1);
+  Truth bounded_, running_;
+};
+
+// Both sides of the move from p to v.
+template <class S>
+class SparseMove {
+ public:
+  using Truth = typename S::Truth;
+  using Single = typename S::Single;
+
+  // Where rounding would decide whether the label still leads.
+  static constexpr double kNear = S::kExact ? 1e-14 : 1e-6;
+
+  // Changes of no more than epsilon in all. Returns the rows that are solved.
+  Truth solve(const typename S::Element* p, const typename S::Element* v, int64_t blocks,
+              double epsilon, const Truth& wanted) {
+    const Entries<S> zero = Entries<S>::all(0), far = Entries<S>::all(kFar);
+    typename S::Value sum[6];
+    Extremes ends[2] = {{far, zero}, {far, zero}};
+    accumulate_finely<S>(blocks, sum, [&](int64_t i, Entries<S>* part) {
+      const Entries<S> d = Entries<S>::load(v + i) - Entries<S>::load(p + i);
+      const Entries<S> x[2] = {d, zero - d};
+      for (int side = 0; side < 2; ++side) {
+        const Entries<S> change = max(x[side], zero);
+        part[side] = part[side] + change;
+        ends[side].take(change > zero, change, change);
+      }
+    });
+    up_.emplace(sum[0], ends[0].least(), ends[0].most(), epsilon / 2, wanted);
+    down_.emplace(sum[1], ends[1].least(), ends[1].most(), epsilon / 2, wanted);
+    while (any(up_->running() | down_->running())) {
+      const Single point[2] = {up_->point(), down_->point()};
+      const Entries<S> at[2] = {S::spread(point[0]), S::spread(point[1])};
+      Extremes near[2] = {{far, zero}, {far, zero}};
+      accumulate<S>(blocks, sum, [&](int64_t i, Entries<S>* part) {
+        const Entries<S> d = Entries<S>::load(v + i) - Entries<S>::load(p + i);
+        const Entries<S> x[2] = {d, zero - d};
+        for (int side = 0; side < 2; ++side) {
+          const Entries<S> change = max(x[side], zero);
+          const Mask<typename S::Element> below = change < at[side];
+          part[side] = part[side] + keep(change, below);
+          near[side].take(!below, change, keep(change, below));
+        }
+      });
+      up_->advance(sum[0], near[0].most(), near[0].least());
+      down_->advance(sum[1], near[1].most(), near[1].least());
+    }
+    const Entries<S> first[2] = {up_->first(), down_->first()};
+    const Entries<S> last[2] = {up_->last(), down_->last()};
+    const Entries<S> one = Entries<S>::all(1);
+    accumulate_finely<S>(blocks, sum, [&](int64_t i, Entries<S>* part) {
+      const Entries<S> d = Entries<S>::load(v + i) - Entries<S>::load(p + i);
+      const Entries<S> x[2] = {d, zero - d};
+      for (int side = 0; side < 2; ++side) {
+        const Entries<S> change = max(x[side], zero);
+        const auto tied = (change >= first[side]) & (change <= last[side]);
+        part[side] = part[side] + keep(change, change < first[side]);
+        part[2 + side] = part[2 + side] + keep(change, tied);
+        part[4 + side] = part[4 + side] + keep(one, tied & (change > zero));
+      }
+    });
+    return up_->share(sum[0], sum[2], sum[4]) & down_->share(sum[1], sum[3], sum[5]);
+  }
+
+  // An entry of the answer.
+  Entries<S> moved(const Entries<S>& p, const Entries<S>& v) const {
+    const Entries<S> zero = Entries<S>::all(0), d = v - p;
+    const auto rises = d > zero;
+    const Entries<S> change = max(d, zero - d);
+    const Entries<S> first = select(rises, up_->first(), down_->first());
+    const Entries<S> last = select(rises, up_->last(), down_->last());
+    const Entries<S> part = p + d * select(rises, up_->part(), down_->part());
+    return select(change < first, v, select(change <= last, part, p));
+  }
+
+ private:
+  // Beyond every change; finite, since it is summed and subtracted.
+  static constexpr double kFar = 4;
+
+  // The smallest and the largest of some changes.
+  struct Extremes {
+    Entries<S> low, high;
+    void take(const Mask<typename S::Element>& counts, const Entries<S>& a, const Entries<S>& b) {
+      low = min(low, select(counts, a, Entries<S>::all(kFar)));
+      high = max(high, b);
+    }
+    Single least() const { return S::lowest(low); }
+    Single most() const { return S::highest(high); }
+  };
+
+  std::optional<SparseSide<S>> up_, down_;
+};
+
+}  // namespace MIPOISON_ISA
+}  // namespace mipoison
