@@ -33,6 +33,8 @@ _SELDOM = ("decoy", "ascent", "alignment", "alignment-full", "direction", "cutof
 # What a confident classifier's vectors tell beyond the label is told by far smaller changes: faces' softened vectors
 # move by .8 to become the label alone, confident ones by .06.
 _SMALL = (0.003, 0.01, 0.03, 0.06)
+# What the default fits.
+_DEFAULT = ("auto", "equilibrium")
 _SOFTENED = compared_at(BUDGETS, OBJECTIVES, BASELINES)
 # Where both kinds of vectors are served.
 _BOTH = compared_at((0.03, 0.1), ("auto", "generator"), ("laplace", "high_confidence", "contract"))
@@ -74,6 +76,21 @@ def _asked_again(study: Configuration) -> Configuration:
     """The default in a study's situation, under repeated queries, other keys and the leaked key."""
     default = of_budget("auto", 0.1)
     return replace(study, methods=(NONE, LABEL_ONLY, default), worst_case_methods=(default.name,))
+
+
+def _default_again(study: Configuration) -> Configuration:
+    """What `LPA.fit` does by default in a study's situation: after a change of it, the rest need not be run again."""
+    changed = tuple(m for m in study.methods if dict(m.options).get("objective") in _DEFAULT)
+    checked, worst = (
+        tuple(name for name in names if name in ("none", *(m.name for m in changed)))
+        for names in (study.checked_methods, study.worst_case_methods)
+    )
+    return replace(
+        study,
+        methods=(NONE, LABEL_ONLY, *changed),
+        checked_methods=checked,
+        worst_case_methods=worst,
+    )
 
 
 # A few defenses where the situation is another one.
@@ -161,6 +178,11 @@ STUDIES: dict[str, Configuration] = {
     "more-mnist-confident": _rest(MNIST_CONFIDENT, 0.03),
     "more-faces": _rest(FACES_SOFTENED, 0.1),
     "more-faces-confident": _rest(FACES_CONFIDENT, 0.03),
+    "again-digits": _default_again(STANDARD),
+    "again-mnist": _default_again(MNIST_SOFTENED),
+    "again-mnist-confident": _default_again(MNIST_CONFIDENT),
+    "again-faces": _default_again(FACES_SOFTENED),
+    "again-faces-confident": _default_again(FACES_CONFIDENT),
     "asked-mnist": _asked_again(MNIST_SOFTENED),
     "asked-faces": _asked_again(FACES_SOFTENED),
     "study-decoder": DECODER,

@@ -12,7 +12,7 @@ from typing import Any
 
 from certified_section import certified_section
 from defenses_table import in_numbers
-from kept import TITLES, missing, older, studies_kept
+from kept import TITLES, made, missing, older, studies_kept
 from keys_section import draw_keys
 from matplotlib.figure import Figure
 from people_section import people_section
@@ -102,7 +102,7 @@ def setting(
     picture: str,
 ) -> str:
     """A setting: its conditions, the families at two budgets, the rest in a sentence, the curves."""
-    part, made = kept["summary"][temperature], kept["environment"]
+    part = kept["summary"][temperature]
     methods, bare = kept["configuration"]["methods"], part["defenses"]["none"]
     errors = [bare["standard.mse"], bare["adaptive.mse"], part["floors"]["label_only"]]
     undefended, strongest, label = (f"{error['mean']:.4f}" for error in errors)
@@ -157,7 +157,7 @@ def setting(
         f"\n## {TITLES[name]}, T = {temperature}\n\n"
         f"{described(kept['configuration'])}. Target {kept['configuration']['target']}, accuracy "
         f"{mean_of(part['target']['accuracy'], 3)}. Undefended MSE {undefended} (standard adversary), {strongest} "
-        f"(adaptive); label only {label}. {made['processor']}, {made['date']}.\n\n"
+        f"(adaptive); label only {label}. {made(kept['environment'])}.\n\n"
         f"| defense | {heads} |\n{'|---' * 11}|\n{rows}\n"
         f"{behind}Without a budget, g3 (l1): {rest}.\n\n"
         f"![{TITLES[name]}, T = {temperature}: gain against mean l1](results/{picture})\n"

@@ -8,7 +8,7 @@ from statistics import median
 from typing import Any
 
 from details_section import details
-from kept import TITLES
+from kept import TITLES, made
 
 from mipoison.eval.report.markdown import (
     COLUMNS,
@@ -35,7 +35,7 @@ def section(name: str, kept: dict[str, Any]) -> str:
             f"**T = {temperature}**, target {configuration['target']} "
             f"(accuracy on victims {spread(part['target']['accuracy'], 3)}, the evaluator's "
             f"{spread(part['target']['evaluator_accuracy'], 3)}), seeds {part['seeds']}, "
-            f"{environment['processor']}, {environment['date']}. Undefended MSE: "
+            f"{made(environment)}. Undefended MSE: "
             f"standard {bare['standard.mse']['mean']:.4f}, adaptive {bare['adaptive.mse']['mean']:.4f}; "
             f"label only {floors['label_only']['mean']:.4f}; "
             f"the mean of all {floors['global_mean']['mean']:.4f}, "

@@ -13,7 +13,7 @@ import pytest
 import retrained_section
 import rotation_section
 from csv_rows import write_rows
-from kept import joined
+from kept import joined, made, renewed
 from study_section import strongest
 
 ROOT = Path(__file__).parents[2]
@@ -89,7 +89,7 @@ def test_everything_committed_beside_code_is_small():
 def study(bare, *names, dataset="digits", asked=()):
     """What is kept of a run of these methods."""
     measured = {"adaptive.mse": {"mean": bare}}
-    methods = [{"name": name} for name in names]
+    methods = [{"name": name, "options": {}} for name in names]
     part = {
         "seeds": [0],
         "defenses": dict.fromkeys(names, measured),
@@ -121,6 +121,35 @@ def test_worst_cases_of_another_run_are_joined():
     assert list(whole["summary"]["3"]["worst_cases"]) == ["lpa"]
     assert whole["asked_in"] == {"date": "of none, lpa"}
     assert whole["environment"] == {"date": "of none, swap"}
+
+
+def test_what_was_run_again_takes_the_place_of_what_was_there():
+    first = study(0.02, "none", "lpa", "swap", asked=("lpa", "swap")) | {"seconds": [60.0]}
+    again = study(0.02, "none", "lpa", asked=("lpa",))
+    again["summary"]["3"]["defenses"] = {
+        name: measured | {"new": True}
+        for name, measured in again["summary"]["3"]["defenses"].items()
+    }
+    again["summary"]["3"]["worst_cases"]["lpa"] = {"key_leaked": {"mean": 0.9}}
+    again["configuration"]["methods"][1] |= {
+        "family": "LPA, the default",
+        "options": {"budget": 0.1},
+    }
+    again["environment"] = {"date": "2026-11-30"}
+    both = renewed(first, again)
+    part = both["summary"]["3"]
+    assert [name for name, measured in part["defenses"].items() if "new" in measured] == [
+        "none",
+        "lpa",
+    ]
+    assert set(part["defenses"]) == {"none", "lpa", "swap"}
+    told = {name: case["key_leaked"]["mean"] for name, case in part["worst_cases"].items()}
+    assert told == {"lpa": 0.9, "swap": 0.5}
+    assert both["configuration"] == first["configuration"] and both["seconds"] == [60.0]
+    assert (
+        made({"processor": "a", "date": "b"} | {"renewed": both["environment"]["renewed"]})
+        == "a, b (LPA, the default run again, after a change, on 2026-11-30)"
+    )
 
 
 def test_the_strongest_variants_are_counted():

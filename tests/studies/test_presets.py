@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import run
+from kept import AGAIN, ASKED
 from presets import STUDIES, in_folder
 
 from mipoison.defenses.lpa.defense import AUTO, OBJECTIVES
@@ -40,7 +41,7 @@ def test_every_defense_is_compared_and_the_strongest_along_a_curve(study, rest):
     assert min(objectives["auto"], objectives["generator"]) >= 3
 
 
-SAME = [*PAIRS.items(), ("study-mnist", "asked-mnist"), ("study-faces", "asked-faces")]
+SAME = [*PAIRS.items(), *ASKED.items(), *AGAIN.items()]
 
 
 @pytest.mark.parametrize(("study", "rest"), SAME)
