@@ -128,7 +128,7 @@ class Mover {
     each([&](const Entries<S>& p, const Entries<S>& v) {
       return select(fills, filled(p, v, most, least), sparse.moved(p, v));
     });
-    return solved & (!lost | found);
+    return solved & ((!lost) | found);
   }
 
   // Changes of less than a level are made in full, the others up to the level. Returns where the

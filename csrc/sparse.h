@@ -57,7 +57,7 @@ class SparseSide {
   Truth share(const Value& full, const Value& tied, const Value& count) {
     part_ = select(bounded_, (Value(half_) - full) / max(tied, Value(kSmallest)), Value(1));
     if constexpr (S::kExact) return S::all_rows();
-    return !bounded_ | (count == Value(1));
+    return (!bounded_) | (count == Value(1));
   }
 
   Entries<S> part() const { return S::spread(S::rounded(part_)); }
