@@ -202,23 +202,39 @@ def game() -> Objective:
 
 
 @pytest.mark.parametrize(
-    ("apart", "noise", "kept"),
+    ("apart", "noise", "alone", "kept"),
     [
-        (0.08, 0.01, "equilibrium"),
-        (0.08, 0.25, "cutoff"),
-        (0.03, 0.01, "cutoff"),
-        (-0.5, 0.01, "cutoff"),
+        (0.08, 0.01, 0.4, "equilibrium"),
+        (0.08, 0.25, 0.4, "cutoff"),
+        (0.03, 0.01, 0.4, "cutoff"),
+        (-0.5, 0.01, 0.4, "cutoff"),
+        (-0.5, 0.01, 0.6, "cutoff"),
+        (-0.5, 2.5, 0.6, "equilibrium"),
+        (-0.03, 0.01, 0.6, "equilibrium"),
+        (0.08, 0.25, 0.6, "equilibrium"),
     ],
 )
-def test_the_equilibrium_is_kept_where_adversaries_clearly_err_more_on_it(
-    monkeypatch: pytest.MonkeyPatch, game: Objective, apart: float, noise: float, kept: str
+def test_without_a_clear_difference_answers_that_rows_share_are_kept(
+    monkeypatch: pytest.MonkeyPatch,
+    game: Objective,
+    apart: float,
+    noise: float,
+    alone: float,
+    kept: str,
 ) -> None:
     off = noise * torch.randn(150, generator=torch.Generator().manual_seed(1)).double()
     off -= off.mean()
     monkeypatch.setattr(auto, "fit_cross", lambda *_, **__: game)
     monkeypatch.setattr(auto, "errors_of", lambda *_, **__: (1.0 + apart + off, 1.0 - off))
+    monkeypatch.setattr(auto, "_alone", lambda *_: alone)
     chosen = mp.LPA.fit(*classified(150, seed=100), budget=0.05, key=1)
     assert chosen.objective.name == kept
+
+
+def test_a_row_is_alone_where_no_other_group_has_its_answer() -> None:
+    answers = torch.tensor([[0.0], [0.0], [1.0], [1.0], [2.0]]) / torch.tensor([[1.0, 3.0]])
+    assert auto._alone(answers, None) == pytest.approx(1 / 5)
+    assert auto._alone(answers, torch.tensor([0, 1, 2, 2, 3])) == pytest.approx(3 / 5)
 
 
 @pytest.mark.whole_fits

@@ -34,6 +34,8 @@ _ONE_HOT: Final = 1e-3
 # and by more than the second as a share of the error on the cutoff.
 _CLEAR: Final = 3.0
 _WORTH: Final = 0.05
+# A cutoff whose answers to more than this share of the rows are given to nobody else has no certificate worth keeping.
+_ALONE: Final = 0.5
 # Labels alone that spend less than this share of the budget are the answer.
 _MET: Final = 0.95
 
@@ -51,8 +53,9 @@ def choose(
 
     The small entries of a confident classifier tell the most, and a cutoff wipes them in every row alike. Keyed moves
     of some rows hide more where the classifier is not confident. In between neither is known to be better, so both are
-    fitted and tried. Where adversaries see no clear difference, the cutoff is kept: it alone has a certificate. The
-    cutoff alone is fitted where
+    fitted and tried. Where adversaries see no clear difference, the cutoff is kept if half of its answers or more are
+    given to several rows, since it alone has a certificate then; else the equilibrium, since with as many answers as
+    rows adversaries have memorised theirs and tell little. The cutoff alone is fitted where
 
     - half of the rows are one-hot but for 1e-3: with as few rows as a defender has, adversaries learn too little from
       the equilibrium's answers to such rows to tell what others with more rows learn;
@@ -102,7 +105,9 @@ def choose(
     ours, theirs = errors_of(
         (moved, wiped), recovered, groups, seed=aim.seed, progress=progress.part(0.8, 1.0)
     )
-    return played if _clearly_above(ours, theirs) else cut
+    if _alone(wiped, groups) <= _ALONE:
+        return played if _clearly_above(ours, theirs) else cut
+    return cut if _clearly_above(theirs, ours) else played
 
 
 def _clearly_above(ours: Tensor, theirs: Tensor) -> bool:
@@ -113,6 +118,15 @@ def _clearly_above(ours: Tensor, theirs: Tensor) -> bool:
     apart = ours - theirs
     chance = float(apart.std()) / math.sqrt(len(apart))
     return float(apart.mean()) > max(_CLEAR * chance, _WORTH * float(theirs.mean()))
+
+
+def _alone(answers: Tensor, groups: Tensor | None) -> float:
+    """The share of the rows [N, K] whose answer no row of another group has."""
+    _, answer = answers.unique(dim=0, return_inverse=True)
+    member = torch.arange(len(answers), device=answers.device) if groups is None else groups
+    pairs = torch.stack([answer, member], 1).unique(dim=0)
+    holders = pairs[:, 0].bincount()
+    return float((holders[answer] == 1).double().mean())
 
 
 def _spread(rows: Tensor) -> float:
