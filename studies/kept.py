@@ -49,6 +49,7 @@ AGAIN = {
     "study-mnist-confident": "again-mnist-confident",
     "study-faces": "again-faces",
     "study-faces-confident": "again-faces-confident",
+    "study-lfw-imagenet": "again-lfw-imagenet",
 }
 
 

@@ -193,6 +193,7 @@ STUDIES: dict[str, Configuration] = {
     "study-bido": _retrained("bido"),
     "study-ablation": ABLATION,
     "study-lfw-imagenet": LFW_IMAGENET,
+    "again-lfw-imagenet": _default_again(LFW_IMAGENET),
     "study-lfw-imagenet-softened": LFW_SOFTENED,
     "study-lfw-imagenet-48": LFW_IMAGENET_48,
     "study-lfw-identity": LFW_IDENTITY,

@@ -57,6 +57,7 @@ def test_studies_of_faces_are_pointed_at_a_folder():
     changed = {name: study.dataset for name, study in pointed.items() if study != STUDIES[name]}
     assert changed == {
         "study-lfw-imagenet": "lfw:a/b",
+        "again-lfw-imagenet": "lfw:a/b",
         "study-lfw-imagenet-softened": "lfw:a/b",
         "study-lfw-imagenet-48": "lfw-48:a/b",
         "study-lfw-identity": "lfw:a/b",
