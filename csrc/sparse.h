@@ -53,9 +53,11 @@ class SparseSide {
   Entries<S> last() const { return end(Value(kTie)); }
 
   // Takes the sum of the changes below the first tied one, and the sum and the number of the tied.
-  // Returns which rows are solved.
+  // Returns which rows are solved. Rounding may leave the share beyond its range, and entries
+  // negative.
   Truth share(const Value& full, const Value& tied, const Value& count) {
-    part_ = select(bounded_, (Value(half_) - full) / max(tied, Value(kSmallest)), Value(1));
+    const Value part = max(Value(half_) - full, Value(0)) / max(tied, Value(kSmallest));
+    part_ = select(bounded_, min(part, Value(1)), Value(1));
     if constexpr (S::kExact) return S::all_rows();
     return (!bounded_) | (count == Value(1));
   }

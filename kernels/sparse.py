@@ -62,7 +62,7 @@ def sparse_side(p_at, v_at, from_total, to_total, cols, k, ok, budget, sign, CHU
         d = _changes(p_at, v_at, from_total, to_total, here, ok[:, None] & (here < k), sign)
         full += tl.sum(tl.where(d < first[:, None], d, 0.0), 1)
         tied += tl.sum(tl.where((d >= first[:, None]) & (d <= last[:, None]), d, 0.0), 1)
-    share = (budget - full) / tl.maximum(tied, 1e-300)
+    share = tl.minimum(tl.maximum(budget - full, 0.0) / tl.maximum(tied, 1e-300), 1.0)
     return (
         tl.where(bounded, first, float("inf")),
         tl.where(bounded, last, float("inf")),

@@ -85,6 +85,23 @@ def test_equal_changes_share_what_is_left(k: int, dtype: torch.dtype) -> None:
         assert float((rest.sum(1) - 0.4).abs().max()) <= 1e-6
 
 
+@pytest.mark.parametrize("backend", ["cpp", "reference"])
+def test_no_entry_is_negative_where_epsilon_ends_at_a_change(backend: str) -> None:
+    """Sums in another order may be beyond half of epsilon by rounding."""
+    p, v = pairs("zeros", 400)
+    for count in range(1, K):
+        raised = (v - p).clamp_min(0.0).sort(1).values[:, :count].sum(1)
+        for i in range(0, len(p), 7):
+            q = mp.move(
+                p[i : i + 1],
+                v[i : i + 1],
+                epsilon=2 * float(raised[i]),
+                style="sparse",
+                backend=backend,
+            )
+            assert float(q.min()) >= 0.0
+
+
 def test_shares_of_a_side() -> None:
     d = torch.tensor([[0.0, 0.1, 0.2, 0.2, 0.9], [0.3, 0.0, 0.0, 0.0, 0.0]], dtype=torch.float64)
     share = smallest_first(d, 0.3)

@@ -59,9 +59,10 @@ def smallest_first(d: Tensor, budget: float) -> Tensor:
     place = (before <= budget).sum(-1, keepdim=True) - 1
     theta = ordered.gather(-1, place.clamp_min(0))
     full, tied = d < theta - TIE, (d - theta).abs() <= TIE
-    left = budget - torch.where(full, d, 0.0).sum(-1, keepdim=True)
+    # Rounding may leave the share beyond its range, and entries negative.
+    left = (budget - torch.where(full, d, 0.0).sum(-1, keepdim=True)).clamp_min(0.0)
     equal = torch.where(tied, d, 0.0).sum(-1, keepdim=True)
-    part = left / equal.clamp_min(torch.finfo(d.dtype).tiny)
+    part = (left / equal.clamp_min(torch.finfo(d.dtype).tiny)).clamp_max(1.0)
     share = torch.where(full, 1.0, torch.where(tied, part, 0.0))
     return torch.where(d.sum(-1, keepdim=True) > budget, share, 1.0)
 
