@@ -13,7 +13,7 @@ from typing import Any
 
 import httpx
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from later import fewer
 from serving import PATH, proxied, settings_of
@@ -171,6 +171,7 @@ def test_tagged_vectors_are_served_without_their_tags(protocol: str) -> None:
     assert not any(tag.encode() in bytes_of(got) for tag in TAGS)
 
 
+@example(("mlflow", {"0.57391": 1, "name": "0.57391"}), 400, {}, "text/plain", "escaped")
 @settings(
     max_examples=fewer(300, 5000), deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )

@@ -16,6 +16,11 @@ _VERSION: Final = re.compile(r"(?<![\d.])\d{1,3}(?:\.\d{1,3}){2,}(?![\d.])", re.
 _UUID: Final = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 # Digits or separators of other scripts.
 _FOREIGN: Final = re.compile(r"(?![0-9])\d|\d[^\x00-\x7f\s]\d")
+# What a client may read as another character: of JSON and most languages, of HTML, of addresses, and in headers.
+_ESCAPE: Final = re.compile(
+    r"\\(?:u[0-9a-f]{4}|u\{|U[0-9a-f]{8}|x[0-9a-f]{2}|[0-7]{1,3}|N\{)|&#|&\w+;|%[0-9a-f]{2}|=\?",
+    re.IGNORECASE,
+)
 
 
 def read_json(body: bytes) -> Any:
@@ -68,13 +73,17 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 def is_harmless(text: str, *, longest: int = _LONGEST) -> bool:
     """Whether a text is short and nothing in it looks like a score.
 
-    A number with a point, or with a signed exponent, does. Versions and addresses of three parts or more, such as
-    1.2.3, do not.
+    A number with a point, or with a signed exponent, does, and so does an escaped character, which could be a digit or
+    a point. Versions and addresses of three parts or more, such as 1.2.3, do not.
 
     Example:
-        >>> [is_harmless(text) for text in ("resnet-50", "v1.2.3", "0.73", "[.2, .8]", "7e-05")]
-        [True, True, False, False, False]
+        >>> [is_harmless(text) for text in ("resnet-50", "v1.2.3", "0.73", "[.2, .8]", "7e-05", "0%2E73")]
+        [True, True, False, False, False, False]
     """
+    return _ESCAPE.search(text) is None and _is_harmless_as_written(text, longest)
+
+
+def _is_harmless_as_written(text: str, longest: int) -> bool:
     if len(text) > longest or not all(c.isprintable() or c in "\t\r\n" for c in text):
         return False
     if _UUID.fullmatch(text):
@@ -95,10 +104,11 @@ def is_harmless_body(body: bytes, content_type: str, *, longest: int) -> bool:
         text = body.decode("utf-8")
     except UnicodeDecodeError:
         return False
-    if not is_harmless(text, longest=longest):
-        return False
     if kind == "text/plain":
-        return True
+        return is_harmless(text, longest=longest)
+    # JSON's own escapes are read before its texts are looked through.
+    if not _is_harmless_as_written(text, longest):
+        return False
     if kind != "application/json" and not kind.endswith("+json"):
         return False
     try:
