@@ -2,8 +2,6 @@
 // half of epsilon, and the others stay.
 #pragma once
 
-#include <optional>
-
 #include "layout.h"
 #include "row.h"
 
@@ -89,52 +87,49 @@ class SparseMove {
   // Changes of no more than epsilon in all. Returns the rows that are solved.
   Truth solve(const typename S::Element* p, const typename S::Element* v, int64_t blocks,
               double epsilon, const Truth& wanted) {
-    const Entries<S> zero = Entries<S>::all(0), far = Entries<S>::all(kFar);
+    const Entries<S> zero = Entries<S>::all(0), one = Entries<S>::all(1);
+    const Entries<S> far = Entries<S>::all(kFar);
     typename S::Value sum[6];
     Extremes ends[2] = {{far, zero}, {far, zero}};
     accumulate_finely<S>(blocks, sum, [&](int64_t i, Entries<S>* part) {
-      const Entries<S> d = Entries<S>::load(v + i) - Entries<S>::load(p + i);
-      const Entries<S> x[2] = {d, zero - d};
-      for (int side = 0; side < 2; ++side) {
-        const Entries<S> change = max(x[side], zero);
+      each_side(p + i, v + i, [&](int side, const Entries<S>& change) {
         part[side] = part[side] + change;
         ends[side].take(change > zero, change, change);
-      }
+      });
     });
-    up_.emplace(sum[0], ends[0].least(), ends[0].most(), epsilon / 2, wanted);
-    down_.emplace(sum[1], ends[1].least(), ends[1].most(), epsilon / 2, wanted);
-    while (any(up_->running() | down_->running())) {
-      const Single point[2] = {up_->point(), down_->point()};
-      const Entries<S> at[2] = {S::spread(point[0]), S::spread(point[1])};
+    SparseSide<S> sides[2] = {{sum[0], ends[0].least(), ends[0].most(), epsilon / 2, wanted},
+                              {sum[1], ends[1].least(), ends[1].most(), epsilon / 2, wanted}};
+    while (any(sides[0].running() | sides[1].running())) {
+      const Entries<S> at[2] = {S::spread(sides[0].point()), S::spread(sides[1].point())};
       Extremes near[2] = {{far, zero}, {far, zero}};
       accumulate<S>(blocks, sum, [&](int64_t i, Entries<S>* part) {
-        const Entries<S> d = Entries<S>::load(v + i) - Entries<S>::load(p + i);
-        const Entries<S> x[2] = {d, zero - d};
-        for (int side = 0; side < 2; ++side) {
-          const Entries<S> change = max(x[side], zero);
+        each_side(p + i, v + i, [&](int side, const Entries<S>& change) {
           const Mask<typename S::Element> below = change < at[side];
           part[side] = part[side] + keep(change, below);
           near[side].take(!below, change, keep(change, below));
-        }
+        });
       });
-      up_->advance(sum[0], near[0].most(), near[0].least());
-      down_->advance(sum[1], near[1].most(), near[1].least());
+      for (int side = 0; side < 2; ++side)
+        sides[side].advance(sum[side], near[side].most(), near[side].least());
     }
-    const Entries<S> first[2] = {up_->first(), down_->first()};
-    const Entries<S> last[2] = {up_->last(), down_->last()};
-    const Entries<S> one = Entries<S>::all(1);
+    for (int side = 0; side < 2; ++side) {
+      first_[side] = sides[side].first();
+      last_[side] = sides[side].last();
+    }
     accumulate_finely<S>(blocks, sum, [&](int64_t i, Entries<S>* part) {
-      const Entries<S> d = Entries<S>::load(v + i) - Entries<S>::load(p + i);
-      const Entries<S> x[2] = {d, zero - d};
-      for (int side = 0; side < 2; ++side) {
-        const Entries<S> change = max(x[side], zero);
-        const auto tied = (change >= first[side]) & (change <= last[side]);
-        part[side] = part[side] + keep(change, change < first[side]);
+      each_side(p + i, v + i, [&](int side, const Entries<S>& change) {
+        const auto tied = (change >= first_[side]) & (change <= last_[side]);
+        part[side] = part[side] + keep(change, change < first_[side]);
         part[2 + side] = part[2 + side] + keep(change, tied);
         part[4 + side] = part[4 + side] + keep(one, tied & (change > zero));
-      }
+      });
     });
-    return up_->share(sum[0], sum[2], sum[4]) & down_->share(sum[1], sum[3], sum[5]);
+    Truth solved = S::all_rows();
+    for (int side = 0; side < 2; ++side) {
+      solved = solved & sides[side].share(sum[side], sum[2 + side], sum[4 + side]);
+      part_[side] = sides[side].part();
+    }
+    return solved;
   }
 
   // An entry of the answer.
@@ -142,9 +137,9 @@ class SparseMove {
     const Entries<S> zero = Entries<S>::all(0), d = v - p;
     const auto rises = d > zero;
     const Entries<S> change = max(d, zero - d);
-    const Entries<S> first = select(rises, up_->first(), down_->first());
-    const Entries<S> last = select(rises, up_->last(), down_->last());
-    const Entries<S> part = p + d * select(rises, up_->part(), down_->part());
+    const Entries<S> first = select(rises, first_[0], first_[1]);
+    const Entries<S> last = select(rises, last_[0], last_[1]);
+    const Entries<S> part = p + d * select(rises, part_[0], part_[1]);
     return select(change < first, v, select(change <= last, part, p));
   }
 
@@ -163,7 +158,17 @@ class SparseMove {
     Single most() const { return S::highest(high); }
   };
 
-  std::optional<SparseSide<S>> up_, down_;
+  // Calls take(side, change) for the changes upward and for those downward of a block.
+  template <class Take>
+  static void each_side(const typename S::Element* p, const typename S::Element* v,
+                        const Take& take) {
+    const Entries<S> zero = Entries<S>::all(0), d = Entries<S>::load(v) - Entries<S>::load(p);
+    take(0, max(d, zero));
+    take(1, max(zero - d, zero));
+  }
+
+  // Upward and downward: changes below the first are made in full, up to the last in part.
+  Entries<S> first_[2], last_[2], part_[2];
 };
 
 }  // namespace MIPOISON_ISA
