@@ -17,16 +17,12 @@ from mipoison.neutral import neutral
 from mipoison.ops import unchecked
 from mipoison.progress import Report
 from mipoison.reference.network import Layers, derived, features, slope, whole_lanes
+from mipoison.standards import feature_standards
 
 # Weights and biases of two hidden layers and the last one.
 _LAYERS: Final = 3
 # The largest rate of training.
 RATE: Final = 2e-3
-
-
-def standardizer(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation of every column, the latter no less than 1e-6."""
-    return x.mean(0), x.std(0).clamp_min(1e-6)
 
 
 def initial(
@@ -177,7 +173,7 @@ def fit_networks(
 ) -> dict[str, Tensor]:
     """The tensors of an `Ensemble` trained on rows [n, K], float32, and what to predict for them, [n, C]."""
     x = features(rows)
-    mean, scale = standardizer(x)
+    mean, scale = feature_standards(x, rows.shape[1])
     generator = torch.Generator().manual_seed(seed)
     state = initial(
         x.shape[1], width, goal.shape[1], members=members, generator=generator, device=x.device

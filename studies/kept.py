@@ -50,6 +50,8 @@ AGAIN = {
     "study-faces": "again-faces",
     "study-faces-confident": "again-faces-confident",
     "study-lfw-imagenet": "again-lfw-imagenet",
+    "study-lfw-imagenet-softened": "again-lfw-imagenet-softened",
+    "study-lfw-identity": "again-lfw-identity",
 }
 
 

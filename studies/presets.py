@@ -78,9 +78,15 @@ def _asked_again(study: Configuration) -> Configuration:
     return replace(study, methods=(NONE, LABEL_ONLY, default), worst_case_methods=(default.name,))
 
 
-def _default_again(study: Configuration) -> Configuration:
-    """What `LPA.fit` does by default in a study's situation: after a change of it, the rest need not be run again."""
-    changed = tuple(m for m in study.methods if dict(m.options).get("objective") in _DEFAULT)
+def _default_again(study: Configuration, *others: str) -> Configuration:
+    """What `LPA.fit` does by default in a study's situation: after a change of it, the rest need not be run again.
+
+    Args:
+        study: in whose situation.
+        others: further objectives that have changed.
+    """
+    asked = (*_DEFAULT, *others)
+    changed = tuple(m for m in study.methods if dict(m.options).get("objective") in asked)
     checked, worst = (
         tuple(name for name in names if name in ("none", *(m.name for m in changed)))
         for names in (study.checked_methods, study.worst_case_methods)
@@ -193,10 +199,12 @@ STUDIES: dict[str, Configuration] = {
     "study-bido": _retrained("bido"),
     "study-ablation": ABLATION,
     "study-lfw-imagenet": LFW_IMAGENET,
-    "again-lfw-imagenet": _default_again(LFW_IMAGENET),
+    "again-lfw-imagenet": _default_again(LFW_IMAGENET, "generator"),
     "study-lfw-imagenet-softened": LFW_SOFTENED,
+    "again-lfw-imagenet-softened": _default_again(LFW_SOFTENED, "generator"),
     "study-lfw-imagenet-48": LFW_IMAGENET_48,
     "study-lfw-identity": LFW_IDENTITY,
+    "again-lfw-identity": _default_again(LFW_IDENTITY, "generator"),
 }
 
 

@@ -13,10 +13,11 @@ from table import KEY, codewords_of
 from torch import Tensor
 
 from mipoison.defenses.bank import Bank
-from mipoison.nn import initial, standardizer
+from mipoison.nn import initial
 from mipoison.ops.banks import Grouped
 from mipoison.ops.unchecked import Packed
 from mipoison.reference.network import Layers, features, whole_lanes
+from mipoison.standards import feature_standards
 
 # Numbers of a goal, and of what networks recover from rows and vectors.
 COMPONENTS = 3
@@ -37,7 +38,7 @@ def packed(
         generator=torch.Generator().manual_seed(seed),
         device=torch.device("cpu"),
     )
-    network = Layers.of(*standardizer(x), state).packed()
+    network = Layers.of(*feature_standards(x, k), state).packed()
     return Packed(network, members, whole_lanes(width), whole_lanes(outputs))
 
 

@@ -204,14 +204,14 @@ def game() -> Objective:
 @pytest.mark.parametrize(
     ("apart", "noise", "alone", "kept"),
     [
-        (0.08, 0.01, 0.4, "equilibrium"),
-        (0.08, 0.25, 0.4, "cutoff"),
-        (0.03, 0.01, 0.4, "cutoff"),
-        (-0.5, 0.01, 0.4, "cutoff"),
-        (-0.5, 0.01, 0.6, "cutoff"),
-        (-0.5, 2.5, 0.6, "equilibrium"),
-        (-0.03, 0.01, 0.6, "equilibrium"),
-        (0.08, 0.25, 0.6, "equilibrium"),
+        (0.08, 0.01, 0.15, "equilibrium"),
+        (0.08, 0.25, 0.15, "cutoff"),
+        (0.03, 0.01, 0.15, "cutoff"),
+        (-0.5, 0.01, 0.15, "cutoff"),
+        (-0.5, 0.01, 0.25, "cutoff"),
+        (-0.5, 2.5, 0.25, "equilibrium"),
+        (-0.03, 0.01, 0.25, "equilibrium"),
+        (0.08, 0.25, 0.25, "equilibrium"),
     ],
 )
 def test_without_a_clear_difference_answers_that_rows_share_are_kept(
@@ -237,6 +237,50 @@ def test_a_row_is_alone_where_no_other_group_has_its_answer() -> None:
     assert auto._alone(answers, torch.tensor([0, 1, 2, 2, 3])) == pytest.approx(3 / 5)
 
 
+@pytest.mark.parametrize(
+    ("equilibrium", "cutoff", "codebook", "kept"),
+    [
+        (0.5, 0.4, 0.7, "codebook"),
+        (0.71, 0.4, 0.7, "codebook"),
+        (0.8, 0.4, 0.7, "equilibrium"),
+        (0.71, 0.7, 0.6, "cutoff"),
+    ],
+)
+def test_of_several_rows_a_label_a_codebook_is_tried_too(
+    monkeypatch: pytest.MonkeyPatch,
+    game: Objective,
+    equilibrium: float,
+    cutoff: float,
+    codebook: float,
+    kept: str,
+) -> None:
+    def errors(answers: list[torch.Tensor], *_: object, thorough: bool, **__: object) -> object:
+        assert thorough
+        assert len(answers) == 3
+        noise = 0.01 * torch.randn(3, 600, generator=torch.Generator().manual_seed(1)).double()
+        noise -= noise.mean(1, keepdim=True)
+        return torch.tensor([equilibrium, cutoff, codebook]).unsqueeze(1) + noise
+
+    monkeypatch.setattr(auto, "fit_cross", lambda *_, **__: game)
+    monkeypatch.setattr(auto, "errors_of", errors)
+    monkeypatch.setattr(auto, "_alone", lambda *_: 0.0)
+    chosen = mp.LPA.fit(*classified(600, seed=100), budget=0.1, key=1)
+    assert chosen.objective.name == kept
+    assert chosen.objective.keyed
+
+
+@pytest.mark.whole_fits
+def test_an_entry_that_never_varied_blinds_no_adversary() -> None:
+    p, x = classified(300, seed=100)
+    # An entry that one row has: no network that meets this row has seen it vary.
+    rare = torch.cat((p, torch.zeros(len(p), 1)), 1)
+    rare[0] *= 0.7
+    rare[0, -1] = 0.3
+    errors = errors_of((rare, p), x, None, seed=1, thorough=False, progress=Progress(None))
+    seldom, never = (float(one.mean()) for one in errors)
+    assert seldom < 1.1 * never
+
+
 @pytest.mark.whole_fits
 def test_adversaries_err_more_where_less_is_told() -> None:
     p, x = classified(300, seed=100)
@@ -244,7 +288,7 @@ def test_adversaries_err_more_where_less_is_told() -> None:
     answers = (p, torch.where(p < 0.2, 0.0, p), blunt)
     # Copies of one input count as one row.
     copies = torch.arange(100).repeat(3)
-    errors = errors_of(answers, x, copies, seed=1, progress=Progress(None))
+    errors = errors_of(answers, x, copies, seed=1, thorough=False, progress=Progress(None))
     assert all(len(one) == 100 for one in errors)
     told, half, nothing = (float(one.mean()) for one in errors)
     assert told < half < nothing

@@ -16,10 +16,11 @@ from torch import Tensor
 
 import mipoison as mp
 from mipoison import cpu, reference
-from mipoison.nn import initial, standardizer
+from mipoison.nn import initial
 from mipoison.reference import label_of
 from mipoison.reference.network import LOG_FLOOR, Layers, features
 from mipoison.reference.rounding import finish
+from mipoison.standards import feature_standards
 
 pytestmark = pytest.mark.whole_fits
 OPS = torch.ops.mipoison
@@ -34,7 +35,7 @@ class Packed:
 
     def __init__(self, k: int, *, members: int = 1, width: int = 32, outputs: int = 31) -> None:
         generator = torch.Generator().manual_seed(k + 7 * members + width)
-        mean, scale = standardizer(features(draw("plain", 64, k, seed=3).float()))
+        mean, scale = feature_standards(features(draw("plain", 64, k, seed=3).float()), k)
         shape = len(mean), width, outputs
         state = initial(*shape, members=members, generator=generator, device=torch.device("cpu"))
         # Larger weights than those of a start: units are on and off.

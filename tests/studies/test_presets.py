@@ -59,8 +59,10 @@ def test_studies_of_faces_are_pointed_at_a_folder():
         "study-lfw-imagenet": "lfw:a/b",
         "again-lfw-imagenet": "lfw:a/b",
         "study-lfw-imagenet-softened": "lfw:a/b",
+        "again-lfw-imagenet-softened": "lfw:a/b",
         "study-lfw-imagenet-48": "lfw-48:a/b",
         "study-lfw-identity": "lfw:a/b",
+        "again-lfw-identity": "lfw:a/b",
     }
 
 

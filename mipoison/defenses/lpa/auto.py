@@ -1,4 +1,4 @@
-"""Fit two kinds of answers, and keep the one that the defender's own adversaries err more on."""
+"""Fit several kinds of answers, and keep the one that the defender's own adversaries err more on."""
 
 from __future__ import annotations
 
@@ -26,16 +26,19 @@ from mipoison.surrogate import Surrogate
 
 # With fewer rows adversaries tell little: the equilibrium is kept.
 _FEWEST: Final = 128
-# Units of the surrogate.
-_WIDTH: Final = 128
+# Units of the surrogate, and its passes over the rows. With 30, the default, it has learned three quarters of what more
+# passes teach it, and the networks would not be asked for the rest.
+_SURROGATE: Final = {"width": 128, "epochs": 120}
 # A confident classifier's other entries sum to less than this in half of the rows.
 _ONE_HOT: Final = 1e-3
 # The equilibrium is kept where adversaries err more on it by more standard errors of the difference than the first,
-# and by more than the second as a share of the error on the cutoff.
+# and by more than the second as a share of the error on what has a certificate.
 _CLEAR: Final = 3.0
 _WORTH: Final = 0.05
-# A cutoff whose answers to more than this share of the rows are given to nobody else has no certificate worth keeping.
-_ALONE: Final = 0.5
+# Answers of which more than this share are given to nobody else hide little, and their certificate says little.
+_ALONE: Final = 0.2
+# With fewer rows a label no codebook is tried: its codewords would be rows.
+_A_LABEL: Final = 24
 # Labels alone that spend less than this share of the budget are the answer.
 _MET: Final = 0.95
 
@@ -49,18 +52,22 @@ def choose(
     radius: float,
     progress: Progress,
 ) -> Objective:
-    """The equilibrium or the cutoff: whichever lets adversaries recover less at the same mean l1.
+    """The equilibrium, the cutoff or the codebook: whichever lets adversaries recover least at the same mean l1.
 
     The small entries of a confident classifier tell the most, and a cutoff wipes them in every row alike. Keyed moves
-    of some rows hide more where the classifier is not confident. In between neither is known to be better, so both are
-    fitted and tried. Where adversaries see no clear difference, the cutoff is kept if half of its answers or more are
-    given to several rows, since it alone has a certificate then; else the equilibrium, since with as many answers as
-    rows adversaries have memorised theirs and tell little. The cutoff alone is fitted where
+    of some rows hide more where the classifier is not confident. With few classes a few answers a label lie near most
+    rows. In between none is known to be better, so all that can be fitted are tried. Of cutoff and codebook, whose
+    answers are finitely many, the one is taken that adversaries err more on. Where they see no clear difference to the
+    equilibrium, it is kept if four fifths of its answers are given to several rows, since it alone has a certificate
+    then; else the equilibrium, since with as many answers as rows adversaries have memorised theirs and tell little.
+    The cutoff alone is fitted where
 
-    - half of the rows are one-hot but for 1e-3: with as few rows as a defender has, adversaries learn too little from
-      the equilibrium's answers to such rows to tell what others with more rows learn;
+    - half of the rows are one-hot but for 1e-3, and four fifths of its answers are given to several rows: with as few
+      rows as a defender has, adversaries learn too little from the equilibrium's answers to such rows to tell what
+      others with more rows learn;
     - labels alone spend less than the budget: no answer that keeps the label gains more under the strongest adversary.
 
+    With fewer than 24 rows a label, or where a row's move is capped, no codebook is tried.
     Where one vector a label, the median of its rows, spends no more than the budget on them, and no row's move is
     capped, the codebook is the answer: it has one codeword for nearly every label, and no answer that keeps the label
     gains more than one does.
@@ -83,31 +90,49 @@ def choose(
     if len(rows) < _FEWEST:
         return equilibrium()
     finite = replace(aim, epsilon=radius)
-    if radius >= FARTHEST and _spread(rows) <= budget:
-        # (With few rows a label, fresh rows may be too far from all codewords.)
-        with suppress(ValueError):
-            book = Codebook.fit(rows, inputs, groups, finite, Progress(None))
-            # It takes the place of an objective with a key, as the cutoff does.
-            book.keyed = True
+    free = radius >= FARTHEST
+    if free and _spread(rows) <= budget:
+        book = _codebook(rows, inputs, groups, finite)
+        if book is not None:
             return book
     cut = Cutoff.fit(rows, inputs, groups, finite, Progress(None))
     cut.keyed = True
+    wiped = cut.poison(rows, key=None, epsilon=radius, norm=aim.norm)
     assert cut.realised is not None
-    if cut.realised < _MET * budget or _confident(rows):
+    if cut.realised < _MET * budget or (_confident(rows) and _alone(wiped, groups) <= _ALONE):
         return cut
+    enough = free and len(rows) >= _A_LABEL * rows.shape[1]
+    book = _codebook(rows, inputs, groups, finite) if enough else None
     played = equilibrium()
     key = Key.public(b"auto %d" % aim.seed)
     moved = played.poison(rows, key=key, epsilon=aim.epsilon, norm=aim.norm)
-    wiped = cut.poison(rows, key=None, epsilon=radius, norm=aim.norm)
+    answers = [moved, wiped]
+    if book is not None:
+        answers.append(book.poison(rows, key=None, epsilon=radius, norm=aim.norm))
     recovered = Surrogate.fit(
-        rows, inputs, width=_WIDTH, seed=aim.seed, progress=progress.part(0.7, 0.8)
+        rows, inputs, **_SURROGATE, seed=aim.seed, progress=progress.part(0.7, 0.8)
     )(rows)
-    ours, theirs = errors_of(
-        (moved, wiped), recovered, groups, seed=aim.seed, progress=progress.part(0.8, 1.0)
+    ours, *theirs = errors_of(
+        *(answers, recovered, groups),
+        seed=aim.seed,
+        thorough=book is not None,
+        progress=progress.part(0.8, 1.0),
     )
-    if _alone(wiped, groups) <= _ALONE:
-        return played if _clearly_above(ours, theirs) else cut
-    return cut if _clearly_above(theirs, ours) else played
+    best = max(range(len(theirs)), key=lambda i: float(theirs[i].mean()))
+    kept, errors = (cut, book)[best], theirs[best]
+    assert kept is not None
+    if _alone(answers[1 + best], groups) <= _ALONE:
+        return played if _clearly_above(ours, errors) else kept
+    return kept if _clearly_above(errors, ours) else played
+
+
+def _codebook(rows: Tensor, inputs: Tensor, groups: Tensor | None, aim: Aim) -> Codebook | None:
+    """A codebook in the place of an objective with a key; None where fresh rows are too far from all codewords."""
+    with suppress(ValueError):
+        book = Codebook.fit(rows, inputs, groups, aim, Progress(None))
+        book.keyed = True
+        return book
+    return None
 
 
 def _clearly_above(ours: Tensor, theirs: Tensor) -> bool:

@@ -13,13 +13,15 @@ from mipoison.nn import evaluate, initial, train
 from mipoison.ops.rows import label_of
 from mipoison.progress import Progress
 from mipoison.reference.network import whole_lanes
+from mipoison.standards import Standardizer
 
 _FOLDS: Final = 3
 _WIDTH: Final = 128
 _BATCH: Final = 64
-# Passes over the rows: so many steps in all, within these bounds.
-_STEPS: Final = 400
-_PASSES: Final = 10, 60
+# Passes over the rows: so many steps in all, within these bounds. What trees answer tells one leaf from another. Only
+# long training finds that, and a codebook wipes it: beside one, networks are trained longer.
+_STEPS: Final = 400, 2400
+_PASSES: Final = 10, 60, 400
 # They recover so many principal components of the inputs.
 _COMPONENTS: Final = 32
 # The logarithms of smaller entries are those of a floor: a confident classifier's smallest entries tell the most, but
@@ -35,6 +37,7 @@ def errors_of(
     groups: Tensor | None,
     *,
     seed: int,
+    thorough: bool,
     progress: Progress,
 ) -> list[Tensor]:
     """How much adversaries of each defense err on rows kept from them: lower means that it reveals more.
@@ -49,6 +52,7 @@ def errors_of(
         recovered: what a surrogate recovers of each row without a defense, [N, D].
         groups: int64 [N]: rows of one group are copies of one input, which are kept back together.
         seed: of the folds and the networks.
+        thorough: six times as many steps, for what only long training finds.
         progress: told how much is done.
 
     Returns:
@@ -66,7 +70,7 @@ def errors_of(
         parts = torch.zeros(3, 5, len(goal), dtype=torch.float64, device=goal.device)
         for turn in range(turns):
             out = fold == turn
-            parts[:, :, out] = _parts(q[~out], goal[~out], q[out], goal[out], seed)
+            parts[:, :, out] = _parts(q[~out], goal[~out], q[out], goal[out], seed, thorough)
             progress((i * turns + turn + 1) / (len(some) * turns))
         far, along, length = parts
         # Of each guess as much is believed as errs the least: few rows make networks say too much.
@@ -93,7 +97,9 @@ def _components(recovered: Tensor) -> Tensor:
     return scaled
 
 
-def _parts(seen: Tensor, goal: Tensor, fresh: Tensor, hidden: Tensor, seed: int) -> Tensor:
+def _parts(
+    seen: Tensor, goal: Tensor, fresh: Tensor, hidden: Tensor, seed: int, thorough: bool
+) -> Tensor:
     """What the errors of scaled guesses are made of, as differences from the label's mean goal; float64 [3, 5, n].
 
     The second axis: a network on the answers, two on their logarithms too, the mean of the first two, and of all. The
@@ -102,8 +108,8 @@ def _parts(seen: Tensor, goal: Tensor, fresh: Tensor, hidden: Tensor, seed: int)
     """
     steps = -(-len(seen) // _BATCH)
     before = _features(seen)
-    mean, scale = before.mean(1, keepdim=True), before.std(1, keepdim=True).clamp_min(1e-6)
-    one, two = (before - mean) / scale, (_features(fresh) - mean) / scale
+    standards = Standardizer.of(before)
+    one, two = standards.apply(before), standards.apply(_features(fresh))
     generator = torch.Generator().manual_seed(seed)
     state = initial(
         *(one.shape[2], _WIDTH, goal.shape[1]),
@@ -111,7 +117,8 @@ def _parts(seen: Tensor, goal: Tensor, fresh: Tensor, hidden: Tensor, seed: int)
         generator=generator,
         device=one.device,
     )
-    passes = min(max(_PASSES[0], _STEPS // steps), _PASSES[1])
+    fewest, *most = _PASSES
+    passes = min(max(fewest, _STEPS[thorough] // steps), most[thorough])
     state = train(state, one, goal, epochs=passes, batch=_BATCH, generator=generator)
     guesses = evaluate(state, two)[-1][..., : goal.shape[1]]
     guesses = torch.cat((guesses, guesses[:2].mean(0, keepdim=True), guesses.mean(0, keepdim=True)))

@@ -8,12 +8,13 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from mipoison.nn import RATE, initial, standardizer, train
+from mipoison.nn import RATE, initial, train
 from mipoison.ops import unchecked
 from mipoison.progress import Report
 from mipoison.random import uniforms
 from mipoison.reference.choose_move import penalty
 from mipoison.reference.network import Layers, features
+from mipoison.standards import feature_standards
 
 _BATCH: Final = 128
 # The game maximises this power of the squared error.
@@ -164,7 +165,7 @@ def play(
     lines, count, k = table.candidates.shape
     rows = table.candidates.reshape(-1, k)
     flat = features(rows)
-    mean, scale = standardizer(flat)
+    mean, scale = feature_standards(flat, k)
     flat = (flat - mean) / scale
     raw = flat * (torch.arange(flat.shape[1], device=flat.device) < k)
     kinds = torch.stack((raw, flat))

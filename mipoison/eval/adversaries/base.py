@@ -121,47 +121,6 @@ def repeatable() -> AbstractContextManager[None]:
     return context
 
 
-# Standardised features beyond this many deviations are cut: a value the network never saw in
-# training (a defended vector, for an adversary trained on clean ones) must not blow up.
-_LIMIT = 8.0
-
-
-@dataclass(frozen=True)
-class Standardizer:
-    """Mean and inverse deviation of each feature of E systems, ``[E, 1, F]``.
-
-    Attributes:
-        center: subtracted.
-        scale: multiplied; 0 for a feature that never varied, which carries no weight that was
-            ever learnt.
-
-    Example:
-        >>> seen = torch.tensor([[[1.0, 5.0], [3.0, 5.0]]])
-        >>> Standardizer.of(seen).apply(torch.tensor([[[2.0, 9.0], [99.0, 5.0]]]))
-        tensor([[[0., 0.],
-                 [8., 0.]]])
-    """
-
-    center: Tensor
-    scale: Tensor
-
-    @classmethod
-    def of(cls, features: Tensor) -> Standardizer:
-        """Measures the features of the rows that a network trains on, ``[E, n, F]``."""
-        deviation = features.std(1, keepdim=True)
-        scale = torch.where(deviation > 1e-6, 1.0 / deviation, 0.0)
-        return cls(features.mean(1, keepdim=True), scale)
-
-    def apply(self, features: Tensor) -> Tensor:
-        """Standardises ``[E, m, F]`` and cuts what lies more than 8 deviations away."""
-        scaled: Tensor = (features - self.center) * self.scale
-        return scaled.clamp(-_LIMIT, _LIMIT)
-
-    def member(self, index: int) -> Standardizer:
-        """Returns the standards of one of the E systems."""
-        return Standardizer(self.center[index : index + 1], self.scale[index : index + 1])
-
-
 def stacked(vectors: Tensor) -> Tensor:
     """Vectors of E systems, ``[E, m, K]``, of one or several: ``[(E,) m, K]``."""
     return vectors if vectors.dim() == 3 else vectors.unsqueeze(0)

@@ -13,13 +13,13 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from mipoison.eval.adversaries.averaging import warn_of_divergence
 from mipoison.eval.adversaries.base import (
-    Standardizer,
     TrainedAdversary,
     features,
     stacked,
     training_device,
 )
 from mipoison.eval.adversaries.transposed import decoding_network
+from mipoison.standards import Standardizer
 
 # The published preprocessing: smallest logarithm, and what is added to all of them.
 _LOG_FLOOR, _SHIFT = -1000.0, 50.0

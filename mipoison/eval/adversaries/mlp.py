@@ -11,13 +11,13 @@ from torch import Tensor
 
 from mipoison.eval.adversaries.averaging import Averaging, warn_of_divergence
 from mipoison.eval.adversaries.base import (
-    Standardizer,
     TrainedAdversary,
     features,
     stacked,
     training_device,
 )
 from mipoison.eval.metrics import pixel_loss, require_loss
+from mipoison.standards import Standardizer
 
 # The range of pixels.
 PIXELS: Final = (0.0, 1.0)
