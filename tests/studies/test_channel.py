@@ -1,0 +1,34 @@
+"""The best channel, where it is known, and the bound on all channels."""
+
+import pytest
+import torch
+from channel import best_channel, frontier
+
+TWO = torch.tensor([[0.75, 0.25], [0.5, 0.5]]).double()
+
+
+@pytest.mark.parametrize("price", [1.0, 2.0, 6.0])
+def test_two_rows_are_swapped_as_often_as_pays(price):
+    # Swapped with a probability of x, they hide 4x - 4x² each and move by x times their distance, a half.
+    swapped = (4 - price / 2) / 8
+    found = best_channel(TWO, torch.tensor([[1.0], [-1.0]]).double(), TWO, price, steps=2000)
+
+    assert found.moved == pytest.approx(2 * swapped * 0.5, abs=1e-4)
+    assert found.hidden == pytest.approx(2 * (4 * swapped - 4 * swapped**2), abs=1e-4)
+    assert found.bound == pytest.approx(found.hidden - price * found.moved, abs=1e-3)
+
+
+def test_no_channel_hides_more_than_the_bound():
+    generator = torch.Generator().manual_seed(1)
+    p = torch.randn(60, 4, generator=generator).softmax(1)
+    told = torch.randn(60, 3, generator=generator)
+    for price in (0.5, 2.0, 8.0):
+        found = frontier(p, told, price)
+        assert 0 <= found.hidden <= 1 + 1e-9
+        assert found.hidden <= found.bound + price * found.moved + 1e-9
+
+
+def test_labels_alone_hide_all_that_they_leave_open():
+    p = torch.randn(60, 4, generator=torch.Generator().manual_seed(2)).softmax(1)
+    told = torch.randn(60, 3, generator=torch.Generator().manual_seed(3))
+    assert frontier(p, told, 0.0).hidden == pytest.approx(1, abs=1e-6)
