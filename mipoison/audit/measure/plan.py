@@ -20,8 +20,8 @@ BUDGET_RULE: Final = (
     "10, 30 and 80 % of the mean l1 distance that one answer a label would take, to two digits; that is the distance "
     "to the label's corner or to the mean vector of its other rows, whichever is less"
 )
-# The objectives of LPA that may be recommended. ("auto" keeps the equilibrium or the cutoff: beside it, a second
-# measurement of the one that it keeps would tell nothing.)
+# The objectives of LPA that may be recommended. ("auto" keeps the equilibrium, the cutoff or the codebook: beside it, a
+# second measurement of the first two would tell nothing; the third is always worth its certificate.)
 _OBJECTIVES: Final = (AUTO, "generator", "codebook")
 # One auxiliary row in so many is kept back, to choose among the adversary's variants.
 _KEPT_BACK: Final = 8

@@ -62,7 +62,7 @@ OBJECTIVES: Final[dict[str, type[Objective]]] = {
         *(Codebook, Cutoff),
     )
 }
-# The objective of a fit that chooses between the equilibrium and the cutoff.
+# The objective of a fit that chooses among the equilibrium, the cutoff and the codebook.
 AUTO: Final = "auto"
 # Default mean move of the objectives with a penalty.
 _BUDGET: Final = 0.1
@@ -247,10 +247,11 @@ class LPA(Defense):
                 which answers reveal: never pass private data.
             inputs: the inputs that produced them, [N, ...] of any shape; tensor or array, a list of
                 either, or a list of images of one size. "direction" needs none and only checks them.
-            objective: "auto" (default), which fits "equilibrium" and "cutoff" and keeps the cutoff, unless adversaries
-                of its own, trained on most rows, recover clearly more from it on the others; and "codebook" where
-                one answer a label moves the given rows no farther than the budget, if `epsilon` caps none of them.
-                `defense.objective.name` tells which;
+            objective: "auto" (default), which fits "equilibrium", "cutoff" and, with 24 rows a label or more,
+                "codebook", and keeps the one that adversaries of its own, trained on most rows, recover least from on
+                the others; without a clear difference cutoff or codebook, if rows share its answers. It keeps
+                "codebook" too where one answer a label moves the given rows no farther than the budget. No codebook is
+                kept where `epsilon` caps a move. `defense.objective.name` tells which;
                 "generator", which plays the equilibrium's game with a table, takes a tenth of the time a row and
                 moves fewer rows farther; "cutoff", which wipes small entries in every row alike and rounds the
                 others, for confident classifiers, and has finitely many answers; "decoy"; "ascent"; "direction";
