@@ -120,7 +120,7 @@ DEFENSES = $(COMPARED) $(REST) asked-mnist asked-faces study-decoder study-ablat
 LFW ?=
 FACES = $(if $(LFW),study-lfw-imagenet study-lfw-imagenet-softened study-lfw-imagenet-48 study-lfw-identity)
 STUDIES ?= $(DEFENSES) study-yang study-strangers study-nls study-vib study-bido $(FACES)
-PARTS ?= keys rotation retrained certified serve_load drift unlike
+PARTS ?= keys rotation retrained certified serve_load drift unlike channel
 study-defenses:
 	$(MAKE) study STUDIES="$(DEFENSES)" PARTS=
 # make study-people ADULT=FILE: what a classifier of income tells of people; studies/people.py says which file.

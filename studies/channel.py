@@ -1,6 +1,6 @@
 """Bounds what any answers could hide at a mean l1 from an adversary who knows how they are made.
 
-    python studies/channel.py [--seeds SEED ...] [--out FILE]
+    python studies/channel.py [--jobs JOBS] [--seeds SEED ...] [--out FILE]
 
 Writes `studies/numbers/channel.csv`; half an hour of one core.
 
@@ -24,6 +24,7 @@ from typing import Final, NamedTuple
 
 import torch
 from csv_rows import Row, write_rows
+from joblib import Parallel, delayed
 from kept import NUMBERS
 from presets import STUDIES
 from torch import Tensor
@@ -122,19 +123,12 @@ def _between(points: list[tuple[float, float]], l1: float) -> float:
     return ordered[-1][1]
 
 
-def main() -> None:
-    """Runs the seeds and writes the file."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--seeds", type=int, nargs="+", default=list(STANDARD.seeds))
     parser.add_argument("--out", type=Path, default=FILE)
     given = parser.parse_args()
-    rows: list[Row] = []
-    for study, temperature in SETTINGS:
-        for seed in given.seeds:
-            rows += trial(study, temperature, seed)
-            print(f"{study}, seed {seed} bounded", flush=True)
-    write_rows(given.out, rows, describe_environment(jobs=1))
-
-
-if __name__ == "__main__":
-    main()
+    tasks = [delayed(trial)(*setting, seed) for setting in SETTINGS for seed in given.seeds]
+    rows = [row for found in Parallel(n_jobs=given.jobs)(tasks) for row in found]
+    write_rows(given.out, rows, describe_environment(jobs=given.jobs))

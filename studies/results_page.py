@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from certified_section import certified_section
+from channel_section import bound_sentence
 from defenses_table import in_numbers
 from kept import TITLES, made, missing, older, studies_kept
 from keys_section import draw_keys
@@ -159,7 +160,7 @@ def setting(
         f"{mean_of(part['target']['accuracy'], 3)}. Undefended MSE {undefended} (standard adversary), {strongest} "
         f"(adaptive); label only {label}. {made(kept['environment'])}.\n\n"
         f"| defense | {heads} |\n{'|---' * 11}|\n{rows}\n"
-        f"{behind}Without a budget, g3 (l1): {rest}.\n\n"
+        f"{behind}Without a budget, g3 (l1): {rest}.{bound_sentence(name, temperature)}\n\n"
         f"![{TITLES[name]}, T = {temperature}: gain against mean l1](results/{picture})\n"
     )
 
