@@ -112,7 +112,7 @@ soak: $(VENV)/.test
 	$(BIN)/python benchmarks/soak.py --out runs/soak
 
 # Every defense at equal mean l1 on all data sets, and the rest of docs/results.md: hours. A study goes on where it was
-# interrupted, and its cells that are finished are not run again. What the defenses are compared by alone: study-defenses.
+# interrupted, and finished cells are not run again, unless the package has changed. The comparison alone: study-defenses.
 COMPARED = standard study-mnist study-mnist-confident study-fashion study-faces study-faces-confident
 REST = more-digits more-mnist more-mnist-confident more-faces more-faces-confident
 DEFENSES = $(COMPARED) $(REST) asked-mnist asked-faces study-decoder study-ablation

@@ -23,8 +23,8 @@ def bound_sentence(study: str, temperature: str) -> str:
         for budget in budgets
     ]
     return (
-        f" From an adversary who knows which answer each row gets, no answers hide more at {_listed(budgets)} than g3 "
-        f"{', '.join(f'{bound:.2f}' for bound in bounds)} "
+        f" At {_listed(budgets)} no answers with vectors of the label's rows gain more than "
+        f"{', '.join(f'{bound:.2f}' for bound in bounds)} under an adversary who knows which row gets which "
         "([decision 25](decisions/0025-what-any-answers-could-hide.md))."
     )
 

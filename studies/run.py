@@ -2,24 +2,44 @@
 
     python studies/run.py [--jobs JOBS] [--out runs/study] [--lfw FOLDER] NAME...
 
-An interrupted study goes on where it was; the cells of a finished one are not run again. Each leaves a report of its
-own in its folder.
+An interrupted study goes on where it was; the cells of a finished one are not run again, unless the package has changed.
+Each leaves a report of its own in its folder.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
+import shutil
+import sys
 from pathlib import Path
 
 from kept import NUMBERS
 from presets import STUDIES, in_folder
 from rich.console import Console
 
+import mipoison
 from mipoison.eval.report import leaderboard
 from mipoison.eval.report.report import write_report
 from mipoison.eval.report.results_file import RESULTS
 from mipoison.eval.run.experiment import run
+
+PACKAGE = Path(mipoison.__file__).parent
+# The suffix of a file beside a study's folder: what state of the package runs it.
+CODE = ".code"
+
+
+def forget_other_code(out: Path, package: Path = PACKAGE) -> None:
+    """Removes what another state of the package ran: a study must not take its cells for today's."""
+    files = sorted(package.rglob("*.py"))
+    content = b"".join(hashlib.sha256(file.read_bytes()).digest() for file in files)
+    code, kept = hashlib.sha256(content).hexdigest(), out.with_suffix(CODE)
+    if out.exists() and not (kept.exists() and kept.read_text() == code):
+        print(f"{out}: the package has changed since; the study is run anew", file=sys.stderr)
+        shutil.rmtree(out)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    kept.write_text(code)
 
 
 def run_study(name: str, out: Path, jobs: int, faces: Path) -> None:
@@ -28,6 +48,7 @@ def run_study(name: str, out: Path, jobs: int, faces: Path) -> None:
     Raises:
         SystemExit: if a cell failed, or the run was interrupted.
     """
+    forget_other_code(out)
     outcome = run(in_folder(STUDIES[name], faces), out, jobs=jobs, console=Console(stderr=True))
     if not outcome.complete:
         raise SystemExit(

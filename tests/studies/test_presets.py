@@ -66,6 +66,22 @@ def test_studies_of_faces_are_pointed_at_a_folder():
     }
 
 
+def test_cells_of_other_code_are_not_taken_for_todays(tmp_path, capsys):
+    package, out = tmp_path / "package", tmp_path / "runs" / "study"
+    package.mkdir()
+    (package / "one.py").write_text("x = 1")
+    run.forget_other_code(out, package)
+    (out / "cells").mkdir(parents=True)
+    run.forget_other_code(out, package)
+    assert (out / "cells").exists()
+    assert capsys.readouterr().err == ""
+
+    (package / "one.py").write_text("x = 2")
+    run.forget_other_code(out, package)
+    assert not out.exists()
+    assert "run anew" in capsys.readouterr().err
+
+
 def test_where_faces_lie_is_not_kept(tmp_path, monkeypatch):
     kept = []
 
