@@ -2,7 +2,7 @@
 
     python studies/run.py [--jobs JOBS] [--out runs/study] [--lfw FOLDER] NAME...
 
-An interrupted study goes on where it was; the cells of a finished one are not run again, unless the package has changed.
+An interrupted study goes on where it was, and finished cells are not run again, unless the package has changed.
 Each leaves a report of its own in its folder.
 """
 
