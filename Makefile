@@ -20,7 +20,7 @@ CPP = csrc/*.h csrc/*.cpp tests/aarch64/*.cpp
 INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt $(PIP_ARGS)
 
 .DELETE_ON_ERROR:
-.PHONY: demo test test-full test-scale test-integrations test-model-servers test-torch-range bench bench-gpu render resources sanitize compare-aarch64 soak study study-defenses study-people docs docs-site lint help format clean
+.PHONY: demo test test-full test-scale test-integrations test-model-servers test-torch-range bench bench-gpu render resources sanitize compare-aarch64 compare-intel soak study study-defenses study-people docs docs-site lint help format clean
 
 demo: $(VENV)/.eval
 	@if [ -e $(RUN)/.finished ]; then \
@@ -99,6 +99,10 @@ build/sanitize/%/.built: $(SOURCES) $(wildcard mipoison/*.py mipoison/*/*.py ker
 compare-aarch64:
 	tests/aarch64/run
 
+# The AVX2 and the baseline kernels on an Intel processor, under an emulator, against those on this one: three minutes.
+compare-intel: $(VENV)/.test
+	PYTHON=$(BIN)/python tests/intel/run
+
 # The versions of torch that pyproject.toml declares, each in an environment of its own: gigabytes for each CUDA build.
 TORCHES ?= 2.11.0 2.12.0 2.13.0 2.14.1
 test-torch-range: $(VENV)/.test
@@ -155,6 +159,7 @@ help:
 	@echo "make docs              takes a finished demo into the README"
 	@echo "make sanitize          the extension under sanitizers (half an hour)"
 	@echo "make compare-aarch64   the kernels of an ARM processor, under an emulator, bit for bit"
+	@echo "make compare-intel     the same on an Intel processor, but for AVX-512"
 	@echo "make test-model-servers  the proxy in front of MLServer, FastAPI, LitServe and TorchServe"
 	@echo "make soak              ten million random rows against the guarantees"
 	@echo "make test-torch-range  every version of torch that is declared (gigabytes)"

@@ -1,6 +1,7 @@
 """Digests of float32 answers and of a run's numbers, to see that a change of the code changes none of them.
 
     PYTHONPATH=tests python tests/frozen.py    # writes tests/frozen.json anew: for a change that is meant to
+    PYTHONPATH=tests python tests/frozen.py --operations    # tells the digests of the operations, a line each
 
 Digests of one processor say nothing about another, whose instructions may round otherwise. Each has an entry, and
 `test_frozen.py` compares with that of the processor at hand.
@@ -116,4 +117,8 @@ def write() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(write())
+    if sys.argv[1:] == ["--operations"]:
+        torch.set_num_threads(1)
+        print("\n".join(f"{name} {told}" for name, told in operations().items()))
+    else:
+        write()
