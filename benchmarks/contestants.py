@@ -13,9 +13,10 @@ import torch
 from rows import ALPHA
 from torch import Tensor
 
-from mipoison.nn import evaluate, initial, standardizer
+from mipoison.nn import evaluate, initial
 from mipoison.ops.library import REFERENCE
 from mipoison.reference.network import features
+from mipoison.standards import feature_standards
 
 Step = Callable[[Tensor, Tensor], Tensor]
 
@@ -162,7 +163,7 @@ def plain_forward(p: Tensor, candidates: int, width: int, outputs: int) -> Calla
     generator = torch.Generator().manual_seed(0)
     rows = p.repeat_interleave(candidates, 0)
     x = features(rows)
-    mean, scale = standardizer(x)
+    mean, scale = feature_standards(x, p.shape[1])
     size = x.shape[1], width, outputs
     state = initial(*size, members=1, generator=generator, device=p.device)
 
