@@ -204,14 +204,14 @@ def game() -> Objective:
 @pytest.mark.parametrize(
     ("apart", "noise", "alone", "kept"),
     [
-        (0.08, 0.01, 0.15, "equilibrium"),
-        (0.08, 0.25, 0.15, "cutoff"),
-        (0.03, 0.01, 0.15, "cutoff"),
-        (-0.5, 0.01, 0.15, "cutoff"),
-        (-0.5, 0.01, 0.25, "cutoff"),
-        (-0.5, 2.5, 0.25, "equilibrium"),
-        (-0.03, 0.01, 0.25, "equilibrium"),
-        (0.08, 0.25, 0.25, "equilibrium"),
+        (0.08, 0.01, 0.4, "equilibrium"),
+        (0.08, 0.25, 0.4, "cutoff"),
+        (0.03, 0.01, 0.4, "cutoff"),
+        (-0.5, 0.01, 0.4, "cutoff"),
+        (-0.5, 0.01, 0.6, "cutoff"),
+        (-0.5, 2.5, 0.6, "equilibrium"),
+        (-0.03, 0.01, 0.6, "equilibrium"),
+        (0.08, 0.25, 0.6, "equilibrium"),
     ],
 )
 def test_without_a_clear_difference_answers_that_rows_share_are_kept(

@@ -35,8 +35,9 @@ _ONE_HOT: Final = 1e-3
 # and by more than the second as a share of the error on what has a certificate.
 _CLEAR: Final = 3.0
 _WORTH: Final = 0.05
-# Answers of which more than this share are given to nobody else hide little, and their certificate says little.
-_ALONE: Final = 0.2
+# Answers of which more than this share are given to nobody else hide little, and their certificate says little: in
+# general, and where most rows are one-hot, whose answers could be few.
+_ALONE: Final = 0.5, 0.2
 # With fewer rows a label no codebook is tried: its codewords would be rows.
 _A_LABEL: Final = 24
 # Labels alone that spend less than this share of the budget are the answer.
@@ -58,7 +59,7 @@ def choose(
     of some rows hide more where the classifier is not confident. With few classes a few answers a label lie near most
     rows. In between none is known to be better, so all that can be fitted are tried. Of cutoff and codebook, whose
     answers are finitely many, the one is taken that adversaries err more on. Where they see no clear difference to the
-    equilibrium, it is kept if four fifths of its answers are given to several rows, since it alone has a certificate
+    equilibrium, it is kept if half of its answers or more are given to several rows, since it alone has a certificate
     then; else the equilibrium, since with as many answers as rows adversaries have memorised theirs and tell little.
     The cutoff alone is fitted where
 
@@ -99,7 +100,8 @@ def choose(
     cut.keyed = True
     wiped = cut.poison(rows, key=None, epsilon=radius, norm=aim.norm)
     assert cut.realised is not None
-    if cut.realised < _MET * budget or (_confident(rows) and _alone(wiped, groups) <= _ALONE):
+    confident = _confident(rows)
+    if cut.realised < _MET * budget or (confident and _alone(wiped, groups) <= _ALONE[True]):
         return cut
     enough = free and len(rows) >= _A_LABEL * rows.shape[1]
     book = _codebook(rows, inputs, groups, finite) if enough else None
@@ -121,7 +123,7 @@ def choose(
     best = max(range(len(theirs)), key=lambda i: float(theirs[i].mean()))
     kept, errors = (cut, book)[best], theirs[best]
     assert kept is not None
-    if _alone(answers[1 + best], groups) <= _ALONE:
+    if _alone(answers[1 + best], groups) <= _ALONE[confident]:
         return played if _clearly_above(ours, errors) else kept
     return kept if _clearly_above(errors, ours) else played
 
