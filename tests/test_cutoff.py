@@ -157,6 +157,21 @@ def test_a_confident_classifier_is_cut_without_a_game(monkeypatch: pytest.Monkey
     assert_takes_a_key(chosen, p)
 
 
+@pytest.mark.parametrize(
+    ("alone", "apart", "kept"),
+    [(0.15, 0.1, "cutoff"), (0.25, 0.0, "equilibrium"), (0.25, -0.1, "cutoff")],
+)
+def test_a_confident_classifier_is_not_cut_where_many_rows_stay_alone(
+    monkeypatch: pytest.MonkeyPatch, game: Objective, alone: float, apart: float, kept: str
+) -> None:
+    errors = torch.ones(300).double()
+    monkeypatch.setattr(auto, "fit_cross", lambda *_, **__: game)
+    monkeypatch.setattr(auto, "errors_of", lambda *_, **__: (errors + apart, errors, errors - 1))
+    monkeypatch.setattr(auto, "_alone", lambda *_: alone)
+    p, x = classified(300, seed=100)
+    assert mp.LPA.fit(sharpened(p), x, budget=0.005, key=1).objective.name == kept
+
+
 def test_where_one_answer_a_label_is_within_the_budget_there_is_a_codebook(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -99,9 +99,9 @@ def choose(
     cut = Cutoff.fit(rows, inputs, groups, finite, Progress(None))
     cut.keyed = True
     wiped = cut.poison(rows, key=None, epsilon=radius, norm=aim.norm)
-    assert cut.realised is not None
     confident = _confident(rows)
-    if cut.realised < _MET * budget or (confident and _alone(wiped, groups) <= _ALONE[True]):
+    few = confident and _alone(wiped, groups) <= _ALONE[confident]
+    if few or _to_labels(rows) < _MET * budget:
         return cut
     enough = free and len(rows) >= _A_LABEL * rows.shape[1]
     book = _codebook(rows, inputs, groups, finite) if enough else None
@@ -164,6 +164,11 @@ def _spread(rows: Tensor) -> float:
         for some in (rows[label == t].double() for t in label.unique())
     ]
     return float(torch.stack(apart).sum()) / len(rows)
+
+
+def _to_labels(rows: Tensor) -> float:
+    """The mean l1 distance of rows to their labels."""
+    return float(2 * (1 - rows.amax(1).double()).mean())
 
 
 def _confident(rows: Tensor) -> bool:
