@@ -17,27 +17,24 @@ surrogate that was trained on all of them recovers.
 
 from __future__ import annotations
 
-import argparse
 from itertools import pairwise
-from pathlib import Path
 from typing import Final, NamedTuple
 
 import torch
-from csv_rows import Row, write_rows
-from joblib import Parallel, delayed
+from csv_rows import Row
 from kept import NUMBERS
 from presets import STUDIES
 from torch import Tensor
+from trials import run_trials
 
-from mipoison.eval.presets import STANDARD
 from mipoison.eval.run.cell import prepare
-from mipoison.eval.run.environment import describe_environment, one_thread
+from mipoison.eval.run.environment import one_thread
 from mipoison.ops.rows import label_of
 from mipoison.surrogate import Surrogate
 
 FILE: Final = NUMBERS / "channel.csv"
 # A study, and the temperature of its softened vectors.
-SETTINGS: Final = (("standard", 3.0),)
+SETTING: Final = "standard", 3.0
 BUDGETS: Final = (0.05, 0.1, 0.2)
 PRICES: Final = (0.75, 1.0, 1.5, 2.0, 3.0, 4.0, 5.5, 7.5, 10.0)
 _STEPS: Final = 400
@@ -94,8 +91,9 @@ def frontier(p: Tensor, told: Tensor, price: float) -> Channel:
     return Channel(*(sum(part) / len(p) for part in zip(*found, strict=True)))
 
 
-def trial(study: str, temperature: float, seed: int) -> list[Row]:
+def trial(seed: int) -> list[Row]:
     """One seed's bounds, and the gains of the best channels that were found."""
+    study, temperature = SETTING
     with one_thread():
         made = prepare(STUDIES[study], seed)
         roles = (made.parts.defender, made.parts.auxiliary, made.parts.victims)
@@ -124,11 +122,4 @@ def _between(points: list[tuple[float, float]], l1: float) -> float:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--jobs", type=int, default=1)
-    parser.add_argument("--seeds", type=int, nargs="+", default=list(STANDARD.seeds))
-    parser.add_argument("--out", type=Path, default=FILE)
-    given = parser.parse_args()
-    tasks = [delayed(trial)(*setting, seed) for setting in SETTINGS for seed in given.seeds]
-    rows = [row for found in Parallel(n_jobs=given.jobs)(tasks) for row in found]
-    write_rows(given.out, rows, describe_environment(jobs=given.jobs))
+    run_trials(trial, __doc__, FILE)

@@ -8,15 +8,13 @@ and holds every victim's answer, under two keys of one fitted defense.
 
 from __future__ import annotations
 
-import argparse
-from pathlib import Path
 from typing import Final
 
 import torch
-from csv_rows import Row, write_rows
-from joblib import Parallel, delayed
+from csv_rows import Row
 from kept import NUMBERS
 from torch import Tensor
+from trials import run_trials
 
 from mipoison.defenses import Defense
 from mipoison.eval.adversaries.attack import attack
@@ -26,7 +24,7 @@ from mipoison.eval.methods import Method
 from mipoison.eval.metrics import gain
 from mipoison.eval.presets import STANDARD, lfp, of_budget, swept
 from mipoison.eval.run.cell import prepare
-from mipoison.eval.run.environment import describe_environment, one_thread
+from mipoison.eval.run.environment import one_thread
 from mipoison.eval.run.setup import Setup
 from mipoison.eval.scalars import derive_seed
 
@@ -107,11 +105,4 @@ def error(made: Attack, system: int) -> float:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--jobs", type=int, default=1)
-    parser.add_argument("--seeds", type=int, nargs="+", default=list(STANDARD.seeds))
-    parser.add_argument("--out", type=Path, default=FILE)
-    given = parser.parse_args()
-    trials = Parallel(n_jobs=given.jobs)(delayed(trial)(seed) for seed in given.seeds)
-    rows = [row for found in trials for row in found]
-    write_rows(given.out, rows, describe_environment(jobs=given.jobs))
+    run_trials(trial, __doc__, FILE)
