@@ -22,7 +22,7 @@ from rich.console import Console
 import mipoison
 from mipoison.eval.report import leaderboard
 from mipoison.eval.report.report import write_report
-from mipoison.eval.report.results_file import RESULTS
+from mipoison.eval.report.results_file import CONFIG, RESULTS
 from mipoison.eval.run.experiment import run
 
 PACKAGE = Path(mipoison.__file__).parent
@@ -35,7 +35,8 @@ def forget_other_code(out: Path, package: Path = PACKAGE) -> None:
     files = sorted(package.rglob("*.py"))
     content = b"".join(hashlib.sha256(file.read_bytes()).digest() for file in files)
     code, kept = hashlib.sha256(content).hexdigest(), out.with_suffix(CODE)
-    if out.exists() and not (kept.exists() and kept.read_text() == code):
+    # (A folder that no run has made is not touched: the run refuses it.)
+    if (out / CONFIG).exists() and not (kept.exists() and kept.read_text() == code):
         print(f"{out}: the package has changed since; the study is run anew", file=sys.stderr)
         shutil.rmtree(out)
     out.parent.mkdir(parents=True, exist_ok=True)

@@ -72,11 +72,16 @@ def test_cells_of_other_code_are_not_taken_for_todays(tmp_path, capsys):
     (package / "one.py").write_text("x = 1")
     run.forget_other_code(out, package)
     (out / "cells").mkdir(parents=True)
+    (out / "config.json").write_text("{}")
     run.forget_other_code(out, package)
     assert (out / "cells").exists()
     assert capsys.readouterr().err == ""
 
+    other = tmp_path / "runs" / "of-a-user"
+    other.mkdir()
     (package / "one.py").write_text("x = 2")
+    run.forget_other_code(other, package)
+    assert other.exists()
     run.forget_other_code(out, package)
     assert not out.exists()
     assert "run anew" in capsys.readouterr().err

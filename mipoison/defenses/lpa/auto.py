@@ -108,22 +108,23 @@ def choose(
     played = equilibrium()
     key = Key.public(b"auto %d" % aim.seed)
     moved = played.poison(rows, key=key, epsilon=aim.epsilon, norm=aim.norm)
-    answers = [moved, wiped]
+    made: list[Objective] = [cut]
+    answers = [wiped]
     if book is not None:
+        made.append(book)
         answers.append(book.poison(rows, key=None, epsilon=radius, norm=aim.norm))
     recovered = Surrogate.fit(
         rows, inputs, **_SURROGATE, seed=aim.seed, progress=progress.part(0.7, 0.8)
     )(rows)
     ours, *theirs = errors_of(
-        *(answers, recovered, groups),
+        *((moved, *answers), recovered, groups),
         seed=aim.seed,
         thorough=book is not None,
         progress=progress.part(0.8, 1.0),
     )
-    best = max(range(len(theirs)), key=lambda i: float(theirs[i].mean()))
-    kept, errors = (cut, book)[best], theirs[best]
-    assert kept is not None
-    if _alone(answers[1 + best], groups) <= _ALONE[confident]:
+    best = max(range(len(made)), key=lambda i: float(theirs[i].mean()))
+    kept, errors = made[best], theirs[best]
+    if _alone(answers[best], groups) <= _ALONE[confident]:
         return played if _clearly_above(ours, errors) else kept
     return kept if _clearly_above(errors, ours) else played
 
