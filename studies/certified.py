@@ -9,18 +9,18 @@ defense is that of the strongest measured adversary, of `results.csv`, and for L
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Final, NamedTuple
 
 import numpy as np
 import torch
-from csv_rows import Row, read_rows, write_rows
-from joblib import Parallel, delayed
+from csv_rows import Row, read_rows
 from kept import NUMBERS
 from torch import Tensor
+from trials import run_trials
 
 import mipoison as mp
 from mipoison.defenses import Contract, HighConfidence, LabelOnly, Rounding, TopK
@@ -28,10 +28,9 @@ from mipoison.eval.configuration import Configuration
 from mipoison.eval.data.splits import Role, joined
 from mipoison.eval.presets import DEMO, FACES, MNIST
 from mipoison.eval.run.cell import prepare
-from mipoison.eval.run.environment import describe_environment, one_thread
+from mipoison.eval.run.environment import one_thread
 
 FILE: Final = NUMBERS / "certified.csv"
-SEEDS: Final = (0, 1, 2)
 Answers = Callable[[Tensor], Tensor]
 
 
@@ -159,15 +158,4 @@ def lfw(folder: Path, seed: int) -> list[Row]:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--jobs", type=int, default=1)
-    parser.add_argument("--lfw", type=Path)
-    given = parser.parse_args()
-    tasks = [delayed(trial)(setting, seed) for setting in SETTINGS for seed in SEEDS]
-    if given.lfw is not None:
-        tasks += [delayed(lfw)(given.lfw, seed) for seed in SEEDS]
-    made = [row for rows in Parallel(n_jobs=given.jobs)(tasks) for row in rows]
-    environment = describe_environment(jobs=given.jobs)
-    if given.lfw is None:
-        made += [row for row in read_rows(FILE) if row["data"] == LFW]
-    write_rows(FILE, made, environment)
+    run_trials([partial(trial, setting) for setting in SETTINGS], __doc__, FILE, faces=(lfw,))

@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from certified import FILE, LFW, SEEDS
+from certified import FILE, LFW
 from csv_rows import read_rows
 
+from mipoison.eval.presets import STANDARD
 from mipoison.eval.report.markdown import spread
 from mipoison.eval.scores.summary import statistic
 
@@ -64,8 +65,8 @@ def line(defense: str, budget: str, rows: Rows) -> str:
     title = defense
     if defense == "codebook":
         title += f", budget {budget}" if budget else ", one answer a label"
-    if len(rows) < len(SEEDS):
-        title += f" ({len(rows)} of {len(SEEDS)} seeds; the others refuse the budget)"
+    if len(rows) < len(STANDARD.seeds):
+        title += f" ({len(rows)} of {len(STANDARD.seeds)} seeds; the others refuse the budget)"
     cells = [
         title,
         spread(of(rows, "mean_l1"), 3),

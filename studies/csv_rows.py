@@ -15,14 +15,17 @@ _MADE = ("date", "processor")
 
 
 def write_rows(path: Path, rows: Sequence[Row], environment: Mapping[str, Any]) -> None:
-    """Writes rows, floats to five digits, and in what environment they were measured."""
+    """Writes rows, floats to five digits, and in what environment they were measured.
+
+    Rows that were read from such a file keep what it says of theirs.
+    """
     made = {name: environment[name] for name in _MADE}
     text = io.StringIO()
     writer = csv.DictWriter(text, [*rows[0], *_MADE], lineterminator="\n")
     writer.writeheader()
     for row in rows:
         writer.writerow(
-            {k: f"{v:.5g}" if isinstance(v, float) else v for k, v in row.items()} | made
+            made | {k: f"{v:.5g}" if isinstance(v, float) else v for k, v in row.items()}
         )
     path.parent.mkdir(exist_ok=True)
     write_text(path, text.getvalue())

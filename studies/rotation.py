@@ -105,4 +105,4 @@ def error(made: Attack, system: int) -> float:
 
 
 if __name__ == "__main__":
-    run_trials(trial, __doc__, FILE)
+    run_trials((trial,), __doc__, FILE)

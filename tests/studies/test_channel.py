@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from channel import best_channel, frontier
+from channel import best_channel, components, frontier, recovered
 
 TWO = torch.tensor([[0.75, 0.25], [0.5, 0.5]]).double()
 
@@ -34,3 +34,22 @@ def test_labels_alone_hide_all_that_they_leave_open():
     p = torch.randn(60, 4, generator=torch.Generator().manual_seed(2)).softmax(1)
     told = torch.randn(60, 3, generator=torch.Generator().manual_seed(3))
     assert frontier(p, told, 0.0).hidden == pytest.approx(1, abs=1e-6)
+
+
+def test_what_a_row_tells_is_learned_from_others():
+    generator = torch.Generator().manual_seed(4)
+    p = torch.randn(40, 4, generator=generator).softmax(1)
+    inputs = torch.rand(40, 6, generator=generator)
+    told = recovered(p, inputs, epochs=2, seed=0)
+    first = torch.randperm(40, generator=torch.Generator().manual_seed(0))[:10]
+    inputs[first] = 1 - inputs[first]
+    again = recovered(p, inputs, epochs=2, seed=0)
+
+    assert torch.equal(told[first], again[first])
+    assert (told - again).abs().sum(1).gt(0).sum() == 30
+
+
+def test_components_keep_distances():
+    told = torch.rand(30, 6, generator=torch.Generator().manual_seed(5))
+    apart = torch.cdist(told.double(), told.double())
+    assert torch.cdist(components(told), components(told)) == pytest.approx(apart, abs=1e-6)

@@ -24,20 +24,22 @@ from mipoison.ops.rows import label_of
 from mipoison.progress import Progress
 from mipoison.surrogate import Surrogate
 
-# With fewer rows adversaries tell little: the equilibrium is kept.
+# With fewer rows, or rows of fewer inputs, adversaries tell little: the equilibrium is kept.
 _FEWEST: Final = 128
+_FEWEST_INPUTS: Final = 8
 # Units of the surrogate, and its passes over the rows. With 30, the default, it has learned three quarters of what more
 # passes teach it, and the networks would not be asked for the rest.
 _SURROGATE: Final = {"width": 128, "epochs": 120}
 # A confident classifier's other entries sum to less than this in half of the rows.
 _ONE_HOT: Final = 1e-3
 # The equilibrium is kept where adversaries err more on it by more standard errors of the difference than the first,
-# and by more than the second as a share of the error on what has a certificate.
+# and by more than the second as a share of the error on what has a certificate. (Few rows make its noise look better
+# than it is.)
 _CLEAR: Final = 3.0
-_WORTH: Final = 0.05
+_WORTH: Final = 0.1
 # Answers of which more than this share are given to nobody else hide little, and their certificate says little: in
 # general, and where most rows are one-hot, whose answers could be few.
-_ALONE: Final = 0.5, 0.2
+_ALONE: Final = 0.6, 0.2
 # With fewer rows a label no codebook is tried: its codewords would be rows.
 _A_LABEL: Final = 24
 # Labels alone that spend less than this share of the budget are the answer.
@@ -59,14 +61,16 @@ def choose(
     of some rows hide more where the classifier is not confident. With few classes a few answers a label lie near most
     rows. In between none is known to be better, so all that can be fitted are tried. Of cutoff and codebook, whose
     answers are finitely many, the one is taken that adversaries err more on. Where they see no clear difference to the
-    equilibrium, it is kept if half of its answers or more are given to several rows, since it alone has a certificate
-    then; else the equilibrium, since with as many answers as rows adversaries have memorised theirs and tell little.
+    equilibrium, it is kept if two fifths of its answers or more are given to several rows, since it alone has a
+    certificate then; else the equilibrium, since with as many answers as rows adversaries have memorised theirs and
+    tell little.
     The cutoff alone is fitted where
 
     - half of the rows are one-hot but for 1e-3, and four fifths of its answers are given to several rows: with as few
       rows as a defender has, adversaries learn too little from the equilibrium's answers to such rows to tell what
       others with more rows learn;
-    - labels alone spend less than the budget: no answer that keeps the label gains more under the strongest adversary.
+    - labels alone spend less than the budget, and a row's move is capped, or fresh rows are too far from all codewords:
+      no answer that keeps the label gains more under the strongest adversary.
 
     With fewer than 24 rows a label, or where a row's move is capped, no codebook is tried.
     Where one vector a label, the median of its rows, spends no more than the budget on them, and no row's move is
@@ -88,7 +92,7 @@ def choose(
     def equilibrium() -> Penalized:
         return fit_cross(Equilibrium, rows, inputs, groups, aim, game)
 
-    if len(rows) < _FEWEST:
+    if len(rows) < _FEWEST or (groups is not None and len(groups.unique()) < _FEWEST_INPUTS):
         return equilibrium()
     finite = replace(aim, epsilon=radius)
     free = radius >= FARTHEST
@@ -103,8 +107,8 @@ def choose(
     few = confident and _alone(wiped, groups) <= _ALONE[confident]
     if few or _to_labels(rows) < _MET * budget:
         return cut
-    enough = free and len(rows) >= _A_LABEL * rows.shape[1]
-    book = _codebook(rows, inputs, groups, finite) if enough else None
+    enough = len(rows) >= _A_LABEL * rows.shape[1]
+    book = _codebook(rows, inputs, groups, finite) if enough and free else None
     played = equilibrium()
     key = Key.public(b"auto %d" % aim.seed)
     moved = played.poison(rows, key=key, epsilon=aim.epsilon, norm=aim.norm)
@@ -119,7 +123,7 @@ def choose(
     ours, *theirs = errors_of(
         *((moved, *answers), recovered, groups),
         seed=aim.seed,
-        thorough=book is not None,
+        thorough=enough,
         progress=progress.part(0.8, 1.0),
     )
     best = max(range(len(made)), key=lambda i: float(theirs[i].mean()))

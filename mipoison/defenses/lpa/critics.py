@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from mipoison.defenses.lpa.folds import folds
+from mipoison.defenses.lpa.some import some_of
 from mipoison.nn import evaluate, initial, train
 from mipoison.ops.rows import label_of
 from mipoison.progress import Progress
@@ -44,8 +45,8 @@ def errors_of(
 
     One adversary sees the answers, two their logarithms too, down to 1e-6 and to 1e-30. They are trained on the answers
     to two thirds of the rows and tried on the others, in turn. They learn what a surrogate recovers without a defense:
-    the rest of an input is noise to them, and they have few rows. The sum of two mean squared errors is returned: that
-    of the first adversary, and that of the best of all, the mean of the first two, and the mean of all.
+    the rest of an input is noise to them, and they have few rows. The mean squared error of the best is returned, out
+    of all three, the mean of the first two, and the mean of all.
 
     Args:
         answers: of each defense to the same rows, [N, K] each, N ≥ 3.
@@ -56,13 +57,13 @@ def errors_of(
         progress: told how much is done.
 
     Returns:
-        Of each defense the errors, float64 [G], whose mean is the sum above: of each of G groups the mean over its
+        Of each defense the errors, float64 [G], whose mean is that of its rows: of each of G groups the mean over its
         rows that were looked at.
     """
-    stride = -(-len(recovered) // _MOST)
-    some = [q[::stride].to(torch.float32) for q in answers]
-    goal = _components(recovered[::stride].to(torch.float32))
-    group = torch.arange(len(goal), device=goal.device) if groups is None else groups[::stride]
+    seen = some_of(len(recovered), _MOST, recovered.device)
+    some = [q[seen].to(torch.float32) for q in answers]
+    goal = _components(recovered[seen].to(torch.float32))
+    group = torch.arange(len(goal), device=goal.device) if groups is None else groups[seen]
     fold = folds(label_of(some[0]), group, _FOLDS, seed)
     turns = int(fold.max()) + 1
     made = []
@@ -77,7 +78,7 @@ def errors_of(
         share = along.sum(1, keepdim=True) / length.sum(1, keepdim=True).clamp_min(1e-300)
         share = share.clamp(0.0, 1.0)
         wrong = far - 2 * share * along + share.square() * length
-        made.append(wrong[0] + wrong[int(wrong.sum(1).argmin())])
+        made.append(wrong[int(wrong.sum(1).argmin())])
     return [_group_means(errors, group) for errors in made]
 
 

@@ -30,6 +30,10 @@ _TRUSTED: Final = 1 / 2, 5 / 6
 # Cutoffs and steps from which the search starts, and how often it halves the interval, on a logarithmic axis.
 _LEAST: Final = 1e-9
 _HALVINGS: Final = 40
+# The search ends this near to a change of answers. Cutoffs and step are then put between changes, at most this share
+# lower.
+_NEAR: Final = 1e-9
+_ROOM: Final = 0.01
 # What hiding a row of one label is worth differs from the mean over labels by this factor at most.
 _APART: Final = 4.0
 # The least share of a label's variance that unconfident rows are taken to tell.
@@ -132,11 +136,13 @@ class Cutoff(Objective):
             scale = _last(
                 lambda scale, step=step: apart(scale, step, single) <= budget, _LEAST, widest
             )
+            scale = _between(scale, _wiped_at(single, worth), _ROOM)
             exact = answers(scale, _LEAST)
             step = _last(
                 lambda step, scale=scale, exact=exact: apart(scale, step, exact) <= rounded,
                 *(_LEAST, min(1.0, scale)),
             )
+            step = _between(step, *_rounded_at(exact, step))
             progress((i + 1) / 2)
         fitted = made(scale, step)
         fitted.realised = apart(scale, step, single)
@@ -156,8 +162,9 @@ class Cutoff(Objective):
         # Zeros stay zeros: the projection spreads the rounding error of the sum over them.
         leads = at(q, label) - rivals.amax(1) >= self.lead
         q = torch.where(leads.unsqueeze(1), q, nearest)
-        # In one dtype first, so that rows of every dtype have the same answers.
-        target = as_dtype(q, torch.float32, label).to(p.dtype)
+        # In float32 first, so that rows of every dtype have the same answers. (In float64 these would not sum to one.)
+        narrow = p.dtype != torch.float64
+        target = as_dtype(q, torch.float32, label).to(p.dtype) if narrow else q
         return within_reach(p, target, epsilon, norm)
 
     def get_extra_state(self) -> Tensor:
@@ -245,6 +252,40 @@ def _last(holds: Any, low: float, high: float) -> float:
         middle = math.sqrt(low * high)
         low, high = (middle, high) if holds(middle) else (low, middle)
     return low
+
+
+def _between(found: float, changes: Tensor, room: float) -> float:
+    """A number a little below one, as far from all changes as there is room: last bits of rows decide nothing then.
+
+    Args:
+        found: the largest number before an answer changes too much, so that a change is next to it.
+        changes: where answers change, any shape; those within the room are all there.
+        room: how much less it may be, as a share.
+    """
+    least, most = found * (1 - room), found * (1 + _NEAR)
+    near = changes[(changes > least) & (changes <= most)].sort().values
+    edges = torch.cat((near.new_tensor([least]), near)).log()
+    if len(edges) == 1:
+        return found
+    widest = int(edges.diff().argmax())
+    return math.exp(float(edges[widest : widest + 2].mean()))
+
+
+def _wiped_at(rows: Tensor, worth: Tensor) -> Tensor:
+    """The scales of the cutoffs at which one more entry of the rows [N, K] is wiped."""
+    label = label_of(rows)
+    return put(rows.double(), label, 0.0) / worth[label].unsqueeze(1)
+
+
+def _rounded_at(rows: Tensor, step: float) -> tuple[Tensor, float]:
+    """The steps next to one at which entries of the rows [N, K] are rounded to another number of them, and the room.
+
+    Within the room an entry changes twice at most.
+    """
+    rivals = put(rows.double(), label_of(rows), 0.0)
+    halves = (rivals / step - 0.5).round() + 0.5
+    changes = rivals / torch.stack((halves, halves + 1)).clamp_min(0.5)
+    return changes, min(_ROOM, step / max(float(rivals.max()), step))
 
 
 def _require_cutoffs(cutoffs: Tensor) -> None:

@@ -36,6 +36,7 @@ from mipoison.defenses.lpa.game import EXPONENTS
 from mipoison.defenses.lpa.generator import Generator
 from mipoison.defenses.lpa.objective import Objective
 from mipoison.defenses.lpa.penalized import Penalized
+from mipoison.defenses.lpa.some import some_of
 from mipoison.defenses.lpa.train import train
 from mipoison.defenses.saving import Restore, numbers_of
 from mipoison.defenses.storage import File
@@ -357,8 +358,7 @@ class LPA(Defense):
         else:
             defense.objective = train(kind, rows, x, some, aim, total)
         if goal is not None and not game and not finite:
-            stride = -(-len(rows) // _CALIBRATION_ROWS)
-            defense._calibrate(rows[::stride], goal)
+            defense._calibrate(rows[some_of(len(rows), _CALIBRATION_ROWS, rows.device)], goal)
         defense._expect(rows)
         if goal is not None:
             defense._warn_of_a_miss(goal)
@@ -391,10 +391,14 @@ class LPA(Defense):
         kept_out = len(fresh) > 0
         if not kept_out and (not isinstance(objective, Penalized) or len(rows) >= _FEWEST):
             fresh = [(objective, rows)]
-        stride = max(1, -(-sum(len(some) for _, some in fresh) // _EXPECTED_ROWS))
+        rate = _EXPECTED_ROWS / max(1, sum(len(some) for _, some in fresh))
         how: dict[str, Any] = {"epsilon": self.epsilon, "norm": self.norm, "key": self._key}
         answered = [
-            (LPA(one, margin=self.margin, **how), some[::stride], bank_of(one))
+            (
+                LPA(one, margin=self.margin, **how),
+                some[some_of(len(some), math.ceil(rate * len(some)), some.device)],
+                bank_of(one),
+            )
             for one, some in fresh
         ]
         expected = Expected.of(answered, kept_out=kept_out)

@@ -29,6 +29,7 @@ from mipoison.defenses.lpa.penalized import (
     require_reachable,
 )
 from mipoison.defenses.lpa.recovery import COMPONENTS, Recovery
+from mipoison.defenses.lpa.some import some_of
 from mipoison.defenses.storage import below
 from mipoison.keys import Key
 from mipoison.nn import RATE, Network
@@ -123,7 +124,8 @@ class Equilibrium(Penalized):
             single = single.clone()
             bank = Bank(single)
             # With many rows and classes, a share of the rows fills the table.
-            single = single[:: -(-single.numel() * Candidates.COUNT // TABLE)]
+            most = TABLE // (single.shape[1] * Candidates.COUNT)
+            single = single[some_of(len(single), most, single.device)]
             candidates = Candidates(
                 bank, None, budget=budget, key_cells=KeyCells.of(single), without=rules.without
             )

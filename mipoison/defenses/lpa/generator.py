@@ -20,6 +20,7 @@ from mipoison.defenses.lpa.penalized import (
     require_reachable,
 )
 from mipoison.defenses.lpa.recovery import COMPONENTS, Recovery
+from mipoison.defenses.lpa.some import some_of
 from mipoison.defenses.storage import below
 from mipoison.keys import Key
 from mipoison.nn import RATE, Network
@@ -115,7 +116,7 @@ class Generator(Penalized):
             bank = Bank(single)
             # With many rows and classes, a share of the rows fills the table.
             count = cls.candidates_a_row
-            some = single[:: -(-single.numel() * count // TABLE)]
+            some = single[some_of(len(single), TABLE // (single.shape[1] * count), single.device)]
             draws = max(1, min(DRAWS, TABLE // (some.numel() * count)))
 
             # 1. The game, on moves toward the bank.

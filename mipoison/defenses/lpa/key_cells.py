@@ -10,6 +10,7 @@ from typing import Final
 
 from torch import Tensor
 
+from mipoison.defenses.lpa.some import some_of
 from mipoison.keys import Key
 from mipoison.ops.keyed import keyed_bits
 from mipoison.ops.rows import soften
@@ -47,7 +48,7 @@ class KeyCells:
     @classmethod
     def of(cls, rows: Tensor) -> KeyCells:
         """Finds the temperature at which the defender's rows [N, K] have the standard mean top confidence."""
-        rows = rows[:: -(-rows.numel() // _MOST)]
+        rows = rows[some_of(len(rows), _MOST // rows.shape[1], rows.device)]
         wanted = 1 / rows.shape[1] + _SHARE * (1 - 1 / rows.shape[1])
         low, high = _COOLEST, _HOTTEST
         for _ in range(_HALVINGS):

@@ -13,6 +13,7 @@ from mipoison.defenses.clean import as_dtype
 from mipoison.defenses.lpa.game import bisect_penalty_weight, choose
 from mipoison.defenses.lpa.key_cells import KeyCells
 from mipoison.defenses.lpa.objective import Objective
+from mipoison.defenses.lpa.some import some_of
 from mipoison.defenses.saving import numbers_of
 from mipoison.keys import Key
 from mipoison.ops.rows import label_of
@@ -108,7 +109,8 @@ class Penalized(Objective):
     def weighed(self, rows: Tensor, *, epsilon: float, norm: str) -> Weighed:
         """The answers under several keys, to a share of the rows where there are many."""
         with torch.inference_mode(False), torch.no_grad():
-            some = as_dtype(rows, torch.float32)[:: -(-rows.numel() // _MOST)].clone()
+            seen = some_of(len(rows), _MOST // rows.shape[1], rows.device)
+            some = as_dtype(rows, torch.float32)[seen]
             # (The name of these keys is part of what λ comes out as.)
             keys = [Key.public(b"price %d" % i) for i in range(KEYS)]
             made = [self.weigh(some, key=key, epsilon=epsilon, norm=norm) for key in keys]
