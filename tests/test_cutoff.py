@@ -246,11 +246,11 @@ def game() -> Objective:
     [
         (0.15, 0.01, 0.5, "equilibrium"),
         (0.15, 0.4, 0.5, "cutoff"),
-        (0.08, 0.01, 0.5, "cutoff"),
+        (0.06, 0.01, 0.5, "cutoff"),
         (-0.5, 0.01, 0.5, "cutoff"),
         (-0.5, 0.01, 0.7, "cutoff"),
         (-0.5, 2.5, 0.7, "equilibrium"),
-        (-0.08, 0.01, 0.7, "equilibrium"),
+        (-0.06, 0.01, 0.7, "equilibrium"),
         (0.15, 0.4, 0.7, "equilibrium"),
     ],
 )

@@ -36,7 +36,7 @@ _ONE_HOT: Final = 1e-3
 # and by more than the second as a share of the error on what has a certificate. (Few rows make its noise look better
 # than it is.)
 _CLEAR: Final = 3.0
-_WORTH: Final = 0.1
+_WORTH: Final = 0.08
 # Answers of which more than this share are given to nobody else hide little, and their certificate says little: in
 # general, and where most rows are one-hot, whose answers could be few.
 _ALONE: Final = 0.6, 0.2
