@@ -13,6 +13,7 @@ import hashlib
 import json
 import shutil
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 from kept import NUMBERS
@@ -22,8 +23,9 @@ from rich.console import Console
 import mipoison
 from mipoison.eval.report import leaderboard
 from mipoison.eval.report.report import write_report
-from mipoison.eval.report.results_file import CONFIG, RESULTS
+from mipoison.eval.report.results_file import RESULTS
 from mipoison.eval.run.experiment import run
+from mipoison.eval.run.folder import configuration_in
 
 PACKAGE = Path(mipoison.__file__).parent
 # The suffix of a file beside a study's folder: what state of the package runs it.
@@ -36,9 +38,11 @@ def forget_other_code(out: Path, package: Path = PACKAGE) -> None:
     content = b"".join(hashlib.sha256(file.read_bytes()).digest() for file in files)
     code, kept = hashlib.sha256(content).hexdigest(), out.with_suffix(CODE)
     # (A folder that no run has made is not touched: the run refuses it.)
-    if (out / CONFIG).exists() and not (kept.exists() and kept.read_text() == code):
-        print(f"{out}: the package has changed since; the study is run anew", file=sys.stderr)
-        shutil.rmtree(out)
+    if not (kept.exists() and kept.read_text() == code):
+        with suppress(FileNotFoundError, ValueError):
+            configuration_in(out)
+            print(f"{out}: the package has changed since; the study is run anew", file=sys.stderr)
+            shutil.rmtree(out)
     out.parent.mkdir(parents=True, exist_ok=True)
     kept.write_text(code)
 

@@ -284,9 +284,9 @@ def _tell(outcome: Outcome, report: Path | None) -> int:
     covered = "no cell was finished"
     if report is not None:
         covered = f"the report {report} covers the cells that were finished"
-    why = "not finished" if outcome.failed else "interrupted"
-    code = 1 if outcome.failed else INTERRUPTED
-    return say(f"{why}; {covered}; the same command goes on from there", code)
+    if outcome.failed:
+        return say(f"not finished; {covered}; mended, the same command goes on from there", 1)
+    return say(f"interrupted; {covered}; the same command goes on from there", INTERRUPTED)
 
 
 if __name__ == "__main__":

@@ -225,6 +225,8 @@ def test_runs_of_other_experiments_are_not_merged(tiny, finished, tmp_path):
         merge((finished, finished), finished)
     with pytest.raises(FileNotFoundError, match=r"config\.json in .*nowhere"):
         merge((finished, tmp_path / "nowhere"), tmp_path / "both")
+    with pytest.raises(ValueError, match="expected each cell in one run, got seed100"):
+        merge((finished, finished), tmp_path / "both")
     assert not (tmp_path / "both").exists()
 
 

@@ -10,6 +10,7 @@ from tiny import TINY
 
 from mipoison.eval.data.loading import split
 from mipoison.eval.run.cell import run_cell
+from mipoison.eval.run.experiment import run
 from mipoison.eval.run.setup import Setup
 from mipoison.eval.targets.training import serve, train_target
 
@@ -97,3 +98,13 @@ def test_a_network_needs_classes_to_be_trained(answered, one_line, tmp_path):
 def test_digits_store_nothing(one_line, tmp_path):
     given = ["--preset", "quick", "--target", "stored", "--out", str(tmp_path / "out")]
     assert "--target: expected a data set that stores" in one_line(["evaluate", *given])
+
+
+def test_vectors_that_tell_no_more_than_labels_are_told_in_one_line(answered, tmp_path):
+    labels = np.eye(10, dtype=np.float32)[answered["y"]]
+    parts_of(tmp_path, {"x": answered["x"], "outputs": labels})
+    stored = replace(TINY, dataset=f"npz:{tmp_path / 'own.npz'}", target="stored")
+    outcome = run(replace(stored, temperatures=(1.0,), worst_case_methods=()), tmp_path / "out")
+    (told,) = outcome.failed.values()
+    assert told.startswith("NothingToDefend: expected an adversary who makes more")
+    assert "\n" not in told

@@ -72,16 +72,17 @@ def test_cells_of_other_code_are_not_taken_for_todays(tmp_path, capsys):
     (package / "one.py").write_text("x = 1")
     run.forget_other_code(out, package)
     (out / "cells").mkdir(parents=True)
-    (out / "config.json").write_text("{}")
+    (out / "config.json").write_text(json.dumps(STUDIES["standard"].to_json()))
     run.forget_other_code(out, package)
     assert (out / "cells").exists()
     assert capsys.readouterr().err == ""
 
     other = tmp_path / "runs" / "of-a-user"
     other.mkdir()
+    (other / "config.json").write_text('{"model_type": "bert"}')
     (package / "one.py").write_text("x = 2")
     run.forget_other_code(other, package)
-    assert other.exists()
+    assert (other / "config.json").exists()
     run.forget_other_code(out, package)
     assert not out.exists()
     assert "run anew" in capsys.readouterr().err

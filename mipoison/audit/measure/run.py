@@ -14,6 +14,7 @@ import numpy as np
 from joblib import Parallel, delayed
 from rich.console import Console
 
+from mipoison import __version__
 from mipoison.audit.evidence import Evidence
 from mipoison.audit.measure.plan import Preset
 from mipoison.audit.measure.setting import Setting
@@ -50,7 +51,8 @@ class Work:
 
     def digest(self) -> str:
         """Of all that the numbers depend on: parts of another audit are not taken for this one's."""
-        known = [_FORMAT, repr(self.preset), repr(self.evidence.columns), self.evidence.kind]
+        told = self.preset, self.evidence.columns, self.evidence.image_shape
+        known = [_FORMAT, __version__, self.evidence.kind, *map(repr, told)]
         whole = hashlib.sha256(json.dumps(known).encode())
         for rows in (self.evidence.inputs, self.evidence.outputs, self.evidence.groups):
             whole.update(np.ascontiguousarray(rows.numpy()).data)

@@ -102,9 +102,14 @@ def _estimator(estimator: Any) -> Callable[[Any], Any]:
 
 
 def _network(network: nn.Module) -> Callable[[Any], Any]:
-    return _without_gradient(
-        lambda batch: network(torch.tensor(batch) if isinstance(batch, np.ndarray) else batch)
-    )
+    # (Arrays are often float64, and networks float32.)
+    numbers = next((one.dtype for one in network.parameters() if one.is_floating_point()), None)
+
+    def answer(batch: Any) -> Any:
+        given = torch.tensor(batch) if isinstance(batch, np.ndarray) else batch
+        return network(given.to(numbers) if given.is_floating_point() else given)
+
+    return _without_gradient(answer)
 
 
 def _without_gradient(function: Callable[[Any], Any]) -> Callable[[Any], Any]:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from mipoison.audit.reading.found import FEWEST_ROWS, Array, Found, listed, named, positions
+from mipoison.audit.reading.keys import as_texts
 
 # Each of three roles needs several people or photographs, so that its figures are of more than one of them.
 FEWEST_GROUPS: Final = 30
@@ -129,7 +130,9 @@ def tell_labels(found: Found, outputs: Tensor, notes: list[str]) -> None:
     labels = found.labels
     if labels.dtype.kind in "US" and found.classes:
         place = {name: i for i, name in enumerate(found.classes)}
-        labels = np.array([place.get(str(name), -1) for name in labels])
+        texts = as_texts(labels)
+        assert texts is not None
+        labels = np.array([place.get(name, -1) for name in texts])
     elif len(np.unique(labels)) <= classes:
         # (Whole numbers may begin at one, or be those of a data set with more classes.)
         labels = (

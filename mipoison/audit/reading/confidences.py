@@ -23,7 +23,13 @@ _PERCENT: Final = (90.0, 110.0)
 HOTTEST: Final = 1e6
 # So many rows have the same number of entries above zero where an endpoint answers with its top k.
 _ALIKE: Final = 0.9
-_LOGITS: Final = "logits or their logarithms go in with --logits"
+_LOGITS: Final = "logits or logarithms of probabilities go in with --logits"
+_NONE: Final = (
+    "if a column that is no class is among them, --vectors-prefix or --vectors-name leaves it out"
+)
+# Sums of nearly all rows that differ by less, as a share, are the same.
+_SAME_SUM: Final = 1e-3
+_NEARLY: Final = 0.99
 
 
 def require_count(called: str, shape: Sequence[int], count: int, of: str) -> None:
@@ -101,7 +107,7 @@ def as_probabilities(
     if logits:
         if single:
             values = np.concatenate((np.zeros_like(values), values), 1)
-        p = _softmax(called, values, names, temperature)
+        p = _softmax(called, values, names, temperature, notes)
     elif temperature != 1.0:
         raise ValueError(
             f"temperature: expected 1 for vectors that are probabilities, got {temperature:g}; it divides logits, "
@@ -110,9 +116,11 @@ def as_probabilities(
     else:
         if single:
             if values.min() < 0 or values.max() > 1:
+                percent = values.min() >= 0 and 1 < values.max() <= 100
+                mend = "divide percent by 100" if percent else _LOGITS
                 raise ValueError(
                     f"{called}: expected the probability of one of two classes in [0, 1], got numbers from "
-                    f"{values.min():.4g} to {values.max():.4g}; {_LOGITS}"
+                    f"{values.min():.4g} to {values.max():.4g}; {mend}"
                 )
             notes.append(
                 "the one number of each row was taken for the probability of the second of two classes"
@@ -133,7 +141,9 @@ def _require_finite(called: str, values: Array, names: Sequence[str]) -> None:
         )
 
 
-def _softmax(called: str, values: Array, names: Sequence[str], temperature: float) -> Array:
+def _softmax(
+    called: str, values: Array, names: Sequence[str], temperature: float, notes: list[str]
+) -> Array:
     far = (np.abs(values) > FARTHEST).any(1)
     if far.any():
         raise ValueError(
@@ -143,7 +153,10 @@ def _softmax(called: str, values: Array, names: Sequence[str], temperature: floa
     if (kind := _already(values)) is not None:
         raise ValueError(
             f"{called}: expected logits, got vectors that are {kind} already; leave --logits out"
+            + ("" if "times" not in kind else ", and divide each by its sum")
         )
+    if values.min() >= 0:
+        notes.append("no logit is negative: are these logits?")
     p: Array = torch.softmax(torch.from_numpy(values).double() / temperature, 1).numpy()
     return p
 
@@ -158,7 +171,18 @@ def _already(values: Array) -> str | None:
     # (Zeros are what was cut off; logits that are in [0, 1] have none.)
     least = 0.0 if bool((values == 0).any(1).mean() > 0.5) else _PERCENT[0]
     near = values.max() <= 1.0 + _TOLERANCE and least < 100.0 * middle <= _PERCENT[1]
-    return "probabilities" if near else None
+    if near:
+        return "probabilities"
+    return f"probabilities times {middle:.4g}" if _scaled(values) else None
+
+
+def _scaled(values: Array) -> bool:
+    """Whether numbers >= 0 have the same sum in nearly all rows, as probabilities times a constant, rounded or not."""
+    totals = values.sum(1, dtype=np.float64)
+    middle = float(np.median(totals))
+    rounded = np.array_equal(values, np.round(values))
+    slack = 0.5 * values.shape[1] if rounded else _SAME_SUM * middle
+    return middle > 0 and bool((np.abs(totals - middle) <= slack).mean() >= _NEARLY)
 
 
 def _normalised(
@@ -206,10 +230,15 @@ def _described(values: Array, totals: Array, bad: Array, names: Sequence[str]) -
     why = f"its smallest entry is {row.min():.4g}" if negative else f"its sum is {total:.6g}"
     if (values < 0).any():
         mend = _LOGITS
+    elif bad.mean() > 0.5 and _scaled(values):
+        mend = "divide each vector by its sum"
     elif bad.mean() > 0.5 and values.max() <= 1:
-        mend = "scores of separate sigmoids are no confidence vector: audit one class at a time, its score alone"
+        mend = (
+            "scores of separate sigmoids are no confidence vector: audit one class at a time, its score alone; "
+            f"{_NONE}"
+        )
     elif bad.mean() > 0.5:
-        mend = _LOGITS
+        mend = f"{_LOGITS}; {_NONE}"
     else:
         mend = "mend these rows or leave them out"
     return (

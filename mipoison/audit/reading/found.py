@@ -21,6 +21,8 @@ MOST_BYTES: Final = 1 << 28
 # Of inputs as they are read, before images are resized.
 _MOST_RAW: Final = 1 << 30
 _NAMED: Final = 5
+# Longer texts are cut in messages: they may be what somebody wrote.
+_LONG: Final = 60
 
 
 @dataclass
@@ -111,9 +113,13 @@ def named(bad: Any, names: Sequence[str]) -> str:
 
 def listed(names: Iterable[str]) -> str:
     """The first names and the number of the others."""
-    given = list(names)
+    given = [_short(name) for name in names]
     more = f" and {len(given) - 2 * _NAMED} more" if len(given) > 2 * _NAMED else ""
     return (", ".join(given[: 2 * _NAMED]) or "nothing") + more
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= _LONG else f"{text[:_LONG]}…"
 
 
 def require_known(option: str, given: Iterable[str], known: Sequence[str], where: str) -> None:

@@ -9,7 +9,8 @@ import numpy.typing as npt
 
 from mipoison.audit.reading.confidences import require_count
 from mipoison.audit.reading.found import Array, listed
-from mipoison.audit.reading.vectors import Vectors
+from mipoison.audit.reading.keys import as_texts
+from mipoison.audit.reading.vectors import COUNTED, Vectors
 
 
 def paired(
@@ -22,8 +23,9 @@ def paired(
 ) -> npt.NDArray[np.int64]:
     """The position of each input's vector, −1 where there is none.
 
-    A column of whole numbers or texts that both files have and in which nothing is repeated is a key. Without one, the
-    vectors come in the order of the inputs, and no such column may say otherwise.
+    A column that both files have and in which no value is repeated is a key; fractions are none, and rows that lack the
+    value have no vector. Names are the same in upper and lower case. Without a key, the vectors come in the order of
+    the inputs, and no such column may say otherwise.
 
     Args:
         vectors: those of the other file.
@@ -37,18 +39,20 @@ def paired(
         ValueError: if there are not as many vectors as inputs and no key, or the order is doubtful.
     """
     rows = np.arange(count) if keep is None else keep
-    shared = {
-        name: _alike(columns[name](), vectors.beside[name]())
-        for name in columns
-        if name in vectors.beside
-    }
+    shared = _shared(columns, vectors)
     for name, (own, theirs) in shared.items():
-        if _once(own) and _once(theirs):
+        if not _once(own):
+            continue
+        if _once(theirs):
             return _by_key(vectors, name, own, theirs, what, notes)
+        values, times = np.unique(theirs[theirs != ""], return_counts=True)
+        if (times > 1).any() and name != COUNTED:
+            raise ValueError(
+                f"{vectors.called}: expected one vector for each {name}, which names each of the {what}, got several "
+                f"for {listed(values[times > 1])}; leave the others out, or rename the column"
+            )
     require_count(vectors.called, vectors.shape, count, what)
-    other = [
-        name for name, (own, theirs) in shared.items() if not np.array_equal(own, theirs[rows])
-    ]
+    other = [name for name, (own, theirs) in shared.items() if _apart(own, theirs[rows])]
     if other:
         raise ValueError(
             f"{vectors.called}: expected the vectors in the order of the {what}, got other values of {listed(other)}; "
@@ -59,14 +63,42 @@ def paired(
     return rows
 
 
-def _alike(own: Array, theirs: Array) -> tuple[Array, Array]:
-    """As texts, unless both are whole numbers."""
-    both = all(one.dtype.kind in "iu" for one in (own, theirs))
-    return (own, theirs) if both else (own.astype(str), theirs.astype(str))
+def _shared(
+    columns: Mapping[str, Callable[[], Array]], vectors: Vectors
+) -> dict[str, tuple[Array, Array]]:
+    """The values that both have, as texts, by the name that they have beside the inputs."""
+    there = {_plain(name): take for name, take in vectors.beside.items()}
+    shared = {}
+    for name, take in columns.items():
+        other = vectors.beside.get(name, there.get(_plain(name)))
+        if other is None:
+            continue
+        own, theirs = as_texts(take()), as_texts(other())
+        if own is None or theirs is None or (name == COUNTED and not _tells(own, theirs)):
+            continue
+        shared[name] = (own, theirs)
+    return shared
+
+
+def _plain(name: str) -> str:
+    return name.strip().casefold()
+
+
+def _tells(own: Array, theirs: Array) -> bool:
+    """Whether the index of a data frame says what is whose: that of answers is often counted anew, from 0."""
+    anew = np.array_equal(theirs, np.arange(len(theirs)).astype(str))
+    return not anew and bool(np.isin(own, theirs).all())
 
 
 def _once(values: Array) -> bool:
-    return len(np.unique(values)) == len(values)
+    """Whether nothing is repeated, and half of the rows or more have a value."""
+    given = values[values != ""]
+    return 2 * len(given) >= len(values) and len(np.unique(given)) == len(given)
+
+
+def _apart(own: Array, theirs: Array) -> bool:
+    """Whether values differ where neither is missing."""
+    return bool(((own != theirs) & (own != "") & (theirs != "")).any())
 
 
 def _by_key(
@@ -75,7 +107,7 @@ def _by_key(
     order = np.argsort(theirs)
     near = np.minimum(np.searchsorted(theirs, own, sorter=order), max(0, len(theirs) - 1))
     places = order[near] if len(theirs) else np.full(len(own), -1)
-    places = np.where(theirs[places] == own, places, -1) if len(theirs) else places
+    places = np.where((theirs[places] == own) & (own != ""), places, -1) if len(theirs) else places
     fit = int((places >= 0).sum())
     if not fit:
         raise ValueError(

@@ -6,17 +6,21 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
 from mipoison.audit.reading.found import Array, listed, named, row_names
+from mipoison.audit.reading.keys import as_texts
 from mipoison.audit.reading.options import FILES, VECTORS, Options
 from mipoison.audit.reading.stored import Stored, arrays_of
 
 ARRAYS = (".npz", ".npy")
 PARQUET = (".parquet", ".pq")
 TABLES = (".csv", ".tsv", ".csv.gz", ".tsv.gz", *PARQUET)
+# The index of a data frame, whatever a file calls it.
+COUNTED: Final = "row index"
 
 
 @dataclass(frozen=True)
@@ -32,7 +36,7 @@ class Vectors:
         classes: their names, or empty.
         groups: of each vector, where the file says so.
         logits: whether what they are called says that they are.
-        beside: whole numbers or texts of each vector, by name, which may say which input it belongs to.
+        beside: values of each vector, by name, which may say which input it belongs to.
     """
 
     file: str
@@ -110,7 +114,7 @@ def of_arrays(file: Path, arrays: dict[str, Stored], options: Options) -> Vector
         stored.called,
         stored.shape,
         stored.take,
-        names=None if names is None else [str(one) for one in names.take()],
+        names=None if names is None else _texts(names),
         classes=names_of(arrays),
         groups=group_array(arrays, options, stored.shape[:1], "vectors"),
         logits=stored.member == "logits",
@@ -119,12 +123,8 @@ def of_arrays(file: Path, arrays: dict[str, Stored], options: Options) -> Vector
 
 
 def keys_in(arrays: dict[str, Stored], shape: tuple[int, ...]) -> dict[str, Callable[[], Array]]:
-    """Arrays [N] of whole numbers or texts, by name."""
-    return {
-        name: one.take
-        for name, one in arrays.items()
-        if name and one.shape == shape and one.dtype.kind in "iuU"
-    }
+    """Arrays [N], by name."""
+    return {name: one.take for name, one in arrays.items() if name and one.shape == shape}
 
 
 def group_array(
@@ -166,7 +166,13 @@ def require_groups(called: str, missing: npt.NDArray[np.bool_]) -> None:
 def names_of(arrays: dict[str, Stored]) -> tuple[str, ...]:
     """What an npz calls its classes; empty if it does not say."""
     stored = arrays.get("classes")
-    return () if stored is None else tuple(str(one) for one in stored.take().reshape(-1))
+    return () if stored is None else tuple(_texts(stored))
+
+
+def _texts(stored: Stored) -> list[str]:
+    values = stored.take().reshape(-1)
+    found = as_texts(values)
+    return [str(one) for one in (values if found is None else found)]
 
 
 def _is_text(arrays: dict[str, Stored], name: str) -> bool:

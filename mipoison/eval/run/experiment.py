@@ -25,6 +25,7 @@ from mipoison.eval.run.preflight import check
 from mipoison.eval.run.progress import progress_bars, tick
 from mipoison.eval.run.store import Store, gather
 from mipoison.eval.scalars import whole
+from mipoison.eval.scores.victims import NothingToDefend
 
 _FULL: Final = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 # Seed and temperature.
@@ -193,7 +194,8 @@ def _finish_cell(
         where = {"environment": describe_environment(jobs=jobs)}
         store.put(configuration, seed, temperature, cell.numbers | where, cell.images)
     except Exception as error:
-        # Of a full disk the message says everything; a traceback would only show which line wrote last.
-        told = isinstance(error, OSError) and error.errno in _FULL
+        # Their messages say everything; a traceback would only show, of a full disk, which line wrote last.
+        full = isinstance(error, OSError) and error.errno in _FULL
+        told = full or isinstance(error, NothingToDefend)
         return name, f"{type(error).__name__}: {error}" if told else traceback.format_exc()
     return name, None

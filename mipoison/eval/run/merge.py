@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -29,7 +30,7 @@ def merge(runs: Sequence[Path], out: Path) -> bool:
     Raises:
         FileExistsError: if the folder has content.
         FileNotFoundError: if a folder holds no run.
-        ValueError: if they are not one experiment, or one is damaged.
+        ValueError: if they are not one experiment, one is damaged, or two have a cell of one seed and temperature.
     """
     if out.exists() and any(out.iterdir()):
         raise FileExistsError(f"out: expected a new folder, {out} is not empty")
@@ -42,6 +43,11 @@ def merge(runs: Sequence[Path], out: Path) -> bool:
                 f"expected runs of one experiment and of the same files, seeds and temperatures aside; {folder} is of "
                 f"another one than {runs[0]}"
             )
+    cells = Counter(file.name for folder in runs for file in cell_files(folder / CELLS))
+    if twice := [name for name, times in cells.items() if times > 1]:
+        raise ValueError(
+            f"expected each cell in one run, got {twice[0]} in several; leave one of these runs out"
+        )
     whole = replace(
         first,
         seeds=tuple(dict.fromkeys(seed for one in configurations for seed in one.seeds)),

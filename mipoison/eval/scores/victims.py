@@ -20,6 +20,10 @@ from mipoison.eval.targets.stored import STORED
 from mipoison.eval.targets.training import accuracy, through, train_target
 
 
+class NothingToDefend(ValueError):
+    """Undefended vectors tell adversaries nothing beyond the label."""
+
+
 @dataclass(frozen=True)
 class Evaluator:
     """A classifier of another architecture and seed, trained on all rows of known class but the victims'.
@@ -144,13 +148,13 @@ def scores_of(
     """Scores one defense under the clean, standard and adaptive adversary, the adaptive one's choice, and the denoiser.
 
     Raises:
-        ValueError: if the strongest adversary learns nothing beyond the label from undefended vectors.
+        NothingToDefend: if the strongest adversary learns nothing beyond the label from undefended vectors.
     """
     bare = judge.bare
     worst = adaptive.strongest(system), adaptive.strongest(bare)
     undefended = float(adaptive.errors[worst[1]][bare].mean())
     if undefended >= judge.label_only:
-        raise ValueError(
+        raise NothingToDefend(
             "expected an adversary who makes more of undefended vectors than of labels, got an MSE of "
             f"{undefended:.4g} for both: there is nothing to defend here, or the adversary needs more rows or epochs"
         )

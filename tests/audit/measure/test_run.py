@@ -37,6 +37,8 @@ def test_an_interrupted_audit_goes_on_where_it_was(tmp_path, monkeypatch):
     # Parts of other data are not taken.
     other = replace(work, evidence=images(leaking=False))
     assert other.digest() != work.digest()
+    other = replace(work, evidence=replace(work.evidence, image_shape=(2, 8, 1)))
+    assert other.digest() != work.digest()
 
 
 def test_a_defense_that_cannot_be_fitted_says_why():

@@ -174,3 +174,11 @@ def test_a_name_makes_no_logits_of_percent(logits, x, p, save):
         read(save(x=x, logits=logits.astype(str)))
     found = read(save(x=x, logits=100 * p))
     assert abs(found.outputs.numpy() - p).max() < 1e-6 and "percent" in found.notes[0]
+
+
+def test_names_of_classes_may_be_bytes(save, x, p):
+    names = np.array(list("abcd"), "S1")
+    columns = x.reshape(320, -1)
+    found = read(save(x=columns, p=p, y=names[p.argmax(1)], classes=names))
+    assert found.classes == ("a", "b", "c", "d")
+    assert any("in 100.0% of the rows" in note for note in found.notes)

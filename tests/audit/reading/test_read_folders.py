@@ -79,7 +79,7 @@ def test_what_has_no_counterpart_is_named(folder, by_name, names, p):
     with pytest.raises(ValueError, match=r"several for b/317\.png"):
         read(folder, vectors=by_name([names[2], *names[1:]]))
     with pytest.raises(ValueError, match=r"expected names of the pictures"):
-        read(folder, vectors=by_name([str(i) for i in range(320)]))
+        read(folder, vectors=by_name([f"photo {i}" for i in range(320)]))
 
 
 def test_vectors_in_sorted_order(folder, names, p, tmp_path):
@@ -211,3 +211,34 @@ def test_what_is_turned_or_dark_is_noted(by_name, pixels, tmp_path):
     assert any(note.startswith("2 pictures were taken as they are stored") for note in found.notes)
     assert any("brightest pixel is 0.062 of" in note for note in found.notes)
     assert abs(found.inputs.numpy() - pixels[..., 0].reshape(320, -1) * (16 / 65535)).max() < 1e-6
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("filenames", str),
+        ("filenames", lambda name: name.encode()),
+        ("id", lambda name: name.rpartition(".")[0]),
+        ("files", lambda name: name.encode()),
+    ],
+)
+def test_values_that_name_the_pictures_are_found(name, change, folder, names, p, tmp_path):
+    path = tmp_path / "vectors.npz"
+    order = np.random.default_rng(0).permutation(320)
+    said = np.array([change(names[i]) for i in order])
+    np.savez(path, p=p[order], split=np.array(["test"] * 320), **{name: said})
+    if name == "id":
+        # Without suffix, names within folders are told apart by their end alone.
+        np.savez(path, p=p[order], id=np.array([one.rpartition("/")[2] for one in said]))
+    found = read(folder, vectors=path)
+    assert abs(found.outputs.numpy() - p[np.argsort(names)]).max() < 1e-6
+
+
+def test_an_order_of_texts_that_is_not_that_of_numbers_is_said(x, p, tmp_path):
+    image = pytest.importorskip("PIL.Image")
+    (tmp_path / "photos").mkdir()
+    for i, row in enumerate(x):
+        image.fromarray((255 * row).astype(np.uint8)).save(tmp_path / "photos" / f"{i}.png")
+    np.save(tmp_path / "p.npy", p)
+    found = read(tmp_path / "photos", vectors=tmp_path / "p.npy")
+    assert any("sorted as texts and not as numbers" in note for note in found.notes)

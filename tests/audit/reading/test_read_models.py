@@ -20,7 +20,7 @@ def images(batch):
     seen.append(batch.clone())
     scores = batch.mean((2, 3))
     batch.zero_()
-    return torch.cat((scores, 1 - scores), 1) * 9
+    return torch.cat((scores, 1 - scores), 1) * 9 - 6
 def embeddings(batch):
     seen.append(batch)
     return np.exp(batch) / np.exp(batch).sum(1, keepdims=True)
@@ -111,10 +111,11 @@ def test_embeddings(theirs, logits, save):
     assert found.classes == ("a", "b", "c")
     wanted = torch.from_numpy(theirs().fitted.predict_proba(logits)).float()
     torch.testing.assert_close(found.outputs, wanted, rtol=0, atol=1e-6)
-    found = read(save(x=logits.astype(np.float32)), model="theirs:network")
-    with torch.no_grad():
-        wanted = theirs().network(torch.from_numpy(logits).float()).softmax(1)
-    torch.testing.assert_close(found.outputs, wanted, rtol=0, atol=1e-6)
+    for kind in (np.float32, np.float64):
+        found = read(save(x=logits.astype(kind)), model="theirs:network")
+        with torch.no_grad():
+            wanted = theirs().network(torch.from_numpy(logits).float()).softmax(1)
+        torch.testing.assert_close(found.outputs, wanted, rtol=0, atol=1e-6)
 
 
 def test_people(theirs, tmp_path):

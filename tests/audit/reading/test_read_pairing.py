@@ -26,9 +26,10 @@ def groups_are(found, wanted):
     return len(pairs) == len(set(wanted.tolist())) == len(found.groups.unique())
 
 
-@pytest.mark.parametrize("kind", [int, str])
+@pytest.mark.parametrize("kind", [int, float, str, bytes, "datetime64[s]"])
 def test_arrays_are_matched_by_a_key(kind, p, two):
-    found = two({"id": IDS}, {"p": p[ORDER], "id": IDS[ORDER].astype(kind)})
+    own = IDS.astype(kind) if kind == "datetime64[s]" else IDS
+    found = two({"id": own}, {"p": p[ORDER], "id": IDS[ORDER].astype(kind)})
     assert abs(found.outputs.numpy() - p).max() < 1e-6
     assert found.notes == (
         "the vectors of v.npz were given to the inputs by their id: 320 of 320 have one",
@@ -115,3 +116,67 @@ def test_groups_in_the_table_of_the_vectors(p, tables):
     assert groups_are(tables({}, vectors, group="person"), np.arange(320) // 2)
     with pytest.raises(ValueError, match=r"person: expected a group of each row, .*row 5;"):
         tables({}, {**vectors, "person": [*people[:5], None, *people[6:]]}, group="person")
+
+
+@pytest.fixture
+def frames(x, tmp_path):
+    """Reads two columns of inputs of one table with vectors of another."""
+    pandas = pytest.importorskip("pandas")
+
+    def reads(inputs, p, vectors, kind="csv", index=False, order=ORDER):
+        rows = x.reshape(320, -1)[:, :2]
+        own = pandas.DataFrame({"a": rows[:, 0], "b": rows[:, 1], **inputs})
+        theirs = pandas.DataFrame({f"p_{j}": p[:, j] for j in range(4)} | vectors).iloc[order]
+        paths = [tmp_path / f"{name}.{kind}" for name in ("x", "v")]
+        for frame, path in zip((own, theirs), paths, strict=True):
+            save = frame.to_csv if kind == "csv" else frame.to_parquet
+            save(path, index=index)
+        found = read(paths[0], vectors=paths[1], leave_out=tuple(inputs))
+        return found, own
+
+    return reads
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda ids: ids.astype(float),
+        lambda ids: [f"u{i}" for i in ids],
+        lambda ids: np.array(ids, "datetime64[s]"),
+        lambda ids: [None if i == 1004 else float(i) for i in ids],
+    ],
+)
+def test_columns_of_any_kind_are_keys(change, kind, p, frames):
+    found, own = frames({"id": change(IDS)}, p, {"ID": change(IDS)}, kind)
+    missing = own["id"].isna().to_numpy()
+    assert len(found) == 320 - missing.sum()
+    assert abs(found.outputs.numpy() - p[~missing]).max() < 1e-6
+    assert [one.name for one in found.skipped] == ["row 4"] * int(missing.sum())
+
+
+def test_categories_are_keys(p, frames):
+    pandas = pytest.importorskip("pandas")
+    names = pandas.Categorical([f"u{i}" for i in IDS])
+    found, _ = frames({"id": names}, p, {"id": names}, "parquet")
+    assert abs(found.outputs.numpy() - p).max() < 1e-6
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+def test_an_index_that_was_not_counted_anew_is_a_key(kind, p, frames):
+    found, _ = frames({}, p, {}, kind, index=True)
+    assert abs(found.outputs.numpy() - p).max() < 1e-6
+    assert any("by their row index" in note for note in found.notes)
+    found, _ = frames({}, p, {}, kind, index=True, order=np.arange(320))
+    assert abs(found.outputs.numpy() - p).max() < 1e-6
+
+
+def test_several_vectors_of_one_row_are_refused(p, two):
+    again = np.append(ORDER, ORDER[0])
+    with pytest.raises(ValueError, match=rf"one vector for each id.*several for {IDS[ORDER[0]]}"):
+        two({"id": IDS}, {"p": p[again], "id": IDS[again]})
+
+
+def test_fractions_are_no_key(p, two):
+    found = two({"id": IDS / 7}, {"p": p, "id": IDS[ORDER] / 7})
+    assert "in their order" in found.notes[0]

@@ -180,6 +180,13 @@ def test_separators_and_byte_order_marks(people, write):
     wanted = read(path, group="person").inputs
     path.write_text("\ufeff" + text.replace(",", ";"), encoding="utf-8")
     assert bool((read(path, group="person").inputs == wanted).all())
+    # As a German spreadsheet writes it.
+    path.write_text(text.replace(",", ";").replace(".", ","), encoding="utf-8")
+    assert bool((read(path, group="person").inputs == wanted).all())
+    names, _, rows = text.partition("\n")
+    spaced = names.replace('"', "").replace(",", ", ")
+    path.write_text("\n".join((spaced, rows)))
+    assert bool((read(path, group="person").inputs == wanted).all())
     tabs = path.with_suffix(".tsv")
     tabs.write_text(text.replace(",", "\t"))
     assert bool((read(tabs, group="person").inputs == wanted).all())
@@ -242,7 +249,9 @@ def test_wrong_files(people, write, tmp_path):
 
 def test_wrong_columns(people, write):
     empty = {**people, "age": pa.nulls(320)}
-    with pytest.raises(ValueError, match=r"320 that were skipped .row 0: age missing"):
+    with pytest.raises(
+        ValueError, match=r"got 0: age is missing in 100% of the rows; .*--leave-out age"
+    ):
         read(write(empty, "people.parquet"))
     dates = {**people, "born": pa.array(np.arange(320).astype("datetime64[D]"))}
     with pytest.raises(ValueError, match=r"column born of numbers.*--leave-out born"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -12,6 +13,7 @@ import numpy as np
 from mipoison.audit.evidence import Skipped
 from mipoison.audit.reading.confidences import require_count
 from mipoison.audit.reading.found import Array, Found, listed, sampled
+from mipoison.audit.reading.keys import as_texts
 from mipoison.audit.reading.options import Options
 from mipoison.audit.reading.pictures.files import Picture, batches, name_in, opened, read_pictures
 from mipoison.audit.reading.pictures.images import DARK, as_size, grey_where_equal, target_size
@@ -113,22 +115,21 @@ def _matched(
     vectors: Vectors, files: list[Path], pictures: list[Picture], folder: Path, notes: list[str]
 ) -> tuple[list[Picture], Array, list[Skipped]]:
     """Pictures that have a vector, the positions of these, and what has no counterpart."""
-    if vectors.names is None:
+    known = {name_in(folder, file) for file in files}
+    short = _short(folder, files)
+    names = _names(vectors, known, short)
+    if names is None:
         return (*_in_order(vectors, files, pictures, notes), [])
-    counts = Counter(vectors.names)
+    counts = Counter(names)
     if twice := [name for name, times in counts.items() if times > 1]:
         raise ValueError(
             f"{vectors.called}: expected one vector a file, got several for {listed(twice)}; leave the others out"
         )
-    known = {name_in(folder, file) for file in files}
-    # Mere names tell files apart where no two folders have one of the same name.
-    short = {file.name: name_in(folder, file) for file in files}
-    short = short if len(short) == len(files) else {}
     place: dict[str, int] = {}
     lost = []
-    for i, given in enumerate(vectors.names):
+    for i, given in enumerate(names):
         plain = given.replace("\\", "/")
-        name = _within(plain, known) or short.get(plain.rpartition("/")[2])
+        name = _named(given, known, short)
         if name is None:
             lost.append(
                 Skipped(plain.rpartition("/")[2], f"in {vectors.called}, but no such picture")
@@ -138,11 +139,40 @@ def _matched(
     if not place:
         raise ValueError(
             f"{vectors.called}: expected names of the pictures in {folder.name}, such as {listed(sorted(known)[:2])}, "
-            f"got {listed(vectors.names[:2])}; write their paths within the folder"
+            f"got {listed(names[:2])}; write their paths within the folder"
         )
     lost += [Skipped(one.name, "no vector") for one in pictures if one.name not in place]
     kept = [one for one in pictures if one.name in place]
     return kept, np.array([place[one.name] for one in kept], np.int64), lost
+
+
+def _short(folder: Path, files: list[Path]) -> dict[str, str]:
+    """Files by their mere names, and by these without suffix, where no two files have the same."""
+    short: dict[str, str] = {}
+    for names in ([file.name for file in files], [file.stem for file in files]):
+        if len(set(names)) == len(files):
+            short |= {name: name_in(folder, file) for name, file in zip(names, files, strict=True)}
+    return short
+
+
+def _names(vectors: Vectors, known: set[str], short: Mapping[str, str]) -> list[str] | None:
+    """What names the files of the vectors: what says so, else the values beside them that most often do."""
+    if vectors.names is not None:
+        return vectors.names
+
+    def fit(given: Sequence[str]) -> int:
+        return sum(_named(one, known, short) is not None for one in given)
+
+    others = [as_texts(take()) for take in vectors.beside.values()]
+    once = [list(map(str, one)) for one in others if one is not None and len(set(one)) == len(one)]
+    best = max(once, key=fit, default=None)
+    return None if best is None or 2 * fit(best) < len(best) else best
+
+
+def _named(given: str, known: set[str], short: Mapping[str, str]) -> str | None:
+    """The file that a text names: by its path, the end of it, or its mere name."""
+    plain = given.replace("\\", "/")
+    return _within(plain, known) or short.get(plain.rpartition("/")[2])
 
 
 def _within(given: str, known: set[str]) -> str | None:
@@ -162,9 +192,12 @@ def _in_order(
         require_count(vectors.called, vectors.shape, len(pictures), "pictures")
         places = np.arange(len(pictures))
     if pictures:
+        # (10.png comes before 2.png.)
+        counted = sorted(files, key=lambda file: (len(file.name), file.name)) != files
+        doubt = ", sorted as texts and not as numbers" if counted else ""
         notes.append(
-            "vectors were given to the pictures in the order of their sorted paths, from "
-            f"{pictures[0].name} to {pictures[-1].name}"
+            f"vectors were given to the pictures in the order of their sorted paths{doubt}, from "
+            f"{pictures[0].name} to {pictures[-1].name}; a column of file names makes sure"
         )
     return pictures, places
 

@@ -17,7 +17,7 @@ import pyarrow.types as kinds
 from mipoison.audit.reading.found import Array, listed, require_known
 from mipoison.audit.reading.options import FILES, VECTORS, Options
 from mipoison.audit.reading.tables.files import read_table
-from mipoison.audit.reading.vectors import Vectors, require_groups
+from mipoison.audit.reading.vectors import COUNTED, Vectors, require_groups
 from mipoison.integrations.arrow.columns import rows_of, stored
 
 # What pandas calls the index of a data frame in files.
@@ -148,9 +148,7 @@ def own_vectors(file: Path, options: Options) -> Vectors:
             f"{int(absent.sum()) - 1} others; leave these rows out, and their inputs"
         )
     found = matrix(file, table, columns)
-    texts = [
-        f.name for f in table.schema if kinds.is_string(f.type) or kinds.is_large_string(f.type)
-    ]
+    texts = [f.name for f in table.schema if _is_words(f.type)]
     files = [name for name in FILES if name in texts] or (texts if len(texts) == 1 else [])
     group = options.group if options.group in names else None
     if group is not None:
@@ -169,26 +167,23 @@ def own_vectors(file: Path, options: Options) -> Vectors:
     )
 
 
-def keys_of(table: Any, besides: Sequence[str]) -> dict[str, Callable[[], Array]]:
-    """Columns of whole numbers or texts without missing values, by name, besides some.
+def _is_words(kind: Any) -> bool:
+    plain = kind.value_type if kinds.is_dictionary(kind) else kind
+    return bool(kinds.is_string(plain) or kinds.is_large_string(plain))
 
-    (Not the index of a data frame: that of answers is often counted anew.)
-    """
+
+def keys_of(table: Any, besides: Sequence[str]) -> dict[str, Callable[[], Array]]:
+    """Columns of one value a row, by name, besides some."""
     return {
-        field.name: partial(_values, table.column(field.name))
-        for field in table.schema
-        if field.name not in besides
-        and not INDEX.fullmatch(field.name)
-        and (
-            kinds.is_integer(field.type)
-            or kinds.is_string(field.type)
-            or kinds.is_large_string(field.type)
+        COUNTED if INDEX.fullmatch(field.name) else field.name: partial(
+            _values, table.column(field.name)
         )
-        and not table.column(field.name).null_count
+        for field in table.schema
+        if field.name not in besides and not kinds.is_nested(field.type)
     }
 
 
 def _values(column: Any) -> Array:
-    whole = kinds.is_integer(column.type)
-    found: Array = column.to_numpy() if whole else np.array(column.to_pylist(), str)
+    plain = kinds.is_integer(column.type) and not column.null_count
+    found: Array = column.to_numpy() if plain else np.array(column.to_pylist(), object)
     return found

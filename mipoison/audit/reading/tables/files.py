@@ -21,6 +21,8 @@ _MOST_TEXT: Final = 1 << 29
 # Rows, and bytes, of a Parquet file that are read at once.
 _ROWS: Final = 1 << 13
 _TOGETHER: Final = 1 << 26
+# Bytes in which the line of names is looked for.
+_LINE: Final = 1 << 16
 # Bytes of a number in memory.
 _NUMBER: Final = 8
 
@@ -90,19 +92,38 @@ def _unpacked(metadata: Any) -> int:
 
 def _csv(file: Path, missing: tuple[str, ...]) -> Any:
     _require_size(file, _size_of_text(file), _MOST_TEXT)
-    tabs = ends(file, (".tsv", ".tsv.gz"))
-    convert = pa.csv.ConvertOptions(
-        null_values=[*pa.csv.ConvertOptions().null_values, *missing], strings_can_be_null=True
-    )
-    table = pa.csv.read_csv(
-        file, parse_options=_delimited("\t" if tabs else ","), convert_options=convert
-    )
-    # (As spreadsheets write it where the decimal sign is a comma.)
-    if table.num_columns == 1 and ";" in table.column_names[0]:
-        table = pa.csv.read_csv(file, parse_options=_delimited(";"), convert_options=convert)
+    sign = "\t" if ends(file, (".tsv", ".tsv.gz")) else _separator(file)
+    table = _parsed(file, sign, missing)
+    # Spreadsheets write semicolons where the decimal sign is a comma.
+    if sign == ";" and any(kinds.is_string(field.type) for field in table.schema):
+        commas = _parsed(file, sign, missing, decimal=",")
+        table = max(table, commas, key=lambda one: sum(map(_is_number, one.schema.types)))
     if binary := [field.name for field in table.schema if kinds.is_binary(field.type)]:
         raise pa.ArrowInvalid(f"column {binary[0]} has bytes that are no text")
     return table
+
+
+def _separator(file: Path) -> str:
+    """A semicolon where the line of names has more of them than commas, else a comma."""
+    packed = "gzip" if ends(file, (".gz",)) else None
+    with pa.input_stream(str(file), compression=packed) as stream:
+        first = stream.read(_LINE).partition(b"\n")[0]
+    return ";" if first.count(b";") > first.count(b",") else ","
+
+
+def _parsed(file: Path, sign: str, missing: tuple[str, ...], *, decimal: str = ".") -> Any:
+    convert = pa.csv.ConvertOptions(
+        null_values=[*pa.csv.ConvertOptions().null_values, *missing],
+        strings_can_be_null=True,
+        decimal_point=decimal,
+    )
+    parse = pa.csv.ParseOptions(delimiter=sign, newlines_in_values=True)
+    table = pa.csv.read_csv(file, parse_options=parse, convert_options=convert)
+    return table.rename_columns([name.strip() for name in table.column_names])
+
+
+def _is_number(kind: Any) -> bool:
+    return bool(kinds.is_integer(kind) or kinds.is_floating(kind))
 
 
 def _size_of_text(file: Path) -> int:
@@ -114,10 +135,6 @@ def _size_of_text(file: Path) -> int:
         while size <= _MOST_TEXT and (part := stream.read(_TOGETHER // 64)):
             size += len(part)
     return size
-
-
-def _delimited(sign: str) -> Any:
-    return pa.csv.ParseOptions(delimiter=sign, newlines_in_values=True)
 
 
 def _require_size(file: Path, size: int, most: int) -> None:

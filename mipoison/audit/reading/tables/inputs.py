@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.types as kinds
 
 from mipoison.audit.evidence import Skipped
-from mipoison.audit.reading.found import Array, Found, listed, require_known, row_names
+from mipoison.audit.reading.found import FEWEST_ROWS, Array, Found, listed, require_known, row_names
 from mipoison.audit.reading.options import Options
 from mipoison.audit.reading.pairing import paired
 from mipoison.audit.reading.tables.columns import (
@@ -28,9 +28,11 @@ from mipoison.audit.reading.tables.columns import (
     vector_columns,
 )
 from mipoison.audit.reading.tables.files import read_table
-from mipoison.audit.reading.vectors import Vectors, vectors_of
+from mipoison.audit.reading.vectors import COUNTED, Vectors, vectors_of
 
 _BATCH: Final = 1024
+# A column that lacks so many of its values is told.
+_MANY: Final = 0.1
 
 
 def read_people(file: Path, options: Options) -> Found:
@@ -58,9 +60,12 @@ def read_people(file: Path, options: Options) -> Found:
     needed = [*attributes, *columns, *([group] if group else [])]
     rows = row_names(table.num_rows, keep)
     whole, skipped = _complete(table, needed, rows)
+    _tell_gaps(file, table, needed, int(whole.sum()), notes)
     outputs = groups = None
     if own is not None:
-        places = paired(own, keys_of(table, ()), count, keep, "rows", notes)
+        positions = np.arange(count) if keep is None else keep
+        keys = {COUNTED: lambda: positions} | keys_of(table, ())
+        places = paired(own, keys, count, keep, "rows", notes)
         skipped += [Skipped(rows[i], "no vector") for i in np.flatnonzero(whole & (places < 0))]
         whole &= places >= 0
         outputs = own.at(places[whole])
@@ -183,6 +188,26 @@ def _complete(
         if gaps.any()
     ]
     return whole, skipped
+
+
+def _tell_gaps(file: Path, table: Any, needed: Sequence[str], left: int, notes: list[str]) -> None:
+    """Notes the columns that lack many values.
+
+    Raises:
+        ValueError: if too few rows are left, and one column lacks most of its values.
+    """
+    shares = {name: float(missing_in(table.column(name)).mean()) for name in needed if len(table)}
+    gaps = {name: share for name, share in shares.items() if share >= _MANY}
+    most = max(gaps, key=lambda name: gaps[name], default="")
+    if left < FEWEST_ROWS and gaps.get(most, 0.0) > 0.5:
+        raise ValueError(
+            f"{file.name}: expected at least {FEWEST_ROWS} rows without missing values, got {left}: {most} is missing "
+            f"in {gaps[most]:.0%} of the rows; leave the column out with --leave-out {most}"
+        )
+    for name, share in gaps.items():
+        notes.append(
+            f"rows that lack {name} were left out, {share:.0%} of all; --leave-out {name} keeps them"
+        )
 
 
 def _texts(column: Any) -> Array:
