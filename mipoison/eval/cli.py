@@ -122,7 +122,7 @@ class Certify:
     defense: Path
     """File that the defense's save wrote."""
     key_file: Path | None = None
-    """File whose bytes are the key of a keyed defense."""
+    """File with the key of a keyed defense, as text, as mipoison serve takes it."""
     confidence: float = 0.95
     """Of each bound."""
     json: bool = False

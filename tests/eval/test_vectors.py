@@ -50,9 +50,10 @@ def test_bytes_groups_and_secrets_are_taken_from_the_file(here, capsys):
 
 
 def test_a_keyed_defense_takes_its_key_from_a_file(here, capsys):
-    defense = Swap.fit(OUTPUTS, epsilon=2.0, key=b"a key of sixteen or more")
+    # The text that serve and defend take, too.
+    key = mp.Key.generate(here / "key")
+    defense = Swap.fit(OUTPUTS, epsilon=2.0, key=key)
     defense.save("swap.safetensors")
-    (here / "key").write_bytes(b"a key of sixteen or more")
     made = mp.certify(defense, OUTPUTS, INPUTS)
     given = ("npz:mine.npz", "--defense", "swap.safetensors", "--key-file", "key")
     assert printed(capsys, *given) == f"{made}\n"
@@ -70,7 +71,7 @@ def test_a_keyed_defense_takes_its_key_from_a_file(here, capsys):
         (["npz:mine.npz", "--defense", "keyed.safetensors"], "expected the key of this Swap"),
         (
             ["npz:mine.npz", "--defense", "label.safetensors", "--key-file", "gone"],
-            "gone: No such file",
+            "path of a file that holds a key, got 'gone'",
         ),
         (
             ["npz:mine.npz", "--defense", "label.safetensors", "--confidence", "1"],

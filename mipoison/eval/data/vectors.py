@@ -7,6 +7,7 @@ from pathlib import Path
 from mipoison.certificates import Certificate, certify
 from mipoison.defenses import load
 from mipoison.eval.data.arrays import read_npz, scaled
+from mipoison.keys import Key
 
 _HOW = "numpy.savez(FILE, outputs=vectors, inputs=inputs)"
 _PREFIX = "npz:"
@@ -21,7 +22,7 @@ def certify_file(
         vectors: "npz:FILE", with outputs [N, K] and inputs [N, ...], in 0–1 or uint8; if it has groups [N], rows of one
             number are copies of one input; every other array [N] is a secret of its name.
         defense: file that the defense's `save` wrote.
-        key_file: file whose bytes are the key of a keyed defense.
+        key_file: file with the key of a keyed defense, as text; see `Key.from_file`.
         confidence: of each bound, in [0.5, 1).
 
     Raises:
@@ -32,7 +33,7 @@ def certify_file(
         raise ValueError(f"vectors: expected {_PREFIX}FILE, got {vectors!r}")
     path = Path(vectors.removeprefix(_PREFIX))
     arrays = read_npz(path, f"vectors '{vectors}'", ("outputs", "inputs"), _HOW)
-    served = load(defense, key=None if key_file is None else key_file.read_bytes())
+    served = load(defense, key=None if key_file is None else Key.from_file(key_file))
     outputs, inputs = arrays.pop("outputs"), scaled(arrays.pop("inputs"))
     groups = arrays.pop("groups", None)
     return certify(served, outputs, inputs, confidence=confidence, secrets=arrays, groups=groups)
