@@ -67,8 +67,8 @@ def write() -> None:
     sections = [f"\n**Not run yet:** {', '.join(lacking)}.\n"] if (lacking := missing()) else []
     if past := older():
         sections.append(
-            f"\n**Older than the code:** {', '.join(past)} were run with other settings than today's. What of them "
-            "belongs to a study that was run anew is left out.\n"
+            f"\n**Older than the code:** {', '.join(past)} were run with other settings than today's. Where the study "
+            "that they belong to was run anew since, their numbers are left out.\n"
         )
     for name, temperature, budgets in SHOWN:
         if name not in studies:
@@ -184,8 +184,9 @@ def cells(measured: Mapping[str, Any] | None) -> str:
 def elsewhere(studies: Mapping[str, Mapping[str, Any]]) -> str:
     """g3 in every other situation, a line a study."""
     lines = [
-        "\n## In other situations\n\ng3 at a mean l1 near 0.1.\n\n"
-        f"| situation | T | {' | '.join(ELSEWHERE)} |\n{'|---' * (len(ELSEWHERE) + 2)}|\n"
+        "\n## In other situations\n\ng3 at a mean l1 near 0.1. "
+        "Runs of 2026-11-26 have the equilibrium as the default.\n\n"
+        f"| situation | T | {' | '.join(ELSEWHERE)} | run |\n{'|---' * (len(ELSEWHERE) + 3)}|\n"
     ]
     for name, kept in studies.items():
         for temperature, part in kept["summary"].items():
@@ -200,7 +201,9 @@ def elsewhere(studies: Mapping[str, Mapping[str, Any]]) -> str:
                 for names in ELSEWHERE.values()
             ]
             if set(gains) != {"–"}:
-                lines.append(f"| {TITLES[name]} | {temperature} | {' | '.join(gains)} |\n")
+                told = kept["environment"]
+                day = told.get("renewed", told)["date"]
+                lines.append(f"| {TITLES[name]} | {temperature} | {' | '.join(gains)} | {day} |\n")
     return "".join(lines)
 
 
