@@ -124,6 +124,8 @@ DEFENSES = $(COMPARED) $(REST) asked-mnist asked-faces study-decoder study-ablat
 LFW ?=
 FACES = $(if $(LFW),study-lfw-imagenet study-lfw-imagenet-softened study-lfw-imagenet-48 study-lfw-identity)
 STUDIES ?= $(DEFENSES) study-yang study-strangers study-nls study-vib study-bido $(FACES)
+READ_FACES = certified channel
+WITH_FACES = $(if $(LFW),--lfw "$(LFW)")
 PARTS ?= keys rotation retrained certified serve_load drift unlike channel
 study-defenses:
 	$(MAKE) study STUDIES="$(DEFENSES)" PARTS=
@@ -134,8 +136,10 @@ study-people: $(VENV)/.test
 	$(BIN)/python studies/people.py "$(ADULT)"
 	$(BIN)/python studies/results_page.py
 study: $(VENV)/.test
-	$(BIN)/python studies/run.py $(STUDIES) --jobs $(JOBS) $(if $(LFW),--lfw "$(LFW)")
-	for part in $(PARTS); do $(BIN)/python studies/$$part.py --jobs $(JOBS) || exit 1; done
+	$(BIN)/python studies/run.py $(STUDIES) --jobs $(JOBS) $(WITH_FACES)
+	for part in $(filter-out $(READ_FACES),$(PARTS)); do $(BIN)/python studies/$$part.py --jobs $(JOBS) || exit 1; done
+	for part in $(filter $(READ_FACES),$(PARTS)); do \
+		$(BIN)/python studies/$$part.py --jobs $(JOBS) $(WITH_FACES) || exit 1; done
 	$(BIN)/python studies/results_page.py
 
 # The documentation as a site: quickstart, guides, reference, results. A warning is an error.
