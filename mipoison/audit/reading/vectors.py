@@ -123,8 +123,12 @@ def of_arrays(file: Path, arrays: dict[str, Stored], options: Options) -> Vector
 
 
 def keys_in(arrays: dict[str, Stored], shape: tuple[int, ...]) -> dict[str, Callable[[], Array]]:
-    """Arrays [N], by name."""
-    return {name: one.take for name, one in arrays.items() if name and one.shape == shape}
+    """Arrays [N] of numbers, texts, bytes or times, by name."""
+    return {
+        name: one.take
+        for name, one in arrays.items()
+        if name and one.shape == shape and one.dtype.kind in "iufbUSTM"
+    }
 
 
 def group_array(
@@ -176,7 +180,8 @@ def _texts(stored: Stored) -> list[str]:
 
 
 def _is_text(arrays: dict[str, Stored], name: str) -> bool:
-    return name in arrays and arrays[name].dtype.kind in "UST" and len(arrays[name].shape) == 1
+    """Whether an array has one text a row. (Objects may be texts, too; reading them says what to do.)"""
+    return name in arrays and arrays[name].dtype.kind in "USTO" and len(arrays[name].shape) == 1
 
 
 def vectors_of(options: Options) -> Vectors:

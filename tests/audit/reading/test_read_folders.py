@@ -242,3 +242,15 @@ def test_an_order_of_texts_that_is_not_that_of_numbers_is_said(x, p, tmp_path):
     np.save(tmp_path / "p.npy", p)
     found = read(tmp_path / "photos", vectors=tmp_path / "p.npy")
     assert any("sorted as texts and not as numbers" in note for note in found.notes)
+
+
+def test_names_as_objects_are_refused_and_other_objects_are_not_looked_at(
+    folder, names, p, tmp_path
+):
+    objects = np.array(names, object)
+    np.savez(tmp_path / "v.npz", p=p, files=objects)
+    with pytest.raises(ValueError, match=r"files: expected an array of numbers or text, got obj"):
+        read(folder, vectors=tmp_path / "v.npz")
+    np.savez(tmp_path / "v.npz", p=p, filenames=np.array(names), other=objects)
+    found = read(folder, vectors=tmp_path / "v.npz")
+    assert abs(found.outputs.numpy() - p[np.argsort(names)]).max() < 1e-6
