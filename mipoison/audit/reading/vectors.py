@@ -180,7 +180,7 @@ def _texts(stored: Stored) -> list[str]:
 
 
 def _is_text(arrays: dict[str, Stored], name: str) -> bool:
-    """Whether an array has one text a row. (Objects may be texts, too; reading them says what to do.)"""
+    """Whether an array has one text a row, or an object: reading objects says what to do."""
     return name in arrays and arrays[name].dtype.kind in "USTO" and len(arrays[name].shape) == 1
 
 
