@@ -203,3 +203,9 @@ def test_wrong_calls(x, p, save, tmp_path):
     np.save(tmp_path / "p.npy", p)
     with pytest.raises(ValueError, match=r"vectors_name: expected none for p\.npy"):
         read(path, vectors=tmp_path / "p.npy", vectors_name="nope")
+
+
+def test_long_texts_are_cut_in_messages():
+    from mipoison.audit.reading.found import listed
+
+    assert listed(["short", "x" * 500]) == f"short, {'x' * 60}…"
