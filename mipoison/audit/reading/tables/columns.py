@@ -16,7 +16,7 @@ import pyarrow.types as kinds
 
 from mipoison.audit.reading.found import Array, listed, require_known
 from mipoison.audit.reading.options import FILES, VECTORS, Options
-from mipoison.audit.reading.tables.files import read_table
+from mipoison.audit.reading.tables.files import is_number, read_table
 from mipoison.audit.reading.vectors import COUNTED, Vectors, require_groups
 from mipoison.integrations.arrow.columns import rows_of, stored
 
@@ -31,11 +31,6 @@ def is_list(kind: Any) -> bool:
     kind = stored(kind)
     lists = kinds.is_list(kind) or kinds.is_large_list(kind) or kinds.is_fixed_size_list(kind)
     return lists and is_number(kind.value_type)
-
-
-def is_number(kind: Any) -> bool:
-    """Whether each row has one number."""
-    return bool(kinds.is_integer(kind) or kinds.is_floating(kind) or kinds.is_decimal(kind))
 
 
 def is_text(kind: Any) -> bool:

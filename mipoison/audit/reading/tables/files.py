@@ -97,7 +97,7 @@ def _csv(file: Path, missing: tuple[str, ...]) -> Any:
     # Spreadsheets write semicolons where the decimal sign is a comma.
     if sign == ";" and any(kinds.is_string(field.type) for field in table.schema):
         commas = _parsed(file, sign, missing, decimal=",")
-        table = max(table, commas, key=lambda one: sum(map(_is_number, one.schema.types)))
+        table = max(table, commas, key=lambda one: sum(map(is_number, one.schema.types)))
     if binary := [field.name for field in table.schema if kinds.is_binary(field.type)]:
         raise pa.ArrowInvalid(f"column {binary[0]} has bytes that are no text")
     return table
@@ -122,8 +122,9 @@ def _parsed(file: Path, sign: str, missing: tuple[str, ...], *, decimal: str = "
     return table.rename_columns([name.strip() for name in table.column_names])
 
 
-def _is_number(kind: Any) -> bool:
-    return bool(kinds.is_integer(kind) or kinds.is_floating(kind))
+def is_number(kind: Any) -> bool:
+    """Whether each row has one number."""
+    return bool(kinds.is_integer(kind) or kinds.is_floating(kind) or kinds.is_decimal(kind))
 
 
 def _size_of_text(file: Path) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,14 +20,13 @@ from mipoison.audit.reading.tables.columns import (
     PREFIX,
     class_names,
     is_list,
-    is_number,
     is_text,
     keys_of,
     matrix,
     missing_in,
     vector_columns,
 )
-from mipoison.audit.reading.tables.files import read_table
+from mipoison.audit.reading.tables.files import is_number, read_table
 from mipoison.audit.reading.vectors import COUNTED, Vectors, vectors_of
 
 _BATCH: Final = 1024
@@ -59,8 +58,11 @@ def read_people(file: Path, options: Options) -> Found:
     group = None if beside else options.group
     needed = [*attributes, *columns, *([group] if group else [])]
     rows = row_names(table.num_rows, keep)
-    whole, skipped = _complete(table, needed, rows)
-    _tell_gaps(file, table, needed, int(whole.sum()), notes)
+    lacking = np.stack([missing_in(table.column(name)) for name in needed])
+    whole, skipped = _complete(lacking, needed, rows)
+    # (Of the attributes alone, which come first: vectors and groups cannot be left out.)
+    shares = dict(zip(attributes, lacking.mean(1).tolist(), strict=False)) if len(rows) else {}
+    _tell_gaps(file, shares, int(whole.sum()), notes)
     outputs = groups = None
     if own is not None:
         positions = np.arange(count) if keep is None else keep
@@ -175,10 +177,9 @@ def _attributes(
 
 
 def _complete(
-    table: Any, needed: Sequence[str], rows: Sequence[str]
+    lacking: npt.NDArray[np.bool_], needed: Sequence[str], rows: Sequence[str]
 ) -> tuple[npt.NDArray[np.bool_], list[Skipped]]:
-    """Rows without missing values, and the others with what they lack."""
-    lacking = np.stack([missing_in(table.column(name)) for name in needed])
+    """Rows without missing values, and the others with what they lack: bool, by needed column and row."""
     whole: npt.NDArray[np.bool_] = np.logical_not(lacking.any(0))
     skipped = [
         Skipped(
@@ -190,13 +191,12 @@ def _complete(
     return whole, skipped
 
 
-def _tell_gaps(file: Path, table: Any, needed: Sequence[str], left: int, notes: list[str]) -> None:
-    """Notes the columns that lack many values.
+def _tell_gaps(file: Path, shares: Mapping[str, float], left: int, notes: list[str]) -> None:
+    """Notes the attributes that lack many values, of each the share.
 
     Raises:
         ValueError: if too few rows are left, and one column lacks most of its values.
     """
-    shares = {name: float(missing_in(table.column(name)).mean()) for name in needed if len(table)}
     gaps = {name: share for name, share in shares.items() if share >= _MANY}
     most = max(gaps, key=lambda name: gaps[name], default="")
     if left < FEWEST_ROWS and gaps.get(most, 0.0) > 0.5:
