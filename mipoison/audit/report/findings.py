@@ -26,7 +26,9 @@ ENOUGH: Final = 0.8
 _AS_FAR: Final = 1.1
 
 
-def verdict(none: Measured, label: Measured, groups: torch.Tensor, *, seed: int) -> dict[str, Any]:
+def verdict(
+    none: Measured, label: Measured, groups: torch.Tensor, *, seed: int, seeds: int = 1
+) -> dict[str, Any]:
     """How much better than from the label alone the strongest adversary reconstructs, and for whom.
 
     Both sides have the same adversaries, each its strongest on the victims. That there is a difference at all is
@@ -39,6 +41,8 @@ def verdict(none: Measured, label: Measured, groups: torch.Tensor, *, seed: int)
         label: the label alone.
         groups: of the victims, [M]: whole groups are drawn for the intervals.
         seed: of these draws.
+        seeds: how many seeds are asked, each of which may find a leak: for their number, too, the intervals that
+            decide are wider.
 
     Returns:
         leaks, reduction (1 - error / error from the label), its interval and that of the chosen variants (95 %),
@@ -49,17 +53,18 @@ def verdict(none: Measured, label: Measured, groups: torch.Tensor, *, seed: int)
     seen, told = none.errors[strongest], label.errors[of_label]
     chosen = none.errors[_chosen(none)], label.errors[_chosen(label)]
     drawn = _Drawn.of(groups, seed=seed)
-    sure = drawn.interval(*chosen)
+    outside = _OUTSIDE / seeds
     # (Denoisers hold undefended answers, which are these.)
     each = none.errors[: len(none.variants) - none.denoisers]
-    least = max(drawn.interval(one, told, _OUTSIDE / len(each))[0] for one in each)
+    least = max(drawn.interval(one, told, outside / len(each))[0] for one in each)
+    least = max(least, drawn.interval(*chosen, outside)[0])
     own = 1 - seen / np.maximum(told, np.finfo(np.float64).tiny)
     reduction = 1 - float(seen.mean()) / float(told.mean()) if told.mean() > 0 else 0.0
     return {
-        "leaks": bool(max(sure[0], least) > 0 and reduction > 0),
+        "leaks": bool(least > 0 and reduction > 0),
         "reduction": reduction,
         "interval": drawn.interval(seen, told),
-        "chosen_interval": sure,
+        "chosen_interval": drawn.interval(*chosen),
         "median": float(np.quantile(own, 0.5)),
         "most_exposed_tenth": float(np.quantile(own, 0.9)),
         "closer": float((seen < told).mean()),
@@ -68,6 +73,20 @@ def verdict(none: Measured, label: Measured, groups: torch.Tensor, *, seed: int)
         "variant": _named(none, strongest),
         "label_variant": _named(label, of_label),
         "chosen_variant": _named(none, _chosen(none)),
+    }
+
+
+def of_seeds(verdicts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The verdict of several seeds: means, and a leak where one seed is sure of it and the mean reduction says so too.
+
+    Example:
+        >>> of_seeds([{"leaks": True, "reduction": 0.02}, {"leaks": False, "reduction": 0.01}])["leaks"]
+        True
+    """
+    means = averaged(verdicts)
+    return {
+        **means,
+        "leaks": means["reduction"] > 0 and any(one["leaks"] for one in verdicts),
     }
 
 

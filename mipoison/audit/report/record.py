@@ -11,7 +11,7 @@ from mipoison.audit.measure.plan import BUDGET_RULE, PRESETS, one_answer
 from mipoison.audit.measure.reconstructions import guessed
 from mipoison.audit.measure.setting import Setting
 from mipoison.audit.measure.systems import Measured
-from mipoison.audit.report.findings import averaged, gains, recommended, verdict
+from mipoison.audit.report.findings import averaged, gains, of_seeds, recommended, verdict
 from mipoison.audit.report.words import LIMITS, MAPPING, RULE, headline
 from mipoison.eval.adversaries.base import device_name
 from mipoison.eval.presets import LABEL_ONLY, NONE
@@ -50,9 +50,23 @@ def record(
         asked: what was asked for.
         seeds: what `run` gives.
     """
-    each = [_of_seed(*one) for one in seeds]
+    verdicts = [
+        verdict(
+            measured[NONE.name],
+            measured[LABEL_ONLY.name],
+            setting.victims.groups,
+            seed=setting.seed,
+            seeds=len(seeds),
+        )
+        for setting, measured in seeds
+    ]
+    told = of_seeds(verdicts)
+    each = [
+        {"verdict": one, "systems": _gains(measured, leaks=told["leaks"])}
+        for one, (_, measured) in zip(verdicts, seeds, strict=True)
+    ]
     found = {
-        "verdict": averaged([one["verdict"] for one in each]),
+        "verdict": told,
         "systems": {
             name: _together([one["systems"][name] for one in each]) for name in each[0]["systems"]
         },
@@ -62,7 +76,7 @@ def record(
         one |= {"family": first[name].family, "budget": first[name].budget}
         one["options"] = first[name].numbers.get("options", {})
     only = {name: one for name, one in found["systems"].items() if name not in _REFERENCES}
-    chosen = recommended(only) if found["verdict"]["leaks"] else None
+    chosen = recommended(only) if told["leaks"] else None
     environment = describe_environment(jobs=asked.jobs)
     settings = setting.adversary
     content = {
@@ -118,12 +132,6 @@ def _together(seeds: Sequence[dict[str, Any]]) -> dict[str, Any]:
     return dict(found)
 
 
-def _of_seed(setting: Setting, measured: Mapping[str, Measured]) -> dict[str, Any]:
+def _gains(measured: Mapping[str, Measured], *, leaks: bool) -> dict[str, Any]:
     none, label = (measured[name] for name in _REFERENCES)
-    told = verdict(none, label, setting.victims.groups, seed=setting.seed)
-    return {
-        "verdict": told,
-        "systems": {
-            name: gains(one, none, label, leaks=told["leaks"]) for name, one in measured.items()
-        },
-    }
+    return {name: gains(one, none, label, leaks=leaks) for name, one in measured.items()}

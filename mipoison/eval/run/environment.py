@@ -38,7 +38,7 @@ def describe_environment(*, jobs: int) -> dict[str, Any]:
         "versions": {name: _version(name) for name in _PACKAGES},
         "system": f"{platform.system()} {platform.machine()}",
         "processor": _processor(),
-        "cores": os.cpu_count(),
+        "cores": os.cpu_count() or "unknown",
         "processes": jobs,
         "threads_per_process": 1,
     }
@@ -50,6 +50,8 @@ def together(environments: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     Example:
         >>> together([{"date": "1", "cores": 2}, {"date": "2", "cores": 2, "more": "x"}])
         {'date': '1, 2', 'cores': 2, 'more': 'x'}
+        >>> together([{"cores": "unknown"}, {"cores": 2}])
+        {'cores': '2, unknown'}
     """
     whole: dict[str, Any] = {}
     for name in dict.fromkeys(name for environment in environments for name in environment):
@@ -57,7 +59,7 @@ def together(environments: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         if isinstance(values[0], Mapping):
             whole[name] = together(values)
         else:
-            different = sorted(set(values))
+            different = sorted(set(values), key=str)
             whole[name] = values[0] if len(different) == 1 else ", ".join(map(str, different))
     return whole
 

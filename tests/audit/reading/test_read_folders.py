@@ -78,6 +78,9 @@ def test_what_has_no_counterpart_is_named(folder, by_name, names, p):
     assert (names[0], "no vector") in skipped(found)
     with pytest.raises(ValueError, match=r"several for b/317\.png"):
         read(folder, vectors=by_name([names[2], *names[1:]]))
+    # One picture under two names is one picture.
+    with pytest.raises(ValueError, match=r"several for b/317\.png"):
+        read(folder, vectors=by_name([f"data/{names[2]}", *names[1:]]))
     with pytest.raises(ValueError, match=r"expected names of the pictures"):
         read(folder, vectors=by_name([f"photo {i}" for i in range(320)]))
 

@@ -199,7 +199,7 @@ def test_separators_and_byte_order_marks(people, write):
         ({"categorical": ["x"]}, "categorical: expected a name out of person, age.*got x"),
         ({"group": "who"}, "group: expected a name"),
         ({"vectors_name": "q"}, "vectors_name: expected a name"),
-        ({"vectors_name": "job"}, "expected column job of numbers, got string"),
+        ({"vectors_name": "job"}, "expected column job of numbers, got texts such as"),
         ({"vectors_name": "age"}, "whole number a row, which are labels"),
         ({"vectors_prefix": "q_"}, "vectors_prefix: .*begin with q_"),
         ({"vectors_prefix": "p"}, "whole number|probability vectors"),
@@ -216,6 +216,14 @@ def test_wrong_options(options, said, people, write):
     with pytest.raises(ValueError, match=said) as told:
         read(write(people), **options)
     assert "\n" not in str(told.value)
+
+
+def test_vectors_that_are_texts_show_which(people, write, tmp_path):
+    told = [f"{share}%" for share in ("12.5", "62.5", "25")]
+    path = tmp_path / "vectors.csv"
+    path.write_text("\n".join(["p_a,p_b,p_c", "0.1,0.4,0.5", *[",".join(told)] * 399]))
+    with pytest.raises(ValueError, match=r"column p_a of numbers, got texts such as 12.5%; write"):
+        read(write(people), vectors=path)
 
 
 def test_wrong_files(people, write, tmp_path):

@@ -11,7 +11,7 @@ import torch
 from audited import audited
 
 from mipoison.audit.measure.systems import Measured
-from mipoison.audit.report.findings import averaged, gains, recommended, verdict
+from mipoison.audit.report.findings import averaged, gains, of_seeds, recommended, verdict
 from mipoison.audit.report.page import _failed
 from mipoison.audit.report.record import Asked, record
 from mipoison.eval.adversaries.base import STANDARD
@@ -75,6 +75,22 @@ def test_one_variant_that_is_surely_better_is_said_though_another_was_chosen():
     # One of several that is better by little may be so by chance.
     by_chance = told(0.473 + noise)
     assert not by_chance["leaks"] and by_chance["interval"][0] > 0
+
+
+def test_of_several_seeds_one_that_is_sure_says_that_there_is_a_leak():
+    noise = np.random.default_rng(100).normal(0, 0.1, 60)
+    noise -= noise.mean()
+    label, groups = system(np.full(60, 0.5), "label-only"), torch.arange(60)
+
+    def told(strong, seeds):
+        return verdict(system(strong + noise), label, groups, seed=0, seeds=seeds)
+
+    assert of_seeds([told(0.3, 2), told(0.499, 2)])["leaks"]
+    assert not of_seeds([told(0.499, 2), told(0.499, 2)])["leaks"]
+    # One sure seed is not believed against a mean that says the contrary.
+    assert told(0.45, 2)["leaks"] and not of_seeds([told(0.45, 2), told(0.6, 2)])["leaks"]
+    # What one seed alone would find may be chance in one of twenty.
+    assert told(0.47, 1)["leaks"] and not told(0.47, 20)["leaks"]
 
 
 def test_gains_lie_between_the_references():

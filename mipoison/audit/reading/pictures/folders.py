@@ -116,30 +116,24 @@ def _matched(
 ) -> tuple[list[Picture], Array, list[Skipped]]:
     """Pictures that have a vector, the positions of these, and what has no counterpart."""
     known = {name_in(folder, file) for file in files}
-    short = _short(folder, files)
-    names = _names(vectors, known, short)
-    if names is None:
+    found = _files_named(vectors, known, _short(folder, files))
+    if found is None:
         return (*_in_order(vectors, files, pictures, notes), [])
-    counts = Counter(names)
+    counts = Counter(name or given for given, name in found)
     if twice := [name for name, times in counts.items() if times > 1]:
         raise ValueError(
             f"{vectors.called}: expected one vector a file, got several for {listed(twice)}; leave the others out"
         )
-    place: dict[str, int] = {}
-    lost = []
-    for i, given in enumerate(names):
-        plain = given.replace("\\", "/")
-        name = _named(given, known, short)
-        if name is None:
-            lost.append(
-                Skipped(plain.rpartition("/")[2], f"in {vectors.called}, but no such picture")
-            )
-        else:
-            place[name] = i
+    place = {name: i for i, (_, name) in enumerate(found) if name is not None}
+    lost = [
+        Skipped(given.rpartition("/")[2], f"in {vectors.called}, but no such picture")
+        for given, name in found
+        if name is None
+    ]
     if not place:
         raise ValueError(
             f"{vectors.called}: expected names of the pictures in {folder.name}, such as {listed(sorted(known)[:2])}, "
-            f"got {listed(names[:2])}; write their paths within the folder"
+            f"got {listed(given for given, _ in found[:2])}; write their paths within the folder"
         )
     lost += [Skipped(one.name, "no vector") for one in pictures if one.name not in place]
     kept = [one for one in pictures if one.name in place]
@@ -155,24 +149,25 @@ def _short(folder: Path, files: list[Path]) -> dict[str, str]:
     return short
 
 
-def _names(vectors: Vectors, known: set[str], short: Mapping[str, str]) -> list[str] | None:
-    """What names the files of the vectors: what says so, else the values beside them that most often do."""
+def _files_named(
+    vectors: Vectors, known: set[str], short: Mapping[str, str]
+) -> list[tuple[str, str | None]] | None:
+    """What names the file of each vector, and the file: what says so, else the values that most often do."""
+
+    def find(names: Sequence[str]) -> list[tuple[str, str | None]]:
+        plain = [name.replace("\\", "/") for name in names]
+        return [(one, _within(one, known) or short.get(one.rpartition("/")[2])) for one in plain]
+
     if vectors.names is not None:
-        return vectors.names
-
-    def fit(given: Sequence[str]) -> int:
-        return sum(_named(one, known, short) is not None for one in given)
-
+        return find(vectors.names)
     others = [as_texts(take()) for take in vectors.beside.values()]
-    once = [list(map(str, one)) for one in others if one is not None and len(set(one)) == len(one)]
-    best = max(once, key=fit, default=None)
-    return None if best is None or 2 * fit(best) < len(best) else best
+    once = [find(one.tolist()) for one in others if one is not None and len(set(one)) == len(one)]
+    best = max(once, key=_known, default=None)
+    return None if best is None or 2 * _known(best) < len(best) else best
 
 
-def _named(given: str, known: set[str], short: Mapping[str, str]) -> str | None:
-    """The file that a text names: by its path, the end of it, or its mere name."""
-    plain = given.replace("\\", "/")
-    return _within(plain, known) or short.get(plain.rpartition("/")[2])
+def _known(found: list[tuple[str, str | None]]) -> int:
+    return sum(name is not None for _, name in found)
 
 
 def _within(given: str, known: set[str]) -> str | None:

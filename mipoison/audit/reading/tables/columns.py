@@ -78,8 +78,11 @@ def matrix(file: Path, table: Any, names: list[str]) -> Array:
     for name in names:
         kind = table.schema.field(name).type
         if not is_number(kind) and not (len(names) == 1 and is_list(kind)):
+            texts = is_text(kind)
+            got = f"texts such as {listed([_odd(table.column(name))])}" if texts else kind
             raise ValueError(
-                f"{file.name}: expected column {name} of numbers, got {kind}; leave it out, or name others"
+                f"{file.name}: expected column {name} of numbers, got {got}; write plain numbers, or name the columns "
+                "of the vectors with --vectors-prefix or --vectors-name"
             )
     column = table.column(names[0])
     if len(names) > 1 or not is_list(column.type):
@@ -94,6 +97,20 @@ def matrix(file: Path, table: Any, names: list[str]) -> Array:
         return rows_of(names[0], plain).numpy()
     except ValueError as error:
         raise ValueError(f"{file.name}: {error}") from error
+
+
+def _odd(column: Any) -> str:
+    """The first of some texts that is no number, else the first text."""
+    texts = [str(one) for one in column.drop_null().to_pylist()]
+    return next((one for one in texts if not _parses(one)), (texts or ["nothing"])[0])
+
+
+def _parses(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def numbers(column: Any) -> Array:
