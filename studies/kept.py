@@ -142,7 +142,7 @@ def _later(again: dict[str, Any], study: dict[str, Any]) -> bool:
 def titles() -> dict[str, str]:
     """What each study shows, by name."""
     wanted = TITLES | {
-        rest: f"the rest of the defenses of: {TITLES[name]}" for name, rest in REST.items()
+        rest: f"the remaining defenses on: {TITLES[name]}" for name, rest in REST.items()
     }
     wanted |= {asked: f"worst cases of: {TITLES[name]}" for name, asked in ASKED.items()}
     return wanted

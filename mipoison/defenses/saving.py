@@ -25,6 +25,10 @@ _EXTRA: Final = "_extra_state"
 _DTYPES: Final = (torch.float32, torch.float64, torch.int64)
 
 
+class MissingKey(ValueError):
+    """A defense with a key is read without one."""
+
+
 class Saved(DtypeStable):
     """A module that its file restores: its constructor arguments are settings or parts.
 
@@ -189,7 +193,7 @@ def restored(cls: type[_Own], content: storage.Content, key: KeyLike) -> _Own:
     options: dict[str, Any] = {} if key is None else {"key": resolve_key(key)}
     keyed = needs_key(cls, content)
     if keyed and key is None:
-        raise ValueError(
+        raise MissingKey(
             f"expected the key of this {cls.__name__}, which is not in {content.where}, got none; pass key=..., "
             "the one that the defense was made with, for the same answers"
         )

@@ -48,6 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given = parser.parse_args(arguments)
     try:
         settings = read(given.config, given)
+        _check_metrics_folder()
         # (And thereby checks what the settings name.)
         loaded = load(settings)
     except OSError as error:
@@ -60,6 +61,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(f"the settings are right; key {loaded.fingerprint or 'none'}")
         return
     _serve(settings, loaded.identity)
+
+
+def _check_metrics_folder() -> None:
+    folder = os.environ.get(FOLDER)
+    if folder and not os.access(folder, os.W_OK | os.X_OK):
+        raise ValueError(
+            f"{FOLDER}: expected a folder that can be written, got {folder}; make it, or leave the variable out"
+        )
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -10,6 +10,7 @@ STATUS: Final[Mapping[str, int]] = {
     "bad_path": 400,
     "identity": 400,
     "two_lengths": 400,
+    "unexpected_body": 400,
     "metrics_forbidden": 403,
     "not_listed": 404,
     "method_not_listed": 405,

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import mipoison as mp
 from mipoison.defenses.base import Defense
+from mipoison.defenses.saving import MissingKey
 from mipoison.defenses.wire import require_wire
 from mipoison.keys import Key
 from mipoison.serve.config.settings import Guard, Settings
@@ -68,7 +69,12 @@ def load(settings: Settings) -> Loaded:
     guard, answers = settings.defense, settings.answers
     key = _key(guard)
     digest = _digest(guard.file)
-    defense = mp.load(str(guard.file), key=key)
+    try:
+        defense = mp.load(str(guard.file), key=key)
+    except MissingKey:
+        raise ValueError(
+            f"[defense]: expected the key of {guard.file.name}, got none; say with key_env or key_file where it is"
+        ) from None
     if _digest(guard.file) != digest:
         raise ValueError(
             "[defense] file: expected a file that stays as it is while it is read, got a change; start again"

@@ -21,7 +21,7 @@ GOOD = """
 url = "http://127.0.0.1:8080"
 timeout_s = 5
 [answers]
-protocol = "v2"
+protocol = "mlflow"
 decimals = "full"
 labels = ["a", "b"]
 [defense]
@@ -78,7 +78,20 @@ def test_flags_alone_are_enough_and_override_the_file(tmp_path: Path) -> None:
         True,
         ("x", "y"),
     )
-    assert made.answers.protocol == "v2"
+    assert made.answers.protocol == "mlflow"
+
+
+@pytest.mark.parametrize("what", ["missing", "folder", "text"])
+def test_certificates_are_looked_at_before_the_start(what: str, tmp_path: Path) -> None:
+    file = tmp_path / "ca.pem"
+    if what == "folder":
+        file.mkdir()
+    if what == "text":
+        file.write_text("no certificate")
+    text = GOOD.replace("http://127.0.0.1:8080", "https://h")
+    text = text.replace("[upstream]", '[upstream]\nca_file = "ca.pem"')
+    with pytest.raises(ValueError, match=r"ca_file: expected a file with certificates.*ca.pem: ."):
+        read(text, folder=tmp_path)
 
 
 def test_every_setting_has_a_flag_of_its_own_and_none_takes_a_key() -> None:
@@ -110,7 +123,7 @@ WRONG: list[tuple[str, str]] = [
         without('url = "http://127.0.0.1:8080"\n'),
         "expected url in [upstream], got none; add it to the file, or give --upstream",
     ),
-    (without('protocol = "v2"\n'), "give --protocol"),
+    (without('protocol = "mlflow"\n'), "give --protocol"),
     (without('file = "lpa.safetensors"\n'), "give --defense"),
     (without('defend = ["POST /v2/models/*/infer"]\n'), "give --defend"),
     (
@@ -135,27 +148,50 @@ WRONG: list[tuple[str, str]] = [
     (GOOD.replace('labels = ["a", "b"]', "labels = [1]"), "a list of texts"),
     (GOOD.replace('labels = ["a", "b"]', 'labels = ["a", "a"]'), "different texts"),
     (
-        GOOD.replace('"v2"', '"v3"'),
+        GOOD.replace('"mlflow"', '"v3"'),
         "expected one of v2, tfserving, mlflow, torchserve, path, got 'v3'",
     ),
     (GOOD.replace('"lpa.safetensors"', '""'), "a path"),
     (with_("upstream", 'ready_path = "ready"'), "begins with /"),
     (with_("upstream", 'ca_file = "ca.pem"'), "an https url"),
+    *(
+        (with_("upstream", f'ready_path = "{path}"'), "ready_path: expected a path that begins")
+        for path in ("/a#b", "/é", "/a b", "/a%2f", f"/{'a' * 70_000}")
+    ),
+    *(
+        (GOOD.replace("http://127.0.0.1:8080", url), "one such as http://127.0.0.1:8080")
+        for url in ("http://999.1.1.1", "http://é..x", "http://a b:80", "http://*", "http://$H:80")
+    ),
+    *(
+        (with_("defense", f'identity_header = "{name}"'), "which a client chooses")
+        for name in ("Host", "X-Request-Id", "Transfer-Encoding")
+    ),
+    (GOOD.replace('"mlflow"', '"v2"'), "labels: expected none with protocol 'v2'"),
+    (
+        with_("answers", 'pass_fields = ["a"]').replace('"mlflow"', '"torchserve"'),
+        "pass_fields: expected none where the whole body",
+    ),
+    (
+        with_("answers", 'path = "$"\npass_fields = ["a"]').replace('"mlflow"', '"path"'),
+        "pass_fields: expected none where the whole body",
+    ),
+    (f"{GOOD}\nx = {'[' * 5000}", "too deep to read"),
+    (with_("defense", "drift_window = 99999999"), "expected 100 to 16777216"),
     (GOOD.replace("http://127.0.0.1:8080", "ftp://h"), "one such as http://127.0.0.1:8080"),
     (GOOD.replace("http://127.0.0.1:8080", "http://"), "one such as http://127.0.0.1:8080"),
     (GOOD.replace("http://127.0.0.1:8080", "http://h:99999"), "one such as http://127.0.0.1:8080"),
     (GOOD.replace("http://127.0.0.1:8080", "http://me:s3cret@h"), "no user, query or fragment"),
     (with_("answers", 'path = "a"'), 'with protocol "path"'),
-    (GOOD.replace('"v2"', '"path"'), "got none"),
+    (GOOD.replace('"mlflow"', '"path"'), "got none"),
     (
-        GOOD.replace('protocol = "v2"', 'protocol = "path"\npath = "a[0]"'),
+        GOOD.replace('protocol = "mlflow"', 'protocol = "path"\npath = "a[0]"'),
         "[answers] path: expected a path such as",
     ),
     (
-        GOOD.replace('protocol = "v2"', 'protocol = "torchserve"\noutput = "a"'),
+        GOOD.replace('protocol = "mlflow"', 'protocol = "torchserve"\noutput = "a"'),
         "[answers] output: expected none",
     ),
-    (with_("answers", 'pass_fields = ["outputs"]'), "got outputs, which hold them"),
+    (with_("answers", 'pass_fields = ["predictions"]'), "got predictions, which hold them"),
     (with_("answers", 'output = "p"\npass_fields = ["p"]'), "got p, which hold them"),
     (with_("answers", 'pass_headers = ["Content-Length"]'), "hold for a new body"),
     (with_("answers", 'pass_headers = ["a b"]'), "the name of a header"),

@@ -152,7 +152,7 @@ def test_what_cannot_be_served_is_told_in_one_line(
     for arguments, expected in (
         (["--config", str(tmp_path / "none.toml")], "none.toml: No such file"),
         (needed(tmp_path / "none"), "No such file"),
-        (needed(saved), "expected the key of this GaussianNoise"),
+        (needed(saved), "got none; say with key_env or key_file where it is"),
         ([*needed(saved), "--key-env", "NO_KEY"], "NO_KEY"),
         ([*needed(saved), "--key-file", str(tmp_path / "short")], "short"),
         ([*needed(saved), "--key-file", str(tmp_path / "none")], "expected the path of a file"),

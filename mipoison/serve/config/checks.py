@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import ipaddress
 import re
+import ssl
+from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from mipoison.serve.config.routes import Route
+import httpx
+
+from mipoison.serve.config.routes import Route, is_plain
 from mipoison.serve.config.settings import Settings
 from mipoison.serve.documents import paths
 
@@ -19,6 +23,14 @@ _HOLDERS: Final = {
     "tfserving": {"predictions", "outputs"},
     "mlflow": {"predictions"},
 }
+# Headers that do not name an account, since whoever sends a request chooses them or they are of its connection.
+_NO_ACCOUNT: Final = frozenset(
+    "host x-request-id content-type content-length accept user-agent connection keep-alive te trailer "
+    "transfer-encoding upgrade expect".split()
+)
+# A name of DNS, an IPv4 address or an IPv6 one.
+_HOST: Final = re.compile(r"[A-Za-z0-9_\-]+(?:\.[A-Za-z0-9_\-]+)*\.?|[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*")
+_LONGEST_URL: Final = 2048
 # Headers of a response that belong to its bytes or its connection, which are new.
 _OF_BYTES: Final = frozenset(
     (
@@ -60,6 +72,11 @@ def check(settings: Settings) -> None:
     for name in (guard.identity_header, *settings.answers.pass_headers):
         if name is not None and _HEADER.fullmatch(name) is None:
             raise ValueError(f"expected the name of a header, got {name!r}")
+    if (guard.identity_header or "").lower() in _NO_ACCOUNT:
+        raise ValueError(
+            "[defense] identity_header: expected a header that what authenticates clients sets, got "
+            f"{guard.identity_header!r}, which a client chooses; name another one"
+        )
     for name in settings.answers.pass_headers:
         if name.lower() in _OF_BYTES:
             raise ValueError(
@@ -119,7 +136,14 @@ def _check_upstream(settings: Settings) -> None:
         port: Any = parts.port
     except ValueError:
         parts, port = urlsplit(""), None
-    if parts.scheme not in ("http", "https") or not parts.hostname or port == 0:
+    host = parts.hostname or ""
+    if (
+        parts.scheme not in ("http", "https")
+        or port == 0
+        or _HOST.fullmatch(host) is None
+        or not is_plain(parts.path)
+        or not _is_url(upstream.url)
+    ):
         raise ValueError(
             "[upstream] url: expected one such as http://127.0.0.1:8080, got another text"
         )
@@ -129,10 +153,32 @@ def _check_upstream(settings: Settings) -> None:
         )
     if upstream.ca_file is not None and parts.scheme != "https":
         raise ValueError("[upstream] ca_file: expected an https url, got http; leave ca_file out")
-    if upstream.ready_path is not None and not upstream.ready_path.startswith("/"):
+    if upstream.ca_file is not None:
+        _check_certificates(upstream.ca_file)
+    ready = upstream.ready_path
+    if ready is not None and not (ready.startswith("/") and is_plain(ready)):
         raise ValueError(
-            f"[upstream] ready_path: expected a path that begins with /, got {upstream.ready_path!r}"
+            "[upstream] ready_path: expected a path that begins with / and has plain segments, without a query, got "
+            f"{ready[:80]!r}"
         )
+
+
+def _is_url(text: str) -> bool:
+    """Whether the client takes it: it refuses addresses such as 999.1.1.1, which have the form of one."""
+    try:
+        return bool(httpx.URL(text).host) and len(text) <= _LONGEST_URL
+    except httpx.InvalidURL:
+        return False
+
+
+def _check_certificates(file: Path) -> None:
+    try:
+        ssl.create_default_context(cafile=file)
+    except OSError as error:
+        # (An SSLError is one, too.)
+        raise ValueError(
+            f"[upstream] ca_file: expected a file with certificates in PEM, got {file}: {error.strerror}"
+        ) from None
 
 
 def _check_answers(settings: Settings) -> None:
@@ -155,6 +201,14 @@ def _check_answers(settings: Settings) -> None:
                 f"[answers] output: expected none with protocol {answers.protocol!r}, got one; leave it out"
             )
         keys.add(answers.output)
+    if answers.labels and answers.protocol == "v2":
+        raise ValueError(
+            "[answers] labels: expected none with protocol 'v2', whose vectors are lists, got some; leave them out"
+        )
+    if answers.pass_fields and (answers.protocol == "torchserve" or answers.path == "$"):
+        raise ValueError(
+            "[answers] pass_fields: expected none where the whole body is the vectors, got some; leave them out"
+        )
     both = sorted(keys & set(answers.pass_fields))
     if both:
         raise ValueError(

@@ -114,6 +114,8 @@ def _of_file(file: Path) -> dict[tuple[str, str], _Given]:
         raise ValueError(f"{file}: expected UTF-8 text, got other bytes") from None
     except tomllib.TOMLDecodeError as error:
         raise ValueError(f"{file}: expected TOML, got a mistake: {error}") from None
+    except RecursionError:
+        raise ValueError(f"{file}: expected TOML, got lists in lists, too deep to read") from None
     values = {}
     for section, content in document.items():
         if section not in SECTIONS:
@@ -147,7 +149,7 @@ def _converted(item: Field[Any], given: _Given) -> Any:
         ) from None
     low, high = meta["low"], meta["high"]
     if low is not None and not low <= converted <= high:
-        raise ValueError(f"{given.where}: expected {low:g} to {high:g}, got {value!r}")
+        raise ValueError(f"{given.where}: expected {low} to {high}, got {value!r}")
     if meta["choices"] and converted not in meta["choices"]:
         raise ValueError(
             f"{given.where}: expected one of {', '.join(meta['choices'])}, got {value!r}"

@@ -14,6 +14,7 @@ OWN: Final = ("/healthz", "/readyz", "/metrics")
 # Escapes, dot segments, parameters after a semicolon, dots at an end and doubled slashes could lead the upstream to
 # another place than the one that was compared.
 _PATH: Final = re.compile(r"(?:/[A-Za-z0-9._~!$&'()+,=:@\-]+(?<!\.))*/?")
+_LONGEST: Final = 2048
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,12 @@ def _overlap(a: str, b: str) -> bool:
 
 
 def _is_pattern(pattern: str) -> bool:
-    return _PATH.fullmatch(pattern.replace("*", "x")) is not None and pattern.startswith("/")
+    return is_plain(pattern.replace("*", "x")) and pattern.startswith("/")
+
+
+def is_plain(path: str) -> bool:
+    """Whether a path, if there is one, has plain segments, and is not too long for a request."""
+    return len(path) <= _LONGEST and _PATH.fullmatch(path) is not None
 
 
 def find(routes: tuple[Route, ...], method: str, path: str) -> Route:

@@ -55,7 +55,7 @@ class Upstream:
     timeout_s: float = field(
         default=30.0,
         metadata=_told(
-            "seconds from the first byte sent to the last received",
+            "seconds until a defended answer is whole; a passing one has to begin, and never pauses longer",
             kind="float",
             low=0.01,
             high=3600,
@@ -63,6 +63,13 @@ class Upstream:
     )
     max_response_bytes: int = field(
         default=_BYTES, metadata=_told("largest answer that is read", kind="int", low=1, high=2**31)
+    )
+    keep_alive: bool = field(
+        default=False,
+        metadata=_told(
+            "use connections again for defended answers; only where every request's body is read",
+            kind="switch",
+        ),
     )
     ca_file: Path | None = field(
         default=None,

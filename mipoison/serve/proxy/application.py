@@ -26,7 +26,7 @@ from mipoison.serve.loading import Loaded, meter_of
 from mipoison.serve.proxy.headers import require_one_length
 from mipoison.serve.proxy.logs import log, request_id
 from mipoison.serve.proxy.metrics import CONTENT_TYPE, Metrics
-from mipoison.serve.proxy.requests import Proxy
+from mipoison.serve.proxy.requests import Proxy, raw_path
 from mipoison.serve.proxy.responses import refusal
 from mipoison.serve.proxy.upstream import Upstream
 
@@ -92,17 +92,20 @@ def application(
         await upstream.close()
         log("stopped")
 
-    def own(
-        answer: Callable[[Request], Awaitable[Response]],
-    ) -> Callable[[Request], Awaitable[Response]]:
+    def own(path: str, answer: Callable[[Request], Awaitable[Response]]) -> Served:
         async def answered(request: Request) -> Response:
             try:
                 require_one_length(request.scope["headers"])
+                # (A server in front that keeps a path of these out compares what was sent.)
+                if raw_path(request.scope) != path:
+                    raise Refused(
+                        "bad_path", f"expected {path}, got it with percent-escapes; send it plain"
+                    )
                 return await answer(request)
             except Refused as refused:
                 return refusal(refused, request_id(request.headers.get("x-request-id")))
 
-        return answered
+        return Served(path, answered, methods=["GET"])
 
     async def health(_: Request) -> Response:
         return JSONResponse({"status": "ok"})
@@ -121,9 +124,9 @@ def application(
 
     made = Starlette(
         routes=[
-            Served("/healthz", own(health), methods=["GET"]),
-            Served("/readyz", own(ready), methods=["GET"]),
-            Served("/metrics", own(read_metrics), methods=["GET"]),
+            own("/healthz", health),
+            own("/readyz", ready),
+            own("/metrics", read_metrics),
             # (An instance is taken as an ASGI application, with every method.)
             Served("/{path:path}", proxy),
         ],

@@ -35,6 +35,8 @@ from mipoison.serve.proxy.upstream import Call, Reply, Upstream
 _LONGEST_ERROR: Final = 16 * 1024
 # Requests whose bodies are still to arrive, for each one that may be answered at a time.
 _READING: Final = 4
+# A body means nothing with these (RFC 9110, 9.3), so that many servers leave it unread and take it for a request.
+_WITHOUT_BODY: Final = frozenset(("GET", "HEAD", "DELETE", "OPTIONS"))
 # Written into logs and metrics where the client has closed the connection; it is never sent.
 _GONE: Final = 499
 
@@ -112,11 +114,12 @@ class Proxy:
         """The response; None if the client has gone."""
         try:
             headers.require_one_length(request.scope["headers"])
-            route = find(self.routes, request.method, _raw_path(request.scope))
+            route = find(self.routes, request.method, raw_path(request.scope))
             told.route = str(route)
             self._require_room(self.answering)
             identity = self._identity(request, route)
             body = await self._body(request)
+            _require_none(request.method, body)
             call = _call(request, route, told.id, body)
             # (From here on, so that a slow sender keeps nobody else out.)
             self._require_room(self.answering)
@@ -260,7 +263,15 @@ class Proxy:
             )
 
 
-def _raw_path(scope: Scope) -> str:
+def _require_none(method: str, body: bytes) -> None:
+    if body and method in _WITHOUT_BODY:
+        raise Refused(
+            "unexpected_body",
+            f"expected a {method} without a body, got one with it, which could hide a second request; leave it out",
+        )
+
+
+def raw_path(scope: Scope) -> str:
     """The path as the client sent it, escapes and all."""
     raw: bytes = scope.get("raw_path") or scope["path"].encode()
     return raw.decode("latin-1")
@@ -268,7 +279,7 @@ def _raw_path(scope: Scope) -> str:
 
 def _call(request: Request, route: Route, id: str, body: bytes) -> Call:
     scope: Any = request.scope
-    target = _raw_path(scope).encode("latin-1")
+    target = raw_path(scope).encode("latin-1")
     query: bytes = scope["query_string"]
     if query:
         if any(byte <= 32 or byte >= 127 or byte == ord("#") for byte in query):

@@ -17,6 +17,9 @@ from mipoison.serve.config.settings import Upstream as Settings
 from mipoison.serve.failures import Refused
 from mipoison.serve.proxy.headers import Headers
 
+# A connection that is used again may hold what is left of the request or the answer before. A model server that leaves a
+# body unread takes it for a request, which nobody has checked, and whose answer goes to the next request.
+_CLOSE: Final = (b"connection", b"close")
 # Idle connections are closed before servers of Python close theirs, after two seconds (gunicorn) or five (uvicorn).
 _IDLE_S: Final = 1.5
 # Seconds in which the upstream has to say that it is ready, and in which others get what it said.
@@ -78,14 +81,14 @@ class Upstream:
         if base.scheme == "https":
             verify = ssl.create_default_context(cafile=settings.ca_file)
 
-        def client(connections: int) -> httpx.AsyncClient:
+        def client(connections: int, *, kept: bool = False) -> httpx.AsyncClient:
             made = httpx.AsyncClient(
                 transport=transport,
                 verify=verify,
                 timeout=httpx.Timeout(settings.timeout_s, connect=settings.connect_timeout_s),
                 limits=httpx.Limits(
                     max_connections=connections,
-                    max_keepalive_connections=connections,
+                    max_keepalive_connections=connections if kept else 0,
                     keepalive_expiry=_IDLE_S,
                 ),
                 follow_redirects=False,
@@ -97,6 +100,8 @@ class Upstream:
             return made
 
         self._client = client(connections)
+        # Such connections have defended answers alone, so that what is left on one is defended, too.
+        self._kept = client(connections, kept=True) if settings.keep_alive else None
         # Whoever asks /readyz takes no connection from requests.
         self._asking = client(1)
         self._asks = asyncio.Lock()
@@ -104,8 +109,9 @@ class Upstream:
 
     async def close(self) -> None:
         """Closes all connections."""
-        await self._client.aclose()
-        await self._asking.aclose()
+        for one in (self._client, self._kept, self._asking):
+            if one is not None:
+                await one.aclose()
 
     async def fetch(self, call: Call) -> Reply:
         """The whole answer.
@@ -150,7 +156,8 @@ class Upstream:
     async def _is_ready(self, path: str) -> bool:
         async def asked() -> bool:
             # (The body is left unread, whatever its size.)
-            async with self._asking.stream("GET", self._url(path.encode())) as response:
+            url = self._url(path.encode())
+            async with self._asking.stream("GET", url, headers=[_CLOSE]) as response:
                 return response.status_code == 200
 
         try:
@@ -188,11 +195,16 @@ class Upstream:
         )
 
     async def _sent(self, call: Call) -> httpx.Response:
-        request = self._client.build_request(
-            call.method, self._url(call.target), headers=call.headers, content=call.body or None
+        kept = self._kept if call.defended else None
+        client = kept or self._client
+        request = client.build_request(
+            call.method,
+            self._url(call.target),
+            headers=call.headers if kept else [*call.headers, _CLOSE],
+            content=call.body or None,
         )
         with _reasons(self.settings):
-            response = await self._client.send(request, stream=True)
+            response = await client.send(request, stream=True)
         if not 200 <= response.status_code < 600:
             await response.aclose()
             raise Refused(
