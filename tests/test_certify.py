@@ -308,6 +308,17 @@ def test_it_says_what_it_holds_for() -> None:
         ({"groups": torch.zeros(40, dtype=torch.int64)}, ValueError, "at least 4 different inputs"),
         ({"groups": torch.rand(40)}, TypeError, "groups to hold integers"),
         ({"secrets": {"who": [1, 2]}}, ValueError, r"secrets\['who'\] of shape"),
+        ({"secrets": ["who"]}, TypeError, r"secrets to be a mapping from names .* got list"),
+        *(
+            ({"secrets": {"who": values}}, TypeError, r"secrets\['who'\] to be integers or texts")
+            for values in (
+                np.linspace(0, 1, 300),
+                [None] * 300,
+                ["a", None] * 150,
+                np.ma.masked_equal(np.arange(300) % 3, 1),
+                np.ma.masked_equal(np.array(["a", "b"] * 150), "b"),
+            )
+        ),
         ({"seed": 0.5}, ValueError, "seed"),
     ],
 )
@@ -318,3 +329,11 @@ def test_wrong_arguments_are_refused(
     given = {"answers": LabelOnly(), "outputs": p, "inputs": x} | change
     with pytest.raises(error, match=said):
         mp.certify(**given)
+
+
+def test_an_answer_that_labels_share_counts_for_each() -> None:
+    p = torch.tensor([[0.7, 0.3]] * 200 + [[0.3, 0.7]] * 200 + [[0.1, 0.9]] * 200)
+    # One answer to the first label, and that one and another to the second.
+    answers = torch.tensor([[0.7, 0.3]] * 400 + [[0.1, 0.9]] * 200)
+    for seed in range(4):
+        assert mp.certify(answers, p, torch.rand(600, 3), seed=seed).bits == 1.0

@@ -465,3 +465,15 @@ def test_a_codebook_tells_what_fresh_rows_spend() -> None:
     book = mp.LPA.fit(p, x, objective="codebook", budget=0.3)
     fresh, _ = world(2000, 5, seed=7)
     assert book.realised == pytest.approx(float((book(fresh) - fresh).abs().sum(1).mean()), rel=0.2)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "epsilon"),
+    [(torch.bfloat16, 1e-3), (torch.float16, 1e-4), (torch.float32, 1e-8), (torch.float64, 1e-17)],
+)
+def test_a_move_that_the_dtype_cannot_hold_is_refused(dtype: torch.dtype, epsilon: float) -> None:
+    p = draw("plain", 40, 2, seed=1).to(dtype)
+    with pytest.raises(ValueError, match=rf"epsilon of at least .* for rows in {dtype}, .* wider"):
+        mp.lpa(p, epsilon=epsilon, key=1)
+    held = 2 * torch.finfo(dtype).eps
+    assert bool((mp.lpa(p, epsilon=held, key=1) != p).any(1).double().mean() > 0.5)

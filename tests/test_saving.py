@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import io
-import json
 import math
 import pickle
 from collections.abc import Callable
@@ -12,7 +11,6 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
-import safetensors.torch
 import torch
 from distributions import draw
 from fitted import KEYED, KEYLESS, stored
@@ -45,14 +43,14 @@ Fitted = dict[str, Any]
 
 
 def altered(file: io.BytesIO, change: Callable[[dict[str, Any], dict[str, Tensor]], None]) -> Any:
-    """The file with other settings or tensors."""
-    data = file.read()
-    tensors = safetensors.torch.load(data)
-    header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])["__metadata__"]
-    settings = json.loads(header["settings"])
+    """The file with other settings or tensors, and the digest of these."""
+    content = storage.load(file)
+    settings, tensors = dict(content.settings), dict(content.tensors)
     change(settings, tensors)
-    header["settings"] = json.dumps(settings)
-    return io.BytesIO(safetensors.torch.save(tensors, metadata=header))
+    other = io.BytesIO()
+    storage.save(other, content.kind, settings, tensors)
+    other.seek(0)
+    return other
 
 
 def test_the_table_holds_every_defense(fitted: Fitted) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save, save_file
 
 from mipoison.defenses import storage
 
@@ -33,7 +33,7 @@ def test_save_and_load_round_trip(tmp_path: Path) -> None:
     for name, value in TENSORS.items():
         assert torch.equal(tensors[name], value) and tensors[name].dtype == value.dtype
     with safe_open(str(path), framework="pt") as file:
-        assert file.metadata().keys() == {"mipoison", "format", "settings"}
+        assert file.metadata().keys() == {"mipoison", "format", "settings", "digest"}
 
 
 def test_another_file_is_refused(tmp_path: Path) -> None:
@@ -43,11 +43,11 @@ def test_another_file_is_refused(tmp_path: Path) -> None:
         storage.load(path)
 
 
-@pytest.mark.parametrize("other", ["0", "2"])
+@pytest.mark.parametrize("other", ["1", "3"])
 def test_another_format_is_refused(tmp_path: Path, other: str) -> None:
     path = tmp_path / "file.safetensors"
     save_file({}, str(path), metadata={"mipoison": "LPA", "format": other, "settings": "{}"})
-    with pytest.raises(ValueError, match=f"expected format 1 in .*, got {other}: another version"):
+    with pytest.raises(ValueError, match=f"expected format 2 in .*, got {other}: another version"):
         storage.load(path)
 
 
@@ -72,17 +72,30 @@ def test_a_truncated_file_is_refused(tmp_path: Path) -> None:
             storage.load(path)
 
 
-@pytest.mark.parametrize("settings", [None, "", "{", "[1]", "7"])
-def test_damaged_settings_are_refused(tmp_path: Path, settings: str | None) -> None:
-    metadata = {"mipoison": "Swap", "format": str(storage._FORMAT)}
-    path = tmp_path / "damaged.safetensors"
-    save_file(
-        {"a": torch.zeros(1)},
-        path,
-        metadata | ({} if settings is None else {"settings": settings}),
-    )
-    with pytest.raises(ValueError, match=r"expected the settings of a defense in .*damaged"):
-        storage.load(path)
+def forged(settings: str) -> bytes:
+    """A file of the kind Swap with these settings, and a digest that fits."""
+    tensors = {"a": torch.zeros(1)}
+    metadata = {"mipoison": "Swap", "format": str(storage._FORMAT), "settings": settings}
+    metadata["digest"] = storage._digest("Swap", settings, tensors)
+    return save(tensors, metadata=metadata)
+
+
+@pytest.mark.parametrize("settings", ["", "{", "[1]", "7"])
+def test_settings_that_are_none_are_refused(settings: str) -> None:
+    with pytest.raises(ValueError, match=r"expected the settings of a defense in "):
+        storage.load(io.BytesIO(forged(settings)))
+
+
+def test_a_bit_that_flips_anywhere_is_found() -> None:
+    file = io.BytesIO()
+    storage.save(file, "LPA", SETTINGS, TENSORS)
+    whole = file.getvalue()
+    places = torch.randperm(8 * len(whole), generator=torch.Generator().manual_seed(1))[:1000]
+    for place in places.tolist():
+        other = bytearray(whole)
+        other[place // 8] ^= 1 << place % 8
+        with pytest.raises(ValueError, match=r"^expected"):
+            storage.load(io.BytesIO(other))
 
 
 def test_the_longest_name_is_saved(tmp_path: Path) -> None:

@@ -101,6 +101,10 @@ def certify(
             "and high="
         )
     seed = as_seed(seed)
+    if secrets is not None and not isinstance(secrets, Mapping):
+        raise TypeError(
+            f"expected secrets to be a mapping from names to categories, got {type(secrets).__name__}"
+        )
     known = {name: _categories(name, values, rows) for name, values in (secrets or {}).items()}
     cell = _cells(_answers(answers, rows))
     label = label_of(rows)
@@ -119,7 +123,9 @@ def certify(
         [torch.randperm(n, generator=generator, device="cpu") for _ in range(count)]
     ).to(rows.device)
     counts = torch.bincount(cell)
-    of_label = torch.bincount(label[_firsts(cell)])
+    # (An answer that several labels share is one of each.)
+    pairs = torch.unique(torch.stack((label, cell)), dim=1)
+    of_label = torch.bincount(pairs[0])
     alone = int((counts == 1).sum()) / n
     # Some repeats among answers that differ prove next to nothing.
     mse = 0.0 if alone > MOST_ALONE else _bound(x, cell, orders, confidence)
@@ -159,8 +165,18 @@ def _categories(name: str, values: Any, rows: Tensor) -> Tensor:
     given = values
     if not isinstance(values, Tensor):
         given = as_array(f"secrets[{name!r}]", values)
-        if given.dtype.kind not in "biu":
+        kind = given.dtype.kind
+        texts = kind in "US" or (kind == "O" and all(isinstance(one, str) for one in given.flat))
+        if np.ma.is_masked(given):
+            texts, kind = False, "O"
+        if texts:
             given = np.unique(given.astype(str), return_inverse=True)[1]
+        elif kind not in "biu":
+            got = "others" if kind == "O" else str(given.dtype)
+            raise TypeError(
+                f"expected secrets[{name!r}] to be integers or texts, without missing values, got {got}; divide "
+                "numbers into ranges, and leave rows without a value out"
+            )
     return _numbered(as_labels(f"secrets[{name!r}]", given, rows))
 
 

@@ -159,7 +159,7 @@ class Defense(Saved):
         Raises:
             TypeError: for a wrong kind or dtype.
             ValueError: for a wrong shape or device, for ids where there is no key or, with on_invalid="raise",
-                for rows that are no probability vectors.
+                for rows that are no probability vectors; for an epsilon below the resolution of their dtype.
             RuntimeError: under torch.export and make_fx, if the defense has a key; under torch.jit.trace and make_fx
                 with validate=True; under torch.vmap and torch.func, if they cannot follow it.
         """
@@ -181,6 +181,13 @@ class Defense(Saved):
         if self.classes is not None and p.shape[1] != self.classes:
             raise ValueError(
                 f"expected outputs with K={self.classes} classes, as fitted, got K={p.shape[1]}"
+            )
+        radius, resolution = self.ball[0], torch.finfo(p.dtype).eps
+        if 0 < radius < resolution:
+            # (Entries near one lie so far apart: such a move would leave rows as they are.)
+            raise ValueError(
+                f"expected an epsilon of at least {resolution:.2g} for rows in {p.dtype}, which cannot hold smaller "
+                f"moves, got {radius:.2g}; raise epsilon or the budget, or pass rows of a wider dtype"
             )
         if not torch.compiler.is_compiling() and torch._C._are_functorch_transforms_active():
             return self._transformed(ids, p, outputs, validate)

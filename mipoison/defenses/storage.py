@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import io
 import json
 import os
@@ -20,7 +21,7 @@ from torch import Tensor
 
 File: TypeAlias = "str | PathLike[str] | BinaryIO"
 
-_FORMAT: Final = 1
+_FORMAT: Final = 2
 # Bytes of the header's length, which stands before it.
 _LENGTH: Final = 8
 
@@ -61,12 +62,13 @@ def save(file: File, kind: str, settings: Mapping[str, Any], tensors: Mapping[st
         raise TypeError(
             f"expected the settings of {kind} to be numbers, texts, lists and None, got others: {error}"
         ) from error
-    metadata = {"mipoison": kind, "format": str(_FORMAT), "settings": text}
     # Copies: safetensors refuses tensors that share memory.
     contiguous = {
         name: value.detach().cpu().clone(memory_format=torch.contiguous_format)
         for name, value in tensors.items()
     }
+    metadata = {"mipoison": kind, "format": str(_FORMAT), "settings": text}
+    metadata["digest"] = _digest(kind, text, contiguous)
     data = safetensors.torch.save(contiguous, metadata=metadata)
     if hasattr(file, "write"):
         _write(file, data)
@@ -113,16 +115,32 @@ def load(file: File) -> Content:
             f"expected format {_FORMAT} in {where}, got {metadata.get('format')}: another version of mipoison saved "
             "it; read it with that version, or fit the defense again"
         )
+    kind, text = metadata["mipoison"], metadata.get("settings", "")
+    # (One bit of a penalty decides whether rows move at all.)
+    if metadata.get("digest") != _digest(kind, text, tensors):
+        raise ValueError(
+            f"expected in {where} what a defense saved, got another content than its digest says: the file is damaged "
+            "or was changed; save it again"
+        )
     try:
-        settings = json.loads(metadata.get("settings", ""))
+        settings = json.loads(text)
     except ValueError:
         settings = None
     if not isinstance(settings, dict):
         raise ValueError(
-            f"expected the settings of a defense in {where}, got none that can be read: the file is "
-            "damaged; save it again"
+            f"expected the settings of a defense in {where}, got none that can be read; save it again"
         )
-    return Content(metadata["mipoison"], settings, tensors, where)
+    return Content(kind, settings, tensors, where)
+
+
+def _digest(kind: str, settings: str, tensors: Mapping[str, Tensor]) -> str:
+    """Of all that a file holds, by which damage is found; whoever can write the file can write another digest."""
+    made = hashlib.blake2b(digest_size=16)
+    for name, value in sorted(tensors.items()):
+        said = f"{name} {value.dtype} {list(value.shape)}\n"
+        made.update(said.encode() + value.contiguous().view(-1).view(torch.uint8).numpy().tobytes())
+    made.update(f"{kind}\n{settings}".encode())
+    return made.hexdigest()
 
 
 def below(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

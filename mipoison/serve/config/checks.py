@@ -25,8 +25,10 @@ _HOLDERS: Final = {
 }
 # Headers that do not name an account, since whoever sends a request chooses them or they are of its connection.
 _NO_ACCOUNT: Final = frozenset(
-    "host x-request-id content-type content-length accept user-agent connection keep-alive te trailer "
-    "transfer-encoding upgrade expect".split()
+    (
+        *("host", "x-request-id", "content-type", "content-length", "accept", "user-agent"),
+        *("connection", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade", "expect"),
+    )
 )
 # A name of DNS, an IPv4 address or an IPv6 one.
 _HOST: Final = re.compile(r"[A-Za-z0-9_\-]+(?:\.[A-Za-z0-9_\-]+)*\.?|[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*")

@@ -17,8 +17,8 @@ from mipoison.serve.config.settings import Upstream as Settings
 from mipoison.serve.failures import Refused
 from mipoison.serve.proxy.headers import Headers
 
-# A connection that is used again may hold what is left of the request or the answer before. A model server that leaves a
-# body unread takes it for a request, which nobody has checked, and whose answer goes to the next request.
+# A connection that is used again may hold what is left of the request or the answer before. A model server that leaves
+# a body unread takes it for a request, which nobody has checked, and whose answer goes to the next request.
 _CLOSE: Final = (b"connection", b"close")
 # Idle connections are closed before servers of Python close theirs, after two seconds (gunicorn) or five (uvicorn).
 _IDLE_S: Final = 1.5
