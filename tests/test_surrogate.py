@@ -72,3 +72,36 @@ def test_outputs_and_inputs_must_pair_up() -> None:
         mp.Surrogate.fit(p, x[:9])
     with pytest.raises(ValueError, match="expected epochs"):
         mp.Surrogate.fit(p, x, epochs=0)
+
+
+def noisy(n: int, k: int, *, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Rows of many classes, and inputs of which only five directions show in the rows."""
+    generator = torch.Generator().manual_seed(seed)
+    x = torch.randn(n, 40, generator=generator)
+    weights = torch.zeros(40, k)
+    weights[:5] = 3 * torch.randn(5, k, generator=torch.Generator().manual_seed(1))
+    return torch.softmax(x @ weights / 5**0.5, 1), x
+
+
+def test_where_a_class_has_few_rows_they_are_not_memorised() -> None:
+    p, x = noisy(400, 200, seed=2)
+    fresh, hidden = noisy(2000, 200, seed=3)
+
+    def above(one: mp.Surrogate) -> float:
+        """The error above that of the 35 directions of 40 that do not show."""
+        return float((one.reconstruct(fresh) - hidden).square().mean()) - 35 / 40
+
+    assert above(mp.Surrogate.fit(p, x)) < 0.5 * above(mp.Surrogate.fit(p, x, epochs=30))
+
+
+def test_where_rows_are_many_or_a_handful_all_passes_are_made() -> None:
+    for n, k in ((400, 50), (60, 200)):
+        p, x = noisy(n, k, seed=2)
+        one, other = mp.Surrogate.fit(p, x), mp.Surrogate.fit(p, x, epochs=30)
+        assert torch.equal(one.weight0, other.weight0)
+
+
+def test_the_share_that_is_done_grows_to_one_while_passes_are_chosen() -> None:
+    shares: list[float] = []
+    mp.Surrogate.fit(*noisy(80, 40, seed=2), progress=shares.append)
+    assert shares == sorted(shares) and shares[-1] == 1.0 and shares[0] < 0.2
