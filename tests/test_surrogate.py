@@ -83,6 +83,7 @@ def noisy(n: int, k: int, *, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
     return torch.softmax(x @ weights / 5**0.5, 1), x
 
 
+@pytest.mark.whole_fits
 def test_where_a_class_has_few_rows_they_are_not_memorised() -> None:
     p, x = noisy(400, 200, seed=2)
     fresh, hidden = noisy(2000, 200, seed=3)
