@@ -163,7 +163,12 @@ def _parsed(text: str) -> tuple[bytes, str]:
     secret = bytes.fromhex(digits)
     if len(secret) < SHORTEST:
         return b"", f"{len(digits)}, which can be guessed"
-    # A text that repeats itself stands in its double elsewhere than at the ends.
-    if len(set(secret)) < _FEWEST_DIFFERENT or (secret + secret).find(secret, 1) < len(secret):
+    if repeats(secret):
         return b"", "digits that repeat themselves, which can be guessed"
     return secret, ""
+
+
+def repeats(secret: bytes) -> bool:
+    """Whether a secret has few different bytes, or is a shorter one several times."""
+    # (A text that repeats itself stands in its double elsewhere than at the ends.)
+    return len(set(secret)) < _FEWEST_DIFFERENT or (secret + secret).find(secret, 1) < len(secret)

@@ -35,7 +35,7 @@ class Key:
 
     Raises:
         TypeError: if the secret is neither.
-        ValueError: if it has fewer bytes.
+        ValueError: if it has fewer bytes, or they repeat themselves.
 
     Example:
         >>> Key(7) == Key(7), Key(7) == Key(8), Key(7)
@@ -60,6 +60,11 @@ class Key:
                 raise ValueError(
                     f"expected key of at least {SHORTEST} bytes, got {len(secret)}: a short one can be guessed; "
                     f"make one with secrets.token_bytes({SHORTEST})"
+                )
+            if key_text.repeats(secret):
+                raise ValueError(
+                    "expected key to be random bytes, got bytes that repeat themselves, which can be guessed; make one "
+                    f"with secrets.token_bytes({SHORTEST})"
                 )
             body = b"raw" + secret
         self._hold(_hashed(body))

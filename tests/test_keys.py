@@ -45,7 +45,13 @@ def test_the_key_cannot_be_read_off_or_pickled() -> None:
     with pytest.raises(TypeError, match="never serialised"):
         pickle.dumps(key)
     assert copy.deepcopy(key) is key
-    assert Key(1) != Key(-1) and Key(256) != Key(bytes(15) + b"\x01")
+    assert Key(1) != Key(-1) and Key(256) != Key(bytes(range(16)))
+
+
+@pytest.mark.parametrize("secret", [bytes(32), bytearray(16), b"secret42" * 2, b"aaaabbbbccccdddd"])
+def test_bytes_that_repeat_themselves_are_no_key(secret: bytes) -> None:
+    with pytest.raises(ValueError, match="bytes that repeat themselves, which can be guessed"):
+        Key(secret)
 
 
 # As text, in a variable or a file.

@@ -521,3 +521,10 @@ def test_flip_changes_the_label(
         assert torch.allclose(q[1], p[1][[1, 0, 2]], rtol=0, atol=1e-3)
     strict, _ = mp.flip(p, targets=targets, margin=0.0, **how)
     assert strict.argmax(1).tolist() == targets
+
+
+def test_words_end_at_the_last_block() -> None:
+    p = draw("plain", 3, 4)
+    assert mp.row_bits(p, key=1, draw=2**32 - 1).shape == (3, 4)
+    with pytest.raises(ValueError, match=r"end within 2\*\*32 blocks of four words, got draw="):
+        mp.row_bits(p, key=1, draw=2**32 - 1, words=5)

@@ -14,6 +14,7 @@ from mipoison.defenses import LPA
 from mipoison.defenses.wire import on_the_wire, require_wire
 from mipoison.integrations.fitting import fitted, require_settings
 from mipoison.integrations.sealed import Sealed
+from mipoison.ops.numbers import as_number
 
 
 class DefendedClassifier(Sealed, ClassifierMixin, MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]
@@ -45,11 +46,26 @@ class DefendedClassifier(Sealed, ClassifierMixin, MetaEstimatorMixin, BaseEstima
         self.held_out, self.key, self.key_env, self.decimals = held_out, key, key_env, decimals
 
     def fit(self, X: Any, y: Any, defender: Any = None) -> DefendedClassifier:
-        """Fits the classifier to X and y, and a defense to inputs of the defender's own, none of them in X."""
+        """Fits the classifier to X and y, and a defense to inputs of the defender's own, none of them in X.
+
+        Args:
+            X: inputs, [N, ...], as the classifier takes them.
+            y: their classes, [N].
+            defender: inputs of the defender's own, [M, ...]; None with `held_out` or a fitted defense.
+
+        Raises:
+            TypeError: for a wrong kind of setting.
+            ValueError: for settings that do not go together, classes that are none, or a share out of (0, 1).
+        """
         self.require_sealed()
         secret = {"options": self.options, "key": self.key, "key_env": self.key_env}
         require_settings(self.defense, held_out=self.held_out, defender=defender, **secret)
         check_classification_targets(y)
+        share = self.held_out
+        if share is not None and as_number("held_out", share, 0.0, 1.0, open_low=True) == 1.0:
+            raise ValueError(
+                f"expected held_out to be a share below 1, got {share!r}; pass .2 for a fifth of the rows"
+            )
         if self.held_out is not None:
             X, defender, y, _ = train_test_split(
                 X, y, test_size=self.held_out, stratify=y, random_state=0
@@ -66,12 +82,17 @@ class DefendedClassifier(Sealed, ClassifierMixin, MetaEstimatorMixin, BaseEstima
         return self
 
     def predict_proba(self, X: Any) -> Any:
-        """Defended probabilities [N, K]."""
+        """Defended probabilities [N, K] of inputs X, [N, ...].
+
+        Raises:
+            sklearn.exceptions.NotFittedError: before `fit`.
+            ValueError: for another K than the defense was fitted on, or what the classifier refuses.
+        """
         check_is_fitted(self)
         return on_the_wire(self.defense_, self.estimator_.predict_proba(X), decimals=self.decimals)
 
     def predict(self, X: Any) -> Any:
-        """The labels that the defended probabilities tell; but for an LFP the classifier's own."""
+        """The labels that the defended probabilities of inputs X tell, [N]; but for an LFP the classifier's own."""
         labels = self.predict_proba(X).argmax(axis=1)
         return self.classes_[labels]
 

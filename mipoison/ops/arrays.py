@@ -110,7 +110,8 @@ def _from_numpy(name: str, array: npt.NDArray[Any]) -> Tensor:
             else ""
         )
         raise TypeError(
-            f"expected {name} to hold numbers, got {array.dtype}; convert them, as with .astype('float32'){texts}"
+            f"expected {name} to hold numbers, got {array.dtype}; convert them, as with .astype('float32') or "
+            f".astype('int64'){texts}"
         )
     native = array.astype(array.dtype.newbyteorder("="), copy=False)
     return torch.from_numpy(np.require(native, requirements=["C", "A", "W"]))

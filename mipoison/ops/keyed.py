@@ -154,6 +154,11 @@ def row_bits(
         raise ValueError(
             f"expected words <= {_MOST_WORDS}, got {words}; ask for further ones with draw="
         )
+    if first + -(-count // 4) > 2**32:
+        # (Words beyond the last block would be those of the first.)
+        raise ValueError(
+            f"expected draw and words to end within 2**32 blocks of four words, got draw={first} and words={count}"
+        )
     secret = request_key(resolve_key(key), ids, rows)
     bits = keyed_bits(rows, secret, first, cell, count, backend)
     return like(bits, p)

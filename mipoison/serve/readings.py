@@ -168,9 +168,15 @@ class Readings:
         """What one meter would have read of all the traffic: counts, sums, maxima and bins are exact.
 
         Raises:
+            TypeError: for anything but readings.
             ValueError: for no readings.
         """
         several = list(many)
+        for one in several:
+            if not isinstance(one, Readings):
+                raise TypeError(
+                    f"expected readings to merge, got {type(one).__name__}; make them with Readings.from_dict"
+                )
         if not several:
             raise ValueError("expected readings to merge, got none")
         added = {name: sum(getattr(one, name) for one in several) for name in _COUNTS}
@@ -188,8 +194,11 @@ class Readings:
         """What `dataclasses.asdict` gave, also after JSON: for the readings of other processes.
 
         Raises:
+            TypeError: if it is no mapping.
             KeyError: if it lacks a field.
         """
+        if not isinstance(plain, Mapping):
+            raise TypeError(f"expected what dataclasses.asdict gave, got {type(plain).__name__}")
         given = {field.name: plain[field.name] for field in fields(cls)}
         for name in ("since_start", "window"):
             given[name] = _traffic(given[name])

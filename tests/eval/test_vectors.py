@@ -67,8 +67,20 @@ def test_a_keyed_defense_takes_its_key_from_a_file(here, capsys):
         (["npz:other.npz", "--defense", "label.safetensors"], "expected arrays outputs and inputs"),
         (["npz:mine.npz", "--defense", "gone"], "gone: No such file"),
         (["npz:mine.npz", "--defense", "mine.npz"], "expected a file saved by a mipoison defense"),
-        (["npz:wide.npz", "--defense", "label.safetensors"], "expected inputs in [0, 1]"),
-        (["npz:mine.npz", "--defense", "keyed.safetensors"], "expected the key of this Swap"),
+        (
+            ["npz:wide.npz", "--defense", "label.safetensors"],
+            "expected inputs in 0-1 or uint8, got",
+        ),
+        (["npz:bits.npz", "--defense", "label.safetensors"], "got none above 1, and a bound would"),
+        (
+            ["npz:texts.npz", "--defense", "label.safetensors"],
+            "texts.npz: expected outputs to hold",
+        ),
+        (["npz:ages.npz", "--defense", "label.safetensors"], "integers or texts, without missing"),
+        (
+            ["npz:mine.npz", "--defense", "keyed.safetensors"],
+            "got none; say with --key-file where it is",
+        ),
         (
             ["npz:mine.npz", "--defense", "label.safetensors", "--key-file", "gone"],
             "path of a file that holds a key, got 'gone'",
@@ -82,6 +94,9 @@ def test_a_keyed_defense_takes_its_key_from_a_file(here, capsys):
 def test_mistakes_are_one_line(given, said, here, one_line):
     np.savez("other.npz", x=OUTPUTS)
     np.savez("wide.npz", outputs=OUTPUTS, inputs=2 * INPUTS)
+    np.savez("bits.npz", outputs=OUTPUTS, inputs=(INPUTS > 0.5).to(torch.uint8))
+    np.savez("texts.npz", outputs=np.full((300, 3), "a"), inputs=INPUTS)
+    np.savez("ages.npz", outputs=OUTPUTS, inputs=INPUTS, age=np.linspace(20, 60, 300))
     Swap.fit(OUTPUTS, key=1).save("keyed.safetensors")
     assert said in one_line(["certify", *given])
 

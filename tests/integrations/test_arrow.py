@@ -336,3 +336,8 @@ def test_no_answer_is_no_table(p: Tensor, monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(batches, "on_the_wire", fails)
     with pytest.raises(RuntimeError, match="out of memory"):
         defend(table(p), NOISE)
+
+
+def test_a_column_that_stands_alone_has_no_name(p: Tensor) -> None:
+    with pytest.raises(ValueError, match="expected no column for a column that stands alone"):
+        defend(column(p.numpy(), TYPES["fixed"]), NOISE, column="x")

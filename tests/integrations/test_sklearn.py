@@ -248,6 +248,10 @@ def test_defense_without_a_key_is_pickled() -> None:
     [
         ({}, ValueError, "expected rows to fit the defense on, got none"),
         ({"held_out": 0.2, "defender": True}, ValueError, "got defender and held_out"),
+        ({"held_out": 5}, ValueError, r"expected held_out in \(0, 1\]"),
+        ({"held_out": 0}, ValueError, r"expected held_out in \(0, 1\]"),
+        ({"held_out": 1.0}, ValueError, "expected held_out to be a share below 1"),
+        ({"held_out": "0.2"}, TypeError, "held_out"),
         (
             {"defense": Rounding(2), "defender": True},
             ValueError,

@@ -50,7 +50,7 @@ async def answers(
 @pytest.mark.parametrize("top_k", [None, 2])
 def test_answers_do_not_depend_on_batches(top_k: int | None, named: bool) -> None:
     # (Every keyed draw of this defense shows in its answer.)
-    defend = Defend(GaussianNoise(key=Key(b"0" * 16)), decimals=4, top_k=top_k)
+    defend = Defend(GaussianNoise(key=Key(bytes(range(16)))), decimals=4, top_k=top_k)
     asked = requests(30)
     ids = [f"account {i % 7}" for i in range(30)] if named else None
     alone = [

@@ -384,3 +384,10 @@ def test_label_only_moves_rows_far() -> None:
     meter = mp.Meter(LabelOnly())
     meter(rows())
     assert meter.read().window.l1.most <= 2.0 and meter.read().window.l1.p50 > 0.5
+
+
+def test_what_is_no_reading_is_refused() -> None:
+    with pytest.raises(TypeError, match="expected readings to merge, got int"):
+        mp.Meter.merge([1])  # type: ignore[list-item]
+    with pytest.raises(TypeError, match=r"expected what dataclasses\.asdict gave, got int"):
+        Readings.from_dict(3)  # type: ignore[arg-type]

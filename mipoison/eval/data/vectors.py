@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
+
 from mipoison.certificates import Certificate, certify
 from mipoison.defenses import load
+from mipoison.defenses.saving import MissingKey
 from mipoison.eval.data.arrays import read_npz, scaled
 from mipoison.keys import Key
 
@@ -33,7 +36,29 @@ def certify_file(
         raise ValueError(f"vectors: expected {_PREFIX}FILE, got {vectors!r}")
     path = Path(vectors.removeprefix(_PREFIX))
     arrays = read_npz(path, f"vectors '{vectors}'", ("outputs", "inputs"), _HOW)
-    served = load(defense, key=None if key_file is None else Key.from_file(key_file))
-    outputs, inputs = arrays.pop("outputs"), scaled(arrays.pop("inputs"))
+    try:
+        served = load(defense, key=None if key_file is None else Key.from_file(key_file))
+    except MissingKey:
+        raise ValueError(
+            f"{defense.name}: expected the key of this defense, got none; say with --key-file where it is"
+        ) from None
+    outputs, given = arrays.pop("outputs"), arrays.pop("inputs")
+    if given.dtype == np.uint8 and given.size and given.max() <= 1:
+        raise ValueError(
+            f"{path.name}: expected inputs of uint8 from 0 to 255, got none above 1, and a bound would be in 255ths; "
+            "save numbers in 0-1 as float32"
+        )
+    inputs = scaled(given)
+    if inputs.dtype.kind == "f" and inputs.size and not (inputs.min() >= 0 and inputs.max() <= 1):
+        raise ValueError(
+            f"{path.name}: expected inputs in 0-1 or uint8, got {given.dtype} from {given.min()} to {given.max()}; "
+            "divide them by their range, or save them as uint8"
+        )
     groups = arrays.pop("groups", None)
-    return certify(served, outputs, inputs, confidence=confidence, secrets=arrays, groups=groups)
+    try:
+        return certify(
+            served, outputs, inputs, confidence=confidence, secrets=arrays, groups=groups
+        )
+    except TypeError as error:
+        # Arrays of a wrong type are a mistake of the file.
+        raise ValueError(f"{path.name}: {error}") from error

@@ -29,6 +29,10 @@ def alone(data: Any, options: dict[str, Any]) -> pa.Table:
     ids = options["ids"]
     if options["drop"] or options["keep"]:
         raise ValueError("expected no drop and keep for a column that stands alone, got some")
+    if options["column"] != "p":
+        raise ValueError(
+            f"expected no column for a column that stands alone, got {options['column']!r}; leave it out"
+        )
     if isinstance(ids, str):
         raise ValueError(f"expected as many ids as rows beside a single column, got {ids!r}")
     options |= {"column": "p"}
