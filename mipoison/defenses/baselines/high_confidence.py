@@ -20,6 +20,10 @@ class HighConfidence(Reshaped):
         on_invalid: see `Defense`.
         margin: see `Defense`.
 
+    Raises:
+        TypeError: for a setting of a wrong kind.
+        ValueError: for one out of its range.
+
     Example:
         >>> import torch
         >>> HighConfidence(cutoff=0.2)(torch.tensor([[0.6, 0.1, 0.2, 0.1]]))

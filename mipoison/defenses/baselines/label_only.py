@@ -12,7 +12,16 @@ from mipoison.ops.rows import label_of
 
 
 class LabelOnly(Defense):
-    """Answers with the one-hot vector of the label, and reveals nothing else."""
+    """Answers with the one-hot vector of the label, and reveals nothing else.
+
+    Args:
+        on_invalid: see `Defense`.
+        margin: see `Defense`; a one-hot vector leads by more.
+
+    Raises:
+        TypeError: for a setting of a wrong kind.
+        ValueError: for one out of its range.
+    """
 
     name: ClassVar[str] = "label-only"
 

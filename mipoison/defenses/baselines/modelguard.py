@@ -44,6 +44,10 @@ class ModelGuardW(Defense):
         on_invalid: see `Defense`.
         margin: see `Defense`.
 
+    Raises:
+        TypeError: for a setting of a wrong kind.
+        ValueError: for one out of its range.
+
     Example:
         >>> import torch
         >>> ModelGuardW(epsilon=0.2)(torch.tensor([[0.7, 0.2, 0.1]]))

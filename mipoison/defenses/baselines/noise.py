@@ -29,6 +29,10 @@ class KeyedNoise(Defense):
         key: 16 bytes or more, an int (for experiments) or None (one secret per process).
         on_invalid: see `Defense`.
         margin: see `Defense`.
+
+    Raises:
+        TypeError: for a setting or a key of a wrong kind.
+        ValueError: for a setting out of its range, or a key of few bytes or of bytes that repeat themselves.
     """
 
     saved: ClassVar[tuple[str, ...]] = ("scale",)
@@ -64,7 +68,18 @@ class KeyedNoise(Defense):
 
 
 class LaplaceNoise(KeyedNoise):
-    """Keyed Laplace noise; scale is its mean absolute value."""
+    """Keyed Laplace noise, then the nearest probability vector with the row's label.
+
+    Args:
+        scale: its mean absolute value, in [0, 1e6], in units of confidence.
+        key: 16 bytes or more, an int (for experiments) or None (one secret per process).
+        on_invalid: see `Defense`.
+        margin: see `Defense`.
+
+    Raises:
+        TypeError: for a setting or a key of a wrong kind.
+        ValueError: for a setting out of its range, or a key of few bytes or of bytes that repeat themselves.
+    """
 
     name: ClassVar[str] = "Laplace noise"
 
@@ -76,7 +91,18 @@ class LaplaceNoise(KeyedNoise):
 
 
 class GaussianNoise(KeyedNoise):
-    """Keyed Gaussian noise; scale is its standard deviation."""
+    """Keyed Gaussian noise, then the nearest probability vector with the row's label.
+
+    Args:
+        scale: its standard deviation, in [0, 1e6], in units of confidence.
+        key: 16 bytes or more, an int (for experiments) or None (one secret per process).
+        on_invalid: see `Defense`.
+        margin: see `Defense`.
+
+    Raises:
+        TypeError: for a setting or a key of a wrong kind.
+        ValueError: for a setting out of its range, or a key of few bytes or of bytes that repeat themselves.
+    """
 
     name: ClassVar[str] = "Gaussian noise"
 

@@ -35,6 +35,10 @@ class OneParameter(Reshaped):
         key: 16 bytes or more, an int (for experiments) or None (one secret per process).
         on_invalid: see `Defense`.
         margin: see `Defense`.
+
+    Raises:
+        TypeError: for a setting or a key of a wrong kind.
+        ValueError: for a setting out of its range, or a key of few bytes or of bytes that repeat themselves.
     """
 
     name: ClassVar[str] = "one-parameter DP"

@@ -55,6 +55,10 @@ class Reformer(DtypeStable):
         classes: K.
         latent: size of the code; rounded up to a multiple of 32.
         width: units of the hidden layers; rounded up to a multiple of 32.
+
+    Raises:
+        TypeError: for a setting of a wrong kind.
+        ValueError: for one out of its range.
     """
 
     def __init__(self, classes: int, latent: int, width: int) -> None:
@@ -133,6 +137,10 @@ class Purifier(Defense):
         key: 16 bytes or more, an int (for experiments) or None (one secret per process).
         on_invalid: see `Defense`.
         margin: see `Defense`.
+
+    Raises:
+        TypeError: for a setting or a key of a wrong kind.
+        ValueError: for a setting out of its range, or a key of few bytes or of bytes that repeat themselves.
     """
 
     name: ClassVar[str] = "Purifier"

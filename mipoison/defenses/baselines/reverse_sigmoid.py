@@ -26,6 +26,10 @@ class ReverseSigmoid(Reshaped):
         gamma: convergence γ > 0, how fast the perturbation saturates away from ½.
         on_invalid: see `Defense`.
         margin: see `Defense`.
+
+    Raises:
+        TypeError: for a setting of a wrong kind.
+        ValueError: for one out of its range.
     """
 
     name: ClassVar[str] = "reverse sigmoid"

@@ -27,6 +27,10 @@ class Rounding(Reshaped):
         decimals: digits kept, ≥ 0. A row whose entries all round to zero is answered with its label only.
         on_invalid: see `Defense`.
         margin: see `Defense`.
+
+    Raises:
+        TypeError: for a setting of a wrong kind.
+        ValueError: for one out of its range.
     """
 
     name: ClassVar[str] = "rounding"

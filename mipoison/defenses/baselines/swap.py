@@ -34,6 +34,10 @@ class Swap(Defense):
         key: 16 bytes or more, an int (for experiments) or None (one secret per process).
         on_invalid: see `Defense`.
         margin: see `Defense`.
+
+    Raises:
+        TypeError: for a setting or a key of a wrong kind.
+        ValueError: for a setting out of its range, or a key of few bytes or of bytes that repeat themselves.
     """
 
     name: ClassVar[str] = "swap"

@@ -26,6 +26,10 @@ class Temperature(Reshaped):
         on_invalid: see `Defense`.
         margin: see `Defense`.
 
+    Raises:
+        TypeError: for a setting of a wrong kind.
+        ValueError: for one out of its range.
+
     Example:
         >>> import torch
         >>> Temperature(temperature=0.5)(torch.tensor([[0.5, 0.25, 0.25]]))

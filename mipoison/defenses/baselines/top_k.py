@@ -20,6 +20,10 @@ class TopK(Reshaped):
         on_invalid: see `Defense`.
         margin: see `Defense`.
 
+    Raises:
+        TypeError: for a setting of a wrong kind.
+        ValueError: for one out of its range.
+
     Example:
         >>> import torch
         >>> TopK(2)(torch.tensor([[0.6, 0.1, 0.2, 0.1]]))

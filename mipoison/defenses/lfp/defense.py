@@ -91,6 +91,10 @@ class LFP(Defense):
         key: see `LPA`.
         on_invalid: see `Defense`.
         margin: see `Defense`.
+
+    Raises:
+        TypeError: for a setting or a key of a wrong kind.
+        ValueError: for a setting out of its range, or a key of few bytes or of bytes that repeat themselves.
     """
 
     name: ClassVar[str] = "LFP"

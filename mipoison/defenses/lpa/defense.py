@@ -139,6 +139,10 @@ class LPA(Defense):
             (key, row): a repeated query gets the same answer.
         on_invalid: see `Defense`.
         margin: see `Defense`.
+
+    Raises:
+        TypeError: for a setting or a key of a wrong kind.
+        ValueError: for a setting out of its range, or a key of few bytes or of bytes that repeat themselves.
     """
 
     name: ClassVar[str] = "LPA"
