@@ -56,11 +56,13 @@ def integer(value: int) -> str:
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A Markdown table; empty text where there are no rows."""
-    lines = [f"| {' | '.join(row)} |\n" for row in rows]
-    if not lines:
+    """A Markdown table without rows and columns that have no figure; empty text where no row is left."""
+    told = [row for row in rows if any(cell != NO_FIGURE for cell in row[1:])]
+    kept = [i for i in range(len(head)) if any(row[i] != NO_FIGURE for row in told)]
+    lines = [f"| {' | '.join(row[i] for i in kept)} |\n" for row in (head, *told)]
+    if not told:
         return ""
-    return f"| {' | '.join(head)} |\n|{'---|' * len(head)}\n" + "".join(lines)
+    return f"{lines[0]}|{'---|' * len(kept)}\n" + "".join(lines[1:])
 
 
 def per_row(one: Measurement | None) -> float | None:

@@ -146,9 +146,16 @@ def test_separate_table_for_a_gpu() -> None:
         render.Run("b.json", "2026-01-01", "abc", machine, (race(10, step=1.0, add=1.0),)),
     ]
     cpu, gpu = render.block(runs).split("## On a GPU\n")
-    assert cells(gpu, "1 000")[-3:] == ["1.50 missed", "≤ 1.4", "–"]
+    # (What has no figure in any row is no column.)
+    assert cells(gpu, "1 000")[-2:] == ["1.50 missed", "≤ 1.4"]
     assert "B200" in gpu and "Not yet" not in gpu and "| 10 |" in cpu
     assert "Not yet measured on a GPU" in render.block(runs[1:])
+
+
+def test_rows_and_columns_without_a_figure_are_left_out() -> None:
+    made = tables.table(("K", "a", "b"), [("2", "–", "1"), ("3", "–", "–")])
+    assert made == "| K | b |\n|---|---|\n| 2 | 1 |\n"
+    assert tables.table(("K", "a"), [("2", "–"), ("3", "–")]) == ""
 
 
 def test_processors_do_not_share_a_table() -> None:
