@@ -94,6 +94,14 @@ def test_certificates_are_looked_at_before_the_start(what: str, tmp_path: Path) 
         read(text, folder=tmp_path)
 
 
+def test_a_flag_that_says_where_the_key_is_overrides_the_file(tmp_path: Path) -> None:
+    text = with_("defense", 'key_env = "A"')
+    made = read(text, "--key-file", "k", folder=tmp_path)
+    assert (made.defense.key_env, made.defense.key_file) == (None, Path("k"))
+    with pytest.raises(ValueError, match="expected one of key_env and key_file"):
+        read(text, "--key-file", "k", "--key-env", "B", folder=tmp_path)
+
+
 def test_every_setting_has_a_flag_of_its_own_and_none_takes_a_key() -> None:
     flags = [options.flag_of(item) for _, item in options.all_settings()]
     assert len(set(flags)) == len(flags)

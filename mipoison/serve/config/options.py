@@ -19,6 +19,7 @@ else:
     import tomli as tomllib
 
 SECTIONS: Final[Mapping[str, type]] = get_type_hints(Settings)
+_KEYS: Final = frozenset((("defense", "key_env"), ("defense", "key_file")))
 _FULL: Final = "full"
 _SWITCH: Final = {"true": True, "false": False}
 
@@ -44,10 +45,15 @@ def read(file: Path | None, given: argparse.Namespace) -> Settings:
         OSError: if the file cannot be read.
     """
     values = {} if file is None else _of_file(file)
-    for section, item in all_settings():
-        flag = vars(given).get(_dest(section, item))
-        if flag is not None:
-            values[section, item.name] = _Given(flag, flag_of(item), Path())
+    flags = {
+        (section, item.name): _Given(flag, flag_of(item), Path())
+        for section, item in all_settings()
+        if (flag := vars(given).get(_dest(section, item))) is not None
+    }
+    if flags.keys() & _KEYS:
+        # (A flag that says where the key is overrides the file, whichever of the two this names.)
+        values = {name: value for name, value in values.items() if name not in _KEYS}
+    values |= flags
     made: dict[str, Any] = {}
     for section, kind in SECTIONS.items():
         made[section] = kind(
