@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import pytest
@@ -124,6 +125,20 @@ def test_extra_state_of_another_length_is_refused(defense: mp.LPA) -> None:
         ValueError, match=r"expected penalty weight, budget, temperature in .*, got float64 \(4,\)"
     ):
         objective.set_extra_state(torch.ones(4, dtype=torch.float64))
+
+
+@pytest.mark.parametrize(
+    ("place", "number"), [(0, math.inf), (0, -1e9), (1, 2.5), (2, 0.0), (2, math.inf)]
+)
+def test_extra_state_out_of_range_is_refused(defense: mp.LPA, place: int, number: float) -> None:
+    objective = defense.objective
+    assert isinstance(objective, Penalized)
+    before = objective.get_extra_state()
+    state = before.clone()
+    state[place] = number
+    with pytest.raises(ValueError, match=r"expected (penalty weight|budget|temperature) in \["):
+        objective.set_extra_state(state)
+    assert torch.equal(objective.get_extra_state(), before)
 
 
 @pytest.mark.full

@@ -20,7 +20,7 @@ _BATCH: Final = 128
 # The game maximises this power of the squared error.
 EXPONENTS: Final = {"root": 0.5, "squared": 1.0}
 _HALVINGS: Final = 30
-_LARGEST_WEIGHT: Final = 1e6
+LARGEST_WEIGHT: Final = 1e6
 # How sharply the best candidate is preferred, per round of the game.
 SHARPNESS: Final = 20.0
 # Numbers that are recovered at a time.
@@ -126,12 +126,12 @@ def bisect_penalty_weight(
         index = choose(score, moved, noise, weight, sharpness)
         return float(moved.gather(1, index.unsqueeze(1)).double().mean())
 
-    if spent(-_LARGEST_WEIGHT) == spent(_LARGEST_WEIGHT):
+    if spent(-LARGEST_WEIGHT) == spent(LARGEST_WEIGHT):
         return 0.0
     low, high = -1.0, 1.0
-    while spent(high) > budget and high < _LARGEST_WEIGHT:
+    while spent(high) > budget and high < LARGEST_WEIGHT:
         high *= 2
-    while spent(low) < budget and low > -_LARGEST_WEIGHT:
+    while spent(low) < budget and low > -LARGEST_WEIGHT:
         low *= 2
     for _ in range(_HALVINGS):
         middle = (low + high) / 2

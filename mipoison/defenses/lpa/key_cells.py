@@ -21,8 +21,8 @@ GRID: Final = 0.05
 _SHARE: Final = 0.45
 # Lower than that of the networks' features: saturated rows of one label differ far below that.
 _FLOOR: Final = 1e-30
-_COOLEST: Final = 0.25
-_HOTTEST: Final = 64.0
+COOLEST: Final = 0.25
+HOTTEST: Final = 64.0
 _HALVINGS: Final = 30
 # The temperature is set on at most this many entries.
 _MOST: Final = 1 << 18
@@ -50,7 +50,7 @@ class KeyCells:
         """Finds the temperature at which the defender's rows [N, K] have the standard mean top confidence."""
         rows = rows[some_of(len(rows), _MOST // rows.shape[1], rows.device)]
         wanted = 1 / rows.shape[1] + _SHARE * (1 - 1 / rows.shape[1])
-        low, high = _COOLEST, _HOTTEST
+        low, high = COOLEST, HOTTEST
         for _ in range(_HALVINGS):
             middle = (low * high) ** 0.5
             top = float(soften(rows, middle, _FLOOR).amax(1).double().mean())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from abc import abstractmethod
 from typing import Any, ClassVar, Final, NamedTuple
 
@@ -10,8 +9,8 @@ import torch
 from torch import Tensor
 
 from mipoison.defenses.clean import as_dtype
-from mipoison.defenses.lpa.game import bisect_penalty_weight, choose
-from mipoison.defenses.lpa.key_cells import KeyCells
+from mipoison.defenses.lpa.game import LARGEST_WEIGHT, bisect_penalty_weight, choose
+from mipoison.defenses.lpa.key_cells import COOLEST, HOTTEST, KeyCells
 from mipoison.defenses.lpa.objective import Objective
 from mipoison.defenses.lpa.some import some_of
 from mipoison.defenses.saving import numbers_of
@@ -127,12 +126,15 @@ class Penalized(Objective):
         Raises:
             ValueError: for anything else.
         """
-        names = ("penalty weight", "budget", "temperature")
-        # (The weight is negative where rows must move farther than they would for nothing.)
-        least = (-math.inf, 0.0, 0.0)
+        # (The weight is negative where rows must move farther than they would for nothing. The search doubles it.)
+        ranges = {
+            "penalty weight": (-2 * LARGEST_WEIGHT, 2 * LARGEST_WEIGHT),
+            "budget": (0.0, 2.0),
+            "temperature": (COOLEST, HOTTEST),
+        }
         weight, budget, temperature = (
-            as_number(name, number, low)
-            for name, number, low in zip(names, numbers_of(state, names), least, strict=True)
+            as_number(name, number, *ranges[name])
+            for name, number in zip(ranges, numbers_of(state, tuple(ranges)), strict=True)
         )
         self.penalty_weight, self.budget, self.key_cells.temperature = weight, budget, temperature
 
