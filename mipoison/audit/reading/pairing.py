@@ -114,7 +114,20 @@ def _by_key(
             f"{vectors.called}: expected values of {name} that the {what} have, such as {listed(map(str, own[:2]))}, "
             f"got {listed(map(str, theirs[:2]))}; rename it in one file if it means something else there"
         )
+    _refuse_padded(vectors, name, own[(places < 0) & (own != "")], theirs)
     notes.append(
         f"the vectors of {vectors.file} were given to the {what} by their {name}: {fit} of {len(own)} have one"
     )
     return places.astype(np.int64)
+
+
+def _refuse_padded(vectors: Vectors, name: str, lost: Array, theirs: Array) -> None:
+    """Raises ValueError where values without a counterpart have one but for zeros before them."""
+    there = {str(value).lstrip("0"): str(value) for value in theirs}
+    for value in map(str, lost):
+        other = there.get(value.lstrip("0"))
+        if other is not None and value.lstrip("0"):
+            raise ValueError(
+                f"{vectors.called}: expected values of {name} that are written alike in both files, got {value} and "
+                f"{other}; write both with zeros before them, or both without"
+            )

@@ -177,6 +177,16 @@ def test_several_vectors_of_one_row_are_refused(p, two):
         two({"id": IDS}, {"p": p[again], "id": IDS[again]})
 
 
+def test_zeros_before_some_values_are_told(p, two):
+    """Of numbers from 800 to 1119 those from 1000 on match as they are."""
+    plain = IDS - 200
+    padded = np.array([f"{one:04}" for one in plain])
+    with pytest.raises(ValueError, match=r"id that are written alike .*, got 800 and 0800; write"):
+        two({"id": plain}, {"p": p, "id": padded})
+    found = two({"id": padded}, {"p": p, "id": padded})
+    assert len(found) == 320
+
+
 def test_fractions_are_no_key(p, two):
     found = two({"id": IDS / 7}, {"p": p, "id": IDS[ORDER] / 7})
     assert "in their order" in found.notes[0]
