@@ -45,9 +45,11 @@ def test_other_counts_are_refused(bad: Any) -> None:
         "k": lambda: TopK(bad),
         "draw": lambda: mp.row_bits(P, draw=bad),
         "words": lambda: mp.row_bits(P, words=bad),
-        "epochs": lambda: mp.Surrogate.fit(P, P, epochs=bad),
+        "members": lambda: mp.Surrogate.fit(P, P, members=bad),
         "seed": lambda: mp.LPA.fit(P, P, seed=bad),
     }
+    if bad is not None:  # (As many epochs as fit.)
+        calls["epochs"] = lambda: mp.Surrogate.fit(P, P, epochs=bad)
     for name, call in calls.items():
         with pytest.raises(ValueError, match=f"expected {name} to be an int"):
             call()
