@@ -206,3 +206,12 @@ def test_a_worker_with_another_key_or_file_ends(
     file.write_bytes(first)
     key.write_text(SECRET)
     command.worker()
+
+
+def test_a_folder_of_metrics_that_is_not_there_is_told(
+    saved: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("A_KEY", SECRET)
+    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(saved.parent / "none"))
+    code, said = check(capsys, *needed(saved), "--key-env", "A_KEY")
+    assert code == 2 and "PROMETHEUS_MULTIPROC_DIR: expected a folder that can be written" in said

@@ -118,6 +118,17 @@ def test_metrics_are_not_for_proxies_of_http_1_0(proxy: tuple[int, list[httpx.Re
     assert b'"metrics_forbidden"' in said
 
 
+@pytest.mark.parametrize("path", ["/%6detrics", "/%68ealthz", "/readyz%00"])
+def test_the_proxys_own_paths_have_no_other_spelling(
+    path: str, proxy: tuple[int, list[httpx.Request]]
+) -> None:
+    """A server in front that keeps /metrics out compares what was sent."""
+    port, seen = proxy
+    seen.clear()
+    said = told(port, f"GET {path} HTTP/1.1\r\nhost: h\r\nconnection: close\r\n\r\n")
+    assert said.startswith(b"HTTP/1.1 400") and b'"bad_path"' in said and seen == []
+
+
 @pytest.mark.parametrize("path", ["/healthz", "/metrics"])
 def test_nothing_hides_behind_the_proxys_own_paths(
     path: str, proxy: tuple[int, list[httpx.Request]]
