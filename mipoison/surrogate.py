@@ -240,15 +240,18 @@ class Surrogate(Ensemble):
         )
 
 
-def _passes(rows: Tensor, x: Tensor, seed: int, progress: Report, **counts: int) -> int:
+def _passes(
+    rows: Tensor, x: Tensor, seed: int, progress: Report, *, components: int, **size: int
+) -> int:
     """How many passes a quarter of the rows, which is kept out, asks for."""
     generator = torch.Generator().manual_seed(seed)
     order = torch.randperm(len(rows), generator=generator, device="cpu").to(rows.device)
     out, others = order.tensor_split([len(rows) // _KEPT_OUT])
     flat = x.reshape(len(x), -1)
+    shown = _principal_components(flat[others], components)
     best, least = _PASSES[0], math.inf
     for i, passes in enumerate(_PASSES):
-        made = _fitted(rows[others], flat[others], seed, None, epochs=passes, **counts)
+        made = _trained(rows[others], flat[others], shown, seed, None, epochs=passes, **size)
         one = Surrogate(made, tuple(flat.shape[1:]))
         found = unchecked.recover(rows[out], one) @ one.basis + one.offset
         error = float((found - flat[out]).square().mean())
@@ -265,14 +268,28 @@ def _fitted(
     seed: int,
     progress: Report | None,
     *,
-    members: int,
-    width: int,
-    epochs: int,
     components: int,
+    **how: int,
 ) -> dict[str, Tensor]:
     """The tensors of a surrogate trained on rows [N, K] and inputs [N, ...]."""
     flat = x.reshape(len(x), -1)
-    offset, basis = _principal_components(flat, components)
+    shown = _principal_components(flat, components)
+    return _trained(rows, flat, shown, seed, progress, **how)
+
+
+def _trained(
+    rows: Tensor,
+    flat: Tensor,
+    shown: tuple[Tensor, Tensor],
+    seed: int,
+    progress: Report | None,
+    *,
+    members: int,
+    width: int,
+    epochs: int,
+) -> dict[str, Tensor]:
+    """The same of inputs [N, D] whose offset and basis are known."""
+    offset, basis = shown
     goal = (flat - offset) @ basis.T
     how = {"members": members, "width": width, "epochs": epochs, "batch": _BATCH}
     networks = fit_networks(rows, goal, **how, seed=seed, progress=progress)

@@ -54,6 +54,7 @@ def things(tmp_path_factory):
     np.savez(folder / "deep.npz", x=x.astype(np.uint16) * 257, y=y)
     np.savez(folder / "complex.npz", x=x * 1j, y=y)
     np.savez(folder / "words.npz", x=x.astype(str), y=y)
+    np.savez(folder / "bits.npz", x=(x > x.mean()).astype(np.uint8), y=y)
     np.savez(folder / "objects.npz", x=x.astype(object), y=y)
     np.savez(folder / "nameless.npz", x, y)
     np.savez(folder / "one.npz", x=x, y=0 * y)
@@ -121,6 +122,7 @@ DATA = [
     ("npz:deep.npz", "got uint16 from 0 to 65535; divide x by"),
     ("npz:complex.npz", "expected x of numbers, got complex128"),
     ("npz:words.npz", "expected x of numbers, got <U3"),
+    ("npz:bits.npz", "expected x of uint8 from 0 to 255, got none above 1"),
     ("npz:objects.npz", "no objects"),
     ("npz:nameless.npz", "expected arrays x and y, got ['arr_0', 'arr_1']"),
     ("npz:one.npz", "expected images of at least 2 classes, got 1"),

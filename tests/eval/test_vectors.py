@@ -69,9 +69,9 @@ def test_a_keyed_defense_takes_its_key_from_a_file(here, capsys):
         (["npz:mine.npz", "--defense", "mine.npz"], "expected a file saved by a mipoison defense"),
         (
             ["npz:wide.npz", "--defense", "label.safetensors"],
-            "expected inputs in 0-1 or uint8, got",
+            "expected inputs in [0, 1] or uint8, got",
         ),
-        (["npz:bits.npz", "--defense", "label.safetensors"], "got none above 1, and a bound would"),
+        (["npz:bits.npz", "--defense", "label.safetensors"], "got none above 1, and errors would"),
         (
             ["npz:texts.npz", "--defense", "label.safetensors"],
             "texts.npz: expected outputs to hold",

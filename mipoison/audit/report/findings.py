@@ -56,8 +56,10 @@ def verdict(
     outside = _OUTSIDE / seeds
     # (Denoisers hold undefended answers, which are these.)
     each = none.errors[: len(none.variants) - none.denoisers]
-    least = max(drawn.interval(one, told, outside / len(each))[0] for one in each)
-    least = max(least, drawn.interval(*chosen, outside)[0])
+    least = max(
+        drawn.interval(*chosen, outside)[0],
+        *(drawn.interval(one, told, outside / len(each))[0] for one in each),
+    )
     own = 1 - seen / np.maximum(told, np.finfo(np.float64).tiny)
     reduction = 1 - float(seen.mean()) / float(told.mean()) if told.mean() > 0 else 0.0
     return {

@@ -17,9 +17,32 @@ from mipoison.reference import valid_rows
 _FLOOR: Final = 1e-30
 
 
-def scaled(x: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
-    """Bytes as numbers in 0–1, other numbers as they are; float32."""
-    return x.astype(np.float32) / np.float32(255 if x.dtype == np.uint8 else 1)
+def scaled(x: npt.NDArray[Any], where: str, name: str) -> npt.NDArray[np.float32]:
+    """Bytes as numbers in 0–1, other numbers as they are; float32.
+
+    Args:
+        x: numbers of any shape.
+        where: the file, in messages.
+        name: the array, in messages.
+
+    Raises:
+        ValueError: if it holds no numbers, numbers out of [0, 1], or bytes of which none is above 1.
+    """
+    if x.dtype.kind not in "fiub":
+        raise ValueError(f"{where}: expected {name} of numbers, got {x.dtype}")
+    if x.dtype == np.uint8 and x.size and x.max() <= 1:
+        raise ValueError(
+            f"{where}: expected {name} of uint8 from 0 to 255, got none above 1, and errors would be those of 255ths; "
+            "save numbers in 0-1 as float32"
+        )
+    found = x.astype(np.float32) / np.float32(255 if x.dtype == np.uint8 else 1)
+    # Written so that NaN fails.
+    if not bool(((found >= 0.0) & (found <= 1.0)).all()):
+        raise ValueError(
+            f"{where}: expected {name} in [0, 1] or uint8, got {x.dtype} from {x.min()} to {x.max()}; divide {name} by "
+            "the largest possible value"
+        )
+    return found
 
 
 def read_npz(

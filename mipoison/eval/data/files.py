@@ -46,15 +46,7 @@ def load_npz(seed: int, path: Path) -> Split:
         raise ValueError(
             f"{name}: expected y [N], one class for each image, got y {list(y.shape)} and {len(x)} images"
         )
-    if x.dtype.kind not in "fiub":
-        raise ValueError(f"{name}: expected x of numbers, got {x.dtype}")
-    pixels = torch.from_numpy(scaled(x))
-    # Written so that NaN fails.
-    if not bool(((pixels >= 0.0) & (pixels <= 1.0)).all()):
-        raise ValueError(
-            f"{name}: expected x in [0, 1] or uint8, got {x.dtype} from {x.min()} to {x.max()}; divide x by its "
-            "largest possible value"
-        )
+    pixels = torch.from_numpy(scaled(x, name, "x"))
     split_seed = derive_seed(seed, "split", "npz")
     shape = (x.shape[1], x.shape[2])
     if "y" not in arrays:

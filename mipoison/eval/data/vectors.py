@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
-
 from mipoison.certificates import Certificate, certify
 from mipoison.defenses import load
 from mipoison.defenses.saving import MissingKey
@@ -42,18 +40,7 @@ def certify_file(
         raise ValueError(
             f"{defense.name}: expected the key of this defense, got none; say with --key-file where it is"
         ) from None
-    outputs, given = arrays.pop("outputs"), arrays.pop("inputs")
-    if given.dtype == np.uint8 and given.size and given.max() <= 1:
-        raise ValueError(
-            f"{path.name}: expected inputs of uint8 from 0 to 255, got none above 1, and a bound would be in 255ths; "
-            "save numbers in 0-1 as float32"
-        )
-    inputs = scaled(given)
-    if inputs.dtype.kind == "f" and inputs.size and not (inputs.min() >= 0 and inputs.max() <= 1):
-        raise ValueError(
-            f"{path.name}: expected inputs in 0-1 or uint8, got {given.dtype} from {given.min()} to {given.max()}; "
-            "divide them by their range, or save them as uint8"
-        )
+    outputs, inputs = arrays.pop("outputs"), scaled(arrays.pop("inputs"), path.name, "inputs")
     groups = arrays.pop("groups", None)
     try:
         return certify(

@@ -23,31 +23,20 @@ _HOLDERS: Final = {
     "tfserving": {"predictions", "outputs"},
     "mlflow": {"predictions"},
 }
-# Headers that do not name an account, since whoever sends a request chooses them or they are of its connection.
-_NO_ACCOUNT: Final = frozenset(
-    (
-        *("host", "x-request-id", "content-type", "content-length", "accept", "user-agent"),
-        *("connection", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade", "expect"),
-    )
+_OF_CONNECTION: Final = frozenset(
+    ("connection", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade", "x-request-id")
 )
+# Headers that do not name an account, since whoever sends a request chooses them or they are of its connection.
+_NO_ACCOUNT: Final = _OF_CONNECTION | {
+    *("host", "content-type", "content-length", "accept", "user-agent", "expect"),
+}
 # A name of DNS, an IPv4 address or an IPv6 one.
 _HOST: Final = re.compile(r"[A-Za-z0-9_\-]+(?:\.[A-Za-z0-9_\-]+)*\.?|[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*")
 _LONGEST_URL: Final = 2048
 # Headers of a response that belong to its bytes or its connection, which are new.
-_OF_BYTES: Final = frozenset(
-    (
-        *(
-            "connection",
-            "content-encoding",
-            "content-length",
-            "content-range",
-            "content-type",
-            "digest",
-            "etag",
-        ),
-        *("keep-alive", "te", "trailer", "transfer-encoding", "upgrade", "x-request-id"),
-    )
-)
+_OF_BYTES: Final = _OF_CONNECTION | {
+    *("content-encoding", "content-length", "content-range", "content-type", "digest", "etag"),
+}
 
 
 def routes_of(settings: Settings) -> tuple[Route, ...]:
