@@ -30,7 +30,8 @@ def scaled(x: npt.NDArray[Any], where: str, name: str) -> npt.NDArray[np.float32
     """
     if x.dtype.kind not in "fiub":
         raise ValueError(f"{where}: expected {name} of numbers, got {x.dtype}")
-    if x.dtype == np.uint8 and x.size and x.max() <= 1:
+    # (Nothing but zeros is the same in either unit.)
+    if x.dtype == np.uint8 and x.size and x.max() == 1:
         raise ValueError(
             f"{where}: expected {name} of uint8 from 0 to 255, got none above 1, and errors would be those of 255ths; "
             "save numbers in 0-1 as float32"
